@@ -1,0 +1,73 @@
+"""How records travel, seen from the services: the one port with two engines behind it, Kafka and an SQLite file.
+
+At least once: what `publish` returned for is durable, and what was polled comes again until it is committed.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from tunemill.schemas.topics import Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish. Messages with the same key keep their order."""
+
+    value: bytes
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it lies in a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    value: bytes
+    ts_ms: int
+
+
+class Subscription(Protocol):
+    """One reader's place in one or more topics."""
+
+    async def poll(self, *, max_messages: int, timeout_s: float) -> Sequence[Message]:
+        """The next messages in order, waiting at most `timeout_s` for the first; empty when none came."""
+
+    async def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
+        """Remember, for this group, the next offset to read of each (topic, partition)."""
+
+    async def lag(self) -> int:
+        """How many messages lie in the topics that this subscription has not polled yet."""
+
+
+class Bus(Protocol):
+    """An engine that carries messages.
+
+    Every method raises `BusUnavailable` when the engine cannot be reached.
+    """
+
+    async def create_topics(self, topics: Sequence[Topic]) -> None:
+        """Make these topics exist, with their partitions, size limit and compaction; those that exist stay as they are."""
+
+    async def publish(self, topic: Topic, messages: Sequence[Outgoing]) -> None:
+        """Publish in order; when this returns all of them are durable.
+
+        Raises:
+            MessageTooLarge: one is larger than the topic takes; none after it was published.
+        """
+
+    def subscribe(self, topics: Sequence[Topic], *, group: str | None) -> AbstractAsyncContextManager[Subscription]:
+        """Read from where `group` last committed, else from the start. Without a group: always from the start, all partitions."""
+
+    async def tail(self, topic: Topic, *, limit: int) -> Sequence[Message]:
+        """The newest messages, newest first. For people to look at."""
+
+    async def ping(self) -> None:
+        """Return if the engine answers."""
+
+    async def close(self) -> None:
+        """Let go of connections and files."""

@@ -1,0 +1,201 @@
+"""The tables, as SQLAlchemy Core data. SQLite and PostgreSQL hold the same ones; `migrations/` makes them.
+
+Times are milliseconds since the epoch, UTC. JSON columns hold what the column's comment says.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+    }
+)
+
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only on INTEGER
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("project", String(63), primary_key=True),
+    Column(
+        "default_consent",
+        String(16),
+        nullable=False,
+        comment="train | none: what holds for a log that says nothing",
+    ),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(32), primary_key=True, comment="the public part, fit for logs"),
+    Column("project", String(63), nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+)
+
+tag_edits = Table(
+    "tag_edits",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("project", String(63), nullable=False),
+    Column("log_id", String(128), nullable=False),
+    Column("action", String(8), nullable=False, comment="add | remove"),
+    Column("tag", String(256), nullable=False),
+    Column("by", String(128), nullable=False),
+    Column("ts_ms", BigInteger, nullable=False),
+    Index(None, "log_id"),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("erasure_id", String(32), primary_key=True),
+    Column("project", String(63), nullable=False),
+    Column("log_id", String(128), nullable=False),
+    Column("by", String(128), nullable=False),
+    Column("ts_ms", BigInteger, nullable=False),
+    UniqueConstraint("project", "log_id"),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("draft", JSON, nullable=False, comment="the recipe: query, limit, seed, test share"),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "name"),
+)
+
+row_edits = Table(
+    "row_edits",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("row_key", String(128), nullable=False, comment="the log_id, or the id of an imported row"),
+    Column("action", String(8), nullable=False, comment="edit | delete"),
+    Column("messages", JSON, comment="the row's messages after the edit"),
+    Column("by", String(128), nullable=False),
+    Column("ts_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "name", "row_key"),
+)
+
+imported_rows = Table(
+    "imported_rows",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("row_key", String(128), nullable=False),
+    Column("seq", Integer, nullable=False, comment="place in the imported file"),
+    Column("messages", JSON, nullable=False),
+    Column("tools", JSON),
+    PrimaryKeyConstraint("project", "name", "row_key"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("manifest_url", Text, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("splits", JSON, nullable=False, comment="rows per split"),
+    Column("draft", JSON, nullable=False, comment="the recipe as it stood"),
+    Column("report", JSON, nullable=False, comment="rows in and out by reason"),
+    Column("note", Text),
+    Column("by", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "name", "version"),
+    ForeignKeyConstraint(["project", "name"], ["datasets.project", "datasets.name"]),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("run_key", String(64), nullable=False, unique=True),
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("manifest_url", Text, nullable=False),
+    Column("recipe", JSON, nullable=False, comment="resolved: no value is left to be derived"),
+    Column("status", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, comment="the fencing token: a writer with an older one is refused"),
+    Column("lease_owner", String(128)),
+    Column("lease_until_ms", BigInteger),
+    Column("cancel_requested_ms", BigInteger),
+    Column("progress", JSON, comment="step, steps, loss, tokens_per_s"),
+    Column("result", JSON, comment="scores before and after, gates, artefacts"),
+    Column("error", JSON, comment="code, message, remedy"),
+    Column("artefact_url", Text),
+    Column("trained_tokens", BigInteger),
+    Column("seconds", Float),
+    Column("event_seq", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger),
+    Column("finished_ms", BigInteger),
+    Index(None, "status"),
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_id", String(32), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("ts_ms", BigInteger, nullable=False),
+    Column("level", String(8), nullable=False, comment="info | warn | error"),
+    Column("type", String(16), nullable=False, comment="message | metrics"),
+    Column("message", Text, nullable=False),
+    Column("data", JSON),
+    PrimaryKeyConstraint("run_id", "seq"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("event_id", String(128), nullable=False, unique=True),
+    Column("topic", String(128), nullable=False),
+    Column("key", String(128), nullable=False),
+    Column("value", LargeBinary, nullable=False, comment="the Avro bytes to publish"),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("sent_ms", BigInteger),
+    Index(None, "sent_ms"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("ts_ms", BigInteger, nullable=False),
+    Column("project", String(63), nullable=False),
+    Column("by", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("target", String(256), nullable=False, comment="ids only, never content"),
+    Column("data", JSON),
+)

@@ -1,0 +1,156 @@
+"""Bytes <-> records: Avro single-object encoding and JSON, one record or many in a message. The only module that knows Avro.
+
+Single-object encoding is `C3 01`, the schema's 64-bit CRC-64-AVRO fingerprint little-endian, then the body
+(https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding).
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar, cast
+
+import fastavro
+import msgspec
+from fastavro.read import LOGICAL_READERS
+from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+from fastavro.write import LOGICAL_WRITERS
+
+from tunemill.schemas import records
+from tunemill.schemas.packing import split
+from tunemill.schemas.records import LogBatch, LogRecord
+
+MARKER = b"\xc3\x01"
+HEADER_BYTES = 10  # the marker and the fingerprint
+
+# In an order in which each schema names only earlier ones.
+SCHEMAS: dict[str, type[msgspec.Struct]] = {
+    "tool_call": records.ToolCall,
+    "message": records.Message,
+    "usage": records.Usage,
+    "log_record": records.LogRecord,
+    "tag": records.Tag,
+    "tagged_log": records.TaggedLog,
+    "feedback": records.Feedback,
+    "rejected_log": records.RejectedLog,
+    "dataset_ready": records.DatasetReady,
+    "dataset_redacted": records.DatasetRedacted,
+    "run_status": records.RunStatus,
+    "erasure": records.Erasure,
+    "log_batch": records.LogBatch,
+}
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+# `Json` fields are JSON text in Avro; readers that don't know the logical type see the string.
+LOGICAL_WRITERS["string-tunemill-json"] = lambda value, _schema: msgspec.json.encode(value).decode()
+LOGICAL_READERS["string-tunemill-json"] = lambda text, _writer, _reader: msgspec.json.decode(text)
+
+
+class WireError(Exception):
+    """These bytes are not a record. `code` comes from a bounded list: empty, not_json, not_avro, unknown_schema, invalid."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class _Codec(msgspec.Struct, frozen=True):
+    record: type[msgspec.Struct]
+    schema: Any
+    header: bytes
+
+
+@cache
+def schema_text(name: str) -> str:
+    """The Avro schema file of a record, as text."""
+    return (files("tunemill.schemas") / "avro" / f"{name}.v1.avsc").read_text(encoding="utf-8")
+
+
+@cache
+def _codecs() -> dict[type[msgspec.Struct], _Codec]:
+    named: dict[str, Any] = {}
+    codecs = {}
+    for name, record in SCHEMAS.items():
+        schema = parse_schema(json.loads(schema_text(name)), named_schemas=named, expand=True)
+        crc = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")  # little-endian hexadecimal
+        codecs[record] = _Codec(record, schema, MARKER + bytes.fromhex(crc))
+    return codecs
+
+
+@cache
+def _by_header() -> dict[bytes, _Codec]:
+    return {codec.header: codec for codec in _codecs().values()}
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """One record as Avro single-object bytes."""
+    codec = _codecs()[type(record)]
+    out = io.BytesIO()
+    out.write(codec.header)
+    fastavro.schemaless_writer(out, codec.schema, msgspec.to_builtins(record, builtin_types=(bytes,)))
+    return out.getvalue()
+
+
+def decode(payload: bytes, record: type[T]) -> T:
+    """The record in these bytes, Avro single object or JSON.
+
+    Raises:
+        WireError: they are neither, or are not of this record's schema.
+    """
+    if not payload:
+        raise WireError("empty", "the message has no bytes")
+    if not payload.startswith(MARKER):
+        return decode_json(payload, record)
+    found = _decode_avro(payload)
+    if not isinstance(found, record):
+        raise WireError("unknown_schema", f"expected a {record.__name__}, found a {type(found).__name__}")
+    return found
+
+
+def decode_json(payload: bytes, record: type[T]) -> T:
+    """The record in this JSON object.
+
+    Raises:
+        WireError: not JSON, or a field is missing or of the wrong type (the reason names it).
+    """
+    try:
+        return msgspec.json.decode(payload, type=record)
+    except msgspec.ValidationError as error:
+        raise WireError("invalid", str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError("not_json", "the message is neither Avro nor JSON") from error
+
+
+def _decode_avro(payload: bytes) -> msgspec.Struct:
+    codec = _by_header().get(payload[:HEADER_BYTES])
+    if codec is None:
+        raise WireError("unknown_schema", f"no schema has the fingerprint {payload[2:HEADER_BYTES].hex()}")
+    body = io.BytesIO(payload[HEADER_BYTES:])
+    try:
+        value = fastavro.schemaless_reader(body, codec.schema, None)
+        if body.read(1):
+            raise WireError("not_avro", "bytes are left over after the Avro record")
+        return msgspec.convert(value, type=codec.record)
+    except WireError:
+        raise
+    except Exception as error:  # fastavro raises whatever the torn bytes lead it to
+        raise WireError("not_avro", "the Avro body is torn or of another schema") from error
+
+
+def unpack(payload: bytes) -> Sequence[bytes | LogRecord]:
+    """The single records in a message: itself, or the items of a JSON array, of newline-delimited JSON or of a `LogBatch`.
+
+    Items of JSON messages come as bytes, undecoded: each may be of any accepted shape. A message that is not recognised
+    as many is handed on as one, and fails where it is decoded.
+
+    Raises:
+        WireError: a `LogBatch` whose body is torn.
+    """
+    if not payload.startswith(MARKER):
+        return split(payload)
+    codec = _by_header().get(payload[:HEADER_BYTES])
+    if codec is None or codec.record is not LogBatch:
+        return [payload]
+    return cast(LogBatch, _decode_avro(payload)).logs

@@ -1,0 +1,46 @@
+"""Live, ready and metrics: three endpoints that every process serves.
+
+Live: the event loop answers. Ready: every named check passes, so that traffic may come.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+Check = Callable[[], Awaitable[None]]  # returns, or raises with the reason
+
+
+def routes(checks: Mapping[str, Check]) -> list[Route]:
+    """`GET /health/live`, `GET /health/ready` (503 names the checks that fail) and `GET /metrics`."""
+
+    async def live(_request: Request) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def ready(_request: Request) -> Response:
+        results = {name: await _result(check) for name, check in checks.items()}
+        is_ready = all(result == "ok" for result in results.values())
+        return JSONResponse(
+            {"status": "ready" if is_ready else "not ready", "checks": results}, 200 if is_ready else 503
+        )
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]
+
+
+def health_app(checks: Mapping[str, Check]) -> Starlette:
+    """The three endpoints alone, for a process that serves nothing else."""
+    return Starlette(routes=routes(checks))
+
+
+async def _result(check: Check) -> str:
+    try:
+        await check()
+    except Exception as error:  # whatever the reason: the process is not ready, and says the kind, never the content
+        return f"failed: {type(error).__name__}"
+    return "ok"

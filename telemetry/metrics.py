@@ -1,0 +1,14 @@
+"""The counters that every process exports on `/metrics`. Labels come from bounded lists, never from a log."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LOGS = Counter(
+    "tunemill_logs", "Logs by what became of them", ["outcome"]
+)  # received | indexed | duplicate | rejected | erased
+REJECTED = Counter("tunemill_rejected", "Dead letters by stage and error code", ["stage", "code"])
+BATCH_SECONDS = Histogram("tunemill_batch_seconds", "From polled to accounted for, per batch")
+INDEX_RETRIES = Counter("tunemill_index_retries", "Items sent to the index again", ["status"])
+LAST_PROGRESS = Gauge("tunemill_last_progress_timestamp_seconds", "When a batch was last finished")
+OUTBOX_PENDING = Gauge("tunemill_outbox_pending", "Events that wait to be published")
+RUNS = Counter("tunemill_runs", "Training runs by how they ended", ["status"])
+REQUESTS = Counter("tunemill_http_requests", "API requests", ["method", "route", "status"])
