@@ -1,0 +1,50 @@
+"""What can go wrong with the index.
+
+SearchIndexError
+├── QueryError         the client's fault: the search text is not in the query language
+├── CursorInvalid      the client's fault: not a cursor of this search, or one whose point in time is over
+├── LogNotFound        the client's fault: no log has this id
+├── IndexUnavailable   the engine does not answer: try again
+├── IndexRefused       the operator's fault: the engine does not let us in, or the folder is in use
+└── UnknownIndexUrl    the operator's fault: no engine speaks this URL
+"""
+
+
+class SearchIndexError(Exception):
+    """Something went wrong with the index."""
+
+
+class QueryError(SearchIndexError):
+    """A search text that is not in the query language.
+
+    Attributes:
+        column: where, counted in characters from 1.
+        found: what stands there.
+        expected: what could stand there.
+    """
+
+    def __init__(self, column: int, found: str, expected: str) -> None:
+        super().__init__(f"column {column}: found {found}, expected {expected}")
+        self.column = column
+        self.found = found
+        self.expected = expected
+
+
+class CursorInvalid(SearchIndexError):
+    """A cursor that this search did not give, or whose point in time is over: search again without it."""
+
+
+class LogNotFound(SearchIndexError):
+    """No log has this id."""
+
+
+class IndexUnavailable(SearchIndexError):
+    """The engine does not answer; the same call may succeed later."""
+
+
+class IndexRefused(SearchIndexError):
+    """The engine does not let us in; asking again cannot help until a person acts."""
+
+
+class UnknownIndexUrl(SearchIndexError):
+    """No engine speaks this URL."""

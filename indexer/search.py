@@ -1,0 +1,97 @@
+"""Search, seen from the services: the one port with two engines behind it, Elasticsearch and an embedded index."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tunemill.indexer.ast import Query
+from tunemill.schemas.outcome import Written
+from tunemill.schemas.records import Tag, TaggedLog
+
+FACETS = ("tag", "app", "model", "language", "status")
+
+Sort = Literal["relevance", "newest"]
+Fragment = tuple[tuple[str, bool], ...]  # pieces of plain text, and whether each matched
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One page of a search."""
+
+    query: Query
+    limit: int = 20  # 0: counts and facets only
+    cursor: str | None = None  # of the page before, same query and sort
+    sort: Sort = "relevance"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A log that matches."""
+
+    log: TaggedLog
+    score: float | None  # None when not sorted by relevance
+    highlights: tuple[Fragment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCount:
+    """How many matching logs have this value."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """What a search found. `cursor` gets the next page; None: this is the last one."""
+
+    total: int  # exact
+    hits: tuple[Hit, ...]
+    facets: Mapping[str, tuple[FacetCount, ...]]  # by name in FACETS: the most frequent values first
+    cursor: str | None
+
+
+class SearchIndex(Protocol):
+    """An engine that makes tagged logs searchable. It fits the stream's `LogIndex`.
+
+    Every method raises `IndexUnavailable` when the engine does not answer, and `IndexRefused` when it does not let us in;
+    only `write` and `delete` wait for an engine that is away and go on when it is back.
+    """
+
+    async def setup(self) -> None:
+        """Make the index exist. Safe at every start and from several processes at once."""
+
+    async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
+        """Store each log unless it is there, and say what became of each, in order (see `streams.ports.LogIndex`)."""
+
+    async def delete(self, log_ids: Sequence[str]) -> None:
+        """Make these logs unfindable at once; ids that are not there are no error."""
+
+    async def get(self, log_id: str) -> TaggedLog | None:
+        """The log with this id as it was written last, findable by search or not yet."""
+
+    async def set_tags(self, log_id: str, tags: Sequence[Tag]) -> None:
+        """Replace a log's tags; findable by them after `refresh`.
+
+        Raises:
+            LogNotFound: no log has this id.
+        """
+
+    async def search(self, request: SearchRequest) -> SearchPage:
+        """One page of the logs that match.
+
+        Raises:
+            CursorInvalid: the cursor is not one of this search.
+        """
+
+    def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
+        """All logs that match at one point in time, ordered by (ts_ms, log_id), at most `limit` of them."""
+
+    async def refresh(self) -> None:
+        """What was written before is findable by search and scan after."""
+
+    async def ping(self) -> None:
+        """Return if the engine answers."""
+
+    async def close(self) -> None:
+        """Let go of connections and files."""
