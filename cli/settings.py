@@ -1,0 +1,55 @@
+"""What an operator may set from outside: the four addresses and a few values, read from the environment once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ENVIRONMENT: dict[str, str] = {
+    "TUNEMILL_BUS_URL": "where records travel: sqlite:<file> or kafka://host:port[,host:port]",
+    "TUNEMILL_INDEX_URL": "where logs are searched: local:<folder> or http(s)://host:port of Elasticsearch",
+    "TUNEMILL_REGISTRY_URL": "what is remembered: an SQLAlchemy URL, sqlite:///<file> or postgresql+psycopg://...",
+    "TUNEMILL_FILES_URL": "datasets and adapters: a folder or an fsspec URL such as s3://bucket/prefix",
+    "TUNEMILL_WORK_DIR": "the trainer's scratch folder on this machine: checkpoints and progress of runs under way",
+    "TUNEMILL_HOST": "the address that a service listens on; 127.0.0.1 unless told",
+    "TUNEMILL_DEFAULT_CONSENT": "train or none: what holds for a log that says nothing; none unless told",
+    "TUNEMILL_KEY": "the API key, for the client commands; for `up` and `api`, the key to accept instead of making one",
+    "TUNEMILL_URL": "the API's address, for the client commands",
+}
+
+
+class MissingSetting(Exception):
+    """A service was started without an address that it needs."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The four addresses that choose the engines."""
+
+    bus_url: str
+    index_url: str
+    registry_url: str
+    files_url: str
+
+
+def embedded(data: Path) -> Engines:
+    """Everything in one folder of this machine, without a server."""
+    data = data.resolve()
+    return Engines(
+        bus_url=f"sqlite:{data / 'bus.db'}",
+        index_url=f"local:{data / 'index'}",
+        registry_url=f"sqlite:///{data / 'registry.db'}",
+        files_url=str(data / "files"),
+    )
+
+
+def engines_from(environment: Mapping[str, str]) -> Engines:
+    """The addresses in the environment.
+
+    Raises:
+        MissingSetting: one is not set; the message names it and what it holds.
+    """
+    names = ("TUNEMILL_BUS_URL", "TUNEMILL_INDEX_URL", "TUNEMILL_REGISTRY_URL", "TUNEMILL_FILES_URL")
+    for name in names:
+        if not environment.get(name):
+            raise MissingSetting(f"set {name}: {ENVIRONMENT[name]}")
+    return Engines(*(environment[name] for name in names))
