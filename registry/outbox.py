@@ -3,11 +3,12 @@
 A crash at any step leaves either nothing, or a row that will be sent. It may be sent twice; consumers know its id.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from tunemill.registry.tables import outbox
 from tunemill.schemas import wire
@@ -19,22 +20,27 @@ _TOPICS = {topic.name: topic for topic in TOPICS}
 
 
 def append(connection: Connection, topic: Topic, record: msgspec.Struct, *, event_id: str) -> None:
-    """Add an event to the caller's open transaction."""
+    """Add an event to the caller's open transaction.
+
+    Raises:
+        IntegrityError: an event with this id is there already.
+    """
     connection.execute(
         insert(outbox).values(
             event_id=event_id,
             topic=topic.name,
             key=str(getattr(record, topic.key)),
             value=wire.encode(record),
-            created_ms=time.time_ns() // 1_000_000,
+            created_ms=_now_ms(),
         )
     )
 
 
 def pending(engine: Engine, topics: Sequence[Topic]) -> int:
     """How many events of these topics wait to be published."""
+    waiting = select(func.count()).where(outbox.c.sent_ms.is_(None), outbox.c.topic.in_(_names(topics)))
     with engine.connect() as connection:
-        return len(connection.execute(_unsent(topics, limit=10_000)).all())
+        return connection.execute(waiting).scalar_one()
 
 
 async def relay(engine: Engine, topics: Sequence[Topic], publish: Publish, *, limit: int = 100) -> int:
@@ -43,18 +49,27 @@ async def relay(engine: Engine, topics: Sequence[Topic], publish: Publish, *, li
     1. read unsent rows in order; 2. publish one and wait until it is durable; 3. mark it sent. A crash between 2 and 3
     sends it again. Raises what `publish` raises; the rest then stays unsent.
     """
-    with engine.connect() as connection:
-        rows = connection.execute(_unsent(topics, limit=limit)).all()
+    rows = await asyncio.to_thread(_unsent, engine, topics, limit)
     for row in rows:
         await publish(_TOPICS[row.topic], row.key, row.value)
-        with engine.begin() as connection:
-            now_ms = time.time_ns() // 1_000_000
-            connection.execute(update(outbox).where(outbox.c.seq == row.seq).values(sent_ms=now_ms))
+        await asyncio.to_thread(_mark_sent, engine, row.seq)
     return len(rows)
 
 
-def _unsent(topics: Sequence[Topic], *, limit: int):  # type: ignore[no-untyped-def]  # SQLAlchemy's Select is generic in its columns
-    names = [topic.name for topic in topics]
-    return (
-        select(outbox).where(outbox.c.sent_ms.is_(None), outbox.c.topic.in_(names)).order_by(outbox.c.seq).limit(limit)
-    )
+def _unsent(engine: Engine, topics: Sequence[Topic], limit: int) -> Sequence[Row[*tuple[object, ...]]]:
+    unsent = select(outbox).where(outbox.c.sent_ms.is_(None), outbox.c.topic.in_(_names(topics)))
+    with engine.connect() as connection:
+        return connection.execute(unsent.order_by(outbox.c.seq).limit(limit)).all()
+
+
+def _mark_sent(engine: Engine, seq: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(update(outbox).where(outbox.c.seq == seq).values(sent_ms=_now_ms()))
+
+
+def _names(topics: Sequence[Topic]) -> list[str]:
+    return [topic.name for topic in topics]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

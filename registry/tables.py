@@ -23,7 +23,7 @@ from sqlalchemy import (
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ix": "ix_%(table_name)s_%(column_0_name)s",
         "fk": "fk_%(table_name)s_%(referred_table_name)s",
     }
@@ -108,7 +108,7 @@ imported_rows = Table(
     Column("project", String(63), nullable=False),
     Column("name", String(63), nullable=False),
     Column("row_key", String(128), nullable=False),
-    Column("seq", Integer, nullable=False, comment="place in the imported file"),
+    Column("seq", Integer, nullable=False, comment="line in the imported file"),
     Column("messages", JSON, nullable=False),
     Column("tools", JSON),
     PrimaryKeyConstraint("project", "name", "row_key"),
@@ -122,6 +122,7 @@ versions = Table(
     Column("version", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("manifest_url", Text, nullable=False),
+    Column("provenance_url", Text, nullable=False, comment="which logs each row was made from"),
     Column("rows", Integer, nullable=False),
     Column("splits", JSON, nullable=False, comment="rows per split"),
     Column("draft", JSON, nullable=False, comment="the recipe as it stood"),
@@ -129,7 +130,9 @@ versions = Table(
     Column("note", Text),
     Column("by", String(128), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    Column("idempotency_key", String(128), comment="the caller's: publishing again with it gives this version again"),
     PrimaryKeyConstraint("project", "name", "version"),
+    UniqueConstraint("project", "name", "idempotency_key"),
     ForeignKeyConstraint(["project", "name"], ["datasets.project", "datasets.name"]),
 )
 

@@ -1,0 +1,213 @@
+"""The registry on both engines: its tables, its migrations, its outbox."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from engines.postgres import empty_database, postgres
+from sqlalchemy import Engine, func, insert, inspect, select, text
+from sqlalchemy.exc import IntegrityError
+
+from tunemill.registry import outbox, tables
+from tunemill.registry.open import migrate, open_registry
+from tunemill.schemas import wire
+from tunemill.schemas.records import DatasetReady, Erasure
+from tunemill.schemas.topics import DATASETS_READY, ERASURES, RUNS_STATUS, Topic
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'registry.db'}"
+        return
+    with empty_database(request.getfixturevalue("postgres_server")) as made:
+        yield made
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    made = open_registry(url)
+    migrate(made)
+    yield made
+    made.dispose()
+
+
+def ready(version: int) -> DatasetReady:
+    return DatasetReady(
+        event_id=f"e{version}", ts_ms=1, name="math", version=version, digest="d" * 64, manifest_url="/m", rows=3
+    )
+
+
+def append(engine: Engine, *versions: int) -> None:
+    with engine.begin() as connection:
+        for version in versions:
+            outbox.append(connection, DATASETS_READY, ready(version), event_id=f"e{version}")
+
+
+class Published:
+    """A bus for the relay: remembers what was published; refuses after a number of messages if told to."""
+
+    def __init__(self, *, refuse_after: int | None = None) -> None:
+        self.messages: list[tuple[str, str, int]] = []
+        self.refuse_after = refuse_after
+
+    async def __call__(self, topic: Topic, key: str, value: bytes) -> None:
+        if self.refuse_after is not None and len(self.messages) >= self.refuse_after:
+            raise ConnectionError("the bus is away")
+        self.messages.append((topic.name, key, wire.decode(value, DatasetReady).version))
+
+
+def test_the_migrations_make_exactly_the_tables(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, tables.metadata) == []
+        assert set(inspect(connection).get_table_names()) == {*tables.metadata.tables, "alembic_version"}
+
+
+def test_migrating_again_changes_nothing(engine: Engine) -> None:
+    append(engine, 1)
+    migrate(engine)
+    assert outbox.pending(engine, [DATASETS_READY]) == 1
+
+
+MIGRATE = "import sys; from tunemill.registry.open import migrate, open_registry; migrate(open_registry(sys.argv[1]))"
+
+
+def test_several_processes_may_migrate_at_once(url: str) -> None:
+    processes = [subprocess.Popen([sys.executable, "-W", "error", "-c", MIGRATE, url]) for _ in range(4)]
+    assert [process.wait(120) for process in processes] == [0, 0, 0, 0]
+    engine = open_registry(url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
+    engine.dispose()
+
+
+def test_a_version_needs_its_dataset(engine: Engine) -> None:
+    version = {
+        "project": "default",
+        "name": "nobody-made-me",
+        "version": 1,
+        "digest": "d",
+        "manifest_url": "/m",
+        "provenance_url": "/p",
+        "rows": 1,
+        "splits": {},
+        "draft": {},
+        "report": {},
+        "by": "person:x",
+        "created_ms": 1,
+    }
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(insert(tables.versions).values(version))
+
+
+def test_transactions_that_read_and_then_write_do_not_lose_updates(engine: Engine) -> None:
+    """On SQLite a deferred transaction would fail half-way here with "database is locked"."""
+    with engine.begin() as connection:
+        connection.execute(insert(tables.datasets).values(project="p", name="n", draft={}, created_ms=0, updated_ms=0))
+    where = tables.datasets.c.name == "n"
+    failures: list[BaseException] = []
+
+    def add() -> None:
+        try:
+            for _ in range(10):
+                with engine.begin() as connection:
+                    count = connection.execute(select(tables.datasets.c.updated_ms).where(where).with_for_update())
+                    connection.execute(tables.datasets.update().where(where).values(updated_ms=count.scalar_one() + 1))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with engine.connect() as connection:
+        assert connection.execute(select(tables.datasets.c.updated_ms)).scalar_one() == 40
+
+
+async def test_the_relay_publishes_in_order_and_once(engine: Engine) -> None:
+    append(engine, 1, 2, 3)
+    bus = Published()
+    assert await outbox.relay(engine, [DATASETS_READY], bus) == 3
+    assert await outbox.relay(engine, [DATASETS_READY], bus) == 0
+    assert bus.messages == [("datasets.ready", "math", version) for version in (1, 2, 3)]
+    assert outbox.pending(engine, [DATASETS_READY]) == 0
+
+
+async def test_the_relay_leaves_other_topics_alone(engine: Engine) -> None:
+    append(engine, 1)
+    bus = Published()
+    assert await outbox.relay(engine, [ERASURES, RUNS_STATUS], bus) == 0
+    assert (outbox.pending(engine, [DATASETS_READY]), outbox.pending(engine, [ERASURES])) == (1, 0)
+
+
+def test_an_event_of_a_transaction_that_failed_does_not_exist(engine: Engine) -> None:
+    with pytest.raises(RuntimeError), engine.begin() as connection:
+        outbox.append(connection, ERASURES, Erasure(erasure_id="e", ts_ms=1, log_id="l"), event_id="e")
+        raise RuntimeError("the power goes")
+    assert outbox.pending(engine, [ERASURES]) == 0
+
+
+def test_an_event_is_recorded_once(engine: Engine) -> None:
+    append(engine, 1)
+    with pytest.raises(IntegrityError):
+        append(engine, 1)
+
+
+async def test_what_the_bus_refused_stays_and_goes_later_in_order(engine: Engine) -> None:
+    append(engine, 1, 2, 3)
+    away = Published(refuse_after=1)
+    with pytest.raises(ConnectionError):
+        await outbox.relay(engine, [DATASETS_READY], away)
+    assert outbox.pending(engine, [DATASETS_READY]) == 2
+    back = Published()
+    await outbox.relay(engine, [DATASETS_READY], back)
+    assert [version for _, _, version in away.messages + back.messages] == [1, 2, 3]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+async def test_a_crash_between_publish_and_mark_sends_twice_never_zero_times(engine: Engine) -> None:
+    append(engine, 1, 2)
+    bus = Published()
+
+    async def publish_and_die(topic: Topic, key: str, value: bytes) -> None:
+        await bus(topic, key, value)
+        raise Killed
+
+    with pytest.raises(Killed):
+        await outbox.relay(engine, [DATASETS_READY], publish_and_die)
+    await outbox.relay(engine, [DATASETS_READY], bus)
+    assert [version for _, _, version in bus.messages] == [1, 1, 2]
+
+
+async def test_two_relays_at_once_lose_nothing(engine: Engine) -> None:
+    append(engine, *range(1, 6))
+    one, other = Published(), Published()
+
+    async def relay_the_other_first(topic: Topic, key: str, value: bytes) -> None:
+        if not other.messages:
+            await outbox.relay(engine, [DATASETS_READY], other)
+        await one(topic, key, value)
+
+    await outbox.relay(engine, [DATASETS_READY], relay_the_other_first)
+    sent = {version for _, _, version in one.messages + other.messages}
+    assert sent == {1, 2, 3, 4, 5}
+    with engine.connect() as connection:
+        unsent = select(func.count()).where(tables.outbox.c.sent_ms.is_(None))
+        assert connection.execute(unsent).scalar_one() == 0
