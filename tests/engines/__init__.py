@@ -1,0 +1,1 @@
+"""Real Kafka and Elasticsearch for the live tests and the benchmarks."""
