@@ -23,7 +23,7 @@ def modules() -> set[str]:
 
 def test_architecture_names_every_module_and_every_module_it_names_exists() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:%s)/[a-z_/]+\.py)`" % "|".join(FLOW_FOLDERS), text))
+    named = set(re.findall(rf"`((?:{'|'.join(FLOW_FOLDERS)})/[a-z_/]+\.py)`", text))
     assert named - modules() == set(), "named, but not there"
     assert modules() - named == set(), "there, but not named"
 
