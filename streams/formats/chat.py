@@ -1,0 +1,119 @@
+"""One chat message, in OpenAI's spelling or ours, and what was left over of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tunemill.schemas.records import Message, ToolCall
+from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats.shape import JsonObject, left_over
+
+_MESSAGE_FIELDS = frozenset(
+    (
+        *("role", "content", "parts", "tool_calls", "function_call", "tool_call_id", "name"),
+        *("refusal", "reasoning", "reasoning_content"),
+    )
+)
+_CALL_FIELDS = frozenset(("id", "type", "function", "custom", "name", "arguments"))
+
+
+def read_messages(values: Any, where: str) -> tuple[tuple[Message, ...], JsonObject]:
+    """Messages in order, and what was left over of each by its position.
+
+    Args:
+        where: the list's name, for the reason of a rejection.
+
+    Raises:
+        Undecodable: it is not a list of messages.
+    """
+    if not isinstance(values, list):
+        raise Undecodable("invalid", f"{where} is not a list")
+    messages, rests = [], {}
+    for position, value in enumerate(values):
+        message, rest = read_message(value, f"{where}[{position}]")
+        messages.append(message)
+        if rest:
+            rests[str(position)] = rest
+    return tuple(messages), rests
+
+
+def read_message(value: Any, where: str) -> tuple[Message, JsonObject]:
+    """One message and what no field of it holds.
+
+    Raises:
+        Undecodable: it is not an object with a role, or a field has another type than it should.
+    """
+    if not isinstance(value, dict):
+        raise Undecodable("invalid", f"{where} is not an object")
+    text, parts, refusal = _read_content(value, where)
+    calls, call_rests = _read_tool_calls(value, where)
+    role = _text(value, "role", where)
+    if not role:
+        raise Undecodable("invalid", f"{where}.role is missing")
+    message = Message(
+        role="tool" if role == "function" else role,
+        content=text,
+        parts=parts,
+        tool_calls=calls,
+        tool_call_id=_text(value, "tool_call_id", where),
+        name=_text(value, "name", where),
+        refusal=_text(value, "refusal", where) or refusal,
+        reasoning=_text(value, "reasoning", where) or _text(value, "reasoning_content", where),
+    )
+    rest = left_over(value, _MESSAGE_FIELDS)
+    return message, {**rest, "tool_calls": call_rests} if call_rests else rest
+
+
+def _read_content(value: JsonObject, where: str) -> tuple[str | None, Any, str | None]:
+    """The text, the parts as sent when there are any, and a refusal that came as a part."""
+    content, parts = value.get("content"), value.get("parts")
+    if isinstance(content, list):
+        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        refusals = [
+            part["refusal"] for part in content if isinstance(part, dict) and isinstance(part.get("refusal"), str)
+        ]
+        return "\n".join(texts) if texts else None, content, "\n".join(refusals) or None
+    if content is not None and not isinstance(content, str):
+        raise Undecodable("invalid", f"{where}.content is neither text nor a list of parts")
+    return content, parts, None
+
+
+def _read_tool_calls(value: JsonObject, where: str) -> tuple[tuple[ToolCall, ...], JsonObject]:
+    calls = value.get("tool_calls") or []
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        raise Undecodable("invalid", f"{where}.tool_calls is not a list")
+    if value.get("function_call") is not None:  # the older spelling of a single call
+        calls = [*calls, value["function_call"]]
+    read = [_read_tool_call(call, f"{where}.tool_calls[{position}]") for position, call in enumerate(calls)]
+    rests = {str(position): rest for position, (_, rest) in enumerate(read) if rest}
+    return tuple(call for call, _ in read), rests
+
+
+def _read_tool_call(value: Any, where: str) -> tuple[ToolCall, JsonObject]:
+    if not isinstance(value, dict):
+        raise Undecodable("invalid", f"{where} is not an object")
+    named = value.get("function") or value.get("custom") or value
+    if not isinstance(named, dict):
+        raise Undecodable("invalid", f"{where}.function is not an object")
+    name = _text(named, "name", where)
+    if not name:
+        raise Undecodable("invalid", f"{where} names no tool")
+    arguments = named.get("arguments", named.get("input"))
+    return ToolCall(name=name, arguments=_as_json_text(arguments), id=_text(value, "id", where)), left_over(
+        value, _CALL_FIELDS
+    )
+
+
+def _as_json_text(arguments: Any) -> str:
+    """The arguments as the model wrote them; some loggers parse them first, so they are written again."""
+    if isinstance(arguments, str):
+        return arguments
+    return "{}" if arguments is None else msgspec.json.encode(arguments).decode()
+
+
+def _text(value: JsonObject, name: str, where: str) -> str | None:
+    found = value.get(name)
+    if found is not None and not isinstance(found, str):
+        raise Undecodable("invalid", f"{where}.{name} is not text")
+    return found

@@ -1,0 +1,21 @@
+"""Every shape that is accepted. A shape is recognised by its field names; the more telling one comes first."""
+
+from tunemill.schemas.records import LogRecord
+from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats import flywheel, openai_pair, tunemill_record
+from tunemill.streams.formats.shape import Arrival, JsonObject
+
+SHAPES = (flywheel.SHAPE, openai_pair.SHAPE, tunemill_record.SHAPE)
+
+
+def read(value: JsonObject, arrival: Arrival) -> LogRecord:
+    """The log in this JSON object, by the first shape that recognises it.
+
+    Raises:
+        Undecodable: no shape does, or the one that did cannot read it.
+    """
+    for shape in SHAPES:
+        if shape.matches(value):
+            return shape.read(value, arrival)
+    names = ", ".join(shape.name for shape in SHAPES)
+    raise Undecodable("unknown_shape", f"the fields are those of no known shape ({names})")

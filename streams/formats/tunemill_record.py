@@ -1,0 +1,50 @@
+"""Our own shape: a `LogRecord` as JSON. Messages may also be in OpenAI's spelling; fields that we don't know go to `extra`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tunemill.schemas.records import LogRecord
+from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats.chat import read_messages
+from tunemill.streams.formats.shape import Arrival, JsonObject, Shape, as_extra, left_over, read_metadata
+
+_FIELDS = frozenset(LogRecord.__struct_fields__)
+
+
+def _matches(value: Mapping[str, Any]) -> bool:
+    return "messages" in value and "request" not in value
+
+
+def _read(value: JsonObject, arrival: Arrival) -> LogRecord:
+    messages, message_rests = read_messages(value["messages"], "messages")
+    output, output_rests = read_messages(value.get("output") or [], "output")
+    # null means: not given
+    fields = {name: item for name, item in value.items() if name in _FIELDS and item is not None}
+    fields |= {
+        "log_id": value.get("log_id") or arrival.log_id,
+        "ts_ms": arrival.ts_ms if value.get("ts_ms") is None else value["ts_ms"],
+        "messages": [],
+        "output": [],
+        "metadata": read_metadata(value.get("metadata")),
+    }
+    try:
+        record = msgspec.convert(fields, LogRecord)
+    except msgspec.ValidationError as error:
+        raise Undecodable("invalid", str(error)) from error
+    extra = _merge(
+        value.get("extra"), {"record": left_over(value, _FIELDS), "messages": message_rests, "output": output_rests}
+    )
+    return msgspec.structs.replace(record, messages=messages, output=output, extra=extra)
+
+
+def _merge(given: Any, rests: Mapping[str, Any]) -> Any:
+    """The record's own `extra` with what was left over added under names of its own."""
+    added = as_extra(rests)
+    if added is None or given is None:
+        return given if added is None else added
+    return {"extra": given, **added}
+
+
+SHAPE = Shape("tunemill_record", _matches, _read)
