@@ -1,0 +1,10 @@
+"""What an application imports to publish its LLM logs: `Producer`, `wrap` and `log_context`."""
+
+from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
+from tunemill.sdk.context import log_context
+from tunemill.sdk.counts import Stats
+from tunemill.sdk.errors import UnknownUrl
+from tunemill.sdk.producer import Producer
+from tunemill.sdk.wrap import wrap
+
+__all__ = ["LogRecord", "Message", "Producer", "Stats", "ToolCall", "UnknownUrl", "Usage", "log_context", "wrap"]

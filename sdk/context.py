@@ -1,0 +1,79 @@
+"""What a stretch of code knows about all its calls: `with log_context(session_id=...)`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tunemill.schemas.records import LogRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Fields that a log takes over where it says nothing itself; tags and metadata are added to its own."""
+
+    session_id: str | None = None
+    user_id: str | None = None
+    consent: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+_CURRENT: ContextVar[Context] = ContextVar("tunemill_log_context", default=Context())  # noqa: B039 - frozen
+
+
+def current() -> Context:
+    """The context of the code that is running."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def log_context(
+    *,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    consent: str | None = None,
+    tags: Sequence[str] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> Iterator[None]:
+    """Every call logged inside carries these; contexts nest, and follow the code into its asyncio tasks.
+
+    Args:
+        session_id: the conversation; its logs keep their order.
+        consent: train | eval_only | none.
+        tags: the caller's own, `namespace:value`.
+    """
+    outer = current()
+    inner = Context(
+        session_id=session_id or outer.session_id,
+        user_id=user_id or outer.user_id,
+        consent=consent or outer.consent,
+        tags=union(outer.tags, tags),
+        metadata={**outer.metadata, **(metadata or {})},
+    )
+    token = _CURRENT.set(inner)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def in_context(log: LogRecord, context: Context) -> LogRecord:
+    """The log with what its context adds."""
+    if context == Context():
+        return log
+    return msgspec.structs.replace(
+        log,
+        session_id=log.session_id or context.session_id,
+        user_id=log.user_id or context.user_id,
+        consent=log.consent or context.consent,
+        tags=union(context.tags, log.tags),
+        metadata={**context.metadata, **log.metadata},
+    )
+
+
+def union(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
+    """Both, in order, each once."""
+    return tuple(dict.fromkeys((*first, *second)))

@@ -1,0 +1,33 @@
+"""What can go wrong on the way from an application to the server. Only `UnknownUrl` ever reaches the application.
+
+SdkError
+├── UnknownUrl     the operator's fault: raised when the producer is made
+└── SendError      kept inside: counted, and logged as a warning
+    ├── Unavailable   nobody answers, or not now: the same logs are sent again
+    ├── TooLarge      the receiver takes no message of this size: its logs are sent one by one
+    └── Refused       sending it again cannot help
+"""
+
+
+class SdkError(Exception):
+    """Something went wrong in the SDK."""
+
+
+class UnknownUrl(SdkError, ValueError):
+    """The URL names neither a Kafka cluster nor a tunemill server."""
+
+
+class SendError(SdkError):
+    """A message was not accepted."""
+
+
+class Unavailable(SendError):
+    """The receiver does not answer, or not now; the same message may be accepted later."""
+
+
+class TooLarge(SendError):
+    """The receiver takes no message of this size."""
+
+
+class Refused(SendError):
+    """The receiver will never take this message."""

@@ -1,0 +1,109 @@
+"""Packs -> `POST /v1/logs` of a tunemill server, over one kept-alive connection of the standard library."""
+
+import contextlib
+import http.client
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from tunemill.sdk.errors import Refused, SendError, TooLarge, Unavailable
+from tunemill.sdk.pack import Pack
+
+_TIMEOUT_S = 15.0  # a server that has not taken half a megabyte by then is not well
+# Wrong key, wrong address and overload end when somebody acts, and until then the logs can wait.
+_LATER = frozenset({401, 403, 404, 408, 425, 429})
+
+
+class HttpSender:
+    """Sends newline-delimited JSON; the server answers once the logs are durable on its bus."""
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        parts = urlsplit(url)
+        self._https = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port
+        self._path = parts.path.rstrip("/") + "/v1/logs"
+        self._headers = {"Content-Type": "application/x-ndjson"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._connection: http.client.HTTPConnection | None = None
+
+    def connect(self) -> None:
+        """Connect unless connected."""
+        if self._connection is not None:
+            return
+        make = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
+        connection = make(self._host, self._port, timeout=_TIMEOUT_S)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise Unavailable(f"{self._host} cannot be reached ({type(error).__name__})") from error
+        self._connection = connection
+
+    def lane(self, key: str) -> int:
+        """One lane: the server orders what it publishes."""
+        del key
+        return 0
+
+    def send(self, packs: Sequence[Pack]) -> Sequence[SendError | None]:
+        """One request per pack; after the first that finds nobody, the rest wait."""
+        results: list[SendError | None] = []
+        for pack in packs:
+            results.append(self._post(pack.value))
+            if isinstance(results[-1], Unavailable):
+                break
+        return results + [Unavailable("an earlier message has to be sent again first")] * (len(packs) - len(results))
+
+    def abandon(self) -> None:
+        """Wake a thread that waits for the server."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _post(self, body: bytes) -> SendError | None:
+        try:
+            self.connect()
+            status = self._exchange(body)
+        except Unavailable as error:
+            return error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            return Unavailable(f"{self._host} did not answer ({type(error).__name__})")
+        return _outcome(status)
+
+    def _exchange(self, body: bytes) -> int:
+        """Send one request and read its answer to the end, so that the connection can be used again."""
+        connection = self._connection
+        if connection is None:
+            raise Unavailable("not connected")
+        connection.request("POST", self._path, body, self._headers)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.will_close:
+            self.close()
+        return answer.status
+
+
+def _outcome(status: int) -> SendError | None:
+    if 200 <= status < 300:
+        return None
+    if status == 413:
+        return TooLarge("the server takes no request of this size")
+    if status in _LATER or status < 400 or status >= 500:
+        return Unavailable(f"the server answered {status}{_remedy(status)}")
+    return Refused(f"the server answered {status}")
+
+
+def _remedy(status: int) -> str:
+    if status in (401, 403):
+        return ": check the api_key"
+    if status == 404 or status < 400:
+        return ": check that the URL is a tunemill server's"
+    return ""
