@@ -100,7 +100,7 @@ def test_a_version_needs_its_dataset(engine: Engine) -> None:
         "version": 1,
         "digest": "d",
         "manifest_url": "/m",
-        "provenance_url": "/p",
+        "provenance_path": "/p",
         "rows": 1,
         "splits": {},
         "draft": {},

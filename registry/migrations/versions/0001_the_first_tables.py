@@ -161,7 +161,12 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("manifest_url", sa.Text(), nullable=False),
-        sa.Column("provenance_url", sa.Text(), nullable=False, comment="which logs each row was made from"),
+        sa.Column(
+            "provenance_path",
+            sa.Text(),
+            nullable=False,
+            comment="which logs say what each row says; relative to the dataset's folder",
+        ),
         sa.Column("rows", sa.Integer(), nullable=False),
         sa.Column("splits", sa.JSON(), nullable=False, comment="rows per split"),
         sa.Column("draft", sa.JSON(), nullable=False, comment="the recipe as it stood"),

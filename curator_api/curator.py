@@ -1,0 +1,31 @@
+"""What every endpoint works with: the opened engines and the settings, handed to the application when it is made."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy import Engine
+
+from tunemill.bus.port import Bus
+from tunemill.curator_api.settings import Settings
+from tunemill.curator_api.store import Files
+from tunemill.indexer.search import SearchIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curator:
+    """The four engines, opened, and how to behave. Whoever opened them closes them."""
+
+    bus: Bus
+    index: SearchIndex
+    registry: Engine
+    files: Files
+    settings: Settings
+
+
+def _curator(request: Request) -> Curator:
+    curator: Curator = request.app.state.curator
+    return curator
+
+
+Here = Annotated[Curator, Depends(_curator)]

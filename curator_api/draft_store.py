@@ -1,0 +1,163 @@
+"""Drafts in the registry: their recipes, the rows people changed, the rows they imported."""
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tunemill.curator_api.clock import now_ms
+from tunemill.curator_api.draft import Draft
+from tunemill.curator_api.errors import Exists, NotFound
+from tunemill.curator_api.rows import Row, RowMessage
+from tunemill.curator_api.snapshot import Changes
+from tunemill.registry.tables import datasets, erasures, imported_rows, row_edits
+
+Messages = tuple[RowMessage, ...]
+
+
+class Dataset(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset that somebody is making."""
+
+    name: str
+    draft: Draft
+    created_ms: int
+    updated_ms: int
+
+
+def create(engine: Engine, project: str, name: str, draft: Draft) -> Dataset:
+    """Start a dataset.
+
+    Raises:
+        Exists: one of this name is there.
+    """
+    now = now_ms()
+    values = {
+        "project": project,
+        "name": name,
+        "draft": msgspec.to_builtins(draft),
+        "created_ms": now,
+        "updated_ms": now,
+    }
+    try:
+        with engine.begin() as connection:
+            connection.execute(insert(datasets).values(values))
+    except IntegrityError as error:
+        raise Exists(f"there is a dataset {name!r} already: change its draft, or choose another name") from error
+    return Dataset(name=name, draft=draft, created_ms=now, updated_ms=now)
+
+
+def find_all(engine: Engine, project: str) -> list[Dataset]:
+    """Every dataset of the project, by name."""
+    with engine.connect() as connection:
+        rows = connection.execute(select(datasets).where(datasets.c.project == project).order_by(datasets.c.name))
+        return [_dataset(row._mapping) for row in rows]
+
+
+def find(engine: Engine, project: str, name: str) -> Dataset:
+    """The dataset of this name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    with engine.connect() as connection:
+        row = connection.execute(select(datasets).where(_of(datasets, project, name))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no dataset {name!r}")
+    return _dataset(row._mapping)
+
+
+def change(engine: Engine, project: str, name: str, draft: Draft) -> None:
+    """Give a dataset's draft another recipe; its changed and imported rows stay.
+
+    Raises:
+        NotFound: there is no such dataset.
+    """
+    with engine.begin() as connection:
+        values = {"draft": msgspec.to_builtins(draft), "updated_ms": now_ms()}
+        changed = connection.execute(update(datasets).where(_of(datasets, project, name)).values(values))
+    if not changed.rowcount:
+        raise NotFound(f"there is no dataset {name!r}")
+
+
+def edit_row(engine: Engine, project: str, name: str, row_key: str, messages: Messages | None, *, by: str) -> None:
+    """Put these messages in place of the row's own; None takes the row out of the draft. The last edit holds."""
+    here = and_(_of(row_edits, project, name), row_edits.c.row_key == row_key)
+    with engine.begin() as connection:
+        connection.execute(select(datasets.c.name).where(_of(datasets, project, name)).with_for_update())
+        connection.execute(delete(row_edits).where(here))
+        connection.execute(
+            insert(row_edits).values(
+                project=project,
+                name=name,
+                row_key=row_key,
+                action="delete" if messages is None else "edit",
+                messages=msgspec.to_builtins(messages),
+                by=by,
+                ts_ms=now_ms(),
+            )
+        )
+
+
+def changes(engine: Engine, project: str, name: str) -> Changes:
+    """What people did to the draft, and what must be forgotten."""
+    with engine.connect() as connection:
+        rows = connection.execute(select(row_edits).where(_of(row_edits, project, name))).all()
+        erased = connection.execute(select(erasures.c.log_id).where(erasures.c.project == project)).scalars().all()
+    edits = {row.row_key: msgspec.convert(row.messages, Messages) for row in rows if row.action == "edit"}
+    return Changes(
+        edits=edits,
+        deleted=frozenset(row.row_key for row in rows if row.action == "delete"),
+        erased=frozenset(erased),
+    )
+
+
+def add_imported(engine: Engine, project: str, name: str, rows: Sequence[tuple[int, Row]]) -> int:
+    """Add rows, each with its line in the file, to the draft and say how many were new."""
+    unique = {row.row_key: (line, row) for line, row in rows}
+    with engine.begin() as connection:
+        connection.execute(select(datasets.c.name).where(_of(datasets, project, name)).with_for_update())
+        known = _imported_keys(connection, project, name)
+        fresh = [_imported_values(project, name, *pair) for key, pair in unique.items() if key not in known]
+        if fresh:
+            connection.execute(insert(imported_rows), fresh)
+    return len(fresh)
+
+
+def imported(engine: Engine, project: str, name: str) -> list[Row]:
+    """The rows that were imported into the draft."""
+    with engine.connect() as connection:
+        found = connection.execute(select(imported_rows).where(_of(imported_rows, project, name))).all()
+    return [
+        Row(
+            row_key=row.row_key,
+            log_id=None,
+            session_id=None,
+            messages=msgspec.convert(row.messages, Messages),
+            tools=row.tools,
+        )
+        for row in found
+    ]
+
+
+def _imported_keys(connection: Connection, project: str, name: str) -> set[str]:
+    return set(connection.execute(select(imported_rows.c.row_key).where(_of(imported_rows, project, name))).scalars())
+
+
+def _imported_values(project: str, name: str, line: int, row: Row) -> dict[str, object]:
+    return {
+        "project": project,
+        "name": name,
+        "row_key": row.row_key,
+        "seq": line,
+        "messages": msgspec.to_builtins(row.messages),
+        "tools": row.tools,
+    }
+
+
+def _of(table: Table, project: str, name: str) -> ColumnElement[bool]:
+    return and_(table.c.project == project, table.c.name == name)
+
+
+def _dataset(row: object) -> Dataset:
+    return msgspec.convert(row, Dataset, from_attributes=False)

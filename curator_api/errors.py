@@ -1,0 +1,126 @@
+"""What can go wrong at the API, and what a client is told.
+
+CuratorError
+├── ClientError          the caller's fault: 4xx
+│   ├── BadRequest       400  the request cannot be read
+│   ├── BadQuery         400  a search text that is not in the query language; `column` says where
+│   ├── Unauthorised     401  no key, or not one of ours
+│   ├── Forbidden        403  a page of another site tries to act here
+│   ├── NotFound         404  no such log, dataset, version, row or run
+│   ├── Exists           409  a dataset of this name is there already
+│   ├── Unchanged        409  publishing would repeat the latest version
+│   ├── Finished         409  the run is over
+│   ├── TooLarge         413  the body, or one record in it
+│   └── Unprocessable    422  readable, but it cannot be done
+│       ├── InvalidRow       a row that cannot be trained on as it is
+│       └── EmptyDataset     nothing is left after the exclusions
+└── Unavailable          503  something we depend on does not answer: try again
+
+The class decides the status. `detail` is for a person: it names the place and the remedy, and never holds log text.
+"""
+
+from collections.abc import Mapping
+
+
+class CuratorError(Exception):
+    """Something went wrong at the API. `more` are further members of the problem document (RFC 9457 section 3.2)."""
+
+    status = 500
+    code = "internal"
+
+    def __init__(self, detail: str, **more: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.more: Mapping[str, object] = more
+
+
+class ClientError(CuratorError):
+    """The caller's fault; the same request fails again."""
+
+    status = 400
+    code = "bad-request"
+
+
+class BadRequest(ClientError):
+    """The request cannot be read."""
+
+
+class BadQuery(ClientError):
+    """A search text that is not in the query language."""
+
+    code = "bad-query"
+
+
+class Unauthorised(ClientError):
+    """No key came with the request, or not one of ours."""
+
+    status = 401
+    code = "unauthorised"
+
+
+class Forbidden(ClientError):
+    """A page of another site tries to act here."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(ClientError):
+    """No such log, dataset, version, row or run."""
+
+    status = 404
+    code = "not-found"
+
+
+class Exists(ClientError):
+    """A dataset of this name is there already."""
+
+    status = 409
+    code = "exists"
+
+
+class Unchanged(ClientError):
+    """The draft holds exactly what the latest version holds."""
+
+    status = 409
+    code = "unchanged"
+
+
+class Finished(ClientError):
+    """The run is over."""
+
+    status = 409
+    code = "finished"
+
+
+class TooLarge(ClientError):
+    """The body is larger than the server takes, or one record in it."""
+
+    status = 413
+    code = "too-large"
+
+
+class Unprocessable(ClientError):
+    """Readable, but it cannot be done."""
+
+    status = 422
+    code = "unprocessable"
+
+
+class InvalidRow(Unprocessable):
+    """A row that cannot be trained on as it is."""
+
+    code = "invalid-row"
+
+
+class EmptyDataset(Unprocessable):
+    """Nothing is left after the exclusions; `matched` and `excluded` say why."""
+
+    code = "empty-dataset"
+
+
+class Unavailable(CuratorError):
+    """Something we depend on does not answer; the same request may succeed later."""
+
+    status = 503
+    code = "unavailable"

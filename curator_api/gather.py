@@ -1,0 +1,48 @@
+"""What a draft holds at this moment: the logs that its query finds, what was imported, what people changed."""
+
+import asyncio
+
+import msgspec
+
+from tunemill.curator_api import draft_store, version_store
+from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.draft import Draft
+from tunemill.curator_api.snapshot import Snapshot, freeze
+from tunemill.indexer.query import parse
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """A draft, frozen."""
+
+    draft: Draft
+    snapshot: Snapshot
+    erased_seen: int  # how many erasures there were before the first log was read
+
+
+async def gather(curator: Curator, name: str) -> Gathered:
+    """Freeze a draft.
+
+    1. read the draft and the ledgers; 2. scan the index at one point in time; 3. build the rows. A log that is erased after
+    1 may be in the result: `erased_seen` is how the one who stores it finds out.
+
+    Raises:
+        NotFound: there is no such dataset.
+    """
+    registry, project = curator.registry, curator.settings.project
+    dataset = await asyncio.to_thread(draft_store.find, registry, project, name)
+    erased_seen = await asyncio.to_thread(version_store.erasure_count, registry, project)
+    changes = await asyncio.to_thread(draft_store.changes, registry, project, name)
+    imported = await asyncio.to_thread(draft_store.imported, registry, project, name)
+    draft = dataset.draft
+    await curator.index.refresh()
+    logs = [log async for log in curator.index.scan(parse(draft.query), limit=draft.limit)]
+    snapshot = await asyncio.to_thread(
+        freeze,
+        logs,
+        imported,
+        changes,
+        default_consent=curator.settings.default_consent,
+        seed=draft.seed,
+        test_share=draft.test_share,
+    )
+    return Gathered(draft, snapshot, erased_seen)

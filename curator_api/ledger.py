@@ -1,0 +1,67 @@
+"""What people did to logs: tags they set, logs they had erased. In the registry, with an audit line for each act; ids only."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from tunemill.curator_api.clock import now_ms
+from tunemill.registry import outbox
+from tunemill.registry.tables import audit, erasures, row_edits, tag_edits
+from tunemill.schemas.ids import new_id
+from tunemill.schemas.records import Erasure
+from tunemill.schemas.topics import ERASURES
+
+
+def record_tags(
+    engine: Engine, project: str, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str
+) -> None:
+    """Remember which tags a person added and removed."""
+    edits = [("add", tag) for tag in add] + [("remove", tag) for tag in remove]
+    now = now_ms()
+    values = [
+        {"project": project, "log_id": log_id, "action": action, "tag": tag, "by": by, "ts_ms": now}
+        for action, tag in edits
+    ]
+    if values:
+        with engine.begin() as connection:
+            connection.execute(insert(tag_edits), values)
+
+
+def erase(engine: Engine, project: str, log_id: str, *, by: str) -> str:
+    """Have a log forgotten, and give the erasure's id; asking again gives the same one.
+
+    One transaction: the ledger's row, the event for everyone, and the removal of what people wrote in the log's place.
+    """
+    try:
+        with engine.begin() as connection:
+            return _erasure_id(connection, project, log_id) or _erase(connection, project, log_id, by)
+    except IntegrityError:  # somebody else erased it between our look and our insert
+        with engine.connect() as connection:
+            found = _erasure_id(connection, project, log_id)
+        if found is None:
+            raise
+        return found
+
+
+def is_erased(engine: Engine, project: str, log_id: str) -> bool:
+    """Whether somebody had this log forgotten."""
+    with engine.connect() as connection:
+        return _erasure_id(connection, project, log_id) is not None
+
+
+def _erasure_id(connection: Connection, project: str, log_id: str) -> str | None:
+    here = (erasures.c.project == project, erasures.c.log_id == log_id)
+    return connection.execute(select(erasures.c.erasure_id).where(*here)).scalar_one_or_none()
+
+
+def _erase(connection: Connection, project: str, log_id: str, by: str) -> str:
+    event = Erasure(erasure_id=new_id(), ts_ms=now_ms(), log_id=log_id, project=project)
+    row = {"erasure_id": event.erasure_id, "project": project, "log_id": log_id, "by": by, "ts_ms": event.ts_ms}
+    connection.execute(insert(erasures).values(row))
+    connection.execute(delete(row_edits).where(row_edits.c.project == project, row_edits.c.row_key == log_id))
+    outbox.append(connection, ERASURES, event, event_id=event.erasure_id)
+    connection.execute(
+        insert(audit).values(ts_ms=event.ts_ms, project=project, by=by, action="log.erase", target=log_id)
+    )
+    return event.erasure_id

@@ -1,0 +1,417 @@
+"""What goes over HTTP: the bodies that endpoints take and give. Docs of the fields of a log stand in `schemas/avro/`."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+TAG = r"^[a-z0-9][a-z0-9_-]{0,31}:[^\s\x00-\x1f\x7f\"]{1,128}$"
+
+
+def _storable(text: str) -> str:
+    """JSON can spell characters that no database and no encoding can hold."""
+    if "\x00" in text or any(0xD800 <= ord(character) <= 0xDFFF for character in text):
+        raise ValueError("a NUL character or half a surrogate pair cannot be stored")
+    return text
+
+
+Storable = AfterValidator(_storable)
+TagText = Annotated[str, Field(pattern=TAG, examples=["topic:math"]), Storable]
+LogId = Annotated[str, Field(min_length=1, max_length=128), Storable]
+
+
+class Given(BaseModel):
+    """What the API gives."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Taken(BaseModel):
+    """What the API takes: a member that is not known is an error, not a silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ToolCallOut(Given):
+    """One call of a tool."""
+
+    id: str | None
+    name: str
+    arguments: str = Field(description="JSON text as the model wrote it")
+
+
+class MessageOut(Given):
+    """One message of a log."""
+
+    role: str
+    content: str | None
+    parts: JsonValue
+    tool_calls: list[ToolCallOut]
+    tool_call_id: str | None
+    name: str | None
+    refusal: str | None
+    reasoning: str | None
+
+
+class UsageOut(Given):
+    """Tokens as the provider counted them."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class LogOut(Given):
+    """One LLM call, normalised; fields without a value are null."""
+
+    log_id: str
+    ts_ms: int
+    project: str
+    source: str
+    app: str | None
+    model: str | None
+    provider: str | None
+    operation: str
+    messages: list[MessageOut]
+    output: list[MessageOut]
+    tools: JsonValue
+    params: JsonValue
+    usage: UsageOut
+    cost_usd: float | None
+    latency_ms: float | None
+    finish_reason: str | None
+    status: str
+    error: str | None
+    response_id: str | None
+    trace_id: str | None
+    session_id: str | None
+    user_id: str | None
+    metadata: dict[str, str]
+    consent: str | None
+    extra: JsonValue
+    tags: list[str]
+    tagged_by: dict[str, str] = Field(description="who set each tag: caller, rule@version or person:<key id>")
+    tag_status: str
+    language: str | None
+    content_digest: str
+
+
+class Accepted(Given):
+    """How many records were handed on."""
+
+    accepted: int
+
+
+class ErasureOut(Given):
+    """An erasure that everyone is told of; `found`: the log was in the index, and is not any more."""
+
+    erasure_id: str
+    found: bool
+
+
+class TagsIn(Taken):
+    """Tags to add and to remove."""
+
+    add: list[TagText] = Field([], max_length=100)
+    remove: list[TagText] = Field([], max_length=100)
+
+
+class TagsOut(Given):
+    """The tags that the log has now."""
+
+    tags: list[str]
+
+
+class HitOut(Given):
+    """A log that matches; `prompt` and `answer` are cut to 2,000 characters."""
+
+    log_id: str
+    ts_ms: int
+    app: str | None
+    model: str | None
+    language: str | None
+    status: str
+    tags: list[str]
+    prompt: str | None = Field(description="what the user said last")
+    answer: str | None
+    score: float | None
+    highlights: list[list[tuple[str, bool]]] = Field(description="pieces of plain text, and whether each matched")
+
+
+class FacetOut(Given):
+    """How many matching logs have this value."""
+
+    value: str
+    count: int
+
+
+class SearchOut(Given):
+    """One page of a search."""
+
+    total: int
+    hits: list[HitOut]
+    facets: dict[str, list[FacetOut]]
+    cursor: str | None = Field(description="gets the next page; null: this is the last one")
+
+
+class RejectedOut(Given):
+    """A dead letter, without its payload."""
+
+    rejected_id: str
+    ts_ms: int
+    topic: str
+    partition: int
+    offset: int
+    stage: str
+    error_code: str
+    reason: str
+    payload_bytes: int
+    attempts: int
+
+
+class RejectedPage(Given):
+    """Dead letters, newest first."""
+
+    rejected: list[RejectedOut]
+
+
+class DraftIn(Taken):
+    """Which logs a draft gathers and how it splits them."""
+
+    query: Annotated[str, Field(max_length=2_000), Storable]
+    limit: int | None = Field(None, ge=1, le=1_000_000, description="at most so many logs, the oldest first")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    test_share: float = Field(0.1, ge=0, le=0.9, description="share of the conversations, about")
+
+
+class DatasetIn(DraftIn):
+    """A dataset to start."""
+
+    name: Annotated[str, Field(max_length=1_000), Storable]
+
+
+class DraftOut(Given):
+    """A draft's recipe."""
+
+    query: str
+    limit: int | None
+    seed: int
+    test_share: float
+
+
+class LengthsOut(Given):
+    """A distribution."""
+
+    min: int
+    median: int
+    p90: int
+    max: int
+    total: int
+
+
+class ReportOut(Given):
+    """What is in a version, and what is not and why: `matched` = `rows` + the sum of `excluded`."""
+
+    matched: int
+    rows: int
+    excluded: dict[str, int]
+    splits: dict[str, int]
+    languages: dict[str, int]
+    tags: dict[str, int]
+    imported: int
+    edited: int
+    characters_per_row: LengthsOut
+    messages_per_row: LengthsOut
+    warnings: list[str]
+
+
+class VersionOut(Given):
+    """A published version; never changed."""
+
+    name: str
+    version: int
+    digest: str
+    rows: int
+    splits: dict[str, int]
+    manifest_url: str
+    draft: DraftOut
+    report: ReportOut
+    note: str | None
+    by: str
+    created_ms: int
+
+
+class DatasetSummary(Given):
+    """A dataset in a list."""
+
+    name: str
+    draft: DraftOut
+    created_ms: int
+    updated_ms: int
+    latest_version: int | None
+    versions: int
+
+
+class DatasetsOut(Given):
+    """The project's datasets, by name."""
+
+    datasets: list[DatasetSummary]
+
+
+class DatasetOut(Given):
+    """A dataset: its draft and its versions, the newest first."""
+
+    name: str
+    draft: DraftOut
+    created_ms: int
+    updated_ms: int
+    versions: list[VersionOut]
+
+
+class RowMessageOut(Given):
+    """One message of a row."""
+
+    role: str
+    content: str | None
+    tool_calls: list[ToolCallOut]
+    tool_call_id: str | None
+    name: str | None
+
+
+class RowOut(Given):
+    """One row of a draft."""
+
+    row_key: str = Field(description="the log_id, or the key of an imported row")
+    row_id: str
+    split: str
+    messages: list[RowMessageOut]
+    tools: JsonValue
+    tags: list[str]
+    edited: bool
+
+
+class RowsOut(Given):
+    """One page of a draft's rows, as they would be published now, by row_key."""
+
+    rows: list[RowOut]
+    total: int
+    matched: int
+    excluded: dict[str, int]
+    cursor: str | None
+
+
+class RowEditIn(Taken):
+    """The messages to put in place of a row's own, the answer last."""
+
+    messages: list[dict[str, JsonValue]] = Field(max_length=1_000)
+
+
+class EditedOut(Given):
+    """A row that was changed."""
+
+    row_key: str
+    messages: list[RowMessageOut]
+
+
+class LineError(Given):
+    """A line that was not imported."""
+
+    line: int = Field(description="counted from 1")
+    reason: str
+
+
+class ImportOut(Given):
+    """What became of each line: `lines` = `imported` + `known` + `failed`."""
+
+    lines: int
+    imported: int
+    known: int = Field(description="rows that the draft had already")
+    failed: int
+    errors: list[LineError] = Field(description="the first 100")
+
+
+class PublishIn(Taken):
+    """What to note about the version, and what to train on it; without a recipe nothing is trained."""
+
+    note: Annotated[str, Field(max_length=2_000), Storable] | None = None
+    recipe: dict[str, JsonValue] | None = None
+
+
+class ChangeOut(Given):
+    """One difference between two versions."""
+
+    change: Literal["added", "removed", "changed"]
+    row_key: str
+    before: list[RowMessageOut] | None
+    after: list[RowMessageOut] | None
+
+
+class DiffOut(Given):
+    """The differences between two versions, and the first of them in full."""
+
+    added: int
+    removed: int
+    changed: int
+    rows: list[ChangeOut]
+
+
+class RunIn(Taken):
+    """A version to train on, and how: a partial recipe that the trainer fills in."""
+
+    name: Annotated[str, Field(max_length=1_000), Storable]
+    version: int = Field(ge=1, le=2**31 - 1)
+    recipe: dict[str, JsonValue]
+
+
+class RunAccepted(Given):
+    """The trainer is told. The run appears under `GET /v1/runs` when it has taken it on."""
+
+    event_id: str
+    name: str
+    version: int
+
+
+class RunOut(Given):
+    """A training run."""
+
+    run_id: str
+    run_key: str
+    name: str
+    version: int
+    digest: str
+    recipe: JsonValue
+    status: str
+    attempt: int
+    progress: JsonValue
+    result: JsonValue
+    error: JsonValue
+    artefact_url: str | None
+    trained_tokens: int | None
+    seconds: float | None
+    cancel_requested_ms: int | None
+    created_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+
+
+class RunsOut(Given):
+    """Runs, the newest first."""
+
+    runs: list[RunOut]
+    cursor: str | None
+
+
+class RunEventOut(Given):
+    """Something that happened in a run."""
+
+    seq: int
+    ts_ms: int
+    level: str
+    type: str
+    message: str
+    data: JsonValue
+
+
+class RunEventsOut(Given):
+    """A run's events, in order."""
+
+    events: list[RunEventOut]
+    cursor: str | None

@@ -1,0 +1,126 @@
+"""Errors as problem documents (RFC 9457): one shape for every failure, whatever raised it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tunemill.bus.errors import BusUnavailable, MessageTooLarge
+from tunemill.curator_api.draft import bad_query
+from tunemill.curator_api.errors import BadRequest, CuratorError, NotFound, TooLarge, Unavailable, Unprocessable
+from tunemill.indexer.errors import CursorInvalid, IndexRefused, IndexUnavailable, LogNotFound, QueryError
+
+MEDIA_TYPE = "application/problem+json"
+
+_log = structlog.get_logger()
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457); some problems have further members, such as `column` of a query that cannot be read."""
+
+    model_config = {"extra": "allow"}
+
+    type: str = Field(description="urn:tunemill:problem:<code>", examples=["urn:tunemill:problem:not-found"])
+    title: str
+    status: int
+    detail: str = Field(description="For a person: what is wrong, where, and what to do.")
+
+
+PROBLEM: Mapping[str, Any] = {"model": Problem, "content": {MEDIA_TYPE: {}}}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that an endpoint may answer with, for OpenAPI."""
+    return {status: {**PROBLEM, "description": _TITLES[status]} for status in statuses}
+
+
+_TITLES = {
+    400: "The request cannot be read",
+    401: "No key, or not one of ours",
+    403: "Not from here",
+    404: "Not found",
+    405: "Not a method of this address",
+    409: "It conflicts with what is there",
+    413: "Too large",
+    422: "It cannot be done",
+    500: "An error of ours",
+    503: "Something does not answer; try again",
+}
+
+_TRANSLATED: Mapping[type[Exception], Callable[[Any], CuratorError]] = {
+    QueryError: bad_query,
+    CursorInvalid: lambda _error: BadRequest(
+        "the cursor is not one of this search, or too old: search again without it"
+    ),
+    LogNotFound: lambda _error: NotFound("there is no such log"),
+    IndexUnavailable: lambda _error: Unavailable("the search index does not answer: try again"),
+    IndexRefused: lambda _error: Unavailable("the search index refuses us: its operator must look"),
+    BusUnavailable: lambda _error: Unavailable("the message bus does not answer: nothing was accepted, send it again"),
+    MessageTooLarge: lambda _error: TooLarge("one record is larger than the bus takes; nothing was accepted"),
+    OperationalError: lambda _error: Unavailable("the registry's database does not answer: try again"),
+    InterfaceError: lambda _error: Unavailable("the registry's database does not answer: try again"),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this application with a problem document."""
+    app.add_exception_handler(CuratorError, _curator_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    for kind in _TRANSLATED:
+        app.add_exception_handler(kind, _translated)
+
+
+def response(error: CuratorError) -> Response:
+    """The problem document of an error."""
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    return _document(error.status, error.code, error.detail, error.more, headers)
+
+
+def unexpected(error: Exception) -> Response:
+    """The answer to an error of ours. The log line names its kind and place; its message might hold log text."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_globals.get('__name__')}:{place.tb_lineno}" if place else None
+    _log.error("request_failed", error=type(error).__name__, where=where)
+    return _document(500, "internal", "an error of ours; the server's log names it", {}, {})
+
+
+async def _curator_error(_request: Request, error: Exception) -> Response:
+    return response(error) if isinstance(error, CuratorError) else unexpected(error)
+
+
+async def _translated(_request: Request, error: Exception) -> Response:
+    kind = next(kind for kind in type(error).__mro__ if kind in _TRANSLATED)
+    return response(_TRANSLATED[kind](error))
+
+
+async def _validation_error(_request: Request, error: Exception) -> Response:
+    """What is wrong and where; never the values that were sent."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    errors = [{"where": ".".join(str(step) for step in item["loc"]), "reason": item["msg"]} for item in found[:20]]
+    if any(item["type"] == "json_invalid" for item in found):
+        return response(BadRequest("the body is not JSON"))
+    detail = "; ".join(f"{item['where']}: {item['reason']}" for item in errors[:3])
+    return response(Unprocessable(detail, errors=errors))
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    title = _TITLES.get(status, "Error")
+    return _document(status, title.lower().replace(" ", "-").replace(",", ""), title, {}, headers or {})
+
+
+def _document(status: int, code: str, detail: str, more: Mapping[str, object], headers: Mapping[str, str]) -> Response:
+    title = _TITLES.get(status, "Error")
+    problem = {"type": f"urn:tunemill:problem:{code}", "title": title, "status": status, "detail": detail}
+    return Response(msgspec.json.encode({**more, **problem}), status, dict(headers), MEDIA_TYPE)

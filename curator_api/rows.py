@@ -1,0 +1,173 @@
+"""A tagged log becomes a training row, or a reason why it does not. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from tunemill.schemas.ids import canonical_json, digest
+from tunemill.schemas.records import Message, TaggedLog, ToolCall
+
+IMPORTED = "import-"  # how the key of a row begins that came from a file, not from a log
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+_BEFORE_ALL = frozenset({"system", "developer"})
+_IMPORT_KEY = re.compile(IMPORTED + "[0-9a-f]{32}")
+
+
+class Reason(StrEnum):
+    """Why a log is not in the dataset: the first of these that holds, in this order."""
+
+    ERASED = "erased"  # somebody asked for it to be forgotten
+    DELETED_BY_PERSON = "deleted_by_person"  # from this draft
+    CONSENT = "consent"  # its consent is not `train`
+    NOT_TAGGED = "not_tagged"  # tagging failed, so nobody knows whether it holds private data
+    SECRET = "secret"  # noqa: S105  # it has a `secret:` tag
+    PII = "pii"  # it has a `pii:` tag
+    STATUS_ERROR = "status_error"  # the call failed
+    NO_ANSWER = "no_answer"
+    NOT_TEXT = "not_text"  # images, audio or files are part of it, or a message says nothing
+    ROLES_OUT_OF_ORDER = "roles_out_of_order"
+    DUPLICATE_CONTENT = "duplicate_content"  # an earlier row says the same
+
+
+class RowMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of a row: what a chat template takes, and no more."""
+
+    role: str
+    content: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One training example, and where it came from."""
+
+    row_key: str  # the log_id, or IMPORTED and a digest
+    log_id: str | None  # None: imported
+    session_id: str | None
+    messages: tuple[RowMessage, ...]
+    tools: str | None  # JSON text of the tool definitions
+    tags: tuple[str, ...] = ()
+    language: str | None = None
+    edited: bool = False
+
+    def row_id(self) -> str:
+        """A digest of what is trained on; equal content has an equal id, wherever it came from."""
+        return digest({"messages": self.messages, "tools": self.tools})
+
+
+def is_imported(row_key: str) -> bool:
+    """Whether this key is one of an imported row."""
+    return _IMPORT_KEY.fullmatch(row_key) is not None
+
+
+def imported_key(messages: Sequence[RowMessage], tools: str | None) -> str:
+    """The key of a row that came from a file: importing the same row again finds it there."""
+    return IMPORTED + digest({"messages": messages, "tools": tools})[:32]
+
+
+def from_log(tagged: TaggedLog, *, default_consent: str, edit: Sequence[RowMessage] | None = None) -> Row | Reason:
+    """The row that a log makes: its input and, as the last message, the first choice of its output.
+
+    Args:
+        default_consent: what holds for a log that says nothing: `train` or another word.
+        edit: the messages a person put in place of the log's own. Privacy and consent still hold for an edited row.
+    """
+    log = tagged.log
+    reason = _private(tagged, default_consent) or (None if edit else _unusable(tagged))
+    if reason:
+        return reason
+    messages = tuple(edit) if edit else tuple(_message(message) for message in (*log.messages, log.output[0]))
+    if reason := fault(messages):
+        return reason
+    return Row(
+        row_key=log.log_id,
+        log_id=log.log_id,
+        session_id=log.session_id,
+        messages=messages,
+        tools=tools_text(log.tools),
+        tags=tuple(tag.tag for tag in tagged.tags),
+        language=tagged.language,
+        edited=edit is not None,
+    )
+
+
+def tools_text(tools: object) -> str | None:
+    """Tool definitions as the text that is stored: canonical JSON; None where there are none."""
+    return canonical_json(tools).decode() if tools else None
+
+
+def fault(messages: Sequence[RowMessage]) -> Reason | None:
+    """What keeps these messages from being a training row.
+
+    In order: system or developer messages first if any, at least one user message, tool messages only after a message that
+    called a tool, and an assistant's message at the end.
+    """
+    if not messages or messages[-1].role != "assistant" or _silent(messages[-1]):
+        return Reason.NO_ANSWER
+    if any(_silent(message) for message in messages):
+        return Reason.NOT_TEXT
+    return None if _in_order(messages) else Reason.ROLES_OUT_OF_ORDER
+
+
+def _private(tagged: TaggedLog, default_consent: str) -> Reason | None:
+    if (tagged.log.consent or default_consent) != "train":
+        return Reason.CONSENT
+    if tagged.tag_status != "ok":
+        return Reason.NOT_TAGGED
+    namespaces = {tag.tag.partition(":")[0] for tag in tagged.tags}
+    if "secret" in namespaces:
+        return Reason.SECRET
+    return Reason.PII if "pii" in namespaces else None
+
+
+def _unusable(tagged: TaggedLog) -> Reason | None:
+    log = tagged.log
+    if log.status != "ok":
+        return Reason.STATUS_ERROR
+    if not log.output:
+        return Reason.NO_ANSWER
+    return None if all(_is_text(message) for message in (*log.messages, log.output[0])) else Reason.NOT_TEXT
+
+
+def _is_text(message: Message) -> bool:
+    return all(isinstance(part, dict) and part.get("type") in _TEXT_PARTS for part in _parts(message))
+
+
+def _parts(message: Message) -> Iterable[object]:
+    return message.parts if isinstance(message.parts, list) else ()
+
+
+def _message(message: Message) -> RowMessage:
+    return RowMessage(
+        role=message.role,
+        content=message.content,
+        tool_calls=message.tool_calls,
+        tool_call_id=message.tool_call_id,
+        name=message.name,
+    )
+
+
+def _silent(message: RowMessage) -> bool:
+    if message.role == "tool":
+        return message.content is None  # a tool may answer with nothing
+    return not (message.content and message.content.strip()) and not message.tool_calls
+
+
+def _in_order(messages: Sequence[RowMessage]) -> bool:
+    begun = heard_user = called_tool = False
+    for message in messages:
+        if message.role in _BEFORE_ALL:
+            if begun:
+                return False
+            continue
+        begun = True
+        if message.role == "user":
+            heard_user, called_tool = True, False
+        elif message.role == "assistant":
+            called_tool = bool(message.tool_calls)
+        elif message.role != "tool" or not called_tool:
+            return False
+    return heard_user

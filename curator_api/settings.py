@@ -1,0 +1,14 @@
+"""What may be set about the API. Read once by whoever starts it, passed on, never changed."""
+
+import msgspec
+
+from tunemill.schemas.ids import PROJECT
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How this API behaves."""
+
+    project: str = PROJECT
+    require_key: bool = True  # False: requests from this machine need none
+    default_consent: str = "none"  # train | none: what holds for a log whose consent is not stated
+    max_body_bytes: int = 32 * 2**20
