@@ -5,6 +5,7 @@ import json
 import logging
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -14,7 +15,8 @@ logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # while it starts, eac
 
 def kafka_answers(address: str) -> bool:
     """True if a broker at host:port describes its cluster."""
-    return asyncio.run(_describes_cluster(address))
+    with ThreadPoolExecutor(1) as thread:  # a loop of its own: the caller may be inside one
+        return thread.submit(lambda: asyncio.run(_describes_cluster(address))).result()
 
 
 async def _describes_cluster(address: str) -> bool:

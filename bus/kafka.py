@@ -1,0 +1,228 @@
+"""The engine for production: Kafka, through aiokafka."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from tunemill.bus.errors import BusUnavailable, MessageTooLarge
+from tunemill.bus.limits import check_sizes
+from tunemill.bus.port import Message, Outgoing
+from tunemill.schemas.topics import Topic
+
+REQUEST_TIMEOUT_MS = 15_000
+PING_TIMEOUT_MS = 5_000
+PUBLISH_DEADLINE_S = 30.0  # aiokafka sends an idempotent batch again for ever; a caller must hear of an outage
+FLUSH_DEADLINE_S = 10.0
+TAIL_DEADLINE_S = 20.0
+LINGER_MS = 5
+LARGEST_REQUEST_BYTES = 64 * 2**20  # the producer's own limit is out of the way: each topic has its own
+MAX_BATCH_BYTES = 2**20  # small messages travel together up to this size; larger ones alone
+BATCH_OVERHEAD_BYTES = 64 * 2**10  # what Kafka wraps around a batch, and what zstd adds to bytes that do not shrink
+REPLICAS = 3  # or as many as there are brokers
+
+
+class KafkaBus:
+    """A `Bus` on a Kafka cluster. Connects when it is first used."""
+
+    def __init__(self, servers: str) -> None:
+        self._servers = servers  # host:port[,host:port...]
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def create_topics(self, topics: Sequence[Topic]) -> None:
+        """Create those that do not exist, on up to three replicas."""
+        with self._mapped():
+            async with self._admin(REQUEST_TIMEOUT_MS) as admin:
+                replicas = min(REPLICAS, len((await admin.describe_cluster())["brokers"]))
+                reply = await admin.create_topics([_new_topic(topic, replicas) for topic in topics])
+                for name, code, reason in reply.topic_errors:
+                    if (error := for_code(code)) not in (for_code(0), TopicAlreadyExistsError):
+                        raise BusUnavailable(f"Kafka did not create {name}: {error.__name__} {reason or ''}")
+
+    async def publish(self, topic: Topic, messages: Sequence[Outgoing]) -> None:
+        """Send, and wait until every replica in sync has each message."""
+        check_sizes(topic, messages)
+        producer = await self._started_producer()
+        try:
+            with self._mapped():
+                async with asyncio.timeout(PUBLISH_DEADLINE_S):
+                    await _send(producer, topic.name, messages)
+        except BusUnavailable as failure:
+            if isinstance(failure.__cause__, KafkaError) and not isinstance(failure.__cause__, KafkaTimeoutError):
+                await self._drop(producer)
+            raise
+
+    @asynccontextmanager
+    async def subscribe(self, topics: Sequence[Topic], *, group: str | None) -> AsyncIterator["KafkaSubscription"]:
+        """Join the group and read the partitions that it gives us; without a group, all of them."""
+        consumer = AIOKafkaConsumer(
+            *(topic.name for topic in topics),
+            bootstrap_servers=self._servers,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=max(_max_batch_bytes(topic) for topic in topics),
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+        try:
+            with self._mapped():
+                await consumer.start()
+            yield KafkaSubscription(self, consumer, group)
+        finally:
+            await consumer.stop()
+
+    async def tail(self, topic: Topic, *, limit: int) -> Sequence[Message]:
+        """The newest messages of all partitions, newest first."""
+        async with self.subscribe([topic], group=None) as subscription:
+            with self._mapped():
+                async with asyncio.timeout(TAIL_DEADLINE_S):
+                    found = await _last(subscription.consumer, limit)
+        return sorted(found, key=lambda message: (message.ts_ms, message.offset), reverse=True)[:limit]
+
+    async def ping(self) -> None:
+        """Return if the cluster describes itself."""
+        with self._mapped():
+            async with self._admin(PING_TIMEOUT_MS) as admin:
+                await admin.describe_cluster()
+
+    async def close(self) -> None:
+        """Send what is under way, then disconnect."""
+        if self._producer is not None:
+            await self._drop(self._producer)
+
+    async def _started_producer(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._servers,
+                    acks="all",
+                    enable_idempotence=True,
+                    compression_type="zstd",
+                    linger_ms=LINGER_MS,
+                    max_batch_size=MAX_BATCH_BYTES,
+                    max_request_size=LARGEST_REQUEST_BYTES,
+                    request_timeout_ms=REQUEST_TIMEOUT_MS,
+                )
+                try:
+                    with self._mapped():
+                        await producer.start()
+                except BusUnavailable:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _drop(self, producer: AIOKafkaProducer) -> None:
+        """Stop this producer; the next publish makes a new one.
+
+        One whose batch was refused has a hole in its sequence numbers, and the broker would refuse what follows.
+        """
+        if self._producer is producer:
+            self._producer = None
+        try:
+            await asyncio.wait_for(producer.flush(), FLUSH_DEADLINE_S)
+        except (TimeoutError, KafkaError):
+            # Nobody waits for these any more, but `stop` would, for ever: publish has said that they failed.
+            producer._message_accumulator.fail_all(KafkaTimeoutError())
+        await producer.stop()
+
+    @asynccontextmanager
+    async def _admin(self, timeout_ms: int) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, request_timeout_ms=timeout_ms)
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            await admin.close()
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Kafka's errors as the bus's."""
+        try:
+            yield
+        except MessageSizeTooLargeError as error:
+            raise MessageTooLarge("Kafka's own limit is lower than the topic's: raise max.message.bytes") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise BusUnavailable(f"Kafka at {self._servers} did not serve: {type(error).__name__} {error}") from error
+
+
+class KafkaSubscription:
+    """A consumer's place in its partitions."""
+
+    def __init__(self, bus: KafkaBus, consumer: AIOKafkaConsumer, group: str | None) -> None:
+        self._bus = bus
+        self.consumer = consumer
+        self._group = group
+
+    async def poll(self, *, max_messages: int, timeout_s: float) -> Sequence[Message]:
+        """The next messages, as soon as there is one. While the broker is away there are none."""
+        with self._bus._mapped():
+            batches = await self.consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=max_messages)
+        return [_message(record) for records in batches.values() for record in records]
+
+    async def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
+        """Remember the group's places; fails after a rebalance took a partition away, and then they come again elsewhere."""
+        if self._group is None:
+            raise ValueError("a reader without a group has no place to commit")
+        with self._bus._mapped():
+            await self.consumer.commit({TopicPartition(*place): offset for place, offset in next_offsets.items()})
+
+    async def lag(self) -> int:
+        """How many messages of the partitions that are ours are not polled yet."""
+        partitions = self.consumer.assignment()
+        with self._bus._mapped():
+            ends = await self.consumer.end_offsets(partitions)
+            return sum([ends[partition] - await self.consumer.position(partition) for partition in partitions])
+
+
+def _new_topic(topic: Topic, replicas: int) -> NewTopic:
+    settings = {
+        "max.message.bytes": str(_max_batch_bytes(topic)),
+        "cleanup.policy": "compact" if topic.compacted else "delete",
+        "min.insync.replicas": str(max(1, replicas - 1)),  # acks=all then means more than one copy
+    }
+    return NewTopic(topic.name, topic.partitions, replicas, topic_configs=settings)
+
+
+def _max_batch_bytes(topic: Topic) -> int:
+    return max(topic.max_message_bytes, MAX_BATCH_BYTES) + BATCH_OVERHEAD_BYTES
+
+
+async def _send(producer: AIOKafkaProducer, topic: str, messages: Sequence[Outgoing]) -> None:
+    keyed = ((message.key.encode() if message.key is not None else None, message.value) for message in messages)
+    await asyncio.gather(*[await producer.send(topic, value, key=key) for key, value in keyed])
+
+
+async def _last(consumer: AIOKafkaConsumer, limit: int) -> list[Message]:
+    """The last `limit` messages of each partition."""
+    ends = await consumer.end_offsets(consumer.assignment())
+    starts = await consumer.beginning_offsets(consumer.assignment())
+    for partition, end in ends.items():
+        consumer.seek(partition, max(starts[partition], end - limit))
+    found: list[Message] = []
+    while [p for p, end in ends.items() if await consumer.position(p) < end]:
+        batches = await consumer.getmany(timeout_ms=200)
+        found += [_message(record) for records in batches.values() for record in records]
+    return found
+
+
+def _message(record: "ConsumerRecord[bytes, bytes]") -> Message:
+    return Message(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key.decode(errors="replace") if record.key is not None else None,
+        value=record.value or b"",
+        ts_ms=record.timestamp,
+    )

@@ -1,0 +1,271 @@
+"""What every bus promises, on both engines."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from ulid import ULID
+
+from tunemill.bus.errors import BusUnavailable, MessageTooLarge
+from tunemill.bus.open import open_bus
+from tunemill.bus.port import Bus, Message, Outgoing, Subscription
+from tunemill.schemas.records import LogRecord
+from tunemill.schemas.topics import Topic
+
+PUBLISHER = """
+import asyncio, sys
+from tunemill.bus.open import open_bus
+from tunemill.bus.port import Outgoing
+from tunemill.schemas.records import LogRecord
+from tunemill.schemas.topics import Topic
+
+async def main(url, topic):
+    bus = open_bus(url)
+    topic = Topic(name=topic, record=LogRecord, key="session_id", producers=(), consumers=())
+    await bus.publish(topic, [Outgoing(b"from another process")])
+    await bus.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@dataclass
+class Engine:
+    """An engine under test: opens as many handles as asked for, on the same messages."""
+
+    url: str
+    absent_url: str
+    opened: list[Bus] = field(default_factory=list)
+
+    def open(self) -> Bus:
+        self.opened.append(open_bus(self.url))
+        return self.opened[-1]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.live)])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    if request.param == "sqlite":
+        (tmp_path / "not-a-folder").write_text("")
+        engine = Engine(f"sqlite:{tmp_path}/data/bus.sqlite", f"sqlite:{tmp_path}/not-a-folder/bus.sqlite")
+    else:
+        engine = Engine(request.getfixturevalue("kafka_url"), "kafka://127.0.0.1:1")
+    yield engine
+    for bus in engine.opened:
+        await bus.close()
+
+
+@pytest.fixture
+async def bus(engine: Engine) -> Bus:
+    return engine.open()
+
+
+async def new_topic(bus: Bus, *, partitions: int = 1, max_message_bytes: int = 1000, compacted: bool = False) -> Topic:
+    topic = Topic(
+        name=f"test.{ULID()}",
+        record=LogRecord,
+        key="session_id",
+        producers=(),
+        consumers=(),
+        partitions=partitions,
+        max_message_bytes=max_message_bytes,
+        compacted=compacted,
+    )
+    await bus.create_topics([topic])
+    return topic
+
+
+def messages(*values: str, key: str | None = None) -> list[Outgoing]:
+    return [Outgoing(value.encode(), key=key) for value in values]
+
+
+async def read(subscription: Subscription, count: int) -> list[Message]:
+    """At least `count` messages, polled a few at a time."""
+    found: list[Message] = []
+    async with asyncio.timeout(30):
+        while len(found) < count:
+            found += await subscription.poll(max_messages=3, timeout_s=5)
+    return found
+
+
+def values(found: list[Message]) -> list[str]:
+    return [message.value.decode() for message in found]
+
+
+def after(found: list[Message]) -> dict[tuple[str, int], int]:
+    return {(message.topic, message.partition): message.offset + 1 for message in found}
+
+
+async def test_a_message_comes_back_as_it_was(bus: Bus) -> None:
+    topic = await new_topic(bus)
+    await bus.publish(topic, [Outgoing(b"\x00\xff", key="Schlüssel"), Outgoing(b"")])
+    async with bus.subscribe([topic], group="g") as subscription:
+        first, second = await read(subscription, 2)
+    assert (first.topic, first.partition, first.offset) == (topic.name, 0, 0)
+    assert (first.key, first.value, second.key, second.value) == ("Schlüssel", b"\x00\xff", None, b"")
+    assert first.ts_ms > 1_700_000_000_000
+
+
+async def test_messages_of_one_key_keep_their_order(bus: Bus) -> None:
+    topic = await new_topic(bus, partitions=3)
+    keys = [f"session-{number}" for number in range(7)]
+    for turn in range(5):
+        await bus.publish(topic, [Outgoing(str(turn).encode(), key=key) for key in keys])
+    async with bus.subscribe([topic], group="g") as subscription:
+        found = await read(subscription, 35)
+    assert {key: values([m for m in found if m.key == key]) for key in keys} == dict.fromkeys(keys, list("01234"))
+
+
+async def test_what_was_published_outlives_its_handle(engine: Engine) -> None:
+    first = engine.open()
+    topic = await new_topic(first)
+    await first.publish(topic, messages("kept"))
+    await first.close()
+    async with engine.open().subscribe([topic], group=None) as subscription:
+        assert values(await read(subscription, 1)) == ["kept"]
+
+
+async def test_a_group_goes_on_where_it_committed(engine: Engine) -> None:
+    bus = engine.open()
+    topic = await new_topic(bus)
+    await bus.publish(topic, messages("a", "b", "c", "d"))
+    async with bus.subscribe([topic], group="g") as subscription:
+        found = await read(subscription, 4)
+        await subscription.commit(after(found[:2]))
+    async with engine.open().subscribe([topic], group="g") as subscription:
+        assert values(await read(subscription, 2)) == ["c", "d"]
+
+
+async def test_what_was_not_committed_comes_again(bus: Bus) -> None:
+    topic = await new_topic(bus)
+    await bus.publish(topic, messages("a", "b"))
+    for _ in range(2):
+        async with bus.subscribe([topic], group="g") as subscription:
+            assert values(await read(subscription, 2)) == ["a", "b"]
+
+
+async def test_each_group_has_its_own_place(bus: Bus) -> None:
+    topic = await new_topic(bus)
+    await bus.publish(topic, messages("a"))
+    for group in ("one", "two"):
+        async with bus.subscribe([topic], group=group) as subscription:
+            found = await read(subscription, 1)
+            assert values(found) == ["a"]
+            await subscription.commit(after(found))
+
+
+async def test_a_reader_without_a_group_sees_everything_each_time(bus: Bus) -> None:
+    topic = await new_topic(bus, partitions=2)
+    await bus.publish(topic, [Outgoing(str(number).encode(), key=str(number)) for number in range(8)])
+    for _ in range(2):
+        async with bus.subscribe([topic], group=None) as subscription:
+            assert sorted(values(await read(subscription, 8))) == list("01234567")
+            with pytest.raises(ValueError, match="without a group"):
+                await subscription.commit({(topic.name, 0): 8})
+
+
+async def test_one_subscription_reads_several_topics(bus: Bus) -> None:
+    full, other = await new_topic(bus), await new_topic(bus)
+    await bus.publish(full, messages(*"abcdefgh"))
+    await bus.publish(other, messages("z"))
+    async with bus.subscribe([full, other], group="g") as subscription:
+        found = await read(subscription, 9)
+    assert sorted((message.topic, message.value.decode()) for message in found) == sorted(
+        [(full.name, letter) for letter in "abcdefgh"] + [(other.name, "z")]
+    )
+
+
+async def test_a_poll_is_bounded_and_a_quiet_topic_gives_nothing(bus: Bus) -> None:
+    topic = await new_topic(bus)
+    await bus.publish(topic, messages(*"abcde"))
+    async with bus.subscribe([topic], group="g") as subscription:
+        while not (found := await subscription.poll(max_messages=2, timeout_s=5)):
+            pass
+        assert values(list(found)) == ["a", "b"]
+        await read(subscription, 3)
+        assert not await subscription.poll(max_messages=2, timeout_s=0.2)
+
+
+async def test_a_waiting_poll_gets_what_another_handle_publishes(engine: Engine) -> None:
+    topic = await new_topic(engine.open())
+    async with engine.open().subscribe([topic], group="g") as subscription:
+        waiting = asyncio.ensure_future(read(subscription, 1))
+        await engine.open().publish(topic, messages("late"))
+        assert values(await waiting) == ["late"]
+
+
+async def test_processes_share_an_engine(engine: Engine) -> None:
+    bus = engine.open()
+    topic = await new_topic(bus)
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    publisher = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PUBLISHER, engine.url, topic.name, env=environment
+    )
+    async with bus.subscribe([topic], group="g") as subscription:
+        assert values(await read(subscription, 1)) == ["from another process"]
+    assert await publisher.wait() == 0
+
+
+async def test_lag_counts_what_was_not_polled(bus: Bus) -> None:
+    topic = await new_topic(bus, partitions=2)
+    await bus.publish(topic, [Outgoing(b"x", key=str(number)) for number in range(6)])
+    async with bus.subscribe([topic], group="g") as subscription:
+        assert await subscription.lag() == 6
+        found = await read(subscription, 4)
+        assert await subscription.lag() == 6 - len(found)
+        await subscription.commit(after(found))
+    async with bus.subscribe([topic], group="g") as subscription:
+        assert await subscription.lag() == 6 - len(found)
+
+
+async def test_tail_shows_the_newest_first(bus: Bus) -> None:
+    topic = await new_topic(bus)
+    assert list(await bus.tail(topic, limit=3)) == []
+    for letter in "abcde":
+        await bus.publish(topic, messages(letter))
+    assert values(list(await bus.tail(topic, limit=3))) == ["e", "d", "c"]
+    assert values(list(await bus.tail(topic, limit=9))) == ["e", "d", "c", "b", "a"]
+
+
+async def test_the_largest_message_passes_and_a_larger_one_is_refused_with_its_batch(bus: Bus) -> None:
+    topic = await new_topic(bus, max_message_bytes=5 * 2**20)
+    largest = os.urandom(topic.max_message_bytes - 3)  # bytes that do not shrink, and a key of three
+    with pytest.raises(MessageTooLarge, match="message 1 of 2"):
+        await bus.publish(topic, [Outgoing(b"small"), Outgoing(largest + b"x", key="key")])
+    await bus.publish(topic, [Outgoing(largest, key="key")])
+    async with bus.subscribe([topic], group="g") as subscription:
+        (found,) = await read(subscription, 1)
+    assert found.value == largest
+
+
+async def test_many_small_messages_pass_where_one_of_their_size_would_not(bus: Bus) -> None:
+    topic = await new_topic(bus, max_message_bytes=1000)
+    await bus.publish(topic, [Outgoing(os.urandom(900)) for _ in range(300)])
+    async with bus.subscribe([topic], group="g") as subscription:
+        assert len(await read(subscription, 300)) == 300
+
+
+async def test_creating_topics_again_changes_nothing(bus: Bus) -> None:
+    topic = await new_topic(bus, compacted=True)
+    await bus.publish(topic, messages("kept", key="k"))
+    await bus.create_topics([topic])
+    assert values(list(await bus.tail(topic, limit=1))) == ["kept"]
+
+
+async def test_an_engine_that_answers_is_pinged(bus: Bus) -> None:
+    await bus.ping()
+
+
+async def test_an_absent_engine_is_unavailable(engine: Engine) -> None:
+    bus = open_bus(engine.absent_url)
+    topic = Topic(name="any", record=LogRecord, key="session_id", producers=(), consumers=())
+    for call in (bus.ping(), bus.create_topics([topic]), bus.publish(topic, messages("a")), bus.tail(topic, limit=1)):
+        with pytest.raises(BusUnavailable):
+            await call
+    with pytest.raises(BusUnavailable):
+        async with bus.subscribe([topic], group="g"):
+            pass
+    await bus.close()
