@@ -1,0 +1,44 @@
+"""A record that could not be processed, as it goes to the dead letters. Pure."""
+
+from tunemill.bus.port import Message
+from tunemill.schemas.records import RejectedLog
+from tunemill.schemas.topics import REJECTED
+from tunemill.streams.mask import mask_text
+
+_WRAPPING_BYTES = 16 * 2**10  # the other fields of a dead letter, with room to spare
+MAX_PAYLOAD_BYTES = REJECTED.max_message_bytes - _WRAPPING_BYTES
+
+
+def dead_letter(
+    message: Message, place: int, payload: bytes, *, stage: str, code: str, reason: str, now_ms: int
+) -> RejectedLog:
+    """The dead letter of one record of a message; the same record gives the same id, so a replay overwrites it.
+
+    Args:
+        place: the record's position in the message.
+        payload: its bytes. Secrets in them are masked; they are left out when they are too many for the topic, or when
+            masking is what failed.
+    """
+    return RejectedLog(
+        rejected_id=f"{message.topic}:{message.partition}:{message.offset}:{place}",
+        ts_ms=now_ms,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        stage=stage,
+        error_code=code,
+        reason=reason,
+        payload=b"" if stage == "mask" else _storable(payload),
+        payload_bytes=len(payload),
+    )
+
+
+def _storable(payload: bytes) -> bytes:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return b""
+    try:
+        # Latin-1 takes any bytes and gives them back: the payload may be Avro, or no text at all.
+        masked = mask_text(payload.decode("latin-1")).encode("latin-1")
+    except Exception:  # what cannot be masked is not stored
+        return b""
+    return masked if len(masked) <= MAX_PAYLOAD_BYTES else b""

@@ -1,0 +1,69 @@
+"""Which logs must be forgotten: the erasure ledger, read from its topic from the start, by every process for itself.
+
+An engine forgets its deletions after a while (Elasticsearch after a minute), so it cannot keep a replay from bringing an
+erased log back. This ledger can. An erasure is published before the log is deleted from the index; so whoever reads the
+ledger to its end *after* a write sees every erasure whose deletion came too early for that write.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from tunemill.bus.port import Bus, Message, Outgoing, Subscription
+from tunemill.schemas import wire
+from tunemill.schemas.records import Erasure
+from tunemill.schemas.topics import ERASURES, REJECTED
+from tunemill.streams.dead_letter import dead_letter
+from tunemill.telemetry import metrics
+
+_POLL_MESSAGES = 1000
+_POLL_S = 1.0
+
+log = structlog.get_logger()
+
+
+class ErasedLogs:
+    """The ids of all logs that were erased, up to where the topic was last read."""
+
+    def __init__(self, bus: Bus, subscription: Subscription) -> None:
+        self._bus = bus
+        self._subscription = subscription
+        self._log_ids: set[str] = set()
+        self.is_loaded = False  # whether the topic was read to its end at least once
+
+    def __contains__(self, log_id: str) -> bool:
+        return log_id in self._log_ids
+
+    async def catch_up(self) -> None:
+        """Read every erasure that was published before this call."""
+        while await self._subscription.lag() > 0:
+            for message in await self._subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S):
+                await self._take(message)
+        self.is_loaded = True
+
+    async def _take(self, message: Message) -> None:
+        if not message.value:  # a tombstone of compaction
+            return
+        try:
+            self._log_ids.add(wire.decode(message.value, Erasure).log_id)
+        except wire.WireError as error:
+            await self._report(message, error)
+
+    async def _report(self, message: Message, error: wire.WireError) -> None:
+        """An erasure that nobody can read is a promise at risk: a person must see it."""
+        log.error("erasure_unreadable", partition=message.partition, offset=message.offset, code=error.code)
+        letter = dead_letter(
+            message, 0, message.value, stage="decode", code=error.code, reason=str(error), now_ms=message.ts_ms
+        )
+        await self._bus.publish(REJECTED, [Outgoing(wire.encode(letter), key=letter.rejected_id)])
+        metrics.REJECTED.labels("decode", error.code).inc()
+
+
+@asynccontextmanager
+async def follow_erasures(bus: Bus) -> AsyncIterator[ErasedLogs]:
+    """The ledger, loaded to its end."""
+    async with bus.subscribe([ERASURES], group=None) as subscription:
+        erased = ErasedLogs(bus, subscription)
+        await erased.catch_up()
+        yield erased

@@ -1,0 +1,54 @@
+"""One masked log -> the log with its tags. Pure, and never raises: a log whose tagging fails is kept all the same."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from tunemill.schemas.ids import digest
+from tunemill.schemas.records import LogRecord, Tag, TaggedLog
+from tunemill.streams.language import SETTER, language_of
+from tunemill.streams.mask import Masked
+from tunemill.streams.rules import Rules
+from tunemill.streams.text import texts_of
+
+CALLER = "caller"
+_SECRETS = "secrets@1"
+_PII = "pii@1"
+
+
+def tag(masked: Masked, rules: Rules) -> TaggedLog:
+    """The log with the caller's tags, those of its secrets and language, of private data, and of the rules that match."""
+    log = masked.log
+    given = [Tag(name, CALLER) for name in log.tags]
+    given += [Tag(f"secret:{kind}", _SECRETS) for kind in masked.kinds]
+    content_digest = _content_digest(log)
+    try:
+        language, found = _look(log, rules)
+    except Exception:  # whatever a rule or the model stumbled over, the log itself is sound
+        return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each(given), tag_status="failed")
+    return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each([*given, *found]), language=language)
+
+
+def _look(log: LogRecord, rules: Rules) -> tuple[str | None, list[Tag]]:
+    texts = texts_of(log)
+    language = language_of(texts.user)
+    found = rules.find(log, texts)
+    tags = [Tag(f"lang:{language}", SETTER)] if language else []
+    tags += [Tag(f"pii:{kind}", _PII) for kind in found.pii_kinds]
+    tags += [Tag(rule.tag, rule.setter) for rule in found.rules]
+    return language, tags
+
+
+def _content_digest(log: LogRecord) -> str:
+    """SHA-256 of the log without its id: equal content, equal digest."""
+    content = msgspec.to_builtins(log)
+    del content["log_id"]
+    return digest(content)
+
+
+def _first_of_each(tags: Iterable[Tag]) -> tuple[Tag, ...]:
+    """Each tag once, by whoever set it first."""
+    first: dict[str, Tag] = {}
+    for entry in tags:
+        first.setdefault(entry.tag, entry)
+    return tuple(first.values())
