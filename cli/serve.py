@@ -1,0 +1,128 @@
+"""`tunemill setup | streams | api | trainer`: one service per process, on the engines that the four addresses name."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tunemill.cli.engines import Opened, open_engines, prepare
+from tunemill.cli.settings import Engines, MissingSetting, engines_from
+from tunemill.telemetry import logs
+
+Host = Annotated[str, typer.Option(envvar="TUNEMILL_HOST", help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="The port to listen on.")]
+
+
+def setup() -> None:
+    """Create topics, index and tables on the chosen engines. Safe to repeat."""
+
+    async def make(opened: Opened) -> None:
+        await prepare(opened)
+        typer.echo("topics, index and tables are there")
+
+    _run("setup", make)
+
+
+def streams(port: Port = 8001, host: Host = "127.0.0.1") -> None:
+    """Run the stream worker: decode, mask, tag, index. Health and metrics are at the port."""
+    logs.configure(service="streams")
+    engines = _engines()
+    if not engines.bus_url.startswith("kafka://"):
+        raise typer.BadParameter(
+            "the worker reads Kafka: set TUNEMILL_BUS_URL to kafka://host:port. On SQLite use `tunemill up`."
+        )
+    from tunemill.indexer.open import open_index
+    from tunemill.streams.app import run_faust
+    from tunemill.streams.rules import load_rules
+
+    run_faust(
+        engines.bus_url,
+        lambda: open_index(engines.index_url),
+        load_rules(),
+        health_host=host,
+        health_port=port,
+    )
+
+
+def api(
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="TUNEMILL_KEY", help="The API key to accept; left out, one is made and shown once."),
+    ] = None,
+    default_consent: Annotated[
+        str,
+        typer.Option(envvar="TUNEMILL_DEFAULT_CONSENT", help="train or none: what holds for a log that says nothing."),
+    ] = "none",
+) -> None:
+    """Run the HTTP API and the web pages."""
+    from tunemill.cli.up import serve_http, stop_on_signals
+    from tunemill.curator_api.app import create_app
+    from tunemill.curator_api.keys import accept_key, ensure_key
+    from tunemill.curator_api.settings import Settings
+
+    settings = Settings(require_key=True, default_consent=default_consent)
+
+    async def serve(opened: Opened) -> None:
+        if key is not None:
+            accept_key(opened.registry, settings.project, key)
+        elif (made := ensure_key(opened.registry, settings.project)) is not None:
+            typer.echo(f"Your API key, shown this once: {made}")
+        app = create_app(
+            bus=opened.bus, index=opened.index, registry=opened.registry, files_url=opened.files_url, settings=settings
+        )
+        await serve_http(app, host=host, port=port, stop=stop_on_signals())
+
+    _run("api", serve)
+
+
+def trainer(
+    port: Port = 8002,
+    host: Host = "127.0.0.1",
+    work_dir: Annotated[
+        Path,
+        typer.Option(envvar="TUNEMILL_WORK_DIR", help="Scratch folder: checkpoints and progress of runs under way."),
+    ] = Path("work"),
+) -> None:
+    """Run the trainer: wait for dataset versions and train on them. Health and metrics are at the port."""
+    from tunemill.cli.up import serve_http, stop_on_signals
+    from tunemill.telemetry.health import health_app
+    from tunemill.trainer.service import run_trainer
+
+    async def serve(opened: Opened) -> None:
+        stop = stop_on_signals()
+        checks = {"bus": opened.bus.ping, "registry": lambda: asyncio.to_thread(_ask, opened)}
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                run_trainer(opened.bus, opened.registry, files_url=opened.files_url, work_dir=work_dir, stop=stop)
+            )
+            group.create_task(serve_http(health_app(checks), host=host, port=port, stop=stop))
+
+    _run("trainer", serve)
+
+
+def _run(service: str, work: Callable[[Opened], Coroutine[Any, Any, None]]) -> None:
+    logs.configure(service=service)
+    engines = _engines()
+
+    async def opened_and_run() -> None:
+        async with open_engines(engines) as opened:
+            await work(opened)
+
+    asyncio.run(opened_and_run())
+
+
+def _engines() -> Engines:
+    try:
+        return engines_from(os.environ)
+    except MissingSetting as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _ask(opened: Opened) -> None:
+    with opened.registry.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
