@@ -82,13 +82,21 @@ class KafkaSender:
         )
         try:
             await self._or_abandoned(self._producer.start())
-            self._partitions = sorted(await self._or_abandoned(self._producer.partitions_for(LOGS.name)))
+            self._partitions = await self._or_abandoned(self._topic_partitions(self._producer))
         except (KafkaError, OSError) as error:
             await self._stop()
             raise Unavailable(f"Kafka cannot be reached ({type(error).__name__})") from error
         except Unavailable:
             await self._stop()
             raise
+
+    async def _topic_partitions(self, producer: AIOKafkaProducer) -> list[int]:
+        """Asked once: aiokafka's own waiting for a topic logs an error ten times a second while there is none."""
+        metadata = await producer.client.fetch_all_metadata()
+        partitions = metadata.partitions_for_topic(LOGS.name)
+        if not partitions:
+            raise Unavailable(f"Kafka has no topic {LOGS.name}: create it with `tunemill setup`")
+        return sorted(partitions)
 
     async def _stop(self) -> None:
         producer, self._producer = self._producer, None

@@ -1,0 +1,283 @@
+"""`tunemill dataset`: gather, edit, publish and export datasets."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
+from tunemill.cli.output import cell, complain, items, print_json, safe, say, table
+from tunemill.cli.recipe import Base, Method, RecipeFile, name_and_version, partial_recipe
+
+Name = Annotated[str, typer.Argument(help="The dataset.")]
+RowKey = Annotated[str, typer.Argument(help="The row, as `dataset rows` lists it.")]
+
+_SHOWN_CHARACTERS = 70
+_ROWS_PAGE = 100
+
+app = typer.Typer(help="Gather, edit, publish and export datasets.", no_args_is_help=True)
+
+
+@app.command("new")
+def new(
+    name: Name,
+    query: Annotated[str, typer.Argument(help="Which logs, as in `tunemill search`.")],
+    *,
+    limit: Annotated[int | None, typer.Option(help="At most so many logs.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides which conversations are held out.")] = None,
+    test_share: Annotated[float | None, typer.Option(help="How much is held out, 0 to 1.", min=0, max=1)] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a draft from a search."""
+    body = {"name": name, "query": query, "limit": limit, "seed": seed, "test_share": test_share}
+    with connect(url, key) as api:
+        answer = api.post("/datasets", body)
+    _tell(answer, f"draft {name} begun. Look at it with `tunemill dataset rows {name}`.", as_json=as_json)
+
+
+@app.command("list")
+def list_datasets(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """List the datasets."""
+    with connect(url, key) as api:
+        answer = api.get("/datasets")
+    if as_json:
+        print_json(answer)
+        return
+    table(("dataset", "versions", "query"), (_summary(one) for one in items(answer, "datasets")))
+
+
+@app.command("show")
+def show(name: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Show a dataset's draft and its versions."""
+    with connect(url, key) as api:
+        answer = api.get(at("datasets", name))
+    if as_json:
+        print_json(answer)
+        return
+    for field, value in (answer.get("draft") or {}).items():
+        say(f"{field}: {cell(value)}")
+    table(
+        ("version", "rows", "splits", "digest", "note"),
+        (
+            (f"v{one['version']}", one.get("rows"), one.get("splits"), one.get("digest"), one.get("note"))
+            for one in answer.get("versions") or []
+        ),
+    )
+
+
+@app.command("rows")
+def rows(
+    name: Name,
+    *,
+    limit: Annotated[int, typer.Option(help="How many rows to show.", min=1)] = 20,
+    cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended.")] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the rows of the draft."""
+    with connect(url, key) as api:
+        answer = api.get(at("datasets", name, "rows"), limit=limit, cursor=cursor)
+    if as_json:
+        print_json(answer)
+        return
+    table(("row", "edited", "asked", "answered"), (_row(row) for row in answer["rows"]))
+    if answer.get("cursor"):
+        say(f"more: --cursor {answer['cursor']}")
+
+
+@app.command("edit")
+def edit(
+    name: Name,
+    row_key: RowKey,
+    *,
+    answer: Annotated[str | None, typer.Option(help="Put this in place of the last answer.")] = None,
+    messages: Annotated[
+        Path | None, typer.Option(help="A JSON file with all messages of the row, or - for standard input.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the messages of a row of the draft. The log itself stays as it is."""
+    if (answer is None) == (messages is None):
+        complain("say what the row becomes: either --answer TEXT or --messages FILE")
+        raise typer.Exit(2)
+    with connect(url, key) as api:
+        wanted = _answered(_find(api, name, row_key), answer) if answer is not None else _read(messages)
+        changed = api.patch(at("datasets", name, "rows", row_key), {"messages": wanted})
+    _tell(changed, f"row {row_key} changed", as_json=as_json)
+
+
+@app.command("delete-row")
+def delete_row(name: Name, row_key: RowKey, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Leave a row out of the draft. The log itself stays."""
+    with connect(url, key) as api:
+        answer = api.delete(at("datasets", name, "rows", row_key))
+    _tell(answer, f"row {row_key} is left out", as_json=as_json)
+
+
+@app.command("publish")
+def publish(
+    name: Name,
+    *,
+    note: Annotated[str | None, typer.Option(help="What this version is for.")] = None,
+    method: Method = None,
+    base: Base = None,
+    recipe: RecipeFile = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Freeze the draft as the next version. With --method, --base or --recipe a training run starts on it."""
+    body = {"note": note, "recipe": partial_recipe(method, base, recipe)}
+    with connect(url, key) as api:
+        answer = api.post(at("datasets", name, "versions"), body)
+    told = f"published {name}@v{answer['version']}: {answer['rows']} rows ({cell(answer['splits'])}), digest {answer['digest']}"
+    _tell(answer, told, as_json=as_json)
+
+
+@app.command("diff")
+def diff(
+    name: Name,
+    old: Annotated[str, typer.Argument(help="A version, as in v1.")],
+    new_version: Annotated[str, typer.Argument(metavar="NEW", help="A later one, as in v2.")],
+    *,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what changed between two versions."""
+    versions = {"from": _number(name, old), "to": _number(name, new_version)}
+    with connect(url, key) as api:
+        answer = api.get(at("datasets", name, "diff"), **versions)
+    told = f"{answer['added']} added, {answer['removed']} removed, {answer['changed']} changed"
+    _tell(answer, told, as_json=as_json)
+
+
+@app.command("export")
+def export(
+    dataset: Annotated[str, typer.Argument(help="The dataset version, as in support@v1.")],
+    *,
+    split: Annotated[str | None, typer.Option(help="train or test; both unless told.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write; standard output unless told.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a version as chat JSON lines, the form that OpenAI's fine-tuning takes."""
+    name, version = name_and_version(dataset)
+    with connect(url, key) as api:
+        lines = api.lines(at("datasets", name, "versions", version, "export"), split=split)
+        if out is None:
+            for line in lines:
+                typer.echo(line)
+            return
+        count = _write(out, lines)
+    _tell({"rows": count, "file": str(out)}, f"{count} rows written to {out}", as_json=as_json)
+
+
+@app.command("import")
+def import_rows(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="Chat JSON lines, as OpenAI's fine-tuning takes; - for standard input.")],
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add rows of a file to the draft."""
+    with connect(url, key) as api:
+        answer = api.post_bytes(at("datasets", name, "import"), _content(file), "application/x-ndjson")
+    _tell(answer, cell(answer), as_json=as_json)
+
+
+def _tell(answer: Any, told: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        say(told)
+
+
+def _summary(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    versions = one.get("versions")
+    return (
+        one["name"],
+        len(versions) if isinstance(versions, list) else versions,
+        (one.get("draft") or one).get("query"),
+    )
+
+
+def _row(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["row_key"], "yes" if row.get("edited") else "", _last(row, "user"), _last(row, "assistant")
+
+
+def _last(row: Mapping[str, Any], role: str) -> str:
+    """The beginning of what a role said last."""
+    said = next((message for message in reversed(row["messages"]) if message["role"] == role), None)
+    text = " ".join((said.get("content") or "").split()) if said else ""
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def _find(api: Api, name: str, row_key: str) -> list[dict[str, Any]]:
+    """The messages of a row of the draft."""
+    for row in _all_rows(api, name):
+        if row["row_key"] == row_key:
+            return list(row["messages"])
+    complain(f"the draft {name} has no row {safe(row_key)}. `tunemill dataset rows {name}` lists them.")
+    raise typer.Exit(1)
+
+
+def _all_rows(api: Api, name: str) -> Iterator[Mapping[str, Any]]:
+    cursor = None
+    while True:
+        page = api.get(at("datasets", name, "rows"), limit=_ROWS_PAGE, cursor=cursor)
+        yield from page["rows"]
+        cursor = page.get("cursor")
+        if not cursor:
+            return
+
+
+def _answered(messages: list[dict[str, Any]], answer: str) -> list[dict[str, Any]]:
+    """The messages with another last answer, and without the tool calls that it may have had."""
+    kept = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
+    return [*kept, {"role": "assistant", "content": answer}]
+
+
+def _read(file: Path | None) -> Any:
+    try:
+        return json.loads(_content(file or Path("-")))
+    except ValueError as error:
+        complain(f"{file} is not JSON")
+        raise typer.Exit(2) from error
+
+
+def _content(file: Path) -> bytes:
+    if str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        complain(f"{file} cannot be read: {error.strerror}")
+        raise typer.Exit(1) from error
+
+
+def _write(out: Path, lines: Iterator[str]) -> int:
+    """A file that is there is whole: it gets its name last."""
+    partial = out.with_name(out.name + ".partial")
+    count = 0
+    with partial.open("w", encoding="utf-8") as file:
+        for count, line in enumerate(lines, 1):  # noqa: B007 - the last count is the result
+            file.write(line + "\n")
+    partial.replace(out)
+    return count
+
+
+def _number(name: str, version: str) -> int:
+    return name_and_version(f"{name}@{version}")[1]

@@ -1,0 +1,50 @@
+"""What to train, as the command line says it: options and a YAML file become one partial recipe, `name@vN` a version."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from tunemill.cli.output import complain
+
+_VERSION = re.compile(r"(?P<name>[^@]+)@v?(?P<version>\d+)")
+
+Method = Annotated[str | None, typer.Option(help="lora, qlora or full.")]
+Base = Annotated[str | None, typer.Option(help="The model to start from: a folder, or a hub id with its revision.")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A YAML file with any fields of a recipe.")]
+
+
+def partial_recipe(method: str | None, base: str | None, file: Path | None) -> dict[str, Any] | None:
+    """The file's fields with the options over them; None if nothing was said. The trainer fills in the rest."""
+    said = {**_read(file), **{name: value for name, value in (("method", method), ("base", _place(base))) if value}}
+    return said or None
+
+
+def name_and_version(text: str) -> tuple[str, int]:
+    """`name@v3` as its two parts."""
+    found = _VERSION.fullmatch(text)
+    if found is None:
+        complain(f"{text!r} names no dataset version; it should look like support@v1")
+        raise typer.Exit(2)
+    return found["name"], int(found["version"])
+
+
+def _place(base: str | None) -> str | None:
+    """A folder of this machine in full: the trainer has another working directory."""
+    return str(Path(base).resolve()) if base is not None and Path(base).is_dir() else base
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        fields = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        complain(f"{file} cannot be read as YAML ({type(error).__name__})")
+        raise typer.Exit(2) from error
+    if not isinstance(fields, dict):
+        complain(f"{file} should hold the fields of a recipe, such as `method: lora`")
+        raise typer.Exit(2)
+    return fields
