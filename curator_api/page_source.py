@@ -1,0 +1,64 @@
+"""What the pages show and change: the same values that the JSON endpoints under `/v1` take and give, as plain Python data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from starlette.requests import Request
+
+Json = dict[str, Any]
+
+
+class PageSource(Protocol):
+    """What stands behind the pages. Methods raise the errors of `curator_api.errors`, as the endpoints do."""
+
+    async def admit(self, request: Request, key: str | None) -> str:
+        """Who this is, by the key they brought or by where they call from.
+
+        Raises:
+            Unauthorised: the server asks for a key, and this is none of its keys.
+        """
+
+    async def search(self, query: str, *, limit: int, cursor: str | None, sort: str) -> Json:
+        """`GET /v1/search`."""
+
+    async def log(self, log_id: str) -> Json:
+        """`GET /v1/logs/{log_id}`."""
+
+    async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
+        """`POST /v1/logs/{log_id}/tags`."""
+
+    async def rejected(self, *, limit: int) -> Sequence[Json]:
+        """The list in `GET /v1/rejected`."""
+
+    async def datasets(self) -> Sequence[Json]:
+        """The list in `GET /v1/datasets`."""
+
+    async def dataset(self, name: str) -> Json:
+        """`GET /v1/datasets/{name}`: `name`, `draft`, and `versions` with the newest first."""
+
+    async def create_dataset(self, name: str, draft: Mapping[str, Any], *, by: str) -> None:
+        """`POST /v1/datasets`."""
+
+    async def rows(self, name: str, *, limit: int, cursor: str | None) -> Json:
+        """`GET /v1/datasets/{name}/rows`."""
+
+    async def edit_row(self, name: str, row_key: str, messages: Sequence[Json], *, by: str) -> None:
+        """`PATCH /v1/datasets/{name}/rows/{row_key}`."""
+
+    async def delete_row(self, name: str, row_key: str, *, by: str) -> None:
+        """`DELETE /v1/datasets/{name}/rows/{row_key}`."""
+
+    async def publish(self, name: str, *, note: str | None, recipe: Json | None, by: str) -> int:
+        """`POST /v1/datasets/{name}/versions`; the number of the new version."""
+
+    async def runs(self) -> Sequence[Json]:
+        """The list in `GET /v1/runs`, the newest first."""
+
+    async def run(self, run_id: str) -> Json:
+        """`GET /v1/runs/{run_id}`."""
+
+    async def run_events(self, run_id: str) -> Sequence[Json]:
+        """The list in `GET /v1/runs/{run_id}/events`, the oldest first."""
+
+    async def cancel_run(self, run_id: str, *, by: str) -> None:
+        """`POST /v1/runs/{run_id}/cancel`."""

@@ -1,0 +1,345 @@
+"""The pages people look at: HTML made here from the same values that the JSON endpoints give. Forms post here and are redirected."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from tunemill.curator_api import charts, page_text, run_view
+from tunemill.curator_api.errors import BadQuery, BadRequest, CuratorError, NotFound, Unauthorised, Unprocessable
+from tunemill.curator_api.page_guard import COOKIE, form, own_path, refuse_other_sites, remember
+from tunemill.curator_api.page_source import Json, PageSource
+
+HERE = Path(__file__).parent
+STATIC = {"page.css": "text/css", "refresh.js": "text/javascript", "icon.svg": "image/svg+xml"}
+HITS_PER_PAGE, ROWS_PER_PAGE, REJECTED_SHOWN = 20, 20, 200
+REFRESH_S = 2  # while a run moves
+METHODS = ("lora", "qlora", "full")
+
+Handler = Callable[["Visit"], Awaitable[Response]]
+
+
+def pages_router(source: PageSource) -> APIRouter:
+    """Every page, its forms and its own files. Include it without a prefix."""
+    router = APIRouter(include_in_schema=False)
+    templates = _templates()
+    for method, path, handler in ROUTES:
+        router.add_route(path, _guarded(handler, source, templates), methods=[method], include_in_schema=False)
+    router.add_route("/sign-in", _open(_sign_in_page, source, templates), methods=["GET"], include_in_schema=False)
+    router.add_route("/sign-in", _open(_sign_in, source, templates), methods=["POST"], include_in_schema=False)
+    router.add_route("/static/{name}", _static, methods=["GET"], include_in_schema=False)
+    return router
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One request to a page, and who makes it."""
+
+    request: Request
+    source: PageSource
+    templates: jinja2.Environment
+    by: str | None  # None: not signed in
+
+    def asked(self, name: str) -> str | None:
+        """A parameter in the address; None when it is missing or empty."""
+        return self.request.query_params.get(name) or None
+
+    def at(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    def page(self, template: str, *, title: str, section: str, status: int = 200, **values: Any) -> Response:
+        """A template filled in."""
+        signed_in = None if self.by is None else COOKIE in self.request.cookies
+        text = self.templates.get_template(template).render(title=title, section=section, signed_in=signed_in, **values)
+        return HTMLResponse(text, status_code=status)
+
+    @property
+    def who(self) -> str:
+        """Who is signed in; a guarded page has somebody."""
+        assert self.by is not None  # noqa: S101  `_guarded` saw to it
+        return self.by
+
+
+async def _search(visit: Visit) -> Response:
+    query, cursor = visit.asked("q") or "", visit.asked("cursor")
+    sort = "newest" if visit.asked("sort") == "newest" else "relevance"
+    shown: Json = {"title": query or "Logs", "section": "/", "q": query, "sort": sort, "cursor": cursor}
+    try:
+        page = await visit.source.search(query, limit=HITS_PER_PAGE, cursor=cursor, sort=sort)
+    except BadQuery as error:
+        problem = {"detail": error.detail, "column": error.more.get("column")}
+        return visit.page("search.html", status=error.status, problem=problem, **shown)
+    return visit.page("search.html", page=page, problem=None, **shown)
+
+
+async def _log(visit: Visit) -> Response:
+    log = await visit.source.log(visit.at("log_id"))
+    if visit.asked("format") == "json":
+        return Response(msgspec.json.format(msgspec.json.encode(log)), media_type="application/json")
+    return visit.page("log.html", title=f"Log {log['log_id']}", section="/", log=log)
+
+
+async def _edit_tags(visit: Visit) -> Response:
+    sent = await form(visit.request)
+    add, remove = ([value] if (value := sent.get(name, "").strip()) else [] for name in ("add", "remove"))
+    await visit.source.edit_tags(visit.at("log_id"), add=add, remove=remove, by=visit.who)
+    return _go(log_path(visit.at("log_id")))
+
+
+async def _rejected(visit: Visit) -> Response:
+    rejected = await visit.source.rejected(limit=REJECTED_SHOWN)
+    return visit.page("rejected.html", title="Rejected records", section="/rejected", rejected=rejected)
+
+
+async def _datasets(visit: Visit) -> Response:
+    datasets = await visit.source.datasets()
+    return visit.page("datasets.html", title="Datasets", section="/datasets", datasets=datasets)
+
+
+async def _create_dataset(visit: Visit) -> Response:
+    sent = await form(visit.request)
+    name = sent.get("name", "").strip()
+    draft: Json = {"query": sent.get("query", "").strip()}
+    draft |= {
+        key: value for key, kind in (("limit", int), ("test_share", float)) if (value := _number(sent, key, kind))
+    }
+    await visit.source.create_dataset(name, draft, by=visit.who)
+    return _go(dataset_path(name))
+
+
+async def _dataset(visit: Visit) -> Response:
+    name, cursor = visit.at("name"), visit.asked("cursor")
+    dataset = await visit.source.dataset(name)
+    rows = await visit.source.rows(name, limit=ROWS_PER_PAGE, cursor=cursor)
+    published = visit.asked("published")
+    return visit.page(
+        "dataset.html", title=name, section="/datasets", dataset=dataset, rows=rows, cursor=cursor, published=published
+    )
+
+
+async def _publish(visit: Visit) -> Response:
+    sent = await form(visit.request)
+    note = sent.get("note", "").strip() or None
+    version = await visit.source.publish(visit.at("name"), note=note, recipe=recipe(sent), by=visit.who)
+    return _go(page_text.address(dataset_path(visit.at("name")), published=str(version)))
+
+
+async def _edit_row(visit: Visit) -> Response:
+    sent = await form(visit.request)
+    await visit.source.edit_row(visit.at("name"), sent.get("row_key", ""), edited_messages(sent), by=visit.who)
+    return _go(f"{dataset_path(visit.at('name'))}#rows")
+
+
+async def _delete_row(visit: Visit) -> Response:
+    sent = await form(visit.request)
+    await visit.source.delete_row(visit.at("name"), sent.get("row_key", ""), by=visit.who)
+    return _go(f"{dataset_path(visit.at('name'))}#rows")
+
+
+async def _runs(visit: Visit) -> Response:
+    runs = await visit.source.runs()
+    refresh_s = REFRESH_S if any(map(run_view.running, runs)) else None
+    return visit.page("runs.html", title="Training runs", section="/runs", runs=runs, refresh_s=refresh_s)
+
+
+async def _run(visit: Visit) -> Response:
+    run = await visit.source.run(visit.at("run_id"))
+    events = await visit.source.run_events(visit.at("run_id"))
+    running = run_view.running(run)
+    return visit.page(
+        "run.html",
+        title=f"Run {run['run_id']}",
+        section="/runs",
+        run=run,
+        running=running,
+        refresh_s=REFRESH_S if running else None,
+        scores=run_view.scores(run.get("result")),
+        gates=run_view.gates(run.get("result")),
+        curve=run_view.curve(events),
+        events=[event for event in events if event["type"] != "metrics"],
+    )
+
+
+async def _cancel_run(visit: Visit) -> Response:
+    await visit.source.cancel_run(visit.at("run_id"), by=visit.who)
+    return _go(f"/runs/{quote(visit.at('run_id'), safe='')}")
+
+
+async def _sign_in_page(visit: Visit) -> Response:
+    return visit.page("sign_in.html", title="Sign in", section="", next=own_path(visit.asked("next") or "/"))
+
+
+async def _sign_in(visit: Visit) -> Response:
+    sent = await form(visit.request)
+    key, next_path = sent.get("key", "").strip(), own_path(sent.get("next", "/"))
+    try:
+        await visit.source.admit(visit.request, key)
+    except Unauthorised as error:
+        return visit.page("sign_in.html", title="Sign in", section="", next=next_path, wrong=True, status=error.status)
+    answer = _go(next_path)
+    remember(answer, key, secure=visit.request.url.scheme == "https")
+    return answer
+
+
+async def _sign_out(visit: Visit) -> Response:
+    answer = _go("/sign-in")
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        return JSONResponse({"title": "Not Found", "status": 404}, 404, media_type="application/problem+json")
+    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}  # asked about each time, by its ETag
+    return FileResponse(HERE / "static" / name, media_type=STATIC[name], headers=headers)
+
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/", _search),
+    ("GET", "/logs/{log_id:path}", _log),
+    ("POST", "/logs/{log_id:path}", _edit_tags),
+    ("GET", "/datasets", _datasets),
+    ("POST", "/datasets", _create_dataset),
+    ("GET", "/datasets/{name}", _dataset),
+    ("POST", "/datasets/{name}/versions", _publish),
+    ("POST", "/datasets/{name}/edit-row", _edit_row),
+    ("POST", "/datasets/{name}/delete-row", _delete_row),
+    ("GET", "/runs", _runs),
+    ("GET", "/runs/{run_id}", _run),
+    ("POST", "/runs/{run_id}/cancel", _cancel_run),
+    ("GET", "/rejected", _rejected),
+    ("POST", "/sign-out", _sign_out),
+)
+
+
+def edited_messages(sent: dict[str, str]) -> list[Json]:
+    """The row's messages as the form's fields `content-<n>` change them; tool calls and names stay.
+
+    Raises:
+        BadRequest: the form does not hold the messages it was made from.
+    """
+    try:
+        messages = msgspec.json.decode(sent.get("messages", ""), type=list[Json])
+    except msgspec.DecodeError as error:
+        raise BadRequest("the form lacks the row's messages: reload the page and edit again") from error
+    return [_edited(message, sent.get(f"content-{place}")) for place, message in enumerate(messages)]
+
+
+def _edited(message: Json, text: str | None) -> Json:
+    """The message with this text, unless only its line ends differ: a browser changes those by itself."""
+    if text is None or text == str(message.get("content")).replace("\r\n", "\n"):
+        return message
+    return message | {"content": text}
+
+
+def recipe(sent: dict[str, str]) -> Json | None:
+    """The partial recipe that the publish form asks for; None: nothing is trained.
+
+    Raises:
+        Unprocessable: a method without a base model.
+    """
+    method, base = sent.get("method", ""), sent.get("base", "").strip()
+    if method not in METHODS:
+        return None
+    if not base:
+        raise Unprocessable("training needs a base model: name its folder or its id, or choose to train nothing")
+    return {"method": method, "base": base}
+
+
+def _number(sent: dict[str, str], name: str, kind: type[int] | type[float]) -> float | None:
+    text = sent.get(name, "").strip()
+    try:
+        return kind(text) if text else None
+    except ValueError as error:
+        raise BadRequest(f"{name} must be a number") from error
+
+
+def log_path(log_id: str) -> str:
+    """The path of a log's page."""
+    return f"/logs/{quote(log_id)}"
+
+
+def dataset_path(name: str) -> str:
+    """The path of a dataset's page."""
+    return f"/datasets/{quote(name, safe='')}"
+
+
+def _go(path: str) -> RedirectResponse:
+    return RedirectResponse(path, status_code=303)
+
+
+def _guarded(
+    handler: Handler, source: PageSource, templates: jinja2.Environment
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler behind the sign-in."""
+
+    async def signed_in(visit: Visit) -> Response:
+        request = visit.request
+        try:
+            by = await source.admit(request, request.cookies.get(COOKIE))
+        except Unauthorised:
+            wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return _go(page_text.address("/sign-in", next=wanted if request.method == "GET" else None))
+        guarded = Visit(request=request, source=source, templates=templates, by=by)
+        try:
+            return await handler(guarded)
+        except CuratorError as error:
+            return _problem(guarded, error)
+
+    return _open(signed_in, source, templates)
+
+
+def _open(
+    handler: Handler, source: PageSource, templates: jinja2.Environment
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler for whoever comes; errors become pages."""
+
+    async def endpoint(request: Request) -> Response:
+        visit = Visit(request=request, source=source, templates=templates, by=None)
+        try:
+            if request.method == "POST":
+                refuse_other_sites(request)
+            return await handler(visit)
+        except CuratorError as error:
+            return _problem(visit, error)
+
+    return endpoint
+
+
+def _problem(visit: Visit, error: CuratorError) -> Response:
+    title = "Not found" if isinstance(error, NotFound) else "That did not work"
+    back = visit.request.url.path if visit.request.method == "GET" else None
+    return visit.page("problem.html", title=title, section="", status=error.status, detail=error.detail, back=back)
+
+
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.filters |= {
+        "moment": page_text.moment,
+        "iso": page_text.iso,
+        "amount": page_text.amount,
+        "pretty": page_text.pretty,
+        "log_path": log_path,
+        "dataset_path": dataset_path,
+        "base_name": lambda path: str(path).rstrip("/").rsplit("/", 1)[-1],
+        "tojson_text": lambda value: msgspec.json.encode(value).decode(),
+    }
+    templates.globals |= {
+        "address": page_text.address,
+        "term": page_text.term,
+        "has_term": page_text.has_term,
+        "toggled": page_text.toggled,
+        "bar": charts.bar,
+    }
+    return templates

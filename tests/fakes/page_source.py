@@ -1,0 +1,146 @@
+"""What stands behind the pages, held in memory; it remembers what the forms changed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from tunemill.curator_api.errors import BadQuery, NotFound, Unauthorised
+from tunemill.curator_api.page_source import Json
+
+KEY = "tm_testkey1_0123456789abcdefghijklmnopqrstuvwxyz"
+DAY_MS = 1_777_622_400_000
+
+
+def message(role: str, content: str | None, **more: Any) -> Json:
+    blank = {"parts": None, "tool_calls": [], "tool_call_id": None, "name": None, "refusal": None, "reasoning": None}
+    return {"role": role, "content": content, **blank, **more}
+
+
+def log(log_id: str, question: str, answer: str | None, **more: Any) -> Json:
+    """A log as `GET /v1/logs/{log_id}` gives it."""
+    return {
+        "log_id": log_id,
+        "ts_ms": DAY_MS,
+        "source": "tunemill",
+        "app": "support-router",
+        "model": "atlas-large-1",
+        "provider": "sample",
+        "messages": [message("system", "Route the ticket."), message("user", question)],
+        "output": [] if answer is None else [message("assistant", answer)],
+        "tools": None,
+        "usage": {"input_tokens": 31, "output_tokens": 18},
+        "cost_usd": None,
+        "latency_ms": 412.0,
+        "finish_reason": "stop",
+        "status": "ok",
+        "error": None,
+        "session_id": "ticket-0001",
+        "user_id": "user-017",
+        "metadata": {"channel": "mail"},
+        "consent": "train",
+        "tags": ["lang:en", "pii:email"],
+        "tagged_by": {"lang:en": "rule@1", "pii:email": "rule@1"},
+        "tag_status": "ok",
+        "language": "en",
+    } | more
+
+
+def hit(found: Json) -> Json:
+    """The same log as `GET /v1/search` gives it."""
+    kept = ("log_id", "ts_ms", "app", "model", "language", "status", "tags")
+    return {name: found[name] for name in kept} | {
+        "prompt": found["messages"][-1]["content"],
+        "answer": found["output"][0]["content"] if found["output"] else None,
+        "score": 1.0,
+        "highlights": [],
+    }
+
+
+class MemoryPages:
+    """A `PageSource` over a few dictionaries. `changes` holds every write, in order."""
+
+    def __init__(self, logs: Sequence[Json] = (), *, keyed: bool = False) -> None:
+        self.logs = {one["log_id"]: one for one in logs}
+        self.keyed = keyed
+        self.hits = [hit(one) for one in logs]
+        self.facets: Json = {}
+        self.cursor: str | None = None
+        self.draft_rows: list[Json] = []
+        self.found_datasets: dict[str, Json] = {}
+        self.found_runs: dict[str, Json] = {}
+        self.events: list[Json] = []
+        self.dead_letters: list[Json] = []
+        self.searches: list[tuple[str, str | None, str]] = []
+        self.changes: list[tuple[Any, ...]] = []
+
+    async def admit(self, request: Request, key: str | None) -> str:
+        if self.keyed and key != KEY:
+            raise Unauthorised("this key is not one of ours")
+        return "person:testkey1" if key else "person:local"
+
+    async def search(self, query: str, *, limit: int, cursor: str | None, sort: str) -> Json:
+        self.searches.append((query, cursor, sort))
+        if query.endswith(" AND"):
+            raise BadQuery("column 5: found the end, expected a word", column=5)
+        return {"total": len(self.hits), "hits": self.hits[:limit], "facets": self.facets, "cursor": self.cursor}
+
+    async def log(self, log_id: str) -> Json:
+        return _in(self.logs, log_id, "log")
+
+    async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
+        _in(self.logs, log_id, "log")
+        self.changes.append(("tags", log_id, list(add), list(remove), by))
+
+    async def rejected(self, *, limit: int) -> Sequence[Json]:
+        return self.dead_letters[:limit]
+
+    async def datasets(self) -> Sequence[Json]:
+        return [
+            {**one, "versions": len(one["versions"]), "latest_version": len(one["versions"]) or None}
+            for one in self.found_datasets.values()
+        ]
+
+    async def dataset(self, name: str) -> Json:
+        return _in(self.found_datasets, name, "dataset")
+
+    async def create_dataset(self, name: str, draft: Mapping[str, Any], *, by: str) -> None:
+        self.changes.append(("create", name, dict(draft), by))
+
+    async def rows(self, name: str, *, limit: int, cursor: str | None) -> Json:
+        rows = self.draft_rows[:limit]
+        return {
+            "rows": rows,
+            "total": len(self.draft_rows),
+            "matched": len(self.draft_rows) + 3,
+            "excluded": {"pii": 3},
+            "cursor": None,
+        }
+
+    async def edit_row(self, name: str, row_key: str, messages: Sequence[Json], *, by: str) -> None:
+        self.changes.append(("edit", name, row_key, list(messages), by))
+
+    async def delete_row(self, name: str, row_key: str, *, by: str) -> None:
+        self.changes.append(("delete", name, row_key, by))
+
+    async def publish(self, name: str, *, note: str | None, recipe: Json | None, by: str) -> int:
+        self.changes.append(("publish", name, note, recipe, by))
+        return len(self.found_datasets[name]["versions"]) + 1
+
+    async def runs(self) -> Sequence[Json]:
+        return list(self.found_runs.values())
+
+    async def run(self, run_id: str) -> Json:
+        return _in(self.found_runs, run_id, "run")
+
+    async def run_events(self, run_id: str) -> Sequence[Json]:
+        return self.events
+
+    async def cancel_run(self, run_id: str, *, by: str) -> None:
+        self.changes.append(("cancel", run_id, by))
+
+
+def _in(found: Mapping[str, Json], name: str, kind: str) -> Json:
+    if name not in found:
+        raise NotFound(f"there is no {kind} {name!r}")
+    return found[name]
