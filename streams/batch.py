@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -140,7 +139,7 @@ async def _publish(letters: Sequence[RejectedLog], bus: Bus) -> None:
 
 def _count(written: Sequence[Written], late: set[str], erased: int, unreadable: int) -> Mapping[Outcome, int]:
     """Each log once; what was erased while it was written counts as erased, whatever the index had said."""
-    counts = {outcome: 0 for outcome in Outcome}
+    counts = dict.fromkeys(Outcome, 0)
     for done in written:
         counts[Outcome.ERASED if done.log_id in late else done.outcome] += 1
     counts[Outcome.ERASED] += erased

@@ -62,8 +62,6 @@ class ErasedLogs:
 
 @asynccontextmanager
 async def follow_erasures(bus: Bus) -> AsyncIterator[ErasedLogs]:
-    """The ledger, loaded to its end."""
+    """The ledger, still empty: `catch_up` loads it."""
     async with bus.subscribe([ERASURES], group=None) as subscription:
-        erased = ErasedLogs(bus, subscription)
-        await erased.catch_up()
-        yield erased
+        yield ErasedLogs(bus, subscription)

@@ -22,6 +22,7 @@ async def run_local(bus: Bus, index: LogIndex, rules: Rules, *, stop: asyncio.Ev
     """
     await bus.create_topics([LOGS, REJECTED, ERASURES])
     async with follow_erasures(bus) as erased, bus.subscribe([LOGS], group=GROUP) as subscription:
+        await erased.catch_up()
         hop = Hop(index, bus, erased, rules)
         while not stop.is_set():
             messages = await subscription.poll(max_messages=_BATCH_MESSAGES, timeout_s=_POLL_S)
