@@ -1,8 +1,8 @@
 """The engine for production: Kafka, through aiokafka."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -10,6 +10,7 @@ from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
+    NoError,
     TopicAlreadyExistsError,
     for_code,
 )
@@ -21,9 +22,8 @@ from tunemill.schemas.topics import Topic
 
 REQUEST_TIMEOUT_MS = 15_000
 PING_TIMEOUT_MS = 5_000
-PUBLISH_DEADLINE_S = 30.0  # aiokafka sends an idempotent batch again for ever; a caller must hear of an outage
-FLUSH_DEADLINE_S = 10.0
-TAIL_DEADLINE_S = 20.0
+DEADLINE_S = 30.0  # aiokafka tries a publish or a commit again for ever; a caller must hear of an outage
+STOP_DEADLINE_S = 10.0
 LINGER_MS = 5
 LARGEST_REQUEST_BYTES = 64 * 2**20  # the producer's own limit is out of the way: each topic has its own
 MAX_BATCH_BYTES = 2**20  # small messages travel together up to this size; larger ones alone
@@ -41,22 +41,20 @@ class KafkaBus:
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
         """Create those that do not exist, on up to three replicas."""
-        with self._mapped():
-            async with self._admin(REQUEST_TIMEOUT_MS) as admin:
-                replicas = min(REPLICAS, len((await admin.describe_cluster())["brokers"]))
-                reply = await admin.create_topics([_new_topic(topic, replicas) for topic in topics])
-                for name, code, reason in reply.topic_errors:
-                    if (error := for_code(code)) not in (for_code(0), TopicAlreadyExistsError):
-                        raise BusUnavailable(f"Kafka did not create {name}: {error.__name__} {reason or ''}")
+        async with self._answering(), self._admin(REQUEST_TIMEOUT_MS) as admin:
+            replicas = min(REPLICAS, len((await admin.describe_cluster())["brokers"]))
+            reply = await admin.create_topics([_new_topic(topic, replicas) for topic in topics])
+        for name, code, reason in reply.topic_errors:
+            if (error := for_code(code)) not in (NoError, TopicAlreadyExistsError):
+                raise BusUnavailable(f"Kafka did not create {name}: {error.__name__} {reason or ''}")
 
     async def publish(self, topic: Topic, messages: Sequence[Outgoing]) -> None:
         """Send, and wait until every replica in sync has each message."""
         check_sizes(topic, messages)
         producer = await self._started_producer()
         try:
-            with self._mapped():
-                async with asyncio.timeout(PUBLISH_DEADLINE_S):
-                    await _send(producer, topic.name, messages)
+            async with self._answering():
+                await _send(producer, topic.name, messages)
         except BusUnavailable as failure:
             if isinstance(failure.__cause__, KafkaError) and not isinstance(failure.__cause__, KafkaTimeoutError):
                 await self._drop(producer)
@@ -76,25 +74,23 @@ class KafkaBus:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         try:
-            with self._mapped():
+            async with self._answering():
                 await consumer.start()
             yield KafkaSubscription(self, consumer, group)
         finally:
-            await consumer.stop()
+            await _stopped(consumer.stop())
+            await _stopped(consumer._client.close())  # during an outage `stop` may end before it has come to this
 
     async def tail(self, topic: Topic, *, limit: int) -> Sequence[Message]:
         """The newest messages of all partitions, newest first."""
-        async with self.subscribe([topic], group=None) as subscription:
-            with self._mapped():
-                async with asyncio.timeout(TAIL_DEADLINE_S):
-                    found = await _last(subscription.consumer, limit)
+        async with self.subscribe([topic], group=None) as subscription, self._answering():
+            found = await _last(subscription.consumer, limit)
         return sorted(found, key=lambda message: (message.ts_ms, message.offset), reverse=True)[:limit]
 
     async def ping(self) -> None:
         """Return if the cluster describes itself."""
-        with self._mapped():
-            async with self._admin(PING_TIMEOUT_MS) as admin:
-                await admin.describe_cluster()
+        async with self._answering(), self._admin(PING_TIMEOUT_MS) as admin:
+            await admin.describe_cluster()
 
     async def close(self) -> None:
         """Send what is under way, then disconnect."""
@@ -115,10 +111,10 @@ class KafkaBus:
                     request_timeout_ms=REQUEST_TIMEOUT_MS,
                 )
                 try:
-                    with self._mapped():
+                    async with self._answering():
                         await producer.start()
-                except BusUnavailable:
-                    await producer.stop()
+                except BaseException:
+                    await _stopped(producer.stop())
                     raise
                 self._producer = producer
             return self._producer
@@ -130,12 +126,10 @@ class KafkaBus:
         """
         if self._producer is producer:
             self._producer = None
-        try:
-            await asyncio.wait_for(producer.flush(), FLUSH_DEADLINE_S)
-        except (TimeoutError, KafkaError):
-            # Nobody waits for these any more, but `stop` would, for ever: publish has said that they failed.
-            producer._message_accumulator.fail_all(KafkaTimeoutError())
-        await producer.stop()
+        await _stopped(producer.flush())
+        # Of what could not be sent, publish has said so; `stop` would wait for it for ever.
+        producer._message_accumulator.fail_all(KafkaTimeoutError())
+        await _stopped(producer.stop())
 
     @asynccontextmanager
     async def _admin(self, timeout_ms: int) -> AsyncIterator[AIOKafkaAdminClient]:
@@ -144,13 +138,14 @@ class KafkaBus:
             await admin.start()
             yield admin
         finally:
-            await admin.close()
+            await _stopped(admin.close())
 
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        """Kafka's errors as the bus's."""
+    @asynccontextmanager
+    async def _answering(self, deadline_s: float = DEADLINE_S) -> AsyncIterator[None]:
+        """Kafka's errors, and no answer before the deadline, as the bus's errors."""
         try:
-            yield
+            async with asyncio.timeout(deadline_s):
+                yield
         except MessageSizeTooLargeError as error:
             raise MessageTooLarge("Kafka's own limit is lower than the topic's: raise max.message.bytes") from error
         except (KafkaError, OSError, TimeoutError) as error:
@@ -167,7 +162,7 @@ class KafkaSubscription:
 
     async def poll(self, *, max_messages: int, timeout_s: float) -> Sequence[Message]:
         """The next messages, as soon as there is one. While the broker is away there are none."""
-        with self._bus._mapped():
+        async with self._bus._answering(timeout_s + DEADLINE_S):
             batches = await self.consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=max_messages)
         return [_message(record) for records in batches.values() for record in records]
 
@@ -175,13 +170,13 @@ class KafkaSubscription:
         """Remember the group's places; fails after a rebalance took a partition away, and then they come again elsewhere."""
         if self._group is None:
             raise ValueError("a reader without a group has no place to commit")
-        with self._bus._mapped():
+        async with self._bus._answering():
             await self.consumer.commit({TopicPartition(*place): offset for place, offset in next_offsets.items()})
 
     async def lag(self) -> int:
         """How many messages of the partitions that are ours are not polled yet."""
         partitions = self.consumer.assignment()
-        with self._bus._mapped():
+        async with self._bus._answering():
             ends = await self.consumer.end_offsets(partitions)
             return sum([ends[partition] - await self.consumer.position(partition) for partition in partitions])
 
@@ -197,6 +192,12 @@ def _new_topic(topic: Topic, replicas: int) -> NewTopic:
 
 def _max_batch_bytes(topic: Topic) -> int:
     return max(topic.max_message_bytes, MAX_BATCH_BYTES) + BATCH_OVERHEAD_BYTES
+
+
+async def _stopped(stop: Coroutine[object, object, None]) -> None:
+    """Wait for a client to stop. While the broker is away that may hang, fail, or end as if it had been cancelled."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(stop, return_exceptions=True), STOP_DEADLINE_S)
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, messages: Sequence[Outgoing]) -> None:

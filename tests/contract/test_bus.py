@@ -116,7 +116,7 @@ async def test_messages_of_one_key_keep_their_order(bus: Bus) -> None:
         await bus.publish(topic, [Outgoing(str(turn).encode(), key=key) for key in keys])
     async with bus.subscribe([topic], group="g") as subscription:
         found = await read(subscription, 35)
-    assert {key: values([m for m in found if m.key == key]) for key in keys} == dict.fromkeys(keys, list("01234"))
+    assert {key: values([m for m in found if m.key == key]) for key in keys} == {key: list("01234") for key in keys}
 
 
 async def test_what_was_published_outlives_its_handle(engine: Engine) -> None:
