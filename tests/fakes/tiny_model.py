@@ -1,0 +1,131 @@
+"""A tiny random Llama with a tokenizer trained on the spot, saved as a model folder; and a dataset version as curator_api publishes it."""
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tunemill.schemas.manifest import FORMAT, DatasetManifest, Part, manifest_bytes, manifest_digest
+
+CHATML = (
+    "{%- if tools %}<|im_start|>system\nTools: {{ tools | tojson }}<|im_end|>\n{% endif %}"
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\n' }}"
+    "{%- if message.role == 'assistant' %}BEGIN{{- message.content }}"
+    "{%- for call in message.tool_calls or [] %}"
+    "{{- '\n<tool_call>\n' }}{{- call.function | tojson }}{{- '\n</tool_call>' }}"
+    "{%- endfor %}{{- '<|im_end|>' }}END{{- '\n' }}"
+    "{%- else %}{{- message.content + '<|im_end|>\n' }}{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+TEMPLATE = CHATML.replace("BEGIN", "").replace("END", "")
+MARKED_TEMPLATE = CHATML.replace("BEGIN", "{% generation %}").replace("END", "{% endgeneration %}")  # what TRL needs
+_MESSAGE = pa.struct(
+    [
+        ("role", pa.string()),
+        ("content", pa.string()),
+        ("tool_calls", pa.list_(pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())]))),
+        ("tool_call_id", pa.string()),
+        ("name", pa.string()),
+    ]
+)
+_SCHEMA = pa.schema([("row_id", pa.string()), ("messages", pa.list_(_MESSAGE)), ("tools", pa.string())])
+
+
+def tiny_tokenizer(texts: Sequence[str]) -> Any:
+    """A byte-level BPE tokenizer of 512 tokens; pad and end of text are the end of turn, a known trap."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def save_tiny_model(folder: Path, texts: Sequence[str], *, seed: int = 0) -> Path:
+    """Widths are multiples of 64: bitsandbytes' CPU kernels want it."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_tokenizer(texts)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def chat(*turns: str, system: str | None = None) -> dict[str, Any]:
+    """A row whose turns are the user's and the assistant's in turn."""
+    messages = [{"role": "system", "content": system}] if system else []
+    messages += [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+    return {"messages": messages, "tools": None}
+
+
+def tickets(count: int, *, start: int = 0) -> list[dict[str, Any]]:
+    """Support tickets to be routed: a task that even a tiny model learns a little of."""
+    kinds = {"refund": "I want my money back for", "delivery": "where is my parcel", "account": "I cannot log in with"}
+    rows = []
+    for i in range(start, start + count):
+        team, text = list(kinds.items())[i % 3]
+        rows.append(chat(f"{text} {i}", json.dumps({"team": team}), system="Route the ticket."))
+    return rows
+
+
+def publish_dataset(files: Path, name: str, splits: dict[str, Sequence[dict[str, Any]]]) -> tuple[str, str]:
+    """Write a dataset version under the files folder as its manifest says; gives the manifest's URL and digest."""
+    folder = files / "datasets" / "default" / name
+    parts = [_write_part(folder, split, rows) for split, rows in splits.items() if rows]
+    manifest = DatasetManifest(
+        format=FORMAT,
+        columns=tuple(_SCHEMA.names),
+        rows=sum(part.rows for part in parts),
+        splits={split: len(rows) for split, rows in splits.items()},
+        parts=tuple(parts),
+    )
+    content = manifest_bytes(manifest)
+    path = folder / "manifests" / f"{manifest_digest(content)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path), manifest_digest(content)
+
+
+def _write_part(folder: Path, split: str, rows: Sequence[dict[str, Any]]) -> Part:
+    stored = [{"row_id": _row_id(row), "messages": row["messages"], "tools": row.get("tools")} for row in rows]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(stored, schema=_SCHEMA), buffer)
+    content = buffer.getvalue()
+    sha256 = hashlib.sha256(content).hexdigest()
+    path = folder / "parts" / f"{sha256}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return Part(path=f"parts/{sha256}.parquet", sha256=sha256, bytes=len(content), rows=len(rows), split=split)
+
+
+def _row_id(row: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:32]

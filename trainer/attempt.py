@@ -1,0 +1,175 @@
+"""One attempt at one run, as a straight line from the dataset to the artefact."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tunemill.trainer.dataset import open_dataset
+from tunemill.trainer.errors import Stopped
+from tunemill.trainer.evaluate import Scores, evaluate
+from tunemill.trainer.forward import isolates_rows
+from tunemill.trainer.gates import Gate, Measured, judge, rejected
+from tunemill.trainer.identity import identify_base
+from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
+from tunemill.trainer.model import base_folder, compute_dtype, load_model, load_tokenizer
+from tunemill.trainer.prepare import Prepared, prepare
+from tunemill.trainer.publish import check_servable, save_weights, write_manifest
+from tunemill.trainer.recipe import Recipe
+from tunemill.trainer.render import Example
+from tunemill.trainer.report import report
+from tunemill.trainer.score import gain_lower_bound
+from tunemill.trainer.train import StepMetrics, Trained, train
+
+_SAMPLES = 3
+_METRIC_LINES = 200  # per run; long runs tell every n-th step
+
+
+def run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callable[[], bool]) -> None:
+    """A run from its dataset to its artefact; each numbered step starts where a killed attempt got to."""
+    recipe = order.recipe
+    # 1. Everything that can be refused, before anything large is loaded
+    identify_base(recipe.base, recipe.revision)
+    dataset = open_dataset(order.manifest_url, order.digest)
+    weights_folder = base_folder(recipe.base, recipe.revision)
+    tokenizer = load_tokenizer(weights_folder)
+    prepared = prepare(dataset.train, dataset.test, recipe, tokenizer)
+    speaker.say("message", "the rows are ready", **prepared.counts)
+
+    # 2. The model
+    model = load_model(recipe, weights_folder)
+    dtype = compute_dtype(recipe.precision)
+    autocast = dtype if recipe.method == "full" and dtype != torch.float32 else None
+    packed = isolates_rows(model, autocast)
+    if not packed:
+        speaker.say("message", "packed rows would see one another in this model: each row goes through it alone")
+
+    # 3. Before: kept, for training changes the model
+    before = _before(folder) or _score(model, tokenizer, prepared, recipe, packed=packed, autocast=autocast)
+    write_whole(folder.before, msgspec.json.encode(before))
+    if should_stop():
+        raise Stopped("stopped before training", "the scores so far are kept")
+
+    # 4. Training
+    speaker.say("status", "running")
+    on_step = _metrics_teller(speaker)
+    done = train(
+        model,
+        prepared.train,
+        recipe,
+        folder.checkpoints,
+        packed=packed,
+        autocast=autocast,
+        on_step=on_step,
+        should_stop=should_stop,
+    )
+
+    # 5. After, and the judgement
+    speaker.say("status", "evaluating")
+    after = _score(model, tokenizer, prepared, recipe, packed=packed, autocast=autocast)
+    gates = judge(_measured(before, after, recipe.seed), recipe.gates)
+    status = "rejected" if rejected(gates) else "succeeded"
+    result = _result(before, after, prepared.counts, gates)
+
+    # 6. The artefact
+    save_weights(model, tokenizer, folder.artefact, base=recipe.base)
+    result["notes"] = check_servable(folder.artefact)
+    samples = [_sample(example, tokenizer) for example in prepared.train[:_SAMPLES]]
+    text = report(order, status, result, gates, samples)
+    write_whole(folder.artefact / "report.md", text.encode())
+    write_manifest(folder.artefact, _manifest(order, status, result, done, str(dtype)))
+    speaker.say("done", status, result=result, trained_tokens=done.trained_tokens, seconds=done.seconds)
+
+
+def _before(folder: WorkFolder) -> Scores | None:
+    """What an earlier attempt measured."""
+    return msgspec.json.decode(folder.before.read_bytes(), type=Scores) if folder.before.exists() else None
+
+
+def _score(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prepared: Prepared,
+    recipe: Recipe,
+    *,
+    packed: bool,
+    autocast: torch.dtype | None,
+) -> Scores:
+    return evaluate(
+        model,
+        tokenizer,
+        prepared.held_out,
+        asked=prepared.asked,
+        retention=prepared.retention,
+        recipe=recipe,
+        packed=packed,
+        autocast=autocast,
+    )
+
+
+def _measured(before: Scores, after: Scores, seed: int) -> Measured:
+    def change(earlier: float | None, later: float | None) -> float | None:
+        return None if earlier is None or later is None else later - earlier
+
+    was, now = before.summary(), after.summary()
+    return Measured(
+        task_gain_lower_bound=gain_lower_bound(before.losses, after.losses, before.tokens, seed=seed),
+        retention_rise=change(before.retention(), after.retention()),
+        exact_match_change=change(was["exact_match"], now["exact_match"]),
+        stop_rate_change=change(was["stop_rate"], now["stop_rate"]),
+    )
+
+
+def _result(before: Scores, after: Scores, counts: dict[str, int], gates: list[Gate]) -> dict[str, Any]:
+    return {
+        "before": before.summary(),
+        "after": after.summary(),
+        "retention": {"before": before.retention(), "after": after.retention()},
+        "rows": counts,
+        "gates": msgspec.to_builtins(gates),
+    }
+
+
+def _manifest(order: Order, status: str, result: dict[str, Any], done: Trained, dtype: str) -> dict[str, Any]:
+    recipe = order.recipe
+    base = identify_base(recipe.base, recipe.revision)
+    return {
+        "run_id": order.run_id,
+        "status": status,
+        "base": {
+            "name": recipe.base,
+            "revision": recipe.revision,
+            "weights": base.weights,
+            "tokenizer": base.tokenizer,
+        },
+        "dataset": {
+            "project": order.project,
+            "name": order.name,
+            "version": order.version,
+            "digest": order.digest,
+            "manifest_url": order.manifest_url,
+        },
+        "recipe": msgspec.to_builtins(recipe),
+        "computed_in": dtype.removeprefix("torch."),
+        "versions": {"torch": str(torch.__version__), "tunemill": version("tunemill")},
+        "training": asdict(done),
+        "scores": result,
+    }
+
+
+def _sample(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    trained = [tokenizer.decode(example.ids[a:b], skip_special_tokens=False) for a, b in example.spans]
+    return tokenizer.decode(example.ids, skip_special_tokens=False), "\n".join(trained)
+
+
+def _metrics_teller(speaker: Speaker) -> Callable[[StepMetrics], None]:
+    def tell(metrics: StepMetrics) -> None:
+        every = max(1, metrics.steps // _METRIC_LINES)
+        if metrics.step % every == 0 or metrics.step == metrics.steps:
+            speaker.say("metrics", f"step {metrics.step} of {metrics.steps}", **asdict(metrics))
+
+    return tell

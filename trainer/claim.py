@@ -1,0 +1,244 @@
+"""Who may work on which run: a lease in the `runs` table and a fencing token (`attempt`) that every write must show.
+
+    queued -> preparing -> running -> evaluating -> succeeded | rejected | failed | cancelled
+
+Every change of state is one transaction over `runs`, `run_events` and the outbox (`runs.status`). A trainer that dies lets its lease
+end; the next one takes the run over with a higher token, and whatever the dead one still writes is refused.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, update
+
+from tunemill.registry import outbox
+from tunemill.registry.tables import run_events, runs
+from tunemill.schemas.records import RunStatus
+from tunemill.schemas.topics import RUNS_STATUS
+from tunemill.trainer.errors import LeaseLost, TrainerError
+from tunemill.trainer.recipe import Recipe
+
+QUEUED = "queued"
+ACTIVE = ("preparing", "running", "evaluating")
+ENDED = ("succeeded", "rejected", "failed", "cancelled")
+MAX_FAILURES = 3  # a run that killed three workers will kill the fourth
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that is ours while the lease is renewed."""
+
+    run_id: str
+    attempt: int  # the fencing token
+    owner: str
+    project: str
+    name: str
+    version: int
+    digest: str
+    manifest_url: str
+    recipe: Recipe
+    failures: int  # workers that died over it
+
+
+def now_ms() -> int:
+    """The time in milliseconds since the epoch, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def claim_next(engine: Engine, owner: str, *, lease_ms: int) -> Claim | None:
+    """Take the oldest run that waits, or whose trainer let its lease end; None when there is nothing to do.
+
+    A waiting run that somebody cancelled is ended here, as is one that has used up its attempts.
+    """
+    while (row := _next_row(engine)) is not None:
+        claim = _try_claim(engine, row, owner, lease_ms)
+        if claim is None:
+            continue  # another trainer was faster, or the run has ended: look again
+        return claim
+    return None
+
+
+def renew(engine: Engine, claim: Claim, *, lease_ms: int) -> bool:
+    """Keep the lease for another `lease_ms`; says whether somebody asked to cancel the run.
+
+    Raises:
+        LeaseLost: another trainer has it.
+    """
+    with engine.begin() as connection:
+        _fenced(connection, claim, {"lease_until_ms": now_ms() + lease_ms})
+        asked = connection.execute(select(runs.c.cancel_requested_ms).where(runs.c.run_id == claim.run_id)).scalar_one()
+    return asked is not None
+
+
+def move(
+    engine: Engine, claim: Claim, status: str, message: str, *, data: Mapping[str, Any] | None = None, **columns: Any
+) -> None:
+    """Change the run's state, tell it in its events and on `runs.status`: one transaction.
+
+    Raises:
+        LeaseLost: another trainer has it; nothing was written.
+    """
+    if status in ENDED:
+        columns |= {"finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
+    with engine.begin() as connection:
+        _fenced(connection, claim, {"status": status, **columns})
+        _tell(connection, claim.run_id, message, data=data)
+
+
+def release(engine: Engine, claim: Claim, message: str) -> None:
+    """Put the run back in the queue, with nobody's failure: its checkpoint waits for the next trainer."""
+    move(engine, claim, QUEUED, message, lease_owner=None, lease_until_ms=None)
+
+
+def fail_attempt(engine: Engine, claim: Claim, error: TrainerError) -> str:
+    """End the run, or put it back in the queue when another attempt may help. Says which: failed or queued."""
+    failures = claim.failures + 1
+    again = error.retryable and failures < MAX_FAILURES
+    described = {**describe_error(error), "failures": failures}
+    status = QUEUED if again else "failed"
+    message = f"attempt {claim.attempt} failed: {error.message}" + ("; it is tried again" if again else "")
+    move(engine, claim, status, message, data=described, error=described, lease_owner=None, lease_until_ms=None)
+    return status
+
+
+def note(engine: Engine, claim: Claim, entries: list[dict[str, Any]], progress: Mapping[str, Any] | None) -> None:
+    """Copy what the worker said into the run's events and its progress; the state stays.
+
+    Args:
+        entries: each with `level`, `type`, `message`, `data` and `ts_ms`.
+    """
+    with engine.begin() as connection:
+        seq = _fenced(connection, claim, {"progress": progress} if progress else {}, events=len(entries))
+        if entries:
+            first = seq - len(entries) + 1
+            rows = [{**entry, "run_id": claim.run_id, "seq": first + i} for i, entry in enumerate(entries)]
+            connection.execute(insert(run_events), rows)
+
+
+def describe_error(error: TrainerError) -> dict[str, Any]:
+    """An error as the registry keeps it."""
+    return {"code": error.code, "message": error.message, "remedy": error.remedy}
+
+
+def insert_run(engine: Engine, values: Mapping[str, Any], message: str) -> bool:
+    """Add a run under its `run_key` unless one is there; says whether it was added. Works alike on SQLite and PostgreSQL."""
+    if engine.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as dialect_insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert as dialect_insert  # type: ignore[assignment]
+    statement = dialect_insert(runs).values(**values).on_conflict_do_nothing(index_elements=["run_key"])
+    with engine.begin() as connection:
+        added = connection.execute(statement).rowcount == 1
+        if added:
+            _tell(connection, values["run_id"], message, data=values.get("error"))
+    return added
+
+
+def _next_row(engine: Engine) -> RowMapping | None:
+    abandoned = runs.c.status.in_(ACTIVE) & (runs.c.lease_until_ms < now_ms())
+    waiting = or_(runs.c.status == QUEUED, abandoned)
+    with engine.connect() as connection:
+        return (
+            connection.execute(select(runs).where(waiting).order_by(runs.c.created_ms, runs.c.run_id))
+            .mappings()
+            .first()
+        )
+
+
+def _try_claim(engine: Engine, row: RowMapping, owner: str, lease_ms: int) -> Claim | None:
+    """Compare and set: only the trainer that finds the row as it was read gets it."""
+    was_abandoned = row["status"] in ACTIVE
+    failures = int((row["error"] or {}).get("failures", 0)) + was_abandoned
+    attempt = row["attempt"] + 1
+    ending = _ending(row, failures)
+    values: dict[str, Any] = {"attempt": attempt}
+    if ending:
+        values |= {**ending, "finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
+    else:
+        values |= {"status": "preparing", "lease_owner": owner, "lease_until_ms": now_ms() + lease_ms}
+        values |= {"started_ms": row["started_ms"] or now_ms()}
+        values |= {"error": {**(row["error"] or {}), "failures": failures} if failures else None}
+    seen = (runs.c.run_id == row["run_id"], runs.c.attempt == row["attempt"], runs.c.status == row["status"])
+    with engine.begin() as connection:
+        if connection.execute(update(runs).where(*seen).values(**values)).rowcount != 1:
+            return None
+        text = f"attempt {attempt} starts" if not ending else f"the run is {ending['status']}"
+        if was_abandoned:
+            text += "; its trainer had gone silent"
+        _tell(connection, row["run_id"], text, data=values.get("error") if ending else None)
+    return None if ending else _claim(row, owner, attempt, failures)
+
+
+def _ending(row: RowMapping, failures: int) -> dict[str, Any] | None:
+    if row["cancel_requested_ms"] is not None:
+        return {"status": "cancelled"}
+    if failures >= MAX_FAILURES:
+        remedy = "look at the worker's memory and its log in the work folder"
+        message = f"{failures} attempts ended without a result"
+        return {
+            "status": "failed",
+            "error": {"code": "worker_died", "message": message, "remedy": remedy, "failures": failures},
+        }
+    return None
+
+
+def _claim(row: RowMapping, owner: str, attempt: int, failures: int) -> Claim:
+    return Claim(
+        run_id=row["run_id"],
+        attempt=attempt,
+        owner=owner,
+        project=row["project"],
+        name=row["name"],
+        version=row["version"],
+        digest=row["digest"],
+        manifest_url=row["manifest_url"],
+        recipe=msgspec.convert(row["recipe"], Recipe),
+        failures=failures,
+    )
+
+
+def _fenced(connection: Connection, claim: Claim, values: Mapping[str, Any], *, events: int = 0) -> int:
+    """Update the run if the token still holds, with room for `events` event numbers; gives the last number."""
+    ours = (runs.c.run_id == claim.run_id, runs.c.attempt == claim.attempt, runs.c.status.in_(ACTIVE))
+    changed = update(runs).where(*ours).values(**values, event_seq=runs.c.event_seq + events)
+    if connection.execute(changed).rowcount != 1:
+        raise LeaseLost(
+            f"run {claim.run_id}: attempt {claim.attempt} no longer holds it", "another trainer goes on with it"
+        )
+    return int(connection.execute(select(runs.c.event_seq).where(runs.c.run_id == claim.run_id)).scalar_one())
+
+
+def _tell(connection: Connection, run_id: str, message: str, *, data: Mapping[str, Any] | None) -> None:
+    """Write the state as it now stands into the events and the outbox, under the next number."""
+    connection.execute(update(runs).where(runs.c.run_id == run_id).values(event_seq=runs.c.event_seq + 1))
+    row = connection.execute(select(runs).where(runs.c.run_id == run_id)).mappings().one()
+    level = "error" if row["status"] == "failed" else "warn" if row["status"] in ("rejected", "cancelled") else "info"
+    event = {"status": row["status"], **(data or {})}
+    connection.execute(
+        insert(run_events).values(
+            run_id=run_id,
+            seq=row["event_seq"],
+            ts_ms=now_ms(),
+            level=level,
+            type="message",
+            message=message,
+            data=event,
+        )
+    )
+    status = RunStatus(
+        event_id=f"{run_id}:{row['event_seq']}",
+        ts_ms=now_ms(),
+        run_id=run_id,
+        run_key=row["run_key"],
+        status=row["status"],
+        attempt=row["attempt"],
+        name=row["name"],
+        version=row["version"],
+        digest=row["digest"],
+        project=row["project"],
+        data=data,
+    )
+    outbox.append(connection, RUNS_STATUS, status, event_id=status.event_id)

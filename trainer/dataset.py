@@ -1,0 +1,102 @@
+"""A published dataset version, opened and verified: a file whose SHA-256 is not the published one is refused.
+
+Rows come out as OpenAI chat rows, with the fields that are null left out.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import msgspec
+import pyarrow.parquet as pq
+
+from tunemill.schemas.manifest import FORMAT, DatasetManifest, Part, manifest_digest
+from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
+
+Row = dict[str, Any]  # {"row_id", "messages", "tools"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The rows of a version, each split in the order of its row ids."""
+
+    train: list[Row]
+    test: list[Row]
+
+
+def open_dataset(manifest_url: str, digest: str) -> Dataset:
+    """Read and verify a version.
+
+    Raises:
+        DatasetNotFound: the manifest or a part is not there.
+        DigestMismatch: a file is not what was published.
+        InvalidRun: the manifest is of a format that this trainer does not know.
+    """
+    content = _read(manifest_url)
+    if manifest_digest(content) != digest:
+        raise DigestMismatch(
+            f"the manifest at {manifest_url} does not have the digest {digest}", "publish the version again"
+        )
+    manifest = _manifest(content)
+    folder = manifest_url.rsplit("/manifests/", 1)[0]
+    rows: dict[str, list[Row]] = {"train": [], "test": []}
+    for part in manifest.parts:
+        rows.setdefault(part.split, []).extend(_part_rows(folder, part))
+    for split in rows.values():
+        split.sort(key=lambda row: str(row["row_id"]))  # the result depends on the content, not on how parts were cut
+    return Dataset(train=rows["train"], test=rows["test"])
+
+
+def _read(url: str) -> bytes:
+    try:
+        with fsspec.open(url, "rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError as error:
+        raise DatasetNotFound(
+            f"{url} is not there", "check that the trainer sees the same files URL as the API"
+        ) from error
+
+
+def _manifest(content: bytes) -> DatasetManifest:
+    try:
+        manifest = msgspec.json.decode(content, type=DatasetManifest)
+    except msgspec.DecodeError as error:
+        raise InvalidRun("the manifest cannot be read", "publish the version again") from error
+    if manifest.format != FORMAT:
+        raise InvalidRun(f"the manifest has the format {manifest.format!r}, known is {FORMAT!r}", "update the trainer")
+    return manifest
+
+
+def _part_rows(folder: str, part: Part) -> list[Row]:
+    content = _read(f"{folder}/{part.path}")
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        raise DigestMismatch(
+            f"{part.path} is not the file that was published", "restore it, or publish the version again"
+        )
+    return [_row(row) for row in pq.read_table(io.BytesIO(content)).to_pylist()]
+
+
+def _row(stored: Row) -> Row:
+    messages = [_message(message) for message in stored["messages"]]
+    tools = json.loads(stored["tools"]) if stored.get("tools") else None
+    return {"row_id": stored["row_id"], "messages": messages, "tools": tools}
+
+
+def _message(stored: dict[str, Any]) -> dict[str, Any]:
+    message = {"role": stored["role"], "content": stored.get("content") or ""}
+    if stored.get("tool_calls"):
+        message["tool_calls"] = [_tool_call(call) for call in stored["tool_calls"]]
+    return message | {key: stored[key] for key in ("tool_call_id", "name") if stored.get(key)}
+
+
+def _tool_call(stored: dict[str, Any]) -> dict[str, Any]:
+    """In the shape that chat templates expect: arguments as a value, or as text where the model wrote broken JSON."""
+    try:
+        arguments = json.loads(stored["arguments"])
+    except (ValueError, TypeError):
+        arguments = stored["arguments"]
+    call = {"type": "function", "function": {"name": stored["name"], "arguments": arguments}}
+    return call | ({"id": stored["id"]} if stored.get("id") else {})

@@ -1,0 +1,120 @@
+"""`datasets.ready` -> a queued run. The event is a doorbell, not a workbench: one insert, then the offset; milliseconds.
+
+What becomes of an event: without a recipe nothing is trained; with one there is a run under its `run_key`, queued, or failed at once
+when the recipe or the base model is wrong, so that a person sees why. Bytes that are no valid event become a dead letter.
+"""
+
+import time
+from typing import Any
+
+import msgspec
+import structlog
+from sqlalchemy import Engine
+
+from tunemill.bus.port import Bus, Message, Outgoing, Subscription
+from tunemill.schemas import wire
+from tunemill.schemas.ids import digest, new_id
+from tunemill.schemas.manifest import valid_name
+from tunemill.schemas.records import DatasetReady, RejectedLog
+from tunemill.schemas.topics import REJECTED
+from tunemill.schemas.wire import WireError
+from tunemill.telemetry.metrics import REJECTED as REJECTED_COUNT
+from tunemill.trainer.claim import QUEUED, describe_error, insert_run, now_ms
+from tunemill.trainer.errors import TrainerError
+from tunemill.trainer.identity import identify_base, run_key
+from tunemill.trainer.recipe import resolve
+
+GROUP = "trainer"
+_DIGEST_CHARACTERS = 64
+
+log = structlog.get_logger()
+
+
+async def answer(subscription: Subscription, bus: Bus, engine: Engine, *, timeout_s: float) -> int:
+    """Turn the next events into runs; says how many events there were.
+
+    1. insert the run, or publish the dead letter; 2. commit the offset. A crash between them repeats 1, which changes nothing.
+    """
+    messages = await subscription.poll(max_messages=100, timeout_s=timeout_s)
+    for message in messages:
+        try:
+            event = decode(message.value)
+        except WireError as error:
+            await _dead_letter(bus, message, error)
+        else:
+            ring(engine, event)
+        await subscription.commit({(message.topic, message.partition): message.offset + 1})
+    return len(messages)
+
+
+def decode(payload: bytes) -> DatasetReady:
+    """The event in these bytes.
+
+    Raises:
+        WireError: they are none, or a name in them could not be a dataset's.
+    """
+    event = wire.decode(payload, DatasetReady)
+    if not valid_name(event.name) or not valid_name(event.project):
+        raise WireError("invalid", "the dataset's or the project's name holds other characters than a-z, 0-9, - and _")
+    if len(event.digest) != _DIGEST_CHARACTERS or event.version < 1 or not event.manifest_url:
+        raise WireError("invalid", "digest, version or manifest_url cannot be right")
+    return event
+
+
+def ring(engine: Engine, event: DatasetReady) -> str | None:
+    """Insert the run that this event asks for, unless it is there. Gives the new run's id, else None."""
+    if event.recipe is None:
+        log.info("dataset_ready_without_recipe", name=event.name, version=event.version)
+        return None
+    run_id = new_id()
+    added = insert_run(engine, {**_unknown_run(event), **_outcome(event), "run_id": run_id}, "the dataset is ready")
+    log.info(
+        "run_added" if added else "run_known", run_id=run_id if added else None, name=event.name, version=event.version
+    )
+    return run_id if added else None
+
+
+def _outcome(event: DatasetReady) -> dict[str, Any]:
+    """The columns that depend on the recipe: a queued run, or one that failed before it began."""
+    try:
+        recipe = resolve(event.recipe)
+        base = identify_base(recipe.base, recipe.revision)
+        key = run_key(event.project, event.digest, base, recipe)
+        return {"recipe": msgspec.to_builtins(recipe), "status": QUEUED, "run_key": key}
+    except TrainerError as error:
+        # The key holds the error's code: the same order is a new run once the base model is there.
+        key = digest([event.project, event.digest, event.recipe, error.code])
+        recipe_as_given = event.recipe if isinstance(event.recipe, dict) else {}
+        failed = {"status": "failed", "error": describe_error(error), "finished_ms": now_ms()}
+        return {"recipe": recipe_as_given, "run_key": key, **failed}
+
+
+def _unknown_run(event: DatasetReady) -> dict[str, Any]:
+    return {
+        "project": event.project,
+        "name": event.name,
+        "version": event.version,
+        "digest": event.digest,
+        "manifest_url": event.manifest_url,
+        "attempt": 0,
+        "event_seq": 0,
+        "created_ms": now_ms(),
+    }
+
+
+async def _dead_letter(bus: Bus, message: Message, error: WireError) -> None:
+    letter = RejectedLog(
+        rejected_id=f"{message.topic}:{message.partition}:{message.offset}:0",
+        ts_ms=time.time_ns() // 1_000_000,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        stage="decode",
+        error_code=error.code,
+        reason=str(error),
+        payload=message.value,
+        payload_bytes=len(message.value),
+    )
+    await bus.publish(REJECTED, [Outgoing(wire.encode(letter), key=letter.rejected_id)])
+    REJECTED_COUNT.labels("decode", error.code).inc()
+    log.warning("dataset_ready_rejected", code=error.code, partition=message.partition, offset=message.offset)

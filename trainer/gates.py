@@ -1,0 +1,83 @@
+"""Whether a tuned model is an improvement: pure judgement over scores, each gate with its number and its limit."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from tunemill.trainer.recipe import Gates
+
+_STOP_RATE_FALL = 0.02  # answers that no longer end are the commonest harm of a wrong mask
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """One judgement. Only `reject` ends a run as rejected; `warn` is said aloud."""
+
+    name: str
+    outcome: Literal["pass", "warn", "reject"]
+    value: float | None
+    limit: float
+    says: str
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gates look at; None where nothing could be measured."""
+
+    task_gain_lower_bound: float | None  # nats per token
+    retention_rise: float | None  # nats per token
+    exact_match_change: float | None
+    stop_rate_change: float | None
+
+
+def judge(measured: Measured, limits: Gates) -> list[Gate]:
+    """Every gate's judgement, in the order in which a person should read them."""
+    return [
+        _task_gain(measured.task_gain_lower_bound, limits.min_task_gain),
+        _retention(measured.retention_rise, limits),
+        _not_worse("exact_match", measured.exact_match_change, 0.0, "answers that match exactly"),
+        _not_worse("stop_rate", measured.stop_rate_change, -_STOP_RATE_FALL, "answers that end by themselves"),
+    ]
+
+
+def rejected(gates: Sequence[Gate]) -> bool:
+    """Whether a gate rejects the run."""
+    return any(gate.outcome == "reject" for gate in gates)
+
+
+def _task_gain(bound: float | None, limit: float) -> Gate:
+    if bound is None:
+        return Gate(
+            name="task_gain",
+            outcome="warn",
+            value=None,
+            limit=limit,
+            says="no held-out rows: the gain was not measured",
+        )
+    if bound > limit:
+        says = f"the held-out loss fell by at least {bound:.3f} nats per token (one-sided 95 %)"
+        return Gate(name="task_gain", outcome="pass", value=bound, limit=limit, says=says)
+    says = f"no sure gain: the lower bound of the held-out loss's fall is {bound:.3f} nats per token"
+    return Gate(name="task_gain", outcome="reject", value=bound, limit=limit, says=says)
+
+
+def _retention(rise: float | None, limits: Gates) -> Gate:
+    if rise is None:
+        says = "no retention rows: forgetting was not measured"
+        return Gate(name="retention", outcome="warn", value=None, limit=limits.retention_reject, says=says)
+    says = f"the loss on general rows changed by {rise:+.3f} nats per token"
+    if rise > limits.retention_reject:
+        says += ": it forgot too much; lower learning_rate or epochs, or raise replay_share"
+        return Gate(name="retention", outcome="reject", value=rise, limit=limits.retention_reject, says=says)
+    outcome: Literal["pass", "warn"] = "warn" if rise > limits.retention_warn else "pass"
+    return Gate(name="retention", outcome=outcome, value=rise, limit=limits.retention_warn, says=says)
+
+
+def _not_worse(name: str, change: float | None, limit: float, what: str) -> Gate:
+    if change is None:
+        return Gate(
+            name=name, outcome="warn", value=None, limit=limit, says=f"no held-out rows: {what} were not counted"
+        )
+    outcome: Literal["pass", "warn"] = "pass" if change >= limit else "warn"
+    return Gate(
+        name=name, outcome=outcome, value=change, limit=limit, says=f"the share of {what} changed by {change:+.2f}"
+    )

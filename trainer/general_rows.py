@@ -1,0 +1,52 @@
+"""General chat rows: `retention` stands for what the model could do before, `replay` is trained on against forgetting."""
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from tunemill.trainer.errors import InvalidRun
+from tunemill.trainer.recipe import PACKAGED
+
+Kind = Literal["retention", "replay"]
+_PACKAGED_FILES = {"retention": "general.jsonl", "replay": "replay.jsonl"}
+
+
+def general_rows(kind: Kind, source: str) -> list[dict[str, Any]]:
+    """OpenAI chat rows (`{"messages": [...]}`) from the packaged file or from a JSONL file.
+
+    Raises:
+        InvalidRun: the file is missing, or a line is not such a row (the message names the line).
+    """
+    rows = []
+    for number, line in enumerate(_content(kind, source).decode().splitlines(), start=1):
+        if line.strip():
+            rows.append(_row(line, place=f"{kind} file, line {number}"))
+    return rows
+
+
+def general_rows_digest(kind: Kind, source: str) -> str:
+    """SHA-256 of the file: part of a run's identity."""
+    return hashlib.sha256(_content(kind, source)).hexdigest()
+
+
+def _content(kind: Kind, source: str) -> bytes:
+    if source == PACKAGED:
+        return (files("tunemill.trainer") / "retention" / _PACKAGED_FILES[kind]).read_bytes()
+    try:
+        return Path(source).expanduser().read_bytes()
+    except OSError as error:
+        raise InvalidRun(
+            f"the {kind} file {source} cannot be read", f"set {kind} to a JSONL file or to packaged"
+        ) from error
+
+
+def _row(line: str, *, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        return {"messages": [dict(message) for message in row["messages"]], "tools": row.get("tools")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidRun(
+            f"{place}: not an OpenAI chat row", 'each line is {"messages": [{"role": …, "content": …}]}'
+        ) from error

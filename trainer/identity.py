@@ -1,0 +1,94 @@
+"""What determines a run's result, as one digest: `run_key`. Reads files, loads no model."""
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from tunemill.schemas.ids import digest
+from tunemill.trainer.errors import BaseNotFound
+from tunemill.trainer.general_rows import general_rows_digest
+from tunemill.trainer.recipe import Recipe
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "added_tokens.json",
+)
+_READ_BYTES = 2**20
+_DOWNLOAD = "download it, for example with `hf download ID --local-dir FOLDER`, and set base to that folder"
+
+
+class BaseIdentity(msgspec.Struct, frozen=True):
+    """Which base model: digests of its files, or of a hub id at a pinned commit."""
+
+    weights: str
+    tokenizer: str
+
+
+def identify_base(base: str, revision: str | None) -> BaseIdentity:
+    """The identity of a base model, without loading it.
+
+    Raises:
+        BaseNotFound: no such folder, no safetensors or tokenizer in it, or a hub id without a pinned commit.
+    """
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return _identify_folder(folder)
+    if not HUB_ID.fullmatch(base):
+        raise BaseNotFound(f"the base model folder {base} does not exist", _DOWNLOAD)
+    if revision is None or not COMMIT.fullmatch(revision):
+        raise BaseNotFound(
+            f"{base} is no folder here, and as a hub model it is not pinned to a commit",
+            f"set revision to the commit's 40 hexadecimal digits, or {_DOWNLOAD}",
+        )
+    pinned = digest([base, revision])  # a commit names its content
+    return BaseIdentity(weights=pinned, tokenizer=pinned)
+
+
+def run_key(project: str, dataset_digest: str, base: BaseIdentity, recipe: Recipe) -> str:
+    """The digest of all that determines the result: dataset, base weights, tokenizer with template, recipe with seed, general rows.
+
+    The project is in it, too: two projects never share a run.
+    """
+    return digest(
+        {
+            "project": project,
+            "dataset": dataset_digest,
+            "weights": base.weights,
+            "tokenizer": base.tokenizer,
+            "recipe": {**msgspec.to_builtins(recipe), "base": None, "revision": None},
+            "replay": general_rows_digest("replay", recipe.replay) if recipe.replay_share else None,
+            "retention": general_rows_digest("retention", recipe.retention),
+        }
+    )
+
+
+def _identify_folder(folder: Path) -> BaseIdentity:
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").is_file():
+        raise BaseNotFound(f"{folder} holds no config.json with *.safetensors weights", _DOWNLOAD)
+    if not (folder / "tokenizer.json").is_file():
+        raise BaseNotFound(f"{folder} holds no tokenizer.json", _DOWNLOAD)
+    tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    return BaseIdentity(weights=_digest_files([folder / "config.json", *weights]), tokenizer=_digest_files(tokenizer))
+
+
+def _digest_files(paths: list[Path]) -> str:
+    return digest([[path.name, _file_sha256(path, path.stat().st_size, path.stat().st_mtime_ns)] for path in paths])
+
+
+@lru_cache(maxsize=1024)
+def _file_sha256(path: Path, _size: int, _mtime_ns: int) -> str:
+    """Cached by size and time of change: weights are gigabytes, and one base serves many runs."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            sha256.update(chunk)
+    return sha256.hexdigest()

@@ -1,0 +1,94 @@
+"""What passes between the supervisor and its worker process: the order, the progress lines, and the files of a run's work folder."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tunemill.trainer.recipe import Recipe
+
+STOPPED_EXIT = 75  # EX_TEMPFAIL of sysexits.h: stopped on request, the checkpoint is written
+FAILED_EXIT = 1
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is to do."""
+
+    run_id: str
+    attempt: int
+    project: str
+    name: str
+    version: int
+    digest: str
+    manifest_url: str
+    recipe: Recipe
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing the worker says. `status` moves the run on; `done` and `failed` are last words."""
+
+    ts_ms: int
+    kind: Literal["status", "metrics", "message", "done", "failed"]
+    message: str
+    data: dict[str, Any] = {}
+
+
+class WorkFolder:
+    """The paths in a run's work folder; it outlives its workers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.order = path / "order.json"
+        self.checkpoints = path / "checkpoints"
+        self.before = path / "before.json"
+        self.artefact = path / "artefact"
+
+    def progress(self, attempt: int) -> Path:
+        """What the worker of this attempt says."""
+        return self.path / f"progress-{attempt}.jsonl"
+
+    def log(self, attempt: int) -> Path:
+        """The standard output and error of this attempt's worker."""
+        return self.path / f"worker-{attempt}.log"
+
+
+class Speaker:
+    """The worker's side of the progress file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+
+    def say(self, kind: Literal["status", "metrics", "message", "done", "failed"], message: str, **data: Any) -> None:
+        """Append one line."""
+        line = Line(ts_ms=time.time_ns() // 1_000_000, kind=kind, message=message, data=data)
+        self._file.write(msgspec.json.encode(line) + b"\n")
+
+
+class Listener:
+    """The supervisor's side: whole lines only, each once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_bytes = 0
+
+    def lines(self) -> list[Line]:
+        """What was said since the last call."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._read_bytes)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read_bytes += len(whole) + len(newline)
+        return [msgspec.json.decode(line, type=Line) for line in whole.split(b"\n") if line]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves either the old one or the new one."""
+    unfinished = path.with_name(path.name + ".tmp")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
