@@ -73,3 +73,14 @@ class Or:
 
 
 Query = Everything | Words | WordPrefix | Is | StartsWith | Between | Not | And | Or
+
+
+def has_words(query: Query) -> bool:
+    """Whether words decide how well a log fits; if not, there is no relevance to sort by."""
+    match query:
+        case Words() | WordPrefix():
+            return True
+        case And(items) | Or(items):
+            return any(has_words(item) for item in items)
+        case _:
+            return False

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tunemill.indexer.ast import Query
+from tunemill.indexer.ast import Query, has_words
 from tunemill.schemas.outcome import Written
 from tunemill.schemas.records import Tag, TaggedLog
 
 FACETS = ("tag", "app", "model", "language", "status")
+FACET_VALUES = 20  # of each, the most frequent
 
 Sort = Literal["relevance", "newest"]
 Fragment = tuple[tuple[str, bool], ...]  # pieces of plain text, and whether each matched
@@ -21,7 +22,12 @@ class SearchRequest:
     query: Query
     limit: int = 20  # 0: counts and facets only
     cursor: str | None = None  # of the page before, same query and sort
-    sort: Sort = "relevance"
+    sort: Sort = "relevance"  # without words in the query: newest
+
+    @property
+    def by_score(self) -> bool:
+        """Whether hits come in order of relevance, and the newest first among equals."""
+        return self.sort == "relevance" and has_words(self.query)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,165 @@
+"""The embedded index's truth: whole logs, compressed, in one SQLite file; and which of them the search does not know yet."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import zstandard
+
+from tunemill.indexer.document import Document
+from tunemill.schemas.records import TaggedLog
+
+CHUNK = 500  # rows read at once
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS logs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: the search knows a log by it
+    log_id TEXT NOT NULL UNIQUE,
+    ts_ms INTEGER NOT NULL,                 -- as the search sorts by it
+    content_digest TEXT NOT NULL,
+    body BLOB NOT NULL                      -- zstd of the JSON of a TaggedLog
+) STRICT;
+CREATE TABLE IF NOT EXISTS behind (log_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;  -- changed here, perhaps not yet in the search
+"""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A log and the number that the search knows it by."""
+
+    seq: int
+    tagged: TaggedLog
+
+
+class Bodies:
+    """One connection to the file; used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")  # what `write` returned for survives a power cut
+        self._db.execute("PRAGMA secure_delete = ON")  # a deleted log is overwritten, not only unlinked
+        self._db.executescript(_SCHEMA)
+        self._compress = zstandard.ZstdCompressor(level=3).compress
+        self._decompress = zstandard.ZstdDecompressor().decompress
+
+    def insert(self, documents: Sequence[Document], caught_up: bool) -> list[int | None]:
+        """Keep each document unless its id is there: its number, or None.
+
+        Args:
+            caught_up: the search knows everything that was marked as behind.
+        """
+        rows = [
+            (doc.id, doc.ts, doc.content_digest, self._compress(msgspec.json.encode(doc.record))) for doc in documents
+        ]
+        with self._db:
+            self._begin(caught_up)
+            return [self._insert(row) for row in rows]
+
+    def delete(self, log_ids: Sequence[str], caught_up: bool) -> None:
+        """Forget these logs."""
+        with self._db:
+            self._begin(caught_up)
+            for log_id in log_ids:
+                self._db.execute("DELETE FROM logs WHERE log_id = ?", (log_id,))
+                self._mark(log_id)
+
+    def replace(self, tagged: TaggedLog, caught_up: bool) -> None:
+        """Keep another state of a log that is there."""
+        body = self._compress(msgspec.json.encode(tagged))
+        with self._db:
+            self._begin(caught_up)
+            self._db.execute("UPDATE logs SET body = ? WHERE log_id = ?", (body, tagged.log.log_id))
+            self._mark(tagged.log.log_id)
+
+    def get(self, log_id: str) -> TaggedLog | None:
+        """The log with this id."""
+        found = self._db.execute("SELECT body FROM logs WHERE log_id = ?", (log_id,)).fetchone()
+        return None if found is None else self._decoded(found[0])
+
+    def digests(self, log_ids: Sequence[str]) -> dict[str, str]:
+        """The content digests of these logs."""
+        found = self._db.execute(
+            "SELECT log_id, content_digest FROM logs WHERE log_id IN (SELECT value FROM json_each(?))",
+            (_json(log_ids),),
+        )
+        return dict(found.fetchall())
+
+    def ids(self, seqs: Sequence[int]) -> dict[int, str]:
+        """The log ids of these numbers; those that are gone are left out."""
+        found = self._db.execute(
+            "SELECT seq, log_id FROM logs WHERE seq IN (SELECT value FROM json_each(?))", (_json(seqs),)
+        )
+        return dict(found.fetchall())
+
+    def bodies(self, seqs: Sequence[int]) -> dict[int, TaggedLog]:
+        """The logs of these numbers; those that are gone are left out."""
+        found = self._db.execute(
+            "SELECT seq, body FROM logs WHERE seq IN (SELECT value FROM json_each(?))", (_json(seqs),)
+        )
+        return {seq: self._decoded(body) for seq, body in found}
+
+    def in_order(self, seqs: Sequence[int]) -> list[int]:
+        """These numbers in the order of (ts_ms, log_id)."""
+        found = self._db.execute(
+            "SELECT seq FROM logs WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY ts_ms, log_id", (_json(seqs),)
+        )
+        return [seq for (seq,) in found]
+
+    def rows_behind(self) -> Iterator[tuple[str, Row | None]]:
+        """Each log id that was marked as behind, and its log if it is still there."""
+        ids = [log_id for (log_id,) in self._db.execute("SELECT log_id FROM behind")]
+        for log_id in ids:
+            found = self._db.execute("SELECT seq, body FROM logs WHERE log_id = ?", (log_id,)).fetchone()
+            yield log_id, None if found is None else Row(found[0], self._decoded(found[1]))
+
+    def rows(self) -> Iterator[Row]:
+        """Every log."""
+        last = 0
+        while chunk := self._db.execute(
+            "SELECT seq, body FROM logs WHERE seq > ? ORDER BY seq LIMIT ?", (last, CHUNK)
+        ).fetchall():
+            last = chunk[-1][0]
+            yield from (Row(seq, self._decoded(body)) for seq, body in chunk)
+
+    def count(self) -> int:
+        """How many logs there are."""
+        (count,) = self._db.execute("SELECT count(*) FROM logs").fetchone()
+        return int(count)
+
+    def all_caught_up(self) -> None:
+        """Nothing is behind any more."""
+        self._db.execute("DELETE FROM behind")
+
+    def freeze(self) -> None:
+        """From now on this connection sees one point in time, until it is closed."""
+        self._db.execute("BEGIN")
+        self.count()  # the snapshot is taken at the first read
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _begin(self, caught_up: bool) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        if caught_up:  # here, and not after each write, to spare a second wait for the disk
+            self._db.execute("DELETE FROM behind")
+
+    def _insert(self, row: tuple[str, int, str, bytes]) -> int | None:
+        cursor = self._db.execute(
+            "INSERT INTO logs (log_id, ts_ms, content_digest, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row
+        )
+        if cursor.rowcount == 0:
+            return None
+        self._mark(row[0])
+        return cursor.lastrowid
+
+    def _mark(self, log_id: str) -> None:
+        self._db.execute("INSERT OR IGNORE INTO behind VALUES (?)", (log_id,))
+
+    def _decoded(self, body: bytes) -> TaggedLog:
+        return msgspec.json.decode(self._decompress(body), type=TaggedLog)
+
+
+def _json(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()

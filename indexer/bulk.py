@@ -1,0 +1,51 @@
+"""Documents -> the lines of `_bulk` requests, as bytes that the client sends as they are."""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from tunemill.indexer.document import Document
+
+MAX_BYTES = 4 * 2**20  # a request's size at which Elasticsearch's throughput levels off for documents of a few KiB
+MAX_ITEMS = 1000
+
+
+class BulkItem(msgspec.Struct, frozen=True):
+    """One action, and the line of its document if it has one."""
+
+    log_id: str
+    lines: tuple[bytes, ...]
+
+    def size(self) -> int:
+        """Bytes on the wire."""
+        return sum(len(line) + 1 for line in self.lines)
+
+
+def create_item(document: Document) -> BulkItem:
+    """Store the document unless its id is there.
+
+    Raises:
+        UnicodeEncodeError: a text holds half of a surrogate pair.
+    """
+    return BulkItem(document.id, (_action("create", document.id), msgspec.json.encode(document)))
+
+
+def delete_item(log_id: str) -> BulkItem:
+    """Take the document away."""
+    return BulkItem(log_id, (_action("delete", log_id),))
+
+
+def requests(items: Sequence[BulkItem]) -> Iterator[Sequence[BulkItem]]:
+    """The items in order, in requests of a good size."""
+    start = size = 0
+    for at, item in enumerate(items):
+        if at > start and (size + item.size() > MAX_BYTES or at - start >= MAX_ITEMS):
+            yield items[start:at]
+            start, size = at, 0
+        size += item.size()
+    if start < len(items):
+        yield items[start:]
+
+
+def _action(operation: str, log_id: str) -> bytes:
+    return msgspec.json.encode({operation: {"_id": log_id}})

@@ -1,0 +1,72 @@
+"""Dates as people write them in a search: `2026`, `2026-01`, `2026-01-31`, `2026-01-31T10:00`, milliseconds since the epoch. UTC."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_ISO = re.compile(
+    r"(?P<year>\d{4})(?:-(?P<month>\d{2})(?:-(?P<day>\d{2})"
+    r"(?:[Tt](?P<hour>\d{2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.(?P<milli>\d{3}))?)?"
+    r"(?P<zone>[Zz]|[+-]\d{2}:\d{2})?)?)?)?"
+)
+_MILLISECONDS = re.compile(r"\d{9,15}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+LATEST_MS = 253_402_300_799_999  # the end of the year 9999
+_LENGTHS = {
+    "milli": _MILLISECOND,
+    "second": timedelta(seconds=1),
+    "minute": timedelta(minutes=1),
+    "day": timedelta(days=1),
+}
+
+
+def span_ms(text: str) -> tuple[int, int] | None:
+    """The first and the last millisecond of what a date names: `2026-01-31` is a whole day. None: not a date."""
+    if not text.isascii():
+        return None
+    if _MILLISECONDS.fullmatch(text):
+        return (int(text), int(text)) if int(text) <= LATEST_MS else None
+    match = _ISO.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        start, end = _span(match)
+        return (start - _EPOCH) // _MILLISECOND, (end - _EPOCH) // _MILLISECOND - 1
+    except (ValueError, OverflowError):  # 2026-02-30, or past the calendar's end
+        return None
+
+
+def iso(ts_ms: int) -> str:
+    """One millisecond, written so that `span_ms` gives it back. Years 1 to 9999."""
+    moment = _EPOCH + timedelta(milliseconds=ts_ms)
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _span(match: re.Match[str]) -> tuple[datetime, datetime]:
+    given = {name: int(match[name]) for name in ("month", "day", "hour", "minute", "second") if match[name]}
+    micro = int(match["milli"] or 0) * 1000
+    start = datetime(
+        int(match["year"]),
+        given.get("month", 1),
+        given.get("day", 1),
+        given.get("hour", 0),
+        given.get("minute", 0),
+        given.get("second", 0),
+        micro,
+        tzinfo=UTC,
+    ) - _offset(match["zone"])
+    for unit, length in _LENGTHS.items():
+        if match[unit]:
+            return start, start + length
+    return start, _next_month(start) if match["month"] else start.replace(year=start.year + 1)
+
+
+def _next_month(start: datetime) -> datetime:
+    return start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
+
+
+def _offset(zone: str | None) -> timedelta:
+    if zone is None or zone in "Zz":
+        return timedelta(0)
+    size = timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
+    return size if zone[0] == "+" else -size

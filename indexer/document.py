@@ -1,0 +1,116 @@
+"""TaggedLog -> the document that both engines index. Pure; the id is the log's, so that a replay meets itself."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from tunemill.indexer.dates import LATEST_MS
+from tunemill.indexer.fields import LARGEST_WHOLE
+from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.records import Message, TaggedLog
+
+LONGEST_ID_BYTES = 512  # Elasticsearch's limit for _id
+LONGEST_KEYWORD = 1024  # characters; a longer value is kept with the log but cannot be searched for
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What can be searched, by the field names of the query language, and the log itself in `record`."""
+
+    id: str
+    ts: int  # milliseconds since the epoch, within the years 1970 to 9999
+    content: tuple[str, ...]  # each text of the log; no phrase spans two of them
+    tag: tuple[str, ...] = ()
+    app: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    language: str | None = None
+    status: str | None = None
+    finish: str | None = None
+    source: str | None = None
+    consent: str | None = None
+    session: str | None = None
+    user: str | None = None
+    trace: str | None = None
+    tagging: str | None = None
+    latency_ms: float | None = None
+    cost_usd: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    metadata: dict[str, str] = {}
+    content_digest: str
+    record: TaggedLog
+
+
+def to_document(tagged: TaggedLog) -> Document:
+    """What the index keeps of a log. A value that an engine could not index is left out of the search, never out of the record."""
+    log = tagged.log
+    return Document(
+        id=log.log_id,
+        ts=min(max(log.ts_ms, 0), LATEST_MS),
+        content=tuple(texts(tagged)),
+        tag=tuple(tag.tag for tag in tagged.tags if _keyword(tag.tag)),
+        app=_keyword(log.app),
+        model=_keyword(log.model),
+        provider=_keyword(log.provider),
+        language=_keyword(tagged.language),
+        status=_keyword(log.status),
+        finish=_keyword(log.finish_reason),
+        source=_keyword(log.source),
+        consent=_keyword(log.consent),
+        session=_keyword(log.session_id),
+        user=_keyword(log.user_id),
+        trace=_keyword(log.trace_id),
+        tagging=_keyword(tagged.tag_status),
+        latency_ms=_number(log.latency_ms),
+        cost_usd=_number(log.cost_usd),
+        input_tokens=_whole(log.usage.input_tokens),
+        output_tokens=_whole(log.usage.output_tokens),
+        metadata={key: value for key, value in log.metadata.items() if _searchable(key, value)},
+        content_digest=tagged.content_digest,
+        record=tagged,
+    )
+
+
+def texts(tagged: TaggedLog) -> Iterator[str]:
+    """What people and models wrote, in order: what is found by words and highlighted."""
+    for message in (*tagged.log.messages, *tagged.log.output):
+        yield from filter(None, _texts_of(message))
+
+
+def refusal(tagged: TaggedLog) -> Written | None:
+    """Why no engine could store this log; None if one can."""
+    log_id = tagged.log.log_id
+    if not log_id:
+        return Written(log_id, Outcome.REJECTED, "bad_id", "log_id is empty")
+    try:
+        size = len(log_id.encode())
+    except UnicodeEncodeError:
+        return Written(log_id, Outcome.REJECTED, "bad_id", "log_id is not Unicode text")
+    if size > LONGEST_ID_BYTES:
+        return Written(log_id, Outcome.REJECTED, "bad_id", f"log_id has {size} bytes; {LONGEST_ID_BYTES} is the most")
+    return None
+
+
+def _texts_of(message: Message) -> Iterator[str | None]:
+    yield message.content
+    yield message.refusal
+    yield message.reasoning
+    for call in message.tool_calls:
+        yield call.name
+        yield call.arguments
+
+
+def _keyword(value: str | None) -> str | None:
+    return value if value is not None and len(value) <= LONGEST_KEYWORD else None
+
+
+def _searchable(key: str, value: str) -> bool:
+    return len(key) > 0 and len(key) + len(value) <= LONGEST_KEYWORD and "\0" not in key + value
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and abs(value) <= LARGEST_WHOLE else None  # not infinite, not NaN
+
+
+def _whole(value: int | None) -> int | None:
+    return value if value is not None and abs(value) <= LARGEST_WHOLE else None

@@ -1,0 +1,257 @@
+"""The search index on Elasticsearch 9."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import structlog
+from elasticsearch import BadRequestError, ConflictError, NotFoundError
+
+from tunemill.indexer import mapping
+from tunemill.indexer.bulk import BulkItem, create_item, delete_item
+from tunemill.indexer.cursor import Place, decode, encode, search_key
+from tunemill.indexer.document import refusal, texts, to_document
+from tunemill.indexer.elastic_client import connect, error_type, translated
+from tunemill.indexer.elastic_query import to_dsl
+from tunemill.indexer.elastic_write import send_all
+from tunemill.indexer.errors import IndexUnavailable, LogNotFound
+from tunemill.indexer.highlight import highlight
+from tunemill.indexer.outcome import ItemOutcome, Verdict
+from tunemill.indexer.query import Query
+from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
+from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.records import Tag, TaggedLog
+
+SEARCH_TIMEOUT = "10s"  # Elasticsearch stops a search that takes longer
+SCAN_PAGE = 500  # hits; a few MiB
+SCAN_KEEP_ALIVE = "5m"  # between two pages of a scan
+TAGGING_ATTEMPTS = 5
+
+_OUTCOMES = {
+    Verdict.INDEXED: Outcome.INDEXED,
+    Verdict.DUPLICATE: Outcome.DUPLICATE,
+    Verdict.REJECTED: Outcome.REJECTED,
+}
+_AGGREGATIONS = {name: {"terms": {"field": name, "size": FACET_VALUES}} for name in FACETS}
+
+_log = structlog.get_logger()
+
+
+class ElasticIndex:
+    """One project's logs in an Elasticsearch."""
+
+    def __init__(self, url: str, *, project: str) -> None:
+        self._client = connect(url)
+        self._project = project
+        self._alias = mapping.alias(project)
+
+    async def setup(self) -> None:
+        """Make the template, the index and its alias, unless they are there."""
+        with translated():
+            await self._client.indices.put_index_template(
+                name=self._alias, **mapping.template(self._project), create=False
+            )
+            if await self._client.indices.exists_alias(name=self._alias):
+                return
+            try:
+                await self._client.indices.create(
+                    index=mapping.first_index(self._project), aliases={self._alias: {"is_write_index": True}}
+                )
+            except BadRequestError as error:
+                if error_type(error) != "resource_already_exists_exception":  # another process was faster
+                    raise
+
+    async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
+        """Store each log unless it is there; waits for an engine that is busy or away."""
+        written: list[Written | None] = [refusal(log) for log in logs]
+        items: list[BulkItem] = []
+        places: list[int] = []
+        for at, log in enumerate(logs):
+            if written[at] is not None:
+                continue
+            try:
+                items.append(create_item(to_document(log)))
+                places.append(at)
+            except UnicodeEncodeError:
+                written[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
+        outcomes = await send_all(self._client, items, alias=self._alias, make_index=self.setup)
+        for at, outcome in zip(places, outcomes, strict=True):
+            written[at] = _written(logs[at], outcome)
+        await self._warn_of_conflicts([log for log, end in zip(logs, written, strict=True) if _is_duplicate(end)])
+        return [end for end in written if end is not None]
+
+    async def delete(self, log_ids: Sequence[str]) -> None:
+        """Make these logs unfindable at once."""
+        items = [delete_item(log_id) for log_id in log_ids if log_id]
+        await send_all(self._client, items, alias=self._alias, make_index=self.setup, refresh=True)
+
+    async def get(self, log_id: str) -> TaggedLog | None:
+        """The log with this id, findable by search or not yet."""
+        found = await self._stored(log_id)
+        return None if found is None else _record(found)
+
+    async def set_tags(self, log_id: str, tags: Sequence[Tag]) -> None:
+        """Replace a log's tags; what somebody else changed meanwhile is read again first."""
+        for _attempt in range(TAGGING_ATTEMPTS):
+            found = await self._stored(log_id)
+            if found is None:
+                raise LogNotFound(f"no log has the id {log_id}")
+            if await self._replaced(found, msgspec.structs.replace(_record(found), tags=tuple(tags))):
+                return
+        raise IndexUnavailable(f"the log {log_id} is being changed by others: try again")
+
+    async def search(self, request: SearchRequest) -> SearchPage:
+        """One page of the logs that match."""
+        place = decode(request)
+        with translated():
+            answer = await self._client.search(**self._search_body(request, place))
+        if answer["timed_out"]:
+            raise IndexUnavailable(f"the search took longer than {SEARCH_TIMEOUT}: make it narrower")
+        found = answer["hits"]["hits"]
+        shown = found[: request.limit]
+        return SearchPage(
+            total=answer["hits"]["total"]["value"],
+            hits=tuple(_hit(request, hit) for hit in shown),
+            facets=_facets(answer["aggregations"]),
+            cursor=_next_cursor(request, place, shown) if shown and len(found) > len(shown) else None,
+        )
+
+    async def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
+        """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
+        with translated():
+            opened = await self._client.open_point_in_time(index=self._alias, keep_alive=SCAN_KEEP_ALIVE)
+        point = opened["id"]
+        try:
+            async for hit in self._scan_hits(query, point, limit):
+                yield _record(hit)
+        finally:
+            with translated():
+                await self._client.close_point_in_time(id=point)
+
+    async def refresh(self) -> None:
+        """What was written before is findable after."""
+        with translated():
+            await self._client.indices.refresh(index=self._alias)
+
+    async def ping(self) -> None:
+        """Return if Elasticsearch answers."""
+        with translated():
+            await self._client.info()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def _search_body(self, request: SearchRequest, place: Place | None) -> dict[str, Any]:
+        keys = [{"ts": "desc"}, {"id": "desc"}]
+        after = None if place is None else [place.ts_ms, place.log_id]
+        if request.by_score:
+            keys = [{"_score": "desc"}, *keys]
+            after = None if place is None or after is None else [place.score, *after]
+        body: dict[str, Any] = {
+            "index": self._alias,
+            "query": to_dsl(request.query),
+            "size": request.limit + 1,  # one more, to know whether there is a next page
+            "sort": keys,
+            "aggs": _AGGREGATIONS,
+            "source_includes": ["record"],
+            "track_total_hits": True,
+            "timeout": SEARCH_TIMEOUT,
+            "allow_partial_search_results": False,
+        }
+        return body if after is None else body | {"search_after": after}
+
+    async def _scan_hits(self, query: Query, point: str, limit: int | None) -> AsyncIterator[Mapping[str, Any]]:
+        after: list[Any] | None = None
+        left = limit
+        while left is None or left > 0:
+            with translated():
+                answer = await self._client.search(
+                    query=to_dsl(query),
+                    pit={"id": point, "keep_alive": SCAN_KEEP_ALIVE},
+                    size=SCAN_PAGE if left is None else min(SCAN_PAGE, left),
+                    sort=[{"ts": "asc"}, {"id": "asc"}],
+                    source_includes=["record"],
+                    track_total_hits=False,
+                    search_after=after,
+                )
+            hits = answer["hits"]["hits"]
+            for hit in hits:
+                yield hit
+            if not hits:
+                return
+            after = hits[-1]["sort"]
+            left = None if left is None else left - len(hits)
+
+    async def _stored(self, log_id: str) -> Mapping[str, Any] | None:
+        if not log_id:
+            return None
+        try:
+            with translated():
+                found = await self._client.get(index=self._alias, id=log_id)
+        except IndexUnavailable as error:
+            if isinstance(error.__cause__, NotFoundError) and error_type(error.__cause__) == "":
+                return None
+            raise
+        return cast("Mapping[str, Any]", found.body)
+
+    async def _replaced(self, found: Mapping[str, Any], tagged: TaggedLog) -> bool:
+        """Write the log anew unless it changed since it was read."""
+        with translated():
+            try:
+                await self._client.index(
+                    index=self._alias,
+                    id=found["_id"],
+                    document=msgspec.to_builtins(to_document(tagged)),
+                    if_seq_no=found["_seq_no"],
+                    if_primary_term=found["_primary_term"],
+                )
+            except ConflictError:
+                return False
+        return True
+
+    async def _warn_of_conflicts(self, duplicates: Sequence[TaggedLog]) -> None:
+        """Say how many logs came with an id that holds other content: a producer makes its ids badly."""
+        if not duplicates:
+            return
+        try:
+            with translated():
+                answer = await self._client.mget(
+                    index=self._alias, ids=[log.log.log_id for log in duplicates], source_includes=["content_digest"]
+                )
+        except IndexUnavailable:
+            return
+        stored = {doc["_id"]: doc["_source"]["content_digest"] for doc in answer["docs"] if doc.get("found")}
+        count = sum(stored.get(log.log.log_id, log.content_digest) != log.content_digest for log in duplicates)
+        if count:
+            _log.warning("same_id_other_content", logs=count)
+
+
+def _is_duplicate(written: Written | None) -> bool:
+    return written is not None and written.outcome is Outcome.DUPLICATE
+
+
+def _written(log: TaggedLog, outcome: ItemOutcome) -> Written:
+    return Written(log.log.log_id, _OUTCOMES[outcome.verdict], outcome.code, outcome.reason)
+
+
+def _record(hit: Mapping[str, Any]) -> TaggedLog:
+    return msgspec.convert(hit["_source"]["record"], TaggedLog)
+
+
+def _hit(request: SearchRequest, hit: Mapping[str, Any]) -> Hit:
+    tagged = _record(hit)
+    return Hit(tagged, hit["sort"][0] if request.by_score else None, highlight(request.query, texts(tagged)))
+
+
+def _next_cursor(request: SearchRequest, place: Place | None, shown: Sequence[Mapping[str, Any]]) -> str:
+    score, ts_ms, log_id = ([] if request.by_score else [0.0]) + shown[-1]["sort"]
+    seen = len(shown) + (place.seen if place else 0)
+    return encode(Place(search_key(request.query, request.sort), seen, score, ts_ms, log_id))
+
+
+def _facets(aggregations: Mapping[str, Any]) -> dict[str, tuple[FacetCount, ...]]:
+    return {
+        name: tuple(FacetCount(bucket["key"], bucket["doc_count"]) for bucket in aggregations[name]["buckets"])
+        for name in FACETS
+    }

@@ -1,0 +1,120 @@
+"""Bulk items -> one outcome each: what is done is done, what was not taken is sent again until it is."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+from elastic_transport import ApiError
+from elasticsearch import AsyncElasticsearch
+
+from tunemill.indexer.bulk import BulkItem, requests
+from tunemill.indexer.elastic_client import translated
+from tunemill.indexer.errors import IndexRefused, IndexUnavailable, SearchIndexError
+from tunemill.indexer.outcome import ItemOutcome, Verdict, classify
+from tunemill.telemetry.metrics import INDEX_RETRIES
+
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 10.0
+
+# Enough of each item to judge it by; the rest of the answer is not sent.
+_KEPT = ("items.*.status", "items.*.error.type", "items.*.error.reason")
+_AGAIN = {Verdict.RETRY, Verdict.NO_INDEX}
+_TOO_LARGE = ItemOutcome(Verdict.REJECTED, 413, "too_large", "the document is larger than Elasticsearch takes")
+
+_log = structlog.get_logger()
+
+
+async def send_all(
+    client: AsyncElasticsearch,
+    items: Sequence[BulkItem],
+    *,
+    alias: str,
+    make_index: Callable[[], Awaitable[None]],
+    refresh: bool = False,
+) -> list[ItemOutcome]:
+    """Send every item until it is accounted for; the outcomes in order, none of them to be retried.
+
+    Args:
+        make_index: called when the alias does not exist.
+
+    Raises:
+        IndexRefused: Elasticsearch does not let us in.
+    """
+    outcomes: list[ItemOutcome] = [ItemOutcome(Verdict.RETRY, 0)] * len(items)
+    waiting = list(range(len(items)))
+    attempt = 0
+    while waiting:
+        results = await _send_once(client, [items[at] for at in waiting], alias, refresh)
+        for at, outcome in zip(waiting, results, strict=True):
+            outcomes[at] = outcome
+        if any(outcome.verdict is Verdict.REFUSED for outcome in results):
+            raise IndexRefused("Elasticsearch refused documents (401 or 403): check the rights of the index URL's user")
+        waiting = [at for at in waiting if outcomes[at].verdict in _AGAIN]
+        if waiting:
+            await _before_next(attempt, [outcomes[at] for at in waiting], make_index)
+            attempt += 1
+    return outcomes
+
+
+async def _send_once(
+    client: AsyncElasticsearch, items: Sequence[BulkItem], alias: str, refresh: bool
+) -> list[ItemOutcome]:
+    results: list[ItemOutcome] = []
+    for request in requests(items):
+        results += await _send_request(client, request, alias, refresh)
+        if results[-1].verdict is Verdict.RETRY and len(results) < len(items):  # leave a struggling engine alone
+            return results + [ItemOutcome(Verdict.RETRY, results[-1].status)] * (len(items) - len(results))
+    return results
+
+
+async def _send_request(
+    client: AsyncElasticsearch, items: Sequence[BulkItem], alias: str, refresh: bool
+) -> list[ItemOutcome]:
+    """One `_bulk` request. A whole request that fails in a way that may pass is all its items to be retried."""
+    lines: list[Any] = [line for item in items for line in item.lines]
+    try:
+        with translated():
+            answer = await client.bulk(
+                operations=lines, index=alias, require_alias=True, refresh=refresh, filter_path=_KEPT
+            )
+    except IndexUnavailable as error:
+        status = error.__cause__.meta.status if isinstance(error.__cause__, ApiError) else 0
+        return [ItemOutcome(Verdict.NO_INDEX if status == 404 else Verdict.RETRY, status)] * len(items)
+    except SearchIndexError as error:
+        if isinstance(error.__cause__, ApiError) and error.__cause__.meta.status == 413:
+            return await _halved(client, items, alias, refresh)
+        raise
+    return _judged(answer.get("items", []), len(items))
+
+
+def _judged(answered: Sequence[dict[str, Any]], count: int) -> list[ItemOutcome]:
+    """One outcome per item; an answer that leaves items out says nothing about any of them."""
+    if len(answered) != count:
+        return [ItemOutcome(Verdict.RETRY, 0)] * count
+    return [classify(item) for item in answered]
+
+
+async def _halved(
+    client: AsyncElasticsearch, items: Sequence[BulkItem], alias: str, refresh: bool
+) -> list[ItemOutcome]:
+    if len(items) == 1:
+        return [_TOO_LARGE]
+    middle = len(items) // 2
+    first = await _send_request(client, items[:middle], alias, refresh)
+    return first + await _send_request(client, items[middle:], alias, refresh)
+
+
+async def _before_next(attempt: int, waiting: Sequence[ItemOutcome], make_index: Callable[[], Awaitable[None]]) -> None:
+    for outcome in waiting:
+        INDEX_RETRIES.labels(str(outcome.status)).inc()
+    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 20))
+    if attempt > 0:
+        _log.warning("index_busy", items=len(waiting), status=waiting[0].status, attempt=attempt, wait_s=wait_s)
+    await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads the senders, guards no secret
+    if any(outcome.verdict is Verdict.NO_INDEX for outcome in waiting):
+        try:
+            await make_index()
+        except IndexUnavailable:
+            _log.warning("index_not_made_yet", attempt=attempt)

@@ -1,0 +1,55 @@
+"""The fields that a search can name, and how a misspelt one is recognised."""
+
+from difflib import get_close_matches
+
+# The name in a query and in the index's documents. Values are compared whole and case counts.
+KEYWORDS = (
+    "tag",
+    "app",
+    "model",
+    "provider",
+    "language",
+    "status",
+    "finish",
+    "source",
+    "consent",
+    "id",
+    "session",
+    "user",
+    "trace",
+    "tagging",
+)
+NUMBERS = ("ts", "latency_ms", "input_tokens", "output_tokens", "cost_usd")
+WHOLE_NUMBERS = frozenset({"ts", "input_tokens", "output_tokens"})
+LARGEST_WHOLE = 2**63 - 1  # what both engines' integers hold
+METADATA = "metadata."  # metadata.<key>: the caller's own fields
+
+ALIASES = {
+    "lang": "language",
+    "tags": "tag",
+    "finish_reason": "finish",
+    "log_id": "id",
+    "session_id": "session",
+    "user_id": "user",
+    "trace_id": "trace",
+    "tag_status": "tagging",
+    "ts_ms": "ts",
+    "date": "ts",
+    "latency": "latency_ms",
+    "cost": "cost_usd",
+}
+
+
+def field_named(name: str) -> str | None:
+    """The field that a query means by this name, or None."""
+    if name.startswith(METADATA) and len(name) > len(METADATA):
+        return name
+    name = name.lower()
+    name = ALIASES.get(name, name)
+    return name if name in KEYWORDS or name in NUMBERS else None
+
+
+def similar(name: str) -> str | None:
+    """The field that somebody who wrote this probably meant."""
+    close = get_close_matches(name.lower(), (*KEYWORDS, *NUMBERS, *ALIASES), n=1, cutoff=0.6)
+    return close[0] if close else None

@@ -1,0 +1,246 @@
+"""The embedded search index: logs in SQLite, searched through tantivy, in one folder of one process."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from tunemill.indexer.bodies import CHUNK, Bodies
+from tunemill.indexer.cursor import Place, decode, encode, search_key
+from tunemill.indexer.document import Document, refusal, texts, to_document
+from tunemill.indexer.errors import IndexUnavailable, LogNotFound
+from tunemill.indexer.highlight import highlight
+from tunemill.indexer.local_page import Found, page
+from tunemill.indexer.local_query import to_tantivy
+from tunemill.indexer.projection import Projection
+from tunemill.indexer.query import Query
+from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
+from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.records import Tag, TaggedLog
+
+# More than are shown, because among equal counts tantivy takes any and we the first by name.
+_AGGREGATIONS = {name: {"terms": {"field": name, "size": 20 * FACET_VALUES}} for name in FACETS}
+
+T = TypeVar("T")
+_log = structlog.get_logger()
+
+
+class LocalIndex:
+    """One project's logs in a folder. Writing and reading have a thread each; the event loop never waits for the disk."""
+
+    def __init__(self, folder: Path, *, project: str) -> None:
+        self._folder = folder / f"logs-{project}"
+        self._opening = asyncio.Lock()
+        self._engine: _Engine | None = None
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="index-write")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="index-read")
+
+    async def setup(self) -> None:
+        """Make the folder and its files, and bring the search up to date after a crash."""
+        await self._opened()
+
+    async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
+        """Store each log unless it is there; all are on the disk and searchable when this returns."""
+        return await self._write(lambda engine: engine.write(logs))
+
+    async def delete(self, log_ids: Sequence[str]) -> None:
+        """Make these logs unfindable at once, and overwrite them in the file."""
+        await self._write(lambda engine: engine.delete(log_ids))
+
+    async def get(self, log_id: str) -> TaggedLog | None:
+        """The log with this id."""
+        return await self._read(lambda engine: engine.reader.get(log_id))
+
+    async def set_tags(self, log_id: str, tags: Sequence[Tag]) -> None:
+        """Replace a log's tags."""
+        await self._write(lambda engine: engine.set_tags(log_id, tuple(tags)))
+
+    async def search(self, request: SearchRequest) -> SearchPage:
+        """One page of the logs that match."""
+        place = decode(request)
+        return await self._read(lambda engine: engine.search(request, place))
+
+    async def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
+        """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
+        frozen, seqs = await self._write(lambda engine: engine.freeze(query))  # no write can come between its two reads
+        try:
+            for start in range(0, len(seqs) if limit is None else min(limit, len(seqs)), CHUNK):
+                chunk = seqs[start : start + CHUNK][: None if limit is None else limit - start]
+                bodies = await self._on(self._reading, partial(frozen.bodies, chunk))
+                for seq in chunk:
+                    yield bodies[seq]
+        finally:
+            frozen.close()
+
+    async def refresh(self) -> None:
+        """Nothing to do: what is written is findable at once."""
+        await self._opened()
+
+    async def ping(self) -> None:
+        """Return if the files can be read."""
+        await self._read(lambda engine: engine.reader.count())
+
+    async def close(self) -> None:
+        """Close the files, after what is under way."""
+        if self._engine is not None:
+            await self._on(self._writing, self._engine.close)
+            self._engine = None
+        self._writing.shutdown()
+        self._reading.shutdown()
+
+    async def _opened(self) -> "_Engine":
+        async with self._opening:
+            if self._engine is None:
+                self._engine = await self._on(self._writing, partial(_Engine, self._folder))
+            return self._engine
+
+    async def _write(self, step: "Callable[[_Engine], T]") -> T:
+        engine = await self._opened()
+        return await self._on(self._writing, partial(step, engine))
+
+    async def _read(self, step: "Callable[[_Engine], T]") -> T:
+        engine = await self._opened()
+        return await self._on(self._reading, partial(step, engine))
+
+    async def _on(self, threads: ThreadPoolExecutor, step: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, step)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise IndexUnavailable(f"{self._folder} cannot be read or written ({type(error).__name__})") from error
+
+
+class _Engine:
+    """The open files. `writer` and `projection` belong to the writing thread, `reader` to the reading one."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "logs.db"
+        self.writer = Bodies(self._path)
+        self.projection = Projection(folder / "search", self.writer)
+        self.reader = Bodies(self._path)
+        self._caught_up = True
+
+    def write(self, logs: Sequence[TaggedLog]) -> list[Written]:
+        """In this order: 1. the truth, with a mark that the search is behind; 2. the search.
+
+        A crash between the two heals at the next start.
+        """
+        self._heal()
+        ends = [refusal(log) or _unencodable(log) for log in logs]
+        documents = [to_document(log) for log, end in zip(logs, ends, strict=True) if end is None]
+        seqs = self.writer.insert(documents, self._caught_up)
+        added = [(seq, document) for seq, document in zip(seqs, documents, strict=True) if seq is not None]
+        self._project(lambda: self.projection.add(added) if added else None)
+        self._warn_of_conflicts([doc for seq, doc in zip(seqs, documents, strict=True) if seq is None])
+        stored = iter(seqs)
+        return [end or _written(log, next(stored)) for log, end in zip(logs, ends, strict=True)]
+
+    def delete(self, log_ids: Sequence[str]) -> None:
+        """Out of the truth, then out of the search."""
+        self._heal()
+        self.writer.delete(log_ids, self._caught_up)
+        self._project(lambda: self.projection.replace((log_id, 0, None) for log_id in log_ids))
+
+    def set_tags(self, log_id: str, tags: tuple[Tag, ...]) -> None:
+        """Into the truth, then into the search."""
+        self._heal()
+        tagged = self.writer.get(log_id)
+        if tagged is None:
+            raise LogNotFound(f"no log has the id {log_id}")
+        self.writer.replace(msgspec.structs.replace(tagged, tags=tags), self._caught_up)
+        self._caught_up = False
+        self._heal()
+
+    def search(self, request: SearchRequest, place: Place | None) -> SearchPage:
+        """One page, its facets, and the total."""
+        searcher, schema = self.projection.searcher(), self.projection.schema
+        everything = to_tantivy(request.query, schema)
+        found, more = page(searcher, schema, request, place, self.reader.ids)
+        bodies = self.reader.bodies([hit.seq for hit in found])
+        seen = len(found) + (place.seen if place else 0)
+        return SearchPage(
+            total=searcher.search(everything, limit=1).count,
+            hits=tuple(_hit(request, hit, bodies[hit.seq]) for hit in found if hit.seq in bodies),
+            facets=_facets(searcher.aggregate(everything, _AGGREGATIONS)),
+            cursor=_next_cursor(request, found[-1], seen) if found and more else None,
+        )
+
+    def freeze(self, query: Query) -> tuple[Bodies, list[int]]:
+        """A view of this moment, and the numbers of the logs that match in it, in order."""
+        self._heal()
+        searcher = self.projection.searcher()
+        frozen = Bodies(self._path)
+        frozen.freeze()
+        hits = searcher.search(
+            to_tantivy(query, self.projection.schema), limit=max(1, searcher.num_docs), count=False, order_by_field="ts"
+        ).hits
+        return frozen, frozen.in_order(searcher.fast_field_values("seq", [address for _, address in hits]))
+
+    def close(self) -> None:
+        """Close everything; nothing is lost if this never runs."""
+        if self._caught_up:
+            with suppress(sqlite3.OperationalError):
+                self.writer.all_caught_up()
+        self.projection.close()
+        self.reader.close()
+        self.writer.close()
+
+    def _project(self, step: Callable[[], Any]) -> None:
+        """Change the search; if that fails, what it missed is made up for before anything else."""
+        self._caught_up = False
+        try:
+            step()
+        except ValueError as error:  # tantivy's, for a full disk or an unreadable file
+            raise IndexUnavailable(f"the search in {self._path.parent} cannot be written") from error
+        self._caught_up = True
+
+    def _heal(self) -> None:
+        if self._caught_up:
+            return
+        self.projection.roll_back()
+        self._project(lambda: self.projection.catch_up(self.writer))
+
+    def _warn_of_conflicts(self, duplicates: Sequence[Document]) -> None:
+        """Say how many logs came with an id that holds other content: a producer makes its ids badly."""
+        stored = self.writer.digests([document.id for document in duplicates]) if duplicates else {}
+        count = sum(
+            stored.get(document.id, document.content_digest) != document.content_digest for document in duplicates
+        )
+        if count:
+            _log.warning("same_id_other_content", logs=count)
+
+
+def _unencodable(log: TaggedLog) -> Written | None:
+    try:
+        msgspec.json.encode(log)
+    except UnicodeEncodeError:
+        return Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
+    return None
+
+
+def _written(log: TaggedLog, seq: int | None) -> Written:
+    return Written(log.log.log_id, Outcome.DUPLICATE if seq is None else Outcome.INDEXED)
+
+
+def _hit(request: SearchRequest, hit: Found, tagged: TaggedLog) -> Hit:
+    return Hit(tagged, hit.score if request.by_score else None, highlight(request.query, texts(tagged)))
+
+
+def _next_cursor(request: SearchRequest, last: Found, seen: int) -> str:
+    return encode(Place(search_key(request.query, request.sort), seen, last.score, last.ts_ms, last.log_id))
+
+
+def _facets(aggregations: dict[str, Any]) -> dict[str, tuple[FacetCount, ...]]:
+    return {name: _counts(aggregations[name]["buckets"]) for name in FACETS}
+
+
+def _counts(buckets: Sequence[dict[str, Any]]) -> tuple[FacetCount, ...]:
+    ranked = sorted(buckets, key=lambda bucket: (-bucket["doc_count"], bucket["key"]))
+    return tuple(FacetCount(bucket["key"], bucket["doc_count"]) for bucket in ranked[:FACET_VALUES])

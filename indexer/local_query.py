@@ -1,0 +1,89 @@
+"""Query tree -> tantivy query. Only words count towards the score; everything else filters."""
+
+from typing import Any
+
+from tantivy import FieldType, Occur
+from tantivy import Query as TantivyQuery
+
+from tunemill.indexer.analysis import folded, is_cjk, stems_shorter_than, terms
+from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
+from tunemill.indexer.fields import METADATA, WHOLE_NUMBERS
+from tunemill.indexer.ranges import whole_bounds
+
+EVERYTHING = TantivyQuery.const_score_query(TantivyQuery.all_query(), 0.0)
+
+
+def to_tantivy(query: Query, schema: Any) -> Any:
+    """The query for a tantivy searcher."""
+    match query:
+        case Everything():
+            found = EVERYTHING
+        case Words(text):
+            found = _words(terms(text), schema)
+        case WordPrefix(text):
+            found = _word_prefix(text, schema)
+        case Is() | StartsWith() | Between():
+            found = TantivyQuery.const_score_query(_filter(query, schema), 0.0)
+        case Not(item):
+            found = TantivyQuery.boolean_query([(Occur.Must, EVERYTHING), (Occur.MustNot, to_tantivy(item, schema))])
+        case And(items):
+            found = TantivyQuery.boolean_query([(Occur.Must, to_tantivy(item, schema)) for item in items])
+        case Or(items):
+            found = TantivyQuery.boolean_query([(Occur.Should, to_tantivy(item, schema)) for item in items])
+    return found
+
+
+def _words(words: list[str], schema: Any) -> Any:
+    if not words:
+        return TantivyQuery.empty_query()
+    if len(words) == 1:
+        return TantivyQuery.term_query(schema, "content", words[0])
+    return TantivyQuery.phrase_query(schema, "content", list(words))
+
+
+def _word_prefix(text: str, schema: Any) -> Any:
+    if is_cjk(text):
+        return _words(terms(text), schema)
+    prefix = folded(text)
+    ways = [_prefix("content", prefix, schema)]
+    ways += [TantivyQuery.term_query(schema, "content", stem) for stem in sorted(stems_shorter_than(prefix))]
+    return TantivyQuery.const_score_query(TantivyQuery.boolean_query([(Occur.Should, way) for way in ways]), 1.0)
+
+
+def _filter(query: Is | StartsWith | Between, schema: Any) -> Any:
+    match query:
+        case Is(field, value) if field.startswith(METADATA):
+            found = TantivyQuery.term_query(schema, "metadata", f"{field[len(METADATA) :]}={value}", "basic")
+        case Is(field, value):
+            found = TantivyQuery.term_query(schema, field, value, "basic")
+        case StartsWith(field, prefix) if field.startswith(METADATA):
+            found = _prefix("metadata", f"{field[len(METADATA) :]}={prefix}", schema)
+        case StartsWith(field, ""):
+            found = TantivyQuery.exists_query(field)
+        case StartsWith(field, prefix):
+            found = _prefix(field, prefix, schema)
+        case Between():
+            found = _range(query, schema)
+    return found
+
+
+def _prefix(field: str, prefix: str, schema: Any) -> Any:
+    """tantivy has no query for a prefix alone; the fuzzy one that allows no difference is one."""
+    return TantivyQuery.fuzzy_term_query(schema, field, prefix, distance=0, prefix=True)
+
+
+def _range(between: Between, schema: Any) -> Any:
+    if between.low is None and between.high is None:
+        return TantivyQuery.exists_query(between.field)
+    if between.field in WHOLE_NUMBERS:
+        low, high = whole_bounds(between)
+        return TantivyQuery.range_query(schema, between.field, FieldType.Integer, low, high)
+    return TantivyQuery.range_query(
+        schema,
+        between.field,
+        FieldType.Float,
+        between.low,
+        between.high,
+        include_lower=between.low_included,
+        include_upper=between.high_included,
+    )

@@ -1,0 +1,165 @@
+"""The searchable projection of the embedded index, in tantivy. It can be thrown away at any time: `bodies.py` has the truth."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import tantivy
+
+from tunemill.indexer.analysis import filters, spaced
+from tunemill.indexer.bodies import Bodies
+from tunemill.indexer.document import Document, to_document
+from tunemill.indexer.errors import IndexRefused
+from tunemill.indexer.fields import KEYWORDS
+
+LAYOUT = "1"  # count up when the schema below or the analysis changes: every index is then rebuilt when it is opened
+VERSION = f"{LAYOUT} {tantivy.__version__}"
+
+WRITER_BYTES = 50_000_000
+REBUILD_COMMIT_EVERY = 5000  # documents
+TOKENIZER = "log_text"
+NUMBER_KINDS = {"latency_ms": float, "cost_usd": float, "input_tokens": int, "output_tokens": int}
+
+
+class Projection:
+    """The tantivy index in a folder, open for writing; only one process at a time can have it so."""
+
+    def __init__(self, folder: Path, bodies: Bodies) -> None:
+        """Open it, and catch up with what is missing; anew if it is of another version, damaged or not there.
+
+        Raises:
+            IndexRefused: another process has it open.
+        """
+        self._folder = folder
+        self.schema = _schema()
+        if not self._is_usable():
+            self._start_anew()
+        self._open()
+        self.catch_up(bodies)
+        if self.searcher().num_docs != bodies.count():
+            self._rebuild(bodies)
+        self._stamp.write_text(VERSION, encoding="utf-8")
+
+    def add(self, documents: Iterable[tuple[int, Document]]) -> None:
+        """Make documents searchable that were not there."""
+        for seq, document in documents:
+            self._writer.add_document(_entry(seq, document))
+        self._commit()
+
+    def replace(self, changes: Iterable[tuple[str, int, Document | None]]) -> None:
+        """Make the searchable state of these logs what is given; None: not there."""
+        for log_id, seq, document in changes:
+            self._writer.delete_documents_by_term("id", log_id)
+            if document is not None:
+                self._writer.add_document(_entry(seq, document))
+        self._commit()
+
+    def catch_up(self, bodies: Bodies) -> None:
+        """Bring the logs that are marked as behind to their state in the bodies. Doing it twice does no harm."""
+        self.replace(
+            (log_id, row.seq if row else 0, to_document(row.tagged) if row else None)
+            for log_id, row in bodies.rows_behind()
+        )
+        bodies.all_caught_up()
+
+    def roll_back(self) -> None:
+        """Forget what was added and not committed."""
+        self._writer.rollback()
+
+    def searcher(self) -> Any:
+        """A tantivy searcher: one point in time."""
+        return self._index.searcher()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._writer.wait_merging_threads()
+        del self._writer, self._index
+
+    @property
+    def _stamp(self) -> Path:
+        return self._folder / "tunemill-version"
+
+    def _is_usable(self) -> bool:
+        try:
+            return self._stamp.read_text(encoding="utf-8") == VERSION and tantivy.Index.exists(str(self._folder))
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def _start_anew(self) -> None:
+        if self._folder.exists():
+            _refuse_if_in_use(self._folder)
+            shutil.rmtree(self._folder)
+        self._folder.mkdir(parents=True)
+
+    def _open(self) -> None:
+        try:
+            self._index = tantivy.Index(self.schema, path=str(self._folder))
+        except ValueError:  # damaged files
+            self._start_anew()
+            self._index = tantivy.Index(self.schema, path=str(self._folder))
+        self._index.register_tokenizer(TOKENIZER, filters())
+        self._writer = _writer(self._index, self._folder)
+
+    def _rebuild(self, bodies: Bodies) -> None:
+        self._writer.delete_all_documents()
+        for at, row in enumerate(bodies.rows(), start=1):
+            self._writer.add_document(_entry(row.seq, to_document(row.tagged)))
+            if at % REBUILD_COMMIT_EVERY == 0:
+                self._commit()
+        self._commit()
+
+    def _commit(self) -> None:
+        self._writer.commit()
+        self._index.reload()
+
+
+def _schema() -> Any:
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("seq", fast=True)
+    builder.add_integer_field("ts", indexed=True, fast=True)
+    builder.add_text_field("content", tokenizer_name=TOKENIZER, index_option="position")
+    builder.add_text_field("metadata", tokenizer_name="raw", index_option="basic")  # key=value
+    for name in KEYWORDS:
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
+    for name, kind in NUMBER_KINDS.items():
+        (builder.add_integer_field if kind is int else builder.add_float_field)(name, indexed=True, fast=True)
+    return builder.build()
+
+
+def _entry(seq: int, document: Document) -> Any:
+    entry = tantivy.Document()
+    entry.add_unsigned("seq", seq)
+    entry.add_integer("ts", document.ts)
+    for text in document.content:
+        entry.add_text("content", spaced(text))
+    for key, text in document.metadata.items():
+        entry.add_text("metadata", f"{key}={text}")
+    for name in KEYWORDS:
+        value = getattr(document, name)
+        for text in value if isinstance(value, tuple) else (value,):
+            if text is not None:
+                entry.add_text(name, text)
+    for name, kind in NUMBER_KINDS.items():
+        number = getattr(document, name)
+        if number is not None:
+            (entry.add_integer if kind is int else entry.add_float)(name, kind(number))
+    return entry
+
+
+def _writer(index: Any, folder: Path) -> Any:
+    try:
+        return index.writer(heap_size=WRITER_BYTES, num_threads=1)
+    except ValueError as error:
+        if "LockBusy" not in str(error):
+            raise
+        raise IndexRefused(f"{folder} is in use by another process: end it, or give this one another folder") from error
+
+
+def _refuse_if_in_use(folder: Path) -> None:
+    """An index that is about to be thrown away must be nobody's."""
+    try:
+        index = tantivy.Index.open(str(folder))
+    except ValueError:  # not an index, or damaged
+        return
+    _writer(index, folder).wait_merging_threads()
