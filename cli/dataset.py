@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
-from tunemill.cli.output import cell, complain, items, print_json, safe, say, table
+from tunemill.cli.output import cell, complain, fields, print_json, safe, say, table
 from tunemill.cli.recipe import Base, Method, RecipeFile, name_and_version, partial_recipe
 
 Name = Annotated[str, typer.Argument(help="The dataset.")]
@@ -48,7 +48,7 @@ def list_datasets(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fal
     if as_json:
         print_json(answer)
         return
-    table(("dataset", "versions", "query"), (_summary(one) for one in items(answer, "datasets")))
+    table(("dataset", "versions", "query"), (_summary(one) for one in answer["datasets"]))
 
 
 @app.command("show")
@@ -59,14 +59,10 @@ def show(name: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = 
     if as_json:
         print_json(answer)
         return
-    for field, value in (answer.get("draft") or {}).items():
-        say(f"{field}: {cell(value)}")
+    fields(answer["draft"])
     table(
         ("version", "rows", "splits", "digest", "note"),
-        (
-            (f"v{one['version']}", one.get("rows"), one.get("splits"), one.get("digest"), one.get("note"))
-            for one in answer.get("versions") or []
-        ),
+        ((f"v{one['version']}", one["rows"], one["splits"], one["digest"], one["note"]) for one in answer["versions"]),
     )
 
 
@@ -140,6 +136,8 @@ def publish(
         answer = api.post(at("datasets", name, "versions"), body)
     told = f"published {name}@v{answer['version']}: {answer['rows']} rows ({cell(answer['splits'])}), digest {answer['digest']}"
     _tell(answer, told, as_json=as_json)
+    for warning in answer["report"]["warnings"]:
+        complain(warning)
 
 
 @app.command("diff")
@@ -194,8 +192,11 @@ def import_rows(
 ) -> None:
     """Add rows of a file to the draft."""
     with connect(url, key) as api:
-        answer = api.post_bytes(at("datasets", name, "import"), _content(file), "application/x-ndjson")
-    _tell(answer, cell(answer), as_json=as_json)
+        answer = api.post_lines(at("datasets", name, "import"), _content(file))
+    told = ", ".join(f"{answer[name]} {name}" for name in ("lines", "imported", "known", "failed"))
+    _tell(answer, told, as_json=as_json)
+    for error in answer["errors"]:
+        complain(f"line {error['line']}: {error['reason']}")
 
 
 def _tell(answer: Any, told: str, *, as_json: bool) -> None:
@@ -206,12 +207,7 @@ def _tell(answer: Any, told: str, *, as_json: bool) -> None:
 
 
 def _summary(one: Mapping[str, Any]) -> tuple[Any, ...]:
-    versions = one.get("versions")
-    return (
-        one["name"],
-        len(versions) if isinstance(versions, list) else versions,
-        (one.get("draft") or one).get("query"),
-    )
+    return one["name"], one["versions"], one["draft"]["query"]
 
 
 def _row(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -46,6 +46,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         say("none")
 
 
+def fields(values: Mapping[str, Any], *, indent: str = "") -> None:
+    """Named values, one a line, with what lies inside them indented."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            say(f"{indent}{name}:")
+            fields(value, indent=indent + "  ")
+        else:
+            say(f"{indent}{name}: {when(value) if name.endswith('_ms') else cell(value)}")
+
+
 def cell(value: Any) -> str:
     """A value as a table shows it."""
     if value is None:
@@ -69,9 +79,3 @@ def when(ts_ms: Any) -> str:
 def safe(text: str) -> str:
     """The text without control characters: a log may hold sequences that would move a terminal's cursor or retitle its window."""
     return "".join(char if char in _KEPT or unicodedata.category(char) not in _HIDDEN else "\ufffd" for char in text)
-
-
-def items(answer: Any, name: str) -> list[Any]:
-    """The list in an answer."""
-    found = answer.get(name, []) if isinstance(answer, Mapping) else answer
-    return list(found)

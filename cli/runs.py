@@ -1,16 +1,17 @@
 """`tunemill runs`: follow training runs."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
-from tunemill.cli.output import cell, complain, items, print_json, say, table, when
+from tunemill.cli.output import cell, complain, fields, print_json, say, table, when
 
 ENDED = frozenset({"succeeded", "rejected", "failed", "cancelled"})
 _POLL_S = 2.0
+_EVENTS_PAGE = 1000
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 
@@ -28,8 +29,8 @@ def list_runs(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) 
     table(
         ("run", "status", "dataset", "method", "attempt"),
         (
-            (run["run_id"], run["status"], _dataset(run), (run.get("recipe") or {}).get("method"), run.get("attempt"))
-            for run in items(answer, "runs")
+            (run["run_id"], run["status"], _dataset(run), (run.get("recipe") or {}).get("method"), run["attempt"])
+            for run in answer["runs"]
         ),
     )
 
@@ -41,20 +42,19 @@ def show_run(run_id: RunId, url: Url = DEFAULT_URL, key: Key = None, as_json: As
         run = api.get(at("runs", run_id))
     if as_json:
         print_json(run)
-        return
-    for name, value in run.items():
-        say(f"{name}: {when(value) if name.endswith('_ms') else cell(value)}")
+    else:
+        fields(run)
 
 
 @app.command("events")
 def events(run_id: RunId, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List what happened in a run, in order."""
     with connect(url, key) as api:
-        answer = api.get(at("runs", run_id, "events"))
+        happened = list(_events(api, run_id, None))
     if as_json:
-        print_json(answer)
+        print_json({"events": happened})
         return
-    for event in items(answer, "events"):
+    for event in happened:
         _show_event(event)
 
 
@@ -85,24 +85,28 @@ def follow(api: Api, run_id: str, *, as_json: bool) -> None:
     shown = 0
     while True:
         run = api.get(at("runs", run_id))  # before the events, so that none comes after the last look
-        if not as_json:
-            shown = _show_new(api, run_id, shown)
+        for event in _events(api, run_id, shown) if not as_json else ():
+            _show_event(event)
+            shown = event["seq"]
         if run["status"] in ENDED:
             break
         time.sleep(_POLL_S)
     _show_end(run, as_json=as_json)
 
 
-def _show_new(api: Api, run_id: str, shown: int) -> int:
-    happened = items(api.get(at("runs", run_id, "events")), "events")
-    for event in happened[shown:]:
-        _show_event(event)
-    return len(happened)
+def _events(api: Api, run_id: str, shown: int | None) -> Iterator[Mapping[str, Any]]:
+    """A run's events, all pages of them, after the one that was shown last."""
+    cursor = None
+    while True:
+        page = api.get(at("runs", run_id, "events"), limit=_EVENTS_PAGE, cursor=cursor)
+        yield from (event for event in page["events"] if shown is None or event["seq"] > shown)
+        cursor = page["cursor"]
+        if cursor is None:
+            return
 
 
 def _show_event(event: Mapping[str, Any]) -> None:
-    what = event.get("status") or event.get("type") or event.get("message")
-    say(f"{when(event.get('ts_ms'))}  {cell(what)}  {cell(event['data']) if event.get('data') else ''}".rstrip())
+    say(f"{when(event['ts_ms'])}  {event['message']}  {cell(event['data']) if event['data'] else ''}".rstrip())
 
 
 def _show_end(run: Mapping[str, Any], *, as_json: bool) -> None:
@@ -116,4 +120,4 @@ def _show_end(run: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _dataset(run: Mapping[str, Any]) -> str:
-    return f"{run.get('name')}@v{run.get('version')}"
+    return f"{run['name']}@v{run['version']}"

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, connect
-from tunemill.cli.output import cell, items, print_json, safe, say, say_text, table, when
+from tunemill.cli.output import cell, print_json, safe, say, say_text, table, when
 
 _SHOWN_CHARACTERS = 300
 _SHOWN_FACETS = 6
@@ -54,7 +54,7 @@ def rejected(
         ("time (UTC)", "stage", "error", "reason", "bytes", "where"),
         (
             (when(one["ts_ms"]), one["stage"], one["error_code"], one["reason"], one["payload_bytes"], _place(one))
-            for one in items(answer, "rejected")
+            for one in answer["rejected"]
         ),
     )
 

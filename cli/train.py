@@ -1,13 +1,18 @@
 """`tunemill train`: order a training run."""
 
-from typing import Annotated
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
-from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, connect
+from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, connect
 from tunemill.cli.output import complain, print_json, say
 from tunemill.cli.recipe import Base, Method, RecipeFile, name_and_version, partial_recipe
 from tunemill.cli.runs import follow
+
+_POLL_S = 1.0
+_PATIENCE = 15  # looks at the list of runs: a trainer takes an order on within seconds
 
 
 def train(
@@ -28,10 +33,40 @@ def train(
         complain("say what to train: --method and --base, or --recipe FILE.yaml")
         raise typer.Exit(2)
     with connect(url, key) as api:
-        run = api.post("/runs", {"name": name, "version": version, "recipe": wanted})
-        if not as_json:
-            say(f"run {run['run_id']} is {run.get('status', 'queued')}")
+        before = {run["run_id"] for run in _matching(api, name, version, wanted)}
+        order = api.post("/runs", {"name": name, "version": version, "recipe": wanted})
+        if as_json and not wait:
+            print_json(order)
+        elif not as_json:
+            say(
+                f"training on {name}@v{version} is ordered. `tunemill runs list` shows the run when a trainer has taken it on."
+            )
         if wait:
-            follow(api, run["run_id"], as_json=as_json)
-        elif as_json:
-            print_json(run)
+            follow(api, _taken_on(api, name, version, wanted, before), as_json=as_json)
+
+
+def _taken_on(api: Api, name: str, version: int, wanted: Mapping[str, Any], before: set[str]) -> str:
+    """The id of the run that the order became: a new one, or, when none comes, the one that trained this before."""
+    asked = 0
+    while True:
+        runs = _matching(api, name, version, wanted)
+        new = [run for run in runs if run["run_id"] not in before]
+        if new or (runs and asked >= _PATIENCE):
+            return str((new or runs)[0]["run_id"])
+        asked += 1
+        if asked == _PATIENCE:
+            complain("no trainer has taken it on yet; is one running?")
+        time.sleep(_POLL_S)
+
+
+def _matching(api: Api, name: str, version: int, wanted: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The runs on this version whose recipe says what is wanted, the newest first."""
+    runs = api.get("/runs", limit=1000)["runs"]
+    return [run for run in runs if (run["name"], run["version"]) == (name, version) and _says(run["recipe"], wanted)]
+
+
+def _says(recipe: Any, wanted: Any) -> bool:
+    """Whether a recipe in full holds every value of a partial one."""
+    if isinstance(wanted, Mapping):
+        return isinstance(recipe, Mapping) and all(_says(recipe.get(knob), value) for knob, value in wanted.items())
+    return bool(recipe == wanted)
