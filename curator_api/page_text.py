@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 DASH = "–"  # where there is no value
 _BARE_VALUE = re.compile(r'[^\s()"*<>\[\]{}]+')
-_FACET_FIELDS = {"tag": "tag", "app": "app", "model": "model", "language": "lang", "status": "status"}
+_SHORT = {"language": "lang"}  # fields that people call by a shorter name
 
 
 def moment(ms: int | None) -> str:
@@ -44,12 +44,12 @@ def pretty(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
-def term(facet: str, value: str) -> str:
-    """The search term that selects a facet's value, such as `tag:topic:math`."""
+def term(field: str, value: str) -> str:
+    """The search term for a field's value, such as `tag:topic:math`."""
     if not _BARE_VALUE.fullmatch(value):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         value = f'"{escaped}"'
-    return f"{_FACET_FIELDS[facet]}:{value}"
+    return f"{_SHORT.get(field, field)}:{value}"
 
 
 def has_term(query: str, wanted: str) -> bool:

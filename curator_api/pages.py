@@ -1,7 +1,7 @@
 """The pages people look at: HTML made here from the same values that the JSON endpoints give. Forms post here and are redirected."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +24,7 @@ REFRESH_S = 2  # while a run moves
 METHODS = ("lora", "qlora", "full")
 
 Handler = Callable[["Visit"], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def pages_router(source: PageSource) -> APIRouter:
@@ -277,30 +278,26 @@ def _go(path: str) -> RedirectResponse:
     return RedirectResponse(path, status_code=303)
 
 
-def _guarded(
-    handler: Handler, source: PageSource, templates: jinja2.Environment
-) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(handler: Handler, source: PageSource, templates: jinja2.Environment) -> Endpoint:
     """The handler behind the sign-in."""
 
     async def signed_in(visit: Visit) -> Response:
         request = visit.request
         try:
-            by = await source.admit(request, request.cookies.get(COOKIE))
+            by = await visit.source.admit(request, request.cookies.get(COOKIE))
         except Unauthorised:
             wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return _go(page_text.address("/sign-in", next=wanted if request.method == "GET" else None))
-        guarded = Visit(request=request, source=source, templates=templates, by=by)
+        known = replace(visit, by=by)
         try:
-            return await handler(guarded)
+            return await handler(known)
         except CuratorError as error:
-            return _problem(guarded, error)
+            return _problem(known, error)
 
     return _open(signed_in, source, templates)
 
 
-def _open(
-    handler: Handler, source: PageSource, templates: jinja2.Environment
-) -> Callable[[Request], Awaitable[Response]]:
+def _open(handler: Handler, source: PageSource, templates: jinja2.Environment) -> Endpoint:
     """The handler for whoever comes; errors become pages."""
 
     async def endpoint(request: Request) -> Response:

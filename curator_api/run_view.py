@@ -12,20 +12,11 @@ HELD_OUT, RETENTION = "held-out rows", "retention set"
 _SCORES = (
     ("exact_match", "Exact match", "share of answers", True),
     ("json_fields", "JSON fields right", "share of fields", True),
-    ("tool_calls", "Tool calls right", "share of calls", True),
     ("stop_rate", "Answers that end by themselves", "share of answers", True),
     ("loss", "Loss per trained token", "nats", False),
 )
-_SHARES = frozenset({"share of answers", "share of fields", "share of calls"})
-_LOOKS = {
-    "passed": "good",
-    "pass": "good",
-    "ok": "good",
-    "warn": "warn",
-    "rejected": "bad",
-    "reject": "bad",
-    "failed": "bad",
-}
+_SHARES = frozenset({"share of answers", "share of fields"})
+_GATE_SAYS = {"pass": ("passed", "good"), "warn": ("warning", "warn"), "reject": ("rejected", "bad")}
 
 
 class Score(NamedTuple):
@@ -69,11 +60,8 @@ def scores(result: Mapping[str, Any] | None) -> list[Score]:
 
 
 def gates(result: Mapping[str, Any] | None) -> list[Gate]:
-    """What each gate said: the trainer gives a list of objects, or an object by name."""
-    given = (result or {}).get("gates") or ()
-    if isinstance(given, Mapping):
-        return [_gate(name, value) for name, value in given.items()]
-    return [_gate(item.get("gate") or item.get("name", "gate"), item) for item in given]
+    """What each gate said, in the trainer's order."""
+    return [_gate(gate) for gate in (result or {}).get("gates") or ()]
 
 
 def curve(events: Sequence[Mapping[str, Any]]) -> Line | None:
@@ -93,19 +81,9 @@ def _score(name: str, on: str, unit: str, before: Any, after: Any, *, more_is_be
     return Score(name, on, before, after, change, better, largest, unit)
 
 
-def _gate(name: str, value: Any) -> Gate:
-    detail = value if isinstance(value, Mapping) else {"outcome": value}
-    said = detail.get("outcome", detail.get("passed", ""))
-    outcome = ("passed" if said else "rejected") if isinstance(said, bool) else str(said)
-    why = detail.get("reason") or detail.get("message") or _rest(detail)
-    return Gate(str(name).replace("_", " "), outcome, _LOOKS.get(outcome, ""), str(why))
-
-
-def _rest(detail: Mapping[str, Any]) -> str:
-    said = {"outcome", "passed", "gate", "name"}
-    return ", ".join(
-        f"{key.replace('_', ' ')} {value:.4g}" for key, value in detail.items() if key not in said and _numbers(value)
-    )
+def _gate(gate: Mapping[str, Any]) -> Gate:
+    outcome, look = _GATE_SAYS.get(gate["outcome"], (gate["outcome"], ""))
+    return Gate(gate["name"].replace("_", " "), outcome, look, gate["says"])
 
 
 def _has_numbers(data: Mapping[str, Any], *keys: str) -> bool:
