@@ -1,6 +1,7 @@
 """What every endpoint works with: the opened engines and the settings, handed to the application when it is made."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -21,6 +22,7 @@ class Curator:
     registry: Engine
     files: Files
     settings: Settings
+    tagging: asyncio.Lock = field(default_factory=asyncio.Lock)  # two edits of one log must not overwrite one another
 
 
 def _curator(request: Request) -> Curator:

@@ -140,6 +140,13 @@ def imported(engine: Engine, project: str, name: str) -> list[Row]:
     ]
 
 
+def has_imported(engine: Engine, project: str, name: str, row_key: str) -> bool:
+    """Whether this row was imported into the draft."""
+    here = and_(_of(imported_rows, project, name), imported_rows.c.row_key == row_key)
+    with engine.connect() as connection:
+        return connection.execute(select(imported_rows.c.row_key).where(here)).one_or_none() is not None
+
+
 def _imported_keys(connection: Connection, project: str, name: str) -> set[str]:
     return set(connection.execute(select(imported_rows.c.row_key).where(_of(imported_rows, project, name))).scalars())
 

@@ -1,4 +1,4 @@
-"""What holds for every request before any endpoint sees it: where it may come from, how large it may be, what goes with the answer."""
+"""What holds for every request before an endpoint sees it: where it may come from, how large it may be; and for every answer."""
 
 import ipaddress
 from collections.abc import Mapping

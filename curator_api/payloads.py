@@ -1,7 +1,8 @@
 """What goes over HTTP: the bodies that endpoints take and give. Docs of the fields of a log stand in `schemas/avro/`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 TAG = r"^[a-z0-9][a-z0-9_-]{0,31}:[^\s\x00-\x1f\x7f\"]{1,128}$"
@@ -14,9 +15,18 @@ def _storable(text: str) -> str:
     return text
 
 
+def _encodable(value: Any) -> Any:
+    try:
+        msgspec.json.encode(value)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ValueError("half a surrogate pair, or a number of more than 64 bits, cannot be stored") from error
+    return value
+
+
 Storable = AfterValidator(_storable)
+Object = Annotated[dict[str, JsonValue], AfterValidator(_encodable)]
 TagText = Annotated[str, Field(pattern=TAG, examples=["topic:math"]), Storable]
-LogId = Annotated[str, Field(min_length=1, max_length=128), Storable]
+LogId = Annotated[str, Field(min_length=1, max_length=512), Storable]
 
 
 class Given(BaseModel):
@@ -301,7 +311,7 @@ class RowsOut(Given):
 class RowEditIn(Taken):
     """The messages to put in place of a row's own, the answer last."""
 
-    messages: list[dict[str, JsonValue]] = Field(max_length=1_000)
+    messages: list[Object] = Field(max_length=1_000)
 
 
 class EditedOut(Given):
@@ -332,7 +342,7 @@ class PublishIn(Taken):
     """What to note about the version, and what to train on it; without a recipe nothing is trained."""
 
     note: Annotated[str, Field(max_length=2_000), Storable] | None = None
-    recipe: dict[str, JsonValue] | None = None
+    recipe: Object | None = None
 
 
 class ChangeOut(Given):
@@ -358,7 +368,7 @@ class RunIn(Taken):
 
     name: Annotated[str, Field(max_length=1_000), Storable]
     version: int = Field(ge=1, le=2**31 - 1)
-    recipe: dict[str, JsonValue]
+    recipe: Object
 
 
 class RunAccepted(Given):

@@ -8,7 +8,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -66,8 +66,15 @@ _TRANSLATED: Mapping[type[Exception], Callable[[Any], CuratorError]] = {
     BusUnavailable: lambda _error: Unavailable("the message bus does not answer: nothing was accepted, send it again"),
     MessageTooLarge: lambda _error: TooLarge("one record is larger than the bus takes; nothing was accepted"),
     OperationalError: lambda _error: Unavailable("the registry's database does not answer: try again"),
+    DataError: lambda _error: Unprocessable("a value that was sent cannot be stored: a NUL character, or too long"),
     InterfaceError: lambda _error: Unavailable("the registry's database does not answer: try again"),
 }
+
+
+def translated(error: Exception) -> CuratorError | None:
+    """The client's answer to an error of something that we depend on; None if it is not one that we know."""
+    kind = next((kind for kind in type(error).__mro__ if kind in _TRANSLATED), None)
+    return None if kind is None else _TRANSLATED[kind](error)
 
 
 def install(app: FastAPI) -> None:
@@ -100,8 +107,8 @@ async def _curator_error(_request: Request, error: Exception) -> Response:
 
 
 async def _translated(_request: Request, error: Exception) -> Response:
-    kind = next(kind for kind in type(error).__mro__ if kind in _TRANSLATED)
-    return response(_TRANSLATED[kind](error))
+    known = translated(error)
+    return unexpected(error) if known is None else response(known)
 
 
 async def _validation_error(_request: Request, error: Exception) -> Response:

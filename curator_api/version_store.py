@@ -80,6 +80,14 @@ def find_versions(engine: Engine, project: str, name: str) -> list[Version]:
         return [_version(row._mapping) for row in connection.execute(newest_first)]
 
 
+def count_versions(engine: Engine, project: str) -> dict[str, tuple[int, int]]:
+    """How many versions each dataset has, and the number of its latest; datasets without one are left out."""
+    counts = select(versions.c.name, func.count(), func.max(versions.c.version))
+    with engine.connect() as connection:
+        rows = connection.execute(counts.where(versions.c.project == project).group_by(versions.c.name))
+        return {name: (count, latest) for name, count, latest in rows}
+
+
 def find_version(engine: Engine, project: str, name: str, version: int) -> Version:
     """One version.
 

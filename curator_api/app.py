@@ -1,0 +1,69 @@
+"""The HTTP API, wired: endpoints, pages, health, and the relay beside them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from sqlalchemy import Engine, text
+
+from tunemill.bus.port import Bus
+from tunemill.curator_api import datasets, draft_rows, logs, problems, rejected, runs, search, versions
+from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.guard import Guard
+from tunemill.curator_api.page_answers import Answers
+from tunemill.curator_api.pages import pages_router
+from tunemill.curator_api.relay import relay_forever
+from tunemill.curator_api.settings import Settings
+from tunemill.curator_api.store import Files
+from tunemill.indexer.search import SearchIndex
+from tunemill.telemetry import health
+
+_DESCRIPTION = (
+    "Search, tag and erase LLM logs; gather them into drafts; publish immutable dataset versions; follow training runs."
+)
+
+
+def create_app(*, bus: Bus, index: SearchIndex, registry: Engine, files_url: str, settings: Settings) -> FastAPI:
+    """The application over engines that are open, set up and migrated; whoever opened them closes them after it stopped."""
+    app = FastAPI(
+        title="tunemill",
+        version=version("tunemill"),
+        description=_DESCRIPTION,
+        docs_url=None,  # they load scripts from elsewhere, which our policy forbids
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.curator = Curator(bus=bus, index=index, registry=registry, files=Files(files_url), settings=settings)
+    app.add_middleware(Guard, require_key=settings.require_key, max_body_bytes=settings.max_body_bytes)
+    problems.install(app)
+    for part in (logs, search, rejected, draft_rows, versions, datasets, runs):
+        app.include_router(part.router)
+    app.router.routes.extend(health.routes(_checks(app.state.curator)))
+    app.include_router(pages_router(Answers(app.state.curator)))
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    curator: Curator = app.state.curator
+    relay = asyncio.create_task(relay_forever(curator.registry, curator.bus))
+    try:
+        yield
+    finally:
+        relay.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await relay
+
+
+def _checks(curator: Curator) -> Mapping[str, health.Check]:
+    async def registry() -> None:
+        await asyncio.to_thread(_select_one, curator.registry)
+
+    return {"bus": curator.bus.ping, "index": curator.index.ping, "registry": registry}
+
+
+def _select_one(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))

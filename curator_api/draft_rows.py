@@ -1,0 +1,153 @@
+"""A draft's rows over HTTP: see them, change one, take one out, bring rows in from a file."""
+
+import asyncio
+from bisect import bisect_right
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from tunemill.curator_api import draft_store
+from tunemill.curator_api.access import Person
+from tunemill.curator_api.curator import Curator, Here
+from tunemill.curator_api.cursors import from_cursor, to_cursor
+from tunemill.curator_api.datasets import ThisDataset
+from tunemill.curator_api.errors import InvalidRow, NotFound, Unprocessable
+from tunemill.curator_api.gather import gather
+from tunemill.curator_api.logs import find_log
+from tunemill.curator_api.openai_chat import checked_messages, from_line
+from tunemill.curator_api.payloads import (
+    EditedOut,
+    ImportOut,
+    LineError,
+    LogId,
+    RowEditIn,
+    RowMessageOut,
+    RowOut,
+    RowsOut,
+)
+from tunemill.curator_api.problems import responses
+from tunemill.curator_api.rows import Row, RowMessage, is_imported
+from tunemill.curator_api.snapshot import Frozen
+
+router = APIRouter(prefix="/v1/datasets/{name}", tags=["draft rows"])
+
+ERRORS_SHOWN = 100
+
+ThisRow = Annotated[LogId, Path()]
+
+_JSONL_BODY = {
+    "requestBody": {"required": True, "content": {"application/jsonl": {"schema": {"type": "string"}}}},
+}
+
+
+class _After(msgspec.Struct, frozen=True):
+    row_key: str
+
+
+@router.get("/rows", responses=responses(400, 401, 404, 422, 503))
+async def list_rows(
+    name: ThisDataset,
+    here: Here,
+    _person: Person,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str, Query(max_length=1_000)] | None = None,
+) -> RowsOut:
+    """The rows that would be published now, by row_key, and how many logs are left out for which reason."""
+    after = from_cursor(cursor, _After)
+    snapshot = (await gather(here, name)).snapshot
+    rows = sorted(snapshot.rows, key=_key)
+    start = bisect_right(rows, after.row_key, key=_key) if after else 0
+    page = rows[start : start + limit]
+    more = to_cursor(_After(_key(page[-1]))) if start + limit < len(rows) else None
+    return RowsOut(
+        rows=[_row_out(row) for row in page],
+        total=len(rows),
+        matched=snapshot.matched,
+        excluded=snapshot.excluded,
+        cursor=more,
+    )
+
+
+@router.patch("/rows/{row_key}", responses=responses(400, 401, 404, 422, 503))
+async def edit_row(name: ThisDataset, row_key: ThisRow, edit: RowEditIn, here: Here, person: Person) -> EditedOut:
+    """Put other messages in place of a row's own, the answer last. The log itself stays as it is."""
+    messages = checked_messages(edit.messages)
+    await change_row(here, name, row_key, messages, by=person)
+    return EditedOut(row_key=row_key, messages=[RowMessageOut.model_validate(message) for message in messages])
+
+
+@router.delete("/rows/{row_key}", status_code=204, responses=responses(401, 404, 422, 503))
+async def delete_row(name: ThisDataset, row_key: ThisRow, here: Here, person: Person) -> None:
+    """Take a row out of this draft. The log stays where it is, and other datasets keep it."""
+    await change_row(here, name, row_key, None, by=person)
+
+
+@router.post("/import", responses=responses(400, 401, 404, 413, 422, 503), openapi_extra=_JSONL_BODY)
+async def import_rows(
+    name: ThisDataset, request: Request, response: Response, here: Here, _person: Person
+) -> ImportOut:
+    """Add rows from OpenAI's chat format, one JSON object a line. Lines that cannot be imported are named; the others are.
+
+    Answers 422 where no line could be imported.
+    """
+    outcome = await asyncio.to_thread(_import, here, name, await request.body())
+    response.status_code = 200 if outcome.failed < outcome.lines else 422
+    return outcome
+
+
+async def change_row(
+    curator: Curator, name: str, row_key: str, messages: tuple[RowMessage, ...] | None, *, by: str
+) -> None:
+    """Change a row of a draft; None takes it out.
+
+    Raises:
+        NotFound: there is no such dataset, or no such row.
+    """
+    registry, project = curator.registry, curator.settings.project
+    await asyncio.to_thread(draft_store.find, registry, project, name)
+    if not is_imported(row_key):
+        await find_log(curator, row_key)
+    elif not await asyncio.to_thread(draft_store.has_imported, registry, project, name, row_key):
+        raise NotFound(f"there is no row {row_key!r} in the draft of {name!r}")
+    await asyncio.to_thread(draft_store.edit_row, registry, project, name, row_key, messages, by=by)
+
+
+def _import(curator: Curator, name: str, body: bytes) -> ImportOut:
+    registry, project = curator.registry, curator.settings.project
+    draft_store.find(registry, project, name)
+    rows: list[tuple[int, Row]] = []
+    errors: list[LineError] = []
+    for number, line in enumerate(body.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append((number, from_line(line)))
+        except InvalidRow as error:
+            errors.append(LineError(line=number, reason=error.detail))
+    if not rows and not errors:
+        raise Unprocessable("the body has no lines: send OpenAI's chat format, one JSON object a line")
+    fresh = draft_store.add_imported(registry, project, name, rows)
+    return ImportOut(
+        lines=len(rows) + len(errors),
+        imported=fresh,
+        known=len(rows) - fresh,
+        failed=len(errors),
+        errors=errors[:ERRORS_SHOWN],
+    )
+
+
+def _key(row: Frozen) -> str:
+    return row.row.row_key
+
+
+def _row_out(row: Frozen) -> RowOut:
+    return RowOut(
+        row_key=row.row.row_key,
+        row_id=row.row_id,
+        split=row.split,
+        messages=[RowMessageOut.model_validate(message) for message in row.row.messages],
+        tools=None if row.row.tools is None else msgspec.json.decode(row.row.tools),
+        tags=list(row.row.tags),
+        edited=row.row.edited,
+    )

@@ -1,0 +1,118 @@
+"""Logs over HTTP: send them, see one, tag it, have it forgotten."""
+
+import asyncio
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Path, Request
+
+from tunemill.bus.port import Outgoing
+from tunemill.curator_api import ledger
+from tunemill.curator_api.access import Person
+from tunemill.curator_api.curator import Curator, Here
+from tunemill.curator_api.errors import NotFound
+from tunemill.curator_api.intake import messages
+from tunemill.curator_api.payloads import Accepted, ErasureOut, LogId, LogOut, TagsIn, TagsOut
+from tunemill.curator_api.problems import responses
+from tunemill.indexer.errors import SearchIndexError
+from tunemill.schemas.records import LogRecord, Tag, TaggedLog
+from tunemill.schemas.topics import LOGS
+
+router = APIRouter(prefix="/v1/logs", tags=["logs"])
+
+_log = structlog.get_logger()
+
+ThisLog = Annotated[LogId, Path()]
+
+_JSON_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+
+@router.post("", status_code=202, responses=responses(400, 401, 413, 503), openapi_extra=_JSON_BODY)
+async def send_logs(request: Request, here: Here, _person: Person) -> Accepted:
+    """Hand on logs of any accepted shape: one JSON object, an array, or one object a line.
+
+    Accepted is durable. A record that cannot be decoded becomes a dead letter, see `GET /v1/rejected`.
+    """
+    count, packed = messages(await request.body())
+    if packed:
+        await here.bus.publish(LOGS, [Outgoing(value=value) for value in packed])
+    return Accepted(accepted=count)
+
+
+@router.get("/{log_id}", responses=responses(401, 404, 422, 503))
+async def get_log(log_id: ThisLog, here: Here, _person: Person) -> LogOut:
+    """One log, normalised, with its tags and who set them."""
+    return log_out(await find_log(here, log_id))
+
+
+@router.delete("/{log_id}", status_code=202, responses=responses(401, 422, 503))
+async def erase_log(log_id: ThisLog, here: Here, person: Person) -> ErasureOut:
+    """Have a log forgotten: gone from search now, kept out of every replay and draft. A log still on its way counts, too."""
+    found = await here.index.get(log_id) is not None
+    erasure_id = await asyncio.to_thread(ledger.erase, here.registry, here.settings.project, log_id, by=person)
+    try:
+        await here.index.delete([log_id])
+    except SearchIndexError as error:  # the ledger holds, and the stream deletes it when it reads the event
+        _log.warning("erasure_left_to_the_stream", erasure_id=erasure_id, error=type(error).__name__)
+    return ErasureOut(erasure_id=erasure_id, found=found)
+
+
+@router.post("/{log_id}/tags", responses=responses(400, 401, 404, 422, 503))
+async def edit_tags(log_id: ThisLog, tags: TagsIn, here: Here, person: Person) -> TagsOut:
+    """Add and remove tags. Adding one that is there, or removing one that is not, changes nothing."""
+    async with here.tagging:
+        tagged = await find_log(here, log_id)
+        edited = edited_tags(tagged.tags, add=tags.add, remove=tags.remove, by=person)
+        await asyncio.to_thread(_record_tags, here, log_id, tags, person)
+        await here.index.set_tags(log_id, edited)
+        await here.index.refresh()
+    return TagsOut(tags=[tag.tag for tag in edited])
+
+
+async def find_log(curator: Curator, log_id: str) -> TaggedLog:
+    """The log with this id.
+
+    Raises:
+        NotFound: there is none, or it was erased.
+    """
+    tagged = await curator.index.get(log_id)
+    if tagged is None or await asyncio.to_thread(ledger.is_erased, curator.registry, curator.settings.project, log_id):
+        raise NotFound("there is no such log")
+    return tagged
+
+
+def _record_tags(curator: Curator, log_id: str, tags: TagsIn, person: str) -> None:
+    project = curator.settings.project
+    ledger.record_tags(curator.registry, project, log_id, add=tags.add, remove=tags.remove, by=person)
+
+
+def edited_tags(tags: tuple[Tag, ...], *, add: list[str], remove: list[str], by: str) -> tuple[Tag, ...]:
+    """The tags after an edit: what was there keeps its place and who set it."""
+    kept = tuple(tag for tag in tags if tag.tag not in remove)
+    known = {tag.tag for tag in kept}
+    return kept + tuple(Tag(tag, by) for tag in dict.fromkeys(add) if tag not in known)
+
+
+def log_out(tagged: TaggedLog) -> LogOut:
+    """A log as the API gives it."""
+    record = {field: getattr(tagged.log, field) for field in LogRecord.__struct_fields__}
+    return LogOut.model_validate(
+        {
+            **record,
+            "tags": [tag.tag for tag in tagged.tags],
+            "tagged_by": {tag.tag: tag.by for tag in tagged.tags},
+            "tag_status": tagged.tag_status,
+            "language": tagged.language,
+            "content_digest": tagged.content_digest,
+        }
+    )

@@ -1,0 +1,132 @@
+"""What stands behind the pages: the endpoints themselves, called without HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from tunemill.curator_api import datasets, draft_rows, logs, rejected, runs, search, versions
+from tunemill.curator_api.access import person_of
+from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.errors import Unprocessable
+from tunemill.curator_api.page_source import Json
+from tunemill.curator_api.payloads import DatasetIn, PublishIn, RowEditIn, TagsIn
+from tunemill.curator_api.problems import translated
+
+RUNS_SHOWN = 100
+EVENTS_SHOWN = 1_000
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Answers:
+    """The `PageSource` of a running server."""
+
+    def __init__(self, curator: Curator) -> None:
+        self._curator = curator
+
+    async def admit(self, request: Request, key: str | None) -> str:
+        async with _our_errors():
+            return await asyncio.to_thread(
+                person_of, self._curator, key, request.client.host if request.client else None
+            )
+
+    async def search(self, query: str, *, limit: int, cursor: str | None, sort: str) -> Json:
+        order: Any = sort if sort in {"relevance", "newest"} else "relevance"
+        async with _our_errors():
+            return _plain(await search.search(self._curator, "", query, limit, cursor, order))
+
+    async def log(self, log_id: str) -> Json:
+        async with _our_errors():
+            return _plain(await logs.get_log(log_id, self._curator, ""))
+
+    async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
+        async with _our_errors():
+            await logs.edit_tags(log_id, _taken(TagsIn, add=add, remove=remove), self._curator, by)
+
+    async def rejected(self, *, limit: int) -> Sequence[Json]:
+        async with _our_errors():
+            page = await rejected.list_rejected(self._curator, "", limit)
+        return _list(_plain(page)["rejected"])
+
+    async def datasets(self) -> Sequence[Json]:
+        async with _our_errors():
+            found = await asyncio.to_thread(datasets.list_datasets, self._curator, "")
+        return _list(_plain(found)["datasets"])
+
+    async def dataset(self, name: str) -> Json:
+        async with _our_errors():
+            return _plain(await asyncio.to_thread(datasets.view, self._curator, name))
+
+    async def create_dataset(self, name: str, draft: Mapping[str, Any], *, by: str) -> None:
+        async with _our_errors():
+            wanted = _taken(DatasetIn, name=name, **draft)
+            await asyncio.to_thread(datasets.create_dataset, wanted, self._curator, by)
+
+    async def rows(self, name: str, *, limit: int, cursor: str | None) -> Json:
+        async with _our_errors():
+            return _plain(await draft_rows.list_rows(name, self._curator, "", limit, cursor))
+
+    async def edit_row(self, name: str, row_key: str, messages: Sequence[Json], *, by: str) -> None:
+        async with _our_errors():
+            await draft_rows.edit_row(name, row_key, _taken(RowEditIn, messages=messages), self._curator, by)
+
+    async def delete_row(self, name: str, row_key: str, *, by: str) -> None:
+        async with _our_errors():
+            await draft_rows.delete_row(name, row_key, self._curator, by)
+
+    async def publish(self, name: str, *, note: str | None, recipe: Json | None, by: str) -> int:
+        async with _our_errors():
+            wanted = _taken(PublishIn, note=note, recipe=recipe)
+            return (await versions.publish_version(name, self._curator, by, wanted)).version
+
+    async def runs(self) -> Sequence[Json]:
+        async with _our_errors():
+            found = await asyncio.to_thread(runs.list_runs, self._curator, "", RUNS_SHOWN)
+        return _list(_plain(found)["runs"])
+
+    async def run(self, run_id: str) -> Json:
+        async with _our_errors():
+            return _plain(await asyncio.to_thread(runs.get_run, run_id, self._curator, ""))
+
+    async def run_events(self, run_id: str) -> Sequence[Json]:
+        async with _our_errors():
+            found = await asyncio.to_thread(runs.list_events, run_id, self._curator, "", EVENTS_SHOWN)
+        return _list(_plain(found)["events"])
+
+    async def cancel_run(self, run_id: str, *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(runs.cancel_run, run_id, self._curator, by)
+
+
+@asynccontextmanager
+async def _our_errors() -> AsyncIterator[None]:
+    """Errors of the index, the bus and the database become those that a page can show."""
+    try:
+        yield
+    except Exception as error:
+        known = translated(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _taken(model: type[T], **values: object) -> T:
+    """What a form sent, held to the rules of the JSON endpoint."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(step) for step in found["loc"])
+        raise Unprocessable(f"{where}: {found['msg']}") from None
+
+
+def _plain(model: BaseModel) -> Json:
+    return model.model_dump(mode="json")
+
+
+def _list(found: object) -> Sequence[Json]:
+    return found if isinstance(found, list) else []

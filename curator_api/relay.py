@@ -1,0 +1,35 @@
+"""The outbox's relay as a task beside the API: what was committed reaches the bus, now or when the bus is back."""
+
+import asyncio
+
+import structlog
+from sqlalchemy import Engine
+
+from tunemill.bus.port import Bus, Outgoing
+from tunemill.registry import outbox
+from tunemill.schemas.topics import DATASETS_READY, ERASURES, Topic
+from tunemill.telemetry.metrics import OUTBOX_PENDING
+
+TOPICS = (DATASETS_READY, ERASURES)  # the events of this service; the trainer relays its own
+LOOK_EVERY_S = 0.5  # a published version waits so long at most
+LONGEST_WAIT_S = 30.0  # between attempts while something is away
+
+_log = structlog.get_logger()
+
+
+async def relay_forever(engine: Engine, bus: Bus) -> None:
+    """Relay until cancelled. Whatever fails is tried again, later each time."""
+
+    async def publish(topic: Topic, key: str, value: bytes) -> None:
+        await bus.publish(topic, [Outgoing(value=value, key=key)])
+
+    wait_s = LOOK_EVERY_S
+    while True:
+        try:
+            await outbox.relay(engine, TOPICS, publish)
+            OUTBOX_PENDING.set(await asyncio.to_thread(outbox.pending, engine, TOPICS))
+            wait_s = LOOK_EVERY_S
+        except Exception as error:  # the bus or the database is away: the events wait in the outbox
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            _log.warning("outbox_relay_failed", error=type(error).__name__, again_in_s=wait_s)
+        await asyncio.sleep(wait_s)

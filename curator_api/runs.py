@@ -1,0 +1,74 @@
+"""Training runs over HTTP: see them, start one, stop one."""
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Path, Query
+
+from tunemill.curator_api import run_store, version_store
+from tunemill.curator_api.access import Person
+from tunemill.curator_api.curator import Here
+from tunemill.curator_api.cursors import from_cursor, to_cursor
+from tunemill.curator_api.payloads import RunAccepted, RunEventOut, RunEventsOut, RunIn, RunOut, RunsOut, Storable
+from tunemill.curator_api.problems import responses
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+_Integer = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a column holds
+
+
+RunId = Annotated[str, Path(min_length=1, max_length=32), Storable]
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+Cursor = Annotated[str, Query(max_length=200)]
+
+
+class _Newest(msgspec.Struct, frozen=True):
+    created_ms: _Integer
+    run_id: str
+
+
+class _Seq(msgspec.Struct, frozen=True):
+    seq: _Integer
+
+
+@router.get("", responses=responses(400, 401, 422, 503))
+def list_runs(here: Here, _person: Person, limit: Limit = 100, cursor: Cursor | None = None) -> RunsOut:
+    """Runs, the newest first."""
+    after = from_cursor(cursor, _Newest)
+    found = run_store.find_runs(
+        here.registry, here.settings.project, limit=limit, after=(after.created_ms, after.run_id) if after else None
+    )
+    more = to_cursor(_Newest(found[-1]["created_ms"], found[-1]["run_id"])) if len(found) == limit else None
+    return RunsOut(runs=[RunOut.model_validate(run) for run in found], cursor=more)
+
+
+@router.post("", status_code=202, responses=responses(400, 401, 404, 422, 503))
+def start_run(run: RunIn, here: Here, _person: Person) -> RunAccepted:
+    """Have a version trained on. A version that was trained with the same recipe before is not trained again."""
+    version = version_store.find_version(here.registry, here.settings.project, run.name, run.version)
+    event_id = version_store.request_run(here.registry, here.settings.project, version, run.recipe)
+    return RunAccepted(event_id=event_id, name=run.name, version=run.version)
+
+
+@router.get("/{run_id}", responses=responses(401, 404, 422, 503))
+def get_run(run_id: RunId, here: Here, _person: Person) -> RunOut:
+    """One run."""
+    return RunOut.model_validate(run_store.find_run(here.registry, here.settings.project, run_id))
+
+
+@router.get("/{run_id}/events", responses=responses(400, 401, 404, 422, 503))
+def list_events(
+    run_id: RunId, here: Here, _person: Person, limit: Limit = 100, cursor: Cursor | None = None
+) -> RunEventsOut:
+    """What happened in a run, in order: messages and metrics."""
+    run_store.find_run(here.registry, here.settings.project, run_id)
+    after = from_cursor(cursor, _Seq)
+    found = run_store.find_events(here.registry, run_id, limit=limit, after_seq=after.seq if after else 0)
+    more = to_cursor(_Seq(found[-1]["seq"])) if len(found) == limit else None
+    return RunEventsOut(events=[RunEventOut.model_validate(event) for event in found], cursor=more)
+
+
+@router.post("/{run_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503))
+def cancel_run(run_id: RunId, here: Here, person: Person) -> RunOut:
+    """Ask for a run to be stopped; the trainer stops it at its next step."""
+    return RunOut.model_validate(run_store.request_cancel(here.registry, here.settings.project, run_id, by=person))

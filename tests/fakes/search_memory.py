@@ -1,0 +1,165 @@
+"""The search index in memory: fits `indexer.search.SearchIndex`, reads the whole query language, and goes away on request."""
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
+from tunemill.indexer.document import Document, to_document
+from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, LogNotFound
+from tunemill.indexer.search import FACETS, FacetCount, Fragment, Hit, SearchPage, SearchRequest
+from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.records import Tag, TaggedLog
+
+_WORD = re.compile(r"\w+")
+
+
+class MemorySearch:
+    """Logs by id; every write is findable at once."""
+
+    def __init__(self, *logs: TaggedLog) -> None:
+        self.logs = {log.log.log_id: log for log in logs}
+        self.away = False
+
+    async def setup(self) -> None:
+        self._answer()
+
+    async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
+        self._answer()
+        return [self._write_one(log) for log in logs]
+
+    async def delete(self, log_ids: Sequence[str]) -> None:
+        self._answer()
+        for log_id in log_ids:
+            self.logs.pop(log_id, None)
+
+    async def get(self, log_id: str) -> TaggedLog | None:
+        self._answer()
+        return self.logs.get(log_id)
+
+    async def set_tags(self, log_id: str, tags: Sequence[Tag]) -> None:
+        self._answer()
+        if log_id not in self.logs:
+            raise LogNotFound(log_id)
+        self.logs[log_id] = msgspec.structs.replace(self.logs[log_id], tags=tuple(tags))
+
+    async def search(self, request: SearchRequest) -> SearchPage:
+        self._answer()
+        found = self._found(request.query)
+        if request.sort == "newest":
+            found.reverse()
+        start = _start(request.cursor)
+        page = found[start : start + request.limit]
+        end = start + len(page)
+        return SearchPage(
+            total=len(found),
+            hits=tuple(_hit(log, request) for log in page),
+            facets={name: _counts(name, found) for name in FACETS},
+            cursor=str(end) if request.limit and end < len(found) else None,
+        )
+
+    async def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
+        self._answer()
+        for log in self._found(query)[:limit]:
+            yield log
+
+    async def refresh(self) -> None:
+        self._answer()
+
+    async def ping(self) -> None:
+        self._answer()
+
+    async def close(self) -> None:
+        return None
+
+    def _answer(self) -> None:
+        if self.away:
+            raise IndexUnavailable("the index is away")
+
+    def _write_one(self, log: TaggedLog) -> Written:
+        known = log.log.log_id in self.logs
+        self.logs.setdefault(log.log.log_id, log)
+        return Written(log.log.log_id, Outcome.DUPLICATE if known else Outcome.INDEXED)
+
+    def _found(self, query: Query) -> list[TaggedLog]:
+        ordered = sorted(self.logs.values(), key=lambda log: (log.log.ts_ms, log.log.log_id))
+        return [log for log in ordered if _matches(query, to_document(log))]
+
+
+def _start(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isdecimal():
+        raise CursorInvalid(cursor)
+    return int(cursor)
+
+
+def _matches(query: Query, document: Document) -> bool:
+    match query:
+        case Everything():
+            return True
+        case Words(text):
+            return any(_side_by_side(_words(text), _words(content)) for content in document.content)
+        case WordPrefix(text):
+            return any(word.startswith(text.lower()) for content in document.content for word in _words(content))
+        case Is(field, value):
+            return value in _values(field, document)
+        case StartsWith(field, prefix):
+            return any(value.startswith(prefix) for value in _values(field, document))
+        case Between():
+            return _between(query, getattr(document, query.field))
+        case Not(item):
+            return not _matches(item, document)
+        case And(items):
+            return all(_matches(item, document) for item in items)
+        case Or(items):
+            return any(_matches(item, document) for item in items)
+    raise AssertionError(query)
+
+
+def _between(query: Between, value: float | None) -> bool:
+    if value is None:
+        return False
+    above = query.low is None or value > query.low or (query.low_included and value == query.low)
+    below = query.high is None or value < query.high or (query.high_included and value == query.high)
+    return above and below
+
+
+def _values(field: str, document: Document) -> Sequence[str]:
+    key = field.removeprefix("metadata.")
+    found = getattr(document, field) if key == field else document.metadata.get(key)
+    if isinstance(found, tuple):
+        return found
+    return () if found is None else (found,)
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def _side_by_side(wanted: list[str], words: list[str]) -> bool:
+    return any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1))
+
+
+def _counts(name: str, logs: Sequence[TaggedLog]) -> tuple[FacetCount, ...]:
+    counts = Counter(value for log in logs for value in _values(name, to_document(log)))
+    return tuple(
+        FacetCount(value, count) for value, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def _hit(log: TaggedLog, request: SearchRequest) -> Hit:
+    highlights: tuple[Fragment, ...] = ()
+    if isinstance(request.query, Words):
+        texts = [text for text in to_document(log).content if request.query.text.lower() in text.lower()]
+        highlights = tuple(_fragment(text, request.query.text) for text in texts)
+    return Hit(log, 1.0 if request.sort == "relevance" else None, highlights)
+
+
+def _fragment(text: str, word: str) -> Fragment:
+    at = text.lower().index(word.lower())
+    end = at + len(word)
+    pieces = ((text[:at], False), (text[at:end], True), (text[end:], False))
+    return tuple(piece for piece in pieces if piece[0])

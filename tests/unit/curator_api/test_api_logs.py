@@ -1,0 +1,204 @@
+"""Logs, search and dead letters over HTTP."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from fakes.curator_api import running_api, tagged
+from fakes.search_memory import MemorySearch
+from sqlalchemy import select
+
+from tunemill.bus.port import Outgoing
+from tunemill.registry import outbox
+from tunemill.registry.tables import audit, erasures, tag_edits
+from tunemill.schemas import wire
+from tunemill.schemas.packing import split
+from tunemill.schemas.records import Erasure, Message, RejectedLog, ToolCall
+from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
+
+LINE = b'{"log_id":"a","ts_ms":1,"messages":[{"role":"user","content":"hi"}]}'
+
+
+async def test_logs_that_were_sent_lie_on_the_bus_as_they_came(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=LINE)
+        assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
+        assert [message.value for message in await api.bus.tail(LOGS, limit=9)] == [LINE]
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [(b"[" + LINE + b"," + LINE + b"]", 2), (LINE + b"\n\n" + LINE + b"\n", 2), (b"[]", 0), (b'{\n "pretty": 1\n}', 1)],
+)
+async def test_many_logs_in_one_request_are_counted(tmp_path: Path, body: bytes, count: int) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=body)
+        assert answer.json() == {"accepted": count}
+
+
+@pytest.mark.parametrize("wrap", [(b"", b"\n", b""), (b"[", b",\n", b"]")])
+async def test_a_large_request_is_cut_into_messages_that_hold_every_record_once(
+    tmp_path: Path, wrap: tuple[bytes, bytes, bytes]
+) -> None:
+    begin, between, end = wrap
+    items = [msgspec.json.encode({"n": n, "text": "x" * 100_000}) for n in range(30)]
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=begin + between.join(items) + end)
+        assert answer.json() == {"accepted": 30}
+        messages = await api.bus.tail(LOGS, limit=99)
+    assert len(messages) > 1
+    found = sorted(msgspec.json.decode(item)["n"] for message in messages for item in split(message.value))
+    assert found == list(range(30))
+
+
+@pytest.mark.parametrize("body", [b"", b"  \n", b"hello", b"3", b"[1, 2", b'{"torn": ', b"\xff\xfe{}", b"[" * 100_000])
+async def test_what_is_no_json_of_logs_is_refused_clearly(tmp_path: Path, body: bytes) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=body)
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:tunemill:problem:bad-request"
+        assert await api.bus.tail(LOGS, limit=9) == []
+
+
+async def test_a_record_that_no_message_can_hold_is_named_and_nothing_is_accepted(tmp_path: Path) -> None:
+    giant = b'{"text":"' + b"x" * LOGS.max_message_bytes + b'"}'
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=LINE + b"\n" + giant)
+        assert answer.status_code == 413
+        assert "record 2" in answer.json()["detail"]
+        assert await api.bus.tail(LOGS, limit=9) == []
+
+
+async def test_a_log_has_every_field_and_who_set_its_tags(tmp_path: Path) -> None:
+    call = ToolCall(name="add", arguments='{"a":2}', id="c1")
+    log = tagged("a", output=(Message(role="assistant", tool_calls=(call,)),), metadata={"team": "x"})
+    async with running_api(tmp_path, log) as api:
+        found = (await api.client.get("/v1/logs/a")).json()
+        missing = await api.client.get("/v1/logs/b")
+    assert found["messages"][0] == {
+        "role": "user",
+        "content": "What is 2+2?",
+        "parts": None,
+        "tool_calls": [],
+        "tool_call_id": None,
+        "name": None,
+        "refusal": None,
+        "reasoning": None,
+    }
+    assert found["output"][0]["tool_calls"] == [{"id": "c1", "name": "add", "arguments": '{"a":2}'}]
+    assert found["usage"] == {"input_tokens": None, "output_tokens": None}
+    assert (found["tags"], found["tagged_by"]) == (["topic:math"], {"topic:math": "rule@1"})
+    assert (found["model"], found["metadata"], found["tag_status"]) == (None, {"team": "x"}, "ok")
+    assert missing.status_code == 404
+
+
+async def test_tags_that_a_person_edits_are_in_the_index_and_in_the_ledger(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", tags=("topic:math", "pii:email"))) as api:
+        answer = await api.client.post(
+            "/v1/logs/a/tags", json={"add": ["team:x", "topic:math"], "remove": ["pii:email"]}
+        )
+        assert answer.json() == {"tags": ["topic:math", "team:x"]}
+        found = (await api.client.get("/v1/logs/a")).json()
+        key_id = api.key.split("_")[1]
+        assert found["tagged_by"] == {"topic:math": "rule@1", "team:x": f"person:{key_id}"}
+        with api.registry.connect() as connection:
+            edits = connection.execute(select(tag_edits.c.action, tag_edits.c.tag, tag_edits.c.by)).all()
+        by = f"person:{key_id}"
+        assert edits == [("add", "team:x", by), ("add", "topic:math", by), ("remove", "pii:email", by)]
+        hits = (await api.client.get("/v1/search", params={"q": "tag:team:x"})).json()
+        assert [hit["log_id"] for hit in hits["hits"]] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "tag", ["math", "topic:", ":math", "Topic:math", "topic:a b", "x" * 40 + ":a", "a:" + "b" * 200]
+)
+async def test_a_tag_that_is_no_tag_is_refused(tmp_path: Path, tag: str) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        answer = await api.client.post("/v1/logs/a/tags", json={"add": [tag]})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["where"] == "body.add.0"
+        assert (await api.client.get("/v1/logs/a")).json()["tags"] == ["topic:math"]
+
+
+async def test_an_erased_log_is_gone_at_once_and_everyone_is_told_once(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        first = await api.client.delete("/v1/logs/a")
+        again = await api.client.delete("/v1/logs/a")
+        assert (first.status_code, first.json()["found"], again.json()["found"]) == (202, True, False)
+        assert first.json()["erasure_id"] == again.json()["erasure_id"]
+        assert (await api.client.get("/v1/logs/a")).status_code == 404
+        assert (await api.client.get("/v1/search")).json()["total"] == 0
+        with api.registry.connect() as connection:
+            assert connection.execute(select(erasures.c.log_id)).scalars().all() == ["a"]
+            assert connection.execute(select(audit.c.action, audit.c.target)).all() == [("log.erase", "a")]
+        published: list[bytes] = []
+
+        async def publish(_topic: object, _key: str, value: bytes) -> None:
+            published.append(value)
+
+        await outbox.relay(api.registry, [ERASURES], publish)
+        sent = [message.value for message in await api.bus.tail(ERASURES, limit=9)] + published
+        assert {wire.decode(value, Erasure).log_id for value in sent} == {"a"}
+
+
+async def test_an_erasure_holds_even_where_the_index_cannot_delete(tmp_path: Path) -> None:
+    class CannotDelete(MemorySearch):
+        async def delete(self, log_ids: object) -> None:
+            self.away = True
+            self._answer()
+
+    index = CannotDelete(tagged("a"))
+    async with running_api(tmp_path, index=index) as api:
+        assert (await api.client.delete("/v1/logs/a")).status_code == 202
+        index.away = False
+        assert await index.get("a") is not None
+        assert (await api.client.get("/v1/logs/a")).status_code == 404
+
+
+async def test_search_gives_hits_facets_highlights_and_pages(tmp_path: Path) -> None:
+    logs = [tagged(f"l{n}", f"a math question, number {n}", ts_ms=n, app="tutor") for n in range(5)]
+    async with running_api(tmp_path, *logs, tagged("other", "a poem", tags=())) as api:
+        first = (await api.client.get("/v1/search", params={"q": "math", "limit": 3, "sort": "newest"})).json()
+        assert (first["total"], [hit["log_id"] for hit in first["hits"]]) == (5, ["l4", "l3", "l2"])
+        assert first["facets"]["tag"] == [{"value": "topic:math", "count": 5}]
+        assert first["hits"][0]["highlights"] == [[["a ", False], ["math", True], [" question, number 4", False]]]
+        assert (first["hits"][0]["prompt"], first["hits"][0]["answer"]) == ("a math question, number 4", "4")
+        parameters = {"q": "math", "limit": 3, "sort": "newest", "cursor": first["cursor"]}
+        second = (await api.client.get("/v1/search", params=parameters)).json()
+        assert ([hit["log_id"] for hit in second["hits"]], second["cursor"]) == (["l1", "l0"], None)
+
+
+async def test_a_query_that_cannot_be_read_names_its_column(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.get("/v1/search", params={"q": "math AND"})
+        assert answer.status_code == 400
+        problem = answer.json()
+        assert problem["type"] == "urn:tunemill:problem:bad-query"
+        assert problem["column"] == 9
+        assert problem["expected"]
+        assert (await api.client.get("/v1/search", params={"cursor": "nonsense"})).status_code == 400
+
+
+async def test_dead_letters_are_listed_without_their_payload_newest_first(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        letters = [
+            RejectedLog(
+                rejected_id=f"r{n}",
+                ts_ms=n,
+                topic="llm.logs",
+                partition=0,
+                offset=n,
+                stage="decode",
+                error_code="not_json",
+                reason="the message is neither Avro nor JSON",
+                payload=b"private",
+                payload_bytes=7,
+                project="default" if n else "other",
+            )
+            for n in range(3)
+        ]
+        await api.bus.publish(REJECTED, [Outgoing(wire.encode(letter), letter.rejected_id) for letter in letters])
+        answer = await api.client.get("/v1/rejected")
+    assert [letter["rejected_id"] for letter in answer.json()["rejected"]] == ["r2", "r1"]
+    assert "private" not in answer.text
