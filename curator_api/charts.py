@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 640, 180  # of the line chart, in SVG units
-LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 24  # room for the axes' labels
+LEFT, RIGHT, TOP, BOTTOM = 60, 8, 10, 24  # room for the axes' labels
 
 
 class Line(NamedTuple):

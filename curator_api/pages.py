@@ -108,9 +108,10 @@ async def _datasets(visit: Visit) -> Response:
 async def _create_dataset(visit: Visit) -> Response:
     sent = await form(visit.request)
     name = sent.get("name", "").strip()
-    draft: Json = {"query": sent.get("query", "").strip()}
-    draft |= {
-        key: value for key, kind in (("limit", int), ("test_share", float)) if (value := _number(sent, key, kind))
+    numbers = {"limit": _number(sent, "limit", int), "test_share": _number(sent, "test_share", float)}
+    draft = {
+        "query": sent.get("query", "").strip(),
+        **{key: value for key, value in numbers.items() if value is not None},
     }
     await visit.source.create_dataset(name, draft, by=visit.who)
     return _go(dataset_path(name))

@@ -1,0 +1,386 @@
+"""The pages over a source in memory: what is shown, what is escaped, what the forms change, who may send them."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+from fakes.page_source import DAY_MS, KEY, MemoryPages, log, message
+from fastapi import FastAPI
+
+from tunemill.curator_api.guard import Guard
+from tunemill.curator_api.pages import HERE, ROUTES, pages_router
+
+NASTY = '<script>alert(1)</script>\n  "quoted" & <img src=x onerror=alert(2)>'
+DIGEST = "3f9a" * 16
+
+
+def client_of(source: MemoryPages) -> httpx.AsyncClient:
+    app = FastAPI()
+    app.add_middleware(Guard, require_key=source.keyed, max_body_bytes=2**20)
+    app.include_router(pages_router(source))
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
+
+
+def row(row_key: str, *messages: dict[str, Any], split: str = "train") -> dict[str, Any]:
+    return {"row_key": row_key, "messages": list(messages), "split": split, "tools": None, "tags": [], "edited": False}
+
+
+def run(run_id: str, status: str, **more: Any) -> dict[str, Any]:
+    return {
+        "run_id": run_id, "run_key": DIGEST, "name": "tickets", "version": 1, "digest": DIGEST, "status": status,
+        "recipe": {"method": "lora", "base": "/models/smol"}, "attempt": 1, "progress": None, "result": None, "error": None,
+        "artefact_url": None, "trained_tokens": None, "seconds": None, "cancel_requested_ms": None,
+        "created_ms": DAY_MS, "started_ms": None, "finished_ms": None,
+    } | more  # fmt: skip
+
+
+RESULT = {
+    "before": {"exact_match": 0.0, "loss": 2.9, "stop_rate": 0.6, "json_fields": None},
+    "after": {"exact_match": 0.917, "loss": 0.03, "stop_rate": 1.0, "json_fields": None},
+    "retention": {"before": 4.0, "after": 4.3},
+    "gates": [{"name": "retention", "outcome": "reject", "value": 0.3, "limit": 0.2, "says": "it forgot too much"}],
+}
+VERSION = {
+    "version": 1, "digest": DIGEST, "rows": 90, "splits": {"train": 80, "test": 10}, "note": "the first",
+    "report": {"matched": 93, "excluded": {"pii": 3}, "warnings": []}, "created_ms": DAY_MS,
+}  # fmt: skip
+
+
+@pytest.fixture
+def source() -> MemoryPages:
+    made = MemoryPages(
+        [log("one", NASTY, '{"team":"billing"}'), log("a/b c", "second", None, status="error", error="timeout")]
+    )
+    made.facets = {"tag": [{"value": "topic:math", "count": 7}], "app": [{"value": "two words", "count": 1}]}
+    draft = {"query": "app:support-router", "limit": None, "seed": 0, "test_share": 0.1}
+    made.found_datasets = {"tickets": {"name": "tickets", "draft": draft, "updated_ms": DAY_MS, "versions": [VERSION]}}
+    made.draft_rows = [row("one", message("user", NASTY), message("assistant", "yes\nno"), split="test")]
+    made.found_runs = {
+        "r1": run("r1", "rejected", result=RESULT, artefact_url="/files/adapters/r1"),
+        "r2": run("r2", "running", progress={"step": 3, "steps": 9, "loss": 1.5}),
+        "r3": run("r3", "failed", error={"code": "no-base", "message": "no such folder", "remedy": "name one"}),
+    }
+    return made
+
+
+@pytest.fixture
+async def client(source: MemoryPages) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(source) as opened:
+        yield opened
+
+
+class Page(HTMLParser):
+    """What a browser makes of the HTML: its elements and its text."""
+
+    VOID = frozenset({"meta", "link", "input", "br", "img", "rect", "line", "circle", "polyline", "path"})
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.unclosed: list[str] = []
+        self.texts: list[str] = []
+        self.feed(answer.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID and (not self.open or self.open.pop() != tag):
+            self.unclosed.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def links(self) -> list[str | None]:
+        return [attributes.get("href") for attributes in self.all("a")]
+
+
+PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a/b%20c", "/datasets", "/datasets/tickets", "/runs", "/runs/r1",
+         "/runs/r2", "/runs/r3", "/rejected", "/sign-in", "/logs/none"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_is_whole_and_needs_nothing_inline(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    page = Page(answer)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.open == [] and page.unclosed == []
+    assert len(page.all("main")) == len(page.all("h1")) == len(page.all("title")) == 1
+    assert not page.all("style")
+    assert all(script.get("src", "").startswith("/static/") for script in page.all("script"))  # type: ignore[union-attr]
+    assert not [name for _, given in page.elements for name in given if name == "style" or name.startswith("on")]
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_every_field_has_a_label_and_no_id_comes_twice(client: httpx.AsyncClient, path: str) -> None:
+    page = Page(await client.get(path))
+    labelled = {label.get("for") for label in page.all("label")}
+    fields = [
+        field for tag in ("input", "select", "textarea") for field in page.all(tag) if field.get("type") != "hidden"
+    ]
+    assert {field.get("id") for field in fields} <= labelled
+    ids = [given["id"] for _, given in page.elements if "id" in given]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("path", ["/", "/logs/one", "/datasets/tickets"])
+async def test_log_text_is_always_text(client: httpx.AsyncClient, path: str) -> None:
+    page = Page(await client.get(path))
+    assert not page.all("img")
+    assert not [script for script in page.all("script") if "src" not in script]
+    assert NASTY in page.texts  # with its line break and spaces
+
+
+async def test_every_route_is_visited_here() -> None:
+    visited = {path for method, path, _ in ROUTES if method == "GET"}
+    assert visited == {
+        "/",
+        "/logs/{log_id:path}",
+        "/datasets",
+        "/datasets/{name}",
+        "/runs",
+        "/runs/{run_id}",
+        "/rejected",
+    }
+
+
+async def test_a_search_reaches_the_source_as_it_was_typed(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.cursor = "next-one"
+    page = Page(await client.get("/", params={"q": "tag:topic:math (a OR b)", "sort": "newest", "cursor": "here"}))
+    assert source.searches == [("tag:topic:math (a OR b)", "here", "newest")]
+    assert "/?q=tag%3Atopic%3Amath+%28a+OR+b%29&sort=newest&cursor=next-one" in page.links()
+    assert page.all("input")[0]["value"] == "tag:topic:math (a OR b)"
+
+
+async def test_a_facet_narrows_and_widens_the_search(client: httpx.AsyncClient) -> None:
+    narrow = Page(await client.get("/", params={"q": "a OR b"})).links()
+    assert "/?q=%28a+OR+b%29+tag%3Atopic%3Amath" in narrow
+    assert "/?q=%28a+OR+b%29+app%3A%22two+words%22" in narrow
+    assert "/?q=pie" in Page(await client.get("/", params={"q": "pie tag:topic:math"})).links()
+
+
+async def test_a_search_that_cannot_be_read_points_at_the_column(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/", params={"q": "math AND"})
+    assert answer.status_code == 400
+    assert "math AND\n    ^</pre>" in answer.text
+
+
+async def test_highlights_are_marked(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.hits[0]["highlights"] = [[["the <b>", False], ["math", True], [" tutor", False]]]
+    assert "… the &lt;b&gt;<mark>math</mark> tutor …" in (await client.get("/")).text
+
+
+async def test_a_failed_call_says_so(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/logs/a/b%20c")).text
+    assert "The call failed: <code>timeout</code>" in text
+
+
+async def test_tool_calls_are_laid_out_and_broken_ones_shown_as_they_are(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    calls = [{"id": "c1", "name": "run", "arguments": '{"a":1}'}, {"id": "c2", "name": "run", "arguments": '{"a":'}]
+    source.logs["one"]["output"] = [message("assistant", None, tool_calls=calls)]
+    page = Page(await client.get("/logs/one"))
+    assert '{\n  "a": 1\n}' in page.texts
+    assert '{"a":' in page.texts
+
+
+async def test_the_raw_record_is_json(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    answer = await client.get("/logs/one?format=json")
+    assert answer.headers["content-type"] == "application/json"
+    assert json.loads(answer.text) == source.logs["one"]
+
+
+async def test_tags_are_added_and_removed(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    answer = await client.post("/logs/a/b%20c", data={"add": " topic:refund "})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/logs/a/b%20c")
+    await client.post("/logs/one", data={"remove": "lang:en"})
+    assert source.changes == [
+        ("tags", "a/b c", ["topic:refund"], [], "person:local"),
+        ("tags", "one", [], ["lang:en"], "person:local"),
+    ]
+
+
+async def test_a_dataset_is_started_from_a_search(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    sent = {"name": "pies", "query": "tag:topic:pie", "limit": "50", "test_share": ""}
+    answer = await client.post("/datasets", data=sent)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/datasets/pies")
+    assert source.changes == [("create", "pies", {"query": "tag:topic:pie", "limit": 50}, "person:local")]
+    assert (await client.post("/datasets", data={"name": "pies", "limit": "many"})).status_code == 400
+
+
+async def test_nothing_held_out_is_a_choice(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    await client.post("/datasets", data={"name": "pies", "query": "", "test_share": "0"})
+    assert source.changes == [("create", "pies", {"query": "", "test_share": 0.0}, "person:local")]
+
+
+async def test_an_edit_changes_the_text_and_keeps_the_rest(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    called = message("assistant", None, tool_calls=[{"id": "c1", "name": "run", "arguments": "{}"}])
+    windows = message("tool", "a\r\nb", tool_call_id="c1")
+    source.draft_rows = [row("one", message("user", "question"), called, windows, message("assistant", "old"))]
+    page = Page(await client.get("/datasets/tickets"))
+    hidden = {field["name"]: field["value"] for field in page.all("input") if field.get("type") == "hidden"}
+    assert [area["name"] for area in page.all("textarea")] == ["content-0", "content-2", "content-3"]
+    sent = {**hidden, "content-0": "question", "content-2": "a\r\nb", "content-3": "new\r\nanswer"}
+    answer = await client.post("/datasets/tickets/edit-row", data=sent)
+    assert answer.status_code == 303
+    wanted = [message("user", "question"), called, windows, message("assistant", "new\nanswer")]
+    assert source.changes == [("edit", "tickets", "one", wanted, "person:local")]
+
+
+async def test_a_text_area_keeps_a_leading_line_break(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.draft_rows = [row("one", message("user", "\n\nlate start"), message("assistant", "yes"))]
+    area = re.search(r"<textarea[^>]*>(.*?)</textarea>", (await client.get("/datasets/tickets")).text, re.DOTALL)
+    assert area is not None and area[1] == "\n\n\nlate start"  # a browser drops the first
+
+
+async def test_a_row_is_deleted_and_a_version_published(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    await client.post("/datasets/tickets/delete-row", data={"row_key": "one"})
+    answer = await client.post(
+        "/datasets/tickets/versions", data={"note": "", "method": "lora", "base": "/models/smol"}
+    )
+    assert answer.headers["location"] == "/datasets/tickets?published=2"
+    await client.post("/datasets/tickets/versions", data={"note": "calm", "method": "", "base": ""})
+    assert source.changes == [
+        ("delete", "tickets", "one", "person:local"),
+        ("publish", "tickets", None, {"method": "lora", "base": "/models/smol"}, "person:local"),
+        ("publish", "tickets", "calm", None, "person:local"),
+    ]
+
+
+async def test_training_without_a_base_model_is_refused(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    answer = await client.post("/datasets/tickets/versions", data={"method": "lora", "base": " "})
+    assert answer.status_code == 422 and "needs a base model" in answer.text
+    assert source.changes == []
+
+
+async def test_a_run_shows_what_changed_and_why_it_was_rejected(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.events = [
+        {
+            "ts_ms": DAY_MS,
+            "level": "info",
+            "type": "metrics",
+            "message": f"step {step}",
+            "data": {"step": step, "loss": 3 / step},
+        }
+        for step in (1, 2, 3)
+    ]
+    page = Page(await client.get("/runs/r1"))
+    text = " ".join(page.texts)
+    assert "0.917" in text and "it forgot too much" in text and "/files/adapters/r1" in text
+    drawn = {svg.get("aria-label") for svg in page.all("svg")}
+    assert "Exact match, held-out rows: 0 before, 0.917 after" in drawn
+    assert next(bar["width"] for bar in page.all("rect") if bar["class"] == "bar-after") == "458.5"
+    assert len((page.all("polyline")[0]["points"] or "").split()) == 3
+    assert "step 2" not in text  # metrics are drawn, not listed
+
+
+async def test_only_what_moves_refreshes_itself(client: httpx.AsyncClient) -> None:
+    moving = {
+        path: Page(await client.get(path)).all("main")[0].get("data-refresh-s")
+        for path in ("/runs", "/runs/r2", "/runs/r1")
+    }
+    assert moving == {"/runs": "2", "/runs/r2": "2", "/runs/r1": None}
+
+
+async def test_a_run_is_cancelled(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    answer = await client.post("/runs/r2/cancel")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/runs/r2")
+    assert source.changes == [("cancel", "r2", "person:local")]
+
+
+async def test_dead_letters_are_listed(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.dead_letters = [
+        {"ts_ms": DAY_MS, "stage": "decode", "error_code": "not_json", "reason": "no JSON", "payload_bytes": 2048,
+         "attempts": 1, "topic": "llm.logs", "partition": 2, "offset": 77}
+    ]  # fmt: skip
+    text = (await client.get("/rejected")).text
+    assert "not_json" in text and "2,048" in text and "llm.logs[2]@77" in text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_a_form_of_another_site_is_refused(headers: dict[str, str], keyed: bool) -> None:
+    source = MemoryPages([log("one", "q", "a")], keyed=keyed)
+    async with client_of(source) as client:
+        client.cookies.set("tunemill_key", KEY)
+        answer = await client.post("/logs/one", data={"add": "a:b"}, headers=headers)
+        assert answer.status_code == 403
+        assert source.changes == []
+        own = await client.post("/logs/one", data={"add": "a:b"}, headers={"Origin": "http://localhost:8080"})
+        assert own.status_code == 303
+
+
+async def test_a_keyed_server_asks_for_its_key_first() -> None:
+    source = MemoryPages([log("one", "q", "a")], keyed=True)
+    async with client_of(source) as client:
+        for method, path, _ in ROUTES:
+            answer = await client.request(
+                method, path.replace("{log_id:path}", "one").replace("{", "").replace("}", "")
+            )
+            assert answer.status_code == 303 and answer.headers["location"].startswith("/sign-in"), path
+        assert source.changes == [] and source.searches == []
+        wanted = await client.get("/logs/one?format=json")
+        assert wanted.headers["location"] == "/sign-in?next=%2Flogs%2Fone%3Fformat%3Djson"
+
+
+async def test_the_key_is_kept_where_no_script_reads_it() -> None:
+    source = MemoryPages([log("one", "q", "a")], keyed=True)
+    async with client_of(source) as client:
+        wrong = await client.post("/sign-in", data={"key": "guess", "next": "/runs"})
+        assert wrong.status_code == 401 and "set-cookie" not in wrong.headers and "guess" not in wrong.text
+        right = await client.post("/sign-in", data={"key": KEY, "next": "/logs/one"})
+        assert (right.status_code, right.headers["location"]) == (303, "/logs/one")
+        assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(right.headers["set-cookie"].split("; "))
+        shown = await client.get("/logs/one")
+        assert shown.status_code == 200 and KEY not in shown.text
+        await client.post("/logs/one", data={"add": "a:b"})
+        assert source.changes == [("tags", "one", ["a:b"], [], "person:testkey1")]
+        await client.post("/sign-out")
+        assert (await client.get("/logs/one")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "runs", "javascript:alert(1)"]
+)
+async def test_signing_in_never_leads_to_another_site(elsewhere: str) -> None:
+    async with client_of(MemoryPages(keyed=True)) as client:
+        answer = await client.post("/sign-in", data={"key": KEY, "next": elsewhere})
+        assert answer.headers["location"] == "/"
+
+
+async def test_our_own_files_are_served_and_no_others(client: httpx.AsyncClient) -> None:
+    for file in (HERE / "static").iterdir():
+        assert (await client.get(f"/static/{file.name}")).content == file.read_bytes()
+    assert (await client.get("/static/..%2Fpages.py")).status_code == 404
+
+
+async def test_what_is_not_there_is_a_page_that_says_so(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/logs/none")
+    assert answer.status_code == 404 and "there is no log" in answer.text
+
+
+async def test_a_form_that_is_no_form_is_refused(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    answer = await client.post("/logs/one", content=b"add=%ff\xff")
+    assert answer.status_code == 400 and source.changes == []
