@@ -7,7 +7,6 @@ import atexit
 import logging
 import os
 import threading
-import weakref
 from typing import Any, Self
 
 import msgspec
@@ -29,7 +28,9 @@ LOGGER = logging.getLogger("tunemill.sdk")
 MAX_LOG_BYTES = LOGS.max_message_bytes - 16 * 2**10  # room for the key and Kafka's framing
 _EXIT_S = 5.0
 
-_LIVE: "weakref.WeakSet[Producer]" = weakref.WeakSet()
+_LIVE: "set[Producer]" = (
+    set()
+)  # those whose thread runs; held here, because an application may forget one that still has logs
 _LEFT_TO_PARENT: list[
     object
 ] = []  # connections of the process we were forked from; closing them here would close them there
@@ -72,7 +73,6 @@ class Producer:
         self._closed = False
         self._lost = 0  # failed or dropped, as the last flush saw it
         self._begin(open_sender(url, api_key=api_key))
-        _LIVE.add(self)
 
     def log(self, log: LogRecord | None = None, /, *, request: Any = None, response: Any = None, **fields: Any) -> str:
         """Take one log and return its log_id at once; it is sent in the background.
@@ -107,6 +107,7 @@ class Producer:
         self._buffer.close()
         if delivery is not None:
             delivery.finish(timeout_s)
+        _LIVE.discard(self)
         if not closed:
             self._say_lost(self._counts.fail_waiting())
 
@@ -182,6 +183,7 @@ class Producer:
                 delivery = Delivery(self._buffer, self._sender, self._counts)
                 delivery.start()
                 self._delivery = delivery
+                _LIVE.add(self)
             return not self._closed
 
     def _put(self, entry: Entry, block_s: float) -> None:
@@ -212,7 +214,9 @@ def _close_all() -> None:
 
 
 def _begin_all_in_child() -> None:
-    for producer in list(_LIVE):
+    inherited = list(_LIVE)
+    _LIVE.clear()
+    for producer in inherited:
         producer.begin_in_child()
 
 

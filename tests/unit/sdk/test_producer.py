@@ -1,0 +1,269 @@
+"""The producer over HTTP, against a real small server."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from fakes.http_server import Answer, Asked, Server, json_answer, serving
+
+from tunemill.schemas.packing import pack, split
+from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
+from tunemill.sdk import Producer, UnknownUrl, log_context
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+def accept(asked: Asked) -> Answer:
+    return json_answer({"accepted": len(split(asked.body))}, 202)
+
+
+def logs_of(server: Server) -> list[LogRecord]:
+    return [msgspec.json.decode(line, type=LogRecord) for asked in server.asked for line in split(asked.body)]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(accept) as running:
+        yield running
+
+
+def test_logs_arrive_packed_with_ids_made_before_sending(server: Server) -> None:
+    with Producer(server.url, app="shop", project="eu", api_key="sesame") as producer:
+        ids = [producer.log(messages=HI, output=f"yo {n}", model="m") for n in range(200)]
+        assert producer.flush(10)
+        assert producer.stats().sent == producer.stats().logged == 200
+    arrived = logs_of(server)
+    assert [log.log_id for log in arrived] == ids
+    assert len(set(ids)) == 200
+    assert (arrived[0].app, arrived[0].project) == ("shop", "eu")
+    assert len(server.asked) < 20
+    assert all(len(split(asked.body)) <= 64 for asked in server.asked)
+    assert {asked.path for asked in server.asked} == {"/v1/logs"}
+    assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer sesame"}
+    assert {asked.headers["content-type"] for asked in server.asked} == {"application/x-ndjson"}
+
+
+def test_a_message_is_what_pack_makes_and_stays_within_its_bytes(server: Server) -> None:
+    logs = [
+        LogRecord(log_id=f"l{n}", ts_ms=n, messages=(Message(role="user", content="x" * 100_000),)) for n in range(12)
+    ]
+    with Producer(server.url) as producer:
+        for log in logs:
+            producer.log(log)
+    assert logs_of(server) == logs
+    assert b"\n".join(asked.body for asked in server.asked) == pack(logs)
+    assert all(len(asked.body) <= 512 * 1024 for asked in server.asked)
+    assert len(server.asked) >= 3
+
+
+def test_fields_are_read_in_openai_shape(server: Server) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}
+    picture = [
+        {"type": "text", "text": "what is"},
+        {"type": "image_url", "image_url": {"url": "data:,"}},
+        {"type": "text", "text": "this"},
+    ]
+    with Producer(server.url) as producer:
+        producer.log(
+            messages=[{"role": "user", "content": picture}, {"role": "assistant", "tool_calls": [call], "weight": 0}],
+            output={"role": "assistant", "content": "a cat", "reasoning_content": "paws"},
+            usage={"prompt_tokens": 7, "completion_tokens": 2},
+            tags=["team:blue"],
+            metadata={"build": 12},
+            colour="red",
+        )
+    (log,) = logs_of(server)
+    assert log.messages[0] == Message(role="user", content="what is\nthis", parts=picture)
+    assert log.messages[1].tool_calls == (ToolCall(name="add", arguments='{"a":1}', id="c1"),)
+    assert log.output == (Message(role="assistant", content="a cat", reasoning="paws"),)
+    assert log.usage == Usage(input_tokens=7, output_tokens=2)
+    assert (log.tags, log.metadata) == (("team:blue",), {"build": "12"})
+    assert log.extra == {"colour": "red", "messages": {"1": {"weight": 0}}}
+
+
+def test_a_request_and_its_response_become_one_log(server: Server) -> None:
+    request = {"model": "gpt", "messages": HI, "temperature": 0, "user": "u1", "extra_headers": {"X-Secret": "s3cret"}}
+    answer = {
+        "id": "r1",
+        "model": "gpt-1",
+        "choices": [{"message": {"role": "assistant", "content": "yo"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}},
+        "service_tier": "default",
+    }
+    with Producer(server.url) as producer:
+        producer.log(request=request, response=answer, latency_ms=3.5)
+    (log,) = logs_of(server)
+    assert (log.model, log.response_id, log.finish_reason, log.user_id) == ("gpt-1", "r1", "stop", "u1")
+    assert (log.params, log.latency_ms) == ({"temperature": 0}, 3.5)
+    assert log.extra == {"service_tier": "default", "usage": {"prompt_tokens_details": {"cached_tokens": 1}}}
+    assert b"s3cret" not in server.asked[0].body
+
+
+def test_the_context_fills_in_and_nests(server: Server) -> None:
+    with Producer(server.url) as producer, log_context(session_id="s1", consent="train", tags=["a:1"]):
+        with log_context(user_id="u1", tags=["b:2"], metadata={"step": "2"}):
+            producer.log(messages=HI, tags=["c:3"], session_id="mine")
+        producer.log(messages=HI)
+    inner, outer = logs_of(server)
+    assert (inner.session_id, inner.user_id, inner.consent) == ("mine", "u1", "train")
+    assert (inner.tags, inner.metadata) == (("a:1", "b:2", "c:3"), {"step": "2"})
+    assert (outer.session_id, outer.user_id, outer.tags) == ("s1", None, ("a:1",))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"messages": 3},
+        {"messages": [{"content": "no role"}]},
+        {"messages": [{"role": "user", "content": "\ud800"}]},
+    ],
+)
+def test_what_is_no_log_is_dropped_counted_and_named_without_its_text(
+    server: Server, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
+) -> None:
+    with Producer(server.url) as producer:
+        log_id = producer.log(**fields, output="very private")
+        assert not producer.flush(5)
+        assert producer.stats().dropped == producer.stats().logged == 1
+    assert log_id in caplog.text
+    assert "private" not in caplog.text
+
+
+def test_a_log_over_the_limit_is_dropped_and_the_next_one_is_sent(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Producer(server.url) as producer:
+        giant = producer.log(messages="x" * 5_000_000)
+        fine = producer.log(messages=HI)
+    assert [log.log_id for log in logs_of(server)] == [fine]
+    assert giant in caplog.text
+    assert (producer.stats().sent, producer.stats().dropped) == (1, 1)
+
+
+def test_logs_wait_for_a_server_that_is_away_and_arrive_in_order() -> None:
+    answers = iter([503, 401, 500])
+
+    def later(asked: Asked) -> Answer:
+        status = next(answers, None)
+        return Answer(status) if status else accept(asked)
+
+    with serving(later) as server, Producer(server.url) as producer:
+        ids = [producer.log(messages=HI) for _ in range(100)]
+        assert producer.flush(20)
+        assert len(server.asked) == 3 + 2
+        assert [log.log_id for log in logs_of(server)[-100:]] == ids
+        assert producer.stats().sent == 100
+
+
+def test_what_the_server_refuses_is_counted_as_failed(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(lambda asked: Answer(422)) as server, Producer(server.url) as producer:
+        log_id = producer.log(messages=HI)
+        assert not producer.flush(10)
+        assert producer.flush(1), "the loss was reported by the flush before"
+        assert producer.stats().failed == 1
+    assert log_id in caplog.text
+
+
+def test_a_message_that_is_too_large_is_sent_log_by_log() -> None:
+    def one_at_a_time(asked: Asked) -> Answer:
+        return accept(asked) if len(split(asked.body)) == 1 else Answer(413)
+
+    with serving(one_at_a_time) as server, Producer(server.url) as producer:
+        for _ in range(3):
+            producer.log(messages=HI)
+        assert producer.flush(10)
+        assert producer.stats().sent == 3
+
+
+def test_a_full_buffer_drops_counts_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    producer = Producer("http://127.0.0.1:9", buffer_bytes=20_000, block_s=0.05)
+    for _ in range(100):
+        producer.log(messages="x" * 1000)
+    producer.close(0.2)
+    stats = producer.stats()
+    assert stats.sent == 0
+    assert stats.dropped >= 60
+    assert stats.failed + stats.dropped == stats.logged == 100
+    assert stats.waiting == 0
+    assert sum("no room in memory" in record.message for record in caplog.records) == 1
+    assert any("still unsent" in record.message for record in caplog.records)
+
+
+def test_after_close_logs_are_dropped_and_nothing_raises(server: Server) -> None:
+    producer = Producer(server.url)
+    producer.log(messages=HI)
+    producer.close()
+    producer.close()
+    assert producer.log(messages=HI)
+    assert (producer.stats().sent, producer.stats().dropped) == (1, 1)
+
+
+def test_many_threads_lose_nothing(server: Server) -> None:
+    with Producer(server.url) as producer:
+        threads = [threading.Thread(target=lambda: [producer.log(messages=HI) for _ in range(100)]) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert producer.flush(20)
+    assert len({log.log_id for log in logs_of(server)}) == 800
+
+
+@pytest.mark.parametrize("url", ["", "localhost:9092", "kafka://", "https://", "ftp://host/x"])
+def test_a_url_of_no_engine_is_refused_at_once(url: str) -> None:
+    with pytest.raises(UnknownUrl, match="kafka://"):
+        Producer(url)
+
+
+def test_what_is_left_is_sent_when_the_interpreter_exits(server: Server) -> None:
+    run_script(f"from tunemill.sdk import Producer; Producer({server.url!r}).log(messages='bye')")
+    assert [log.messages[0].content for log in logs_of(server)] == ["bye"]
+
+
+def test_a_forked_child_sends_its_own_logs_and_the_parent_its_own(server: Server) -> None:
+    run_script(f"""
+import os
+from tunemill.sdk import Producer
+producer = Producer({server.url!r})
+producer.log(messages="before")
+child = os.fork()
+producer.log(messages="child" if child == 0 else "parent")
+assert producer.flush(10), producer.stats()
+assert producer.stats().sent == (1 if child == 0 else 2), producer.stats()
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+""")
+    assert sorted(str(log.messages[0].content) for log in logs_of(server)) == ["before", "child", "parent"]
+
+
+def test_importing_the_sdk_pulls_in_nothing_heavy() -> None:
+    heavy = ("torch", "faust", "fastapi", "fastavro", "pyarrow", "openai", "sqlalchemy", "structlog", "typer", "httpx")
+    found = run_script(f"import tunemill.sdk, sys, json; print(json.dumps([m for m in {heavy} if m in sys.modules]))")
+    assert json.loads(found) == []
+
+
+def run_script(script: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+    return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def _warnings(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="tunemill.sdk")
+
+
+def test_a_broker_that_is_away_does_not_hold_the_application_up() -> None:
+    producer = Producer("kafka://127.0.0.1:9")
+    producer.log(messages=HI)
+    assert not producer.flush(0.3)
+    assert producer.stats().waiting == 1
+    producer.close(0.2)
+    assert producer.stats().failed == 1

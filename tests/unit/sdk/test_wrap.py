@@ -1,0 +1,216 @@
+"""`wrap` around the real `openai` client, against a small server that speaks its API."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import openai
+import pytest
+from fakes.http_server import Answer, Asked, Server, json_answer, serving
+from openai import AsyncOpenAI, OpenAI
+
+from tunemill.schemas.packing import split
+from tunemill.schemas.records import LogRecord, ToolCall, Usage
+from tunemill.sdk import Producer, log_context, wrap
+
+HI = [{"role": "user", "content": "hi"}]
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+CALLS = [{"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a"'}}]
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, usage: Any = None) -> dict[str, Any]:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return {
+        "id": "r1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m-1",
+        "choices": choices,
+        "usage": usage,
+    }
+
+
+CHUNKS = [
+    chunk({"role": "assistant", "content": ""}),
+    chunk({"content": "yo "}),
+    chunk({"content": "there"}),
+    chunk({"tool_calls": CALLS}),
+    chunk({"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]}),
+    chunk({}, "tool_calls"),
+    {**chunk({}, usage=USAGE), "choices": []},
+]
+
+
+def openai_answer(asked: Asked) -> Answer:
+    """Streams when asked to; the model's name says how to fail."""
+    request = asked.json()
+    if request["model"] == "broken":
+        return json_answer({"error": {"message": "private words", "type": "server_error"}}, 500)
+    if request.get("stream"):
+        broken = [{"error": {"message": "gone"}}] if request["model"] == "breaks-off" else []
+        lines = [*CHUNKS[:3], *broken] if broken else [*CHUNKS, None]
+        events = [f"data: {json.dumps(line) if line else '[DONE]'}\n\n" for line in lines]
+        return Answer(200, "".join(events).encode(), "text/event-stream")
+    message = {"role": "assistant", "content": "yo", "refusal": None}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]
+    return json_answer(
+        {"id": "r1", "object": "chat.completion", "created": 1, "model": "m-1", "choices": choices, "usage": USAGE}
+    )
+
+
+class Rig:
+    """An OpenAI-shaped server, a log server and a producer."""
+
+    def __init__(self, openai_server: Server, logs: Server, producer: Producer) -> None:
+        self.url = openai_server.url + "/v1"
+        self.openai_server = openai_server
+        self.logs_server = logs
+        self.producer = producer
+
+    def sync(self) -> OpenAI:
+        return wrap(OpenAI(base_url=self.url, api_key="sk-secret", max_retries=0), self.producer, tags=["app:test"])
+
+    def asynchronous(self) -> AsyncOpenAI:
+        return wrap(AsyncOpenAI(base_url=self.url, api_key="sk-secret", max_retries=0), self.producer)
+
+    def log(self) -> LogRecord:
+        """The one log that arrived."""
+        assert self.producer.flush(10)
+        (log,) = [
+            msgspec.json.decode(line, type=LogRecord) for asked in self.logs_server.asked for line in split(asked.body)
+        ]
+        return log
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with (
+        serving(openai_answer) as answering,
+        serving(lambda asked: json_answer({"accepted": 1}, 202)) as logs,
+        Producer(logs.url, app="shop") as producer,
+    ):
+        yield Rig(answering, logs, producer)
+
+
+def test_a_call_is_logged_and_its_answer_untouched(rig: Rig) -> None:
+    with rig.sync() as client, log_context(session_id="s1"):
+        answer = client.chat.completions.create(
+            model="m", messages=HI, temperature=0.5, extra_headers={"X-Key": "hush"}
+        )
+    assert type(answer) is openai.types.chat.ChatCompletion
+    assert answer.choices[0].message.content == "yo"
+    log = rig.log()
+    assert [message.content for message in log.messages + log.output] == ["hi", "yo"]
+    assert (log.model, log.provider, log.app, log.session_id) == ("m-1", "127.0.0.1", "shop", "s1")
+    assert (log.status, log.finish_reason, log.response_id) == ("ok", "stop", "r1")
+    assert (log.usage, log.params, log.tags) == (
+        Usage(input_tokens=5, output_tokens=2),
+        {"temperature": 0.5},
+        ("app:test",),
+    )
+    assert log.latency_ms is not None and log.latency_ms > 0
+    sent = rig.logs_server.asked[0].body
+    assert b"hush" not in sent and b"sk-secret" not in sent
+    assert rig.openai_server.asked[0].headers["x-key"] == "hush"
+
+
+async def test_an_async_call_is_logged(rig: Rig) -> None:
+    async with rig.asynchronous() as client:
+        answer = await client.chat.completions.create(model="m", messages=HI)
+    assert type(answer) is openai.types.chat.ChatCompletion
+    assert rig.log().output[0].content == "yo"
+
+
+def assert_whole_stream(log: LogRecord) -> None:
+    assert log.output[0].content == "yo there"
+    assert log.output[0].tool_calls == (ToolCall(name="add", arguments='{"a":1}', id="c1"),)
+    assert (log.finish_reason, log.model, log.response_id) == ("tool_calls", "m-1", "r1")
+    assert log.usage == Usage(input_tokens=5, output_tokens=2)
+    assert (log.status, log.metadata) == ("ok", {})
+
+
+def test_a_stream_is_put_together(rig: Rig) -> None:
+    with rig.sync() as client:
+        stream = client.chat.completions.create(model="m", messages=HI, stream=True)
+        assert type(stream) is openai.Stream
+        with stream:
+            chunks = list(stream)
+    assert len(chunks) == len(CHUNKS)
+    assert all(type(one) is openai.types.chat.ChatCompletionChunk for one in chunks)
+    assert_whole_stream(rig.log())
+
+
+async def test_an_async_stream_is_put_together(rig: Rig) -> None:
+    async with rig.asynchronous() as client:
+        stream = await client.chat.completions.create(model="m", messages=HI, stream=True)
+        assert type(stream) is openai.AsyncStream
+        assert len([one async for one in stream]) == len(CHUNKS)
+    assert_whole_stream(rig.log())
+
+
+def test_a_stream_left_early_is_logged_as_far_as_it_came(rig: Rig) -> None:
+    with rig.sync() as client, client.chat.completions.create(model="m", messages=HI, stream=True) as stream:
+        next(stream)
+        next(stream)
+    log = rig.log()
+    assert log.output[0].content == "yo "
+    assert (log.status, log.finish_reason, log.metadata) == ("ok", None, {"stream": "left early"})
+
+
+def test_an_error_is_logged_by_its_type_and_raised_as_it_is(rig: Rig) -> None:
+    with rig.sync() as client, pytest.raises(openai.InternalServerError, match="private words"):
+        client.chat.completions.create(model="broken", messages=HI)
+    log = rig.log()
+    assert (log.status, log.error, log.output, log.model) == ("error", "InternalServerError", (), "broken")
+    assert b"private words" not in rig.logs_server.asked[0].body
+
+
+async def test_an_async_error_is_logged_and_raised(rig: Rig) -> None:
+    async with rig.asynchronous() as client:
+        with pytest.raises(openai.InternalServerError):
+            await client.chat.completions.create(model="broken", messages=HI)
+    assert rig.log().status == "error"
+
+
+def test_a_stream_that_breaks_off_is_an_error_with_what_came(rig: Rig) -> None:
+    with rig.sync() as client, pytest.raises(openai.APIError):
+        list(client.chat.completions.create(model="breaks-off", messages=HI, stream=True))
+    log = rig.log()
+    assert (log.status, log.error, log.output[0].content) == ("error", "APIError", "yo there")
+
+
+def test_messages_are_those_of_the_call_though_the_application_goes_on(rig: Rig) -> None:
+    messages: list[Any] = list(HI)
+    with rig.sync() as client:
+        stream = client.chat.completions.create(model="m", messages=messages, stream=True)
+        messages.append({"role": "assistant", "content": "later"})
+        list(stream)
+    assert len(rig.log().messages) == 1
+
+
+def test_a_raw_response_is_passed_on_and_counted_as_dropped(rig: Rig) -> None:
+    with rig.sync() as client:
+        raw = client.chat.completions.with_raw_response.create(model="m", messages=HI)
+    assert raw.parse().choices[0].message.content == "yo"
+    assert rig.producer.stats().dropped == 1
+
+
+def test_wrapping_again_logs_once(rig: Rig) -> None:
+    with wrap(rig.sync(), rig.producer) as client:
+        client.chat.completions.create(model="m", messages=HI)
+    assert rig.log().tags == ()
+
+
+def test_a_fault_of_ours_never_reaches_the_application(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("ours")
+
+    module = sys.modules[wrap.__module__]  # the name is the function's, too
+    monkeypatch.setattr(module, "plain", fail)
+    monkeypatch.setattr(module, "assemble", fail)
+    with rig.sync() as client:
+        assert client.chat.completions.create(model="m", messages=HI).id == "r1"
+        assert len(list(client.chat.completions.create(model="m", messages=HI, stream=True))) == len(CHUNKS)
+    assert rig.producer.stats().dropped == 2
