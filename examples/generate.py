@@ -42,7 +42,7 @@ def repeats(sample: list[str]) -> list[str]:
 
 
 def bad() -> list[str]:
-    """Eight lines that are no log. None may stop the service, and each must be found among the dead letters."""
+    """Eight lines that are no log. None may stop the service, and none may be lost in silence."""
     message = {"role": "user", "content": "hello"}
     return [
         '{"log_id": "bad-1", "ts_ms": 1777622400000, "messages": [{"role": "user", "content": "the line ends h',
