@@ -1,0 +1,1 @@
+"""How fast, measured against what one would use instead, in the same run. `python -m benchmarks.<name> --json`."""
