@@ -65,6 +65,7 @@ class Call:
         self._ts_ms = int(time.time() * 1000)
         self._request: Any = None
         self._done = False
+        self._given_up = False
         # A copy, because the application may go on with its list of messages before the answer is there.
         self._quietly(lambda: setattr(self, "_request", plain(request)))
 
@@ -149,7 +150,9 @@ class Call:
         try:
             step()
         except Exception as error:
-            self._done = True
+            if self._given_up:
+                return
+            self._done = self._given_up = True
             self._producer.note_dropped(self._log_id, f"it could not be observed ({type(error).__name__})")
 
 

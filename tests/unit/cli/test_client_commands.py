@@ -1,0 +1,206 @@
+"""The client commands against a small server that answers as the API does."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.http_server import Answer, Asked, Server, json_answer, serving
+from typer.testing import CliRunner, Result
+
+from tunemill.cli.app import COMMANDS, app, load
+
+GOOD = b'{"messages": [{"role": "user", "content": "hi"}]}'
+PROBLEM = {"title": "The request cannot be read", "detail": "column 3: expected a word", "status": 400}
+HIT = {
+    "log_id": "l1", "ts_ms": 0, "app": "shop", "model": "m", "language": "en", "status": "ok", "tags": ["topic:math"],
+    "prompt": "p", "answer": "a", "score": 1.0, "highlights": [[["[red]add\x1b[2J ", False], ["math", True]]],
+}  # fmt: skip
+PAGE = {"total": 1, "hits": [HIT], "facets": {"tag": [{"value": "topic:math", "count": 1}]}, "cursor": None}
+
+
+def run(*args: str, server: Server | None = None, stdin: bytes | None = None) -> Result:
+    where = {"TUNEMILL_URL": server.url if server else "http://127.0.0.1:9"}
+    return CliRunner(env={**where, "TUNEMILL_KEY": "sesame", "COLUMNS": "200"}).invoke(app, list(args), input=stdin)
+
+
+def always(value: Any, status: int = 200) -> Callable[[Asked], Answer]:
+    return lambda asked: json_answer(value, status)
+
+
+def door(asked: Asked) -> Answer:
+    """Accepts lines of JSON objects, as the API does: a body of one broken value is refused."""
+    lines = asked.body.split(b"\n")
+    if len(lines) == 1 and not lines[0].endswith(b"}"):
+        return json_answer(PROBLEM, 400)
+    return json_answer({"accepted": len(lines)}, 202)
+
+
+@pytest.mark.parametrize("name", ["ingest", "search", "rejected", "dataset", "train", "runs"])
+def test_every_client_command_loads(name: str) -> None:
+    assert load(name) is not None
+    assert name in COMMANDS
+    assert run(name, "--help").exit_code == 0
+
+
+def test_search_shows_text_as_text() -> None:
+    with serving(always(PAGE)) as server:
+        result = run("search", "math tag:topic:math", "--limit", "5", server=server)
+    assert result.exit_code == 0
+    assert "[red]add\ufffd[2J math" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "1 logs" in result.stdout
+    assert server.asked[0].path == "/v1/search?q=math+tag%3Atopic%3Amath&limit=5&sort=relevance"
+    assert server.asked[0].headers["authorization"] == "Bearer sesame"
+
+
+def test_json_is_what_the_api_said_and_nothing_else() -> None:
+    with serving(always(PAGE)) as server:
+        assert json.loads(run("search", "--json", server=server).stdout) == PAGE
+
+
+def test_a_problem_is_a_sentence_and_exit_code_1() -> None:
+    with serving(always(PROBLEM, 400)) as server:
+        result = run("search", "(", server=server)
+    assert result.exit_code == 1
+    assert "column 3: expected a word (HTTP 400)" in result.stderr
+
+
+def test_a_missing_key_says_how_to_give_it() -> None:
+    with serving(always({"title": "No key"}, 401)) as server:
+        assert "--key" in run("runs", "list", server=server).stderr
+
+
+def test_no_server_says_how_to_start_one() -> None:
+    result = run("search", "math")
+    assert result.exit_code == 1
+    assert "tunemill up" in result.stderr
+
+
+def test_what_is_not_an_address_is_said() -> None:
+    assert "not an address" in run("search", "math", "--url", "nonsense").stderr
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_ingest_sends_every_line_in_batches(tmp_path: Path, packed: bool) -> None:
+    content = b"\n".join([GOOD] * 1200) + b"\n\n"
+    file = tmp_path / "logs"
+    file.write_bytes(gzip.compress(content) if packed else content)
+    with serving(door) as server:
+        result = run("ingest", str(file), "--json", server=server)
+    assert json.loads(result.stdout) == {"lines": 1200, "accepted": 1200, "refused": []}
+    assert [len(asked.body.split(b"\n")) for asked in server.asked] == [500, 500, 200]
+
+
+def test_a_bad_line_takes_no_other_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "logs.jsonl"
+    file.write_bytes(b"\n".join([GOOD, b"no json", GOOD, b'{"broken', GOOD]))
+    with serving(door) as server:
+        result = run("ingest", str(file), "--json", server=server)
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert (told["lines"], told["accepted"], [one["line"] for one in told["refused"]]) == (5, 4, [2])
+    assert [asked.body for asked in server.asked][1:] == [b"no json", b"\n".join([GOOD, b'{"broken', GOOD])]
+
+
+def test_ingest_reads_standard_input_and_names_the_application() -> None:
+    with serving(door) as server:
+        result = run("ingest", "-", "--app", "shop", server=server, stdin=b'{"messages":[]}\n{"app":"own"}\n{"broken\n')
+    assert "3 lines sent, 3 accepted, 0 refused" in result.stdout
+    lines = server.asked[0].body.split(b"\n")
+    assert [json.loads(line)["app"] for line in lines[:2]] == ["shop", "own"]
+    assert lines[2] == b'{"broken'
+
+
+def test_ingest_of_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "logs.jsonl.gz"
+    file.write_bytes(gzip.compress(GOOD * 50)[:-20])
+    with serving(door) as server:
+        result = run("ingest", str(file), server=server)
+    assert result.exit_code == 1
+    assert "cannot be read to its end" in result.stderr
+
+
+def test_ingest_of_no_file_says_so() -> None:
+    assert "cannot be read" in run("ingest", "/does/not/exist").stderr
+
+
+def test_editing_an_answer_keeps_the_rest_of_the_row() -> None:
+    asked_of = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "old"}]
+    pages = {
+        None: {"rows": [], "cursor": "c"},
+        "c": {"rows": [{"row_key": "a/b", "messages": asked_of}], "cursor": None},
+    }
+
+    def answer(asked: Asked) -> Answer:
+        return json_answer(
+            pages["c" if "cursor=c" in asked.path else None] if asked.method == "GET" else {"row_key": "a/b"}
+        )
+
+    with serving(answer) as server:
+        assert run("dataset", "edit", "support", "a/b", "--answer", "new", server=server).exit_code == 0
+    assert server.asked[-1].path == "/v1/datasets/support/rows/a%2Fb"
+    assert server.asked[-1].json() == {"messages": [asked_of[0], {"role": "assistant", "content": "new"}]}
+
+
+def test_publishing_sends_note_and_recipe_and_shows_warnings(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("epochs: 4\nmethod: full\n")
+    published = {"version": 2, "rows": 9, "splits": {"train": 9}, "digest": "d", "report": {"warnings": ["few rows"]}}
+    with serving(always(published, 201)) as server:
+        result = run(
+            "dataset", "publish", "s", "--note", "n", "--method", "lora", "--recipe", str(recipe), server=server
+        )
+    assert server.asked[0].json() == {"note": "n", "recipe": {"epochs": 4, "method": "lora"}}
+    assert "published s@v2: 9 rows (train 9)" in result.stdout
+    assert "few rows" in result.stderr
+
+
+def test_export_writes_a_whole_file_or_none(tmp_path: Path) -> None:
+    out = tmp_path / "train.jsonl"
+    with serving(always(PROBLEM, 404)) as server:
+        assert run("dataset", "export", "s@v1", "-o", str(out), server=server).exit_code == 1
+    assert not out.exists()
+    with serving(lambda asked: Answer(200, b'{"a":1}\n{"a":2}\n', "application/jsonl")) as server:
+        result = run("dataset", "export", "s@v1", "--split", "train", "-o", str(out), server=server)
+    assert out.read_bytes() == b'{"a":1}\n{"a":2}\n'
+    assert "2 rows" in result.stdout
+    assert server.asked[0].path == "/v1/datasets/s/versions/1/export?split=train"
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("rejected", 1), ("failed", 1), ("cancelled", 1)])
+def test_train_waits_for_its_own_run_and_its_exit_code_tells(status: str, code: int) -> None:
+    old = {
+        "run_id": "old",
+        "name": "s",
+        "version": 1,
+        "recipe": {"method": "lora", "base": "b", "r": 8},
+        "status": "failed",
+    }
+    new = {**old, "run_id": "new", "status": status}
+    ordered: list[Any] = []
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "POST":
+            ordered.append(asked.json())
+            return json_answer({"event_id": "e", "name": "s", "version": 1}, 202)
+        if asked.path.startswith("/v1/runs?"):
+            return json_answer({"runs": [new, old] if ordered else [old], "cursor": None})
+        if "/events" in asked.path:
+            events = [{"seq": 1, "ts_ms": 0, "level": "info", "type": "message", "message": "began", "data": None}]
+            return json_answer({"events": events, "cursor": None})
+        return json_answer({"old": old, "new": new}[asked.path.rsplit("/", 1)[1]])
+
+    with serving(answer) as server:
+        result = run("train", "s@v1", "--method", "lora", "--base", "b", "--wait", server=server)
+    assert result.exit_code == code
+    assert ordered == [{"name": "s", "version": 1, "recipe": {"method": "lora", "base": "b"}}]
+    assert result.stdout.count("began") == 1
+    assert server.asked[-1].path.startswith("/v1/runs/new/")
+
+
+@pytest.mark.parametrize("args", [["s"], ["s@v1"], ["s@latest", "--method", "lora"]])
+def test_an_order_that_says_too_little_is_not_sent(args: list[str]) -> None:
+    assert run("train", *args).exit_code == 2
