@@ -46,16 +46,8 @@ async def form(request: Request) -> dict[str, str]:
 
 
 def own_path(path: str) -> str:
-    """The path to go to after signing in: one of ours, never another site's."""
-    parts = urlsplit(path)
-    local = (
-        not parts.scheme
-        and not parts.netloc
-        and path.startswith("/")
-        and "\\" not in path
-        and not path.startswith("//")
-    )
-    return path if local else "/"
+    """The path to go to after signing in: one of ours, never another site's. Browsers read `//host` and `/\\host` as a host."""
+    return path if path.startswith("/") and not path.startswith("//") and "\\" not in path else "/"
 
 
 def remember(response: Response, key: str, *, secure: bool) -> None:

@@ -288,6 +288,11 @@ async def test_a_run_shows_what_changed_and_why_it_was_rejected(client: httpx.As
     assert "step 2" not in text  # metrics are drawn, not listed
 
 
+async def test_a_change_for_the_worse_looks_like_one(client: httpx.AsyncClient) -> None:
+    badges = re.findall(r'badge (good|bad)?">([+-][\d.]+)<', (await client.get("/runs/r1")).text)
+    assert badges == [("good", "+0.917"), ("good", "+0.4"), ("good", "-2.87"), ("bad", "+0.3")]
+
+
 async def test_only_what_moves_refreshes_itself(client: httpx.AsyncClient) -> None:
     moving = {
         path: Page(await client.get(path)).all("main")[0].get("data-refresh-s")
