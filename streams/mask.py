@@ -60,19 +60,18 @@ def mask(log: LogRecord) -> Masked:
     """The log with every secret in any of its strings replaced; the same object when there is none."""
     strings: list[str] = []
     _map_strings(msgspec.to_builtins(log), strings.append)
-    hits = _search("\n".join(strings))
-    if not hits:
+    if not _search("\n".join(strings)):
         return Masked(log, ())
-    masked = msgspec.convert(_map_strings(msgspec.to_builtins(log), lambda text: _replace(text, hits)), LogRecord)
+    found: set[str] = set()
+    masked = msgspec.convert(_map_strings(msgspec.to_builtins(log), lambda text: _replace(text, found)), LogRecord)
     if masked.log_id != log.log_id:  # an id that held a secret: still one id for each replay
         masked = msgspec.structs.replace(masked, log_id=payload_log_id(log.log_id.encode()))
-    found = {_PATTERNS[hit][0] for hit in hits}
     return Masked(masked, tuple(kind for kind in KINDS if kind in found))
 
 
 def mask_text(text: str) -> str:
     """The text with every secret in it replaced."""
-    return _replace(text, _search(text))
+    return _replace(text, set())
 
 
 def _options() -> Any:
@@ -99,11 +98,17 @@ def _search(text: str) -> list[int]:
     return sorted(_SET.Match(text) or ())
 
 
-def _replace(text: str, hits: list[int]) -> str:
-    for hit in hits:
-        kind = _PATTERNS[hit][0]
-        text = _COMPILED[hit].sub(rf"\1[SECRET:{kind}]{_AFTER.get(kind, '')}", text)
-    return text
+def _replace(text: str, found: set[str]) -> str:
+    """The text with every secret replaced; the kinds that were found are added to `found`."""
+    while True:  # one secret may have hidden the beginning of the next, where nothing stood between them
+        before = text
+        for hit in _search(text):
+            kind = _PATTERNS[hit][0]
+            text, times = _COMPILED[hit].subn(rf"\1[SECRET:{kind}]{_AFTER.get(kind, '')}", text)
+            if times:
+                found.add(kind)
+        if text == before:
+            return text
 
 
 def _map_strings(value: Any, change: Callable[[str], Any]) -> Any:

@@ -21,9 +21,11 @@ class MemoryIndex:
         self.rejects: set[str] = set()  # ids that it answers with a mapping error
         self.refuses = False  # whether it refuses every write
         self.delay_s = 0.0
+        self.writing = asyncio.Event()  # set once a write has begun
         self.after_write: Callable[[], Awaitable[None]] | None = None  # runs when the logs are in, before write returns
 
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
+        self.writing.set()
         await asyncio.sleep(self.delay_s)
         if self.refuses:
             raise Refused("no entry")

@@ -1,0 +1,205 @@
+"""The Faust worker on a real broker and a real index: killed in the middle, it loses nothing and doubles nothing."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from tunemill.bus.open import open_bus
+from tunemill.bus.port import Bus, Outgoing
+from tunemill.indexer.open import open_index
+from tunemill.indexer.query import parse
+from tunemill.indexer.search import SearchIndex
+from tunemill.schemas import wire
+from tunemill.schemas.records import Erasure, LogBatch, LogRecord, Message, RejectedLog
+from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
+
+pytestmark = pytest.mark.live
+
+WORKER = """
+import sys
+from tunemill.indexer.open import open_index
+from tunemill.streams.app import run_faust
+from tunemill.streams.rules import load_rules
+from tunemill.telemetry.logs import configure
+bus, index, project, port, group = sys.argv[1:]
+configure(service="streams")
+run_faust(bus, lambda: open_index(index, project=project), load_rules(), health_port=int(port), group=group)
+"""
+KILLS = 3
+MESSAGES = 1800  # over all waves: several batches in each
+PACKED = 20  # logs in every third message
+DEADLINE_S = 240.0
+
+
+class Run:
+    """One test's share of the shared engines: names of its own, and its worker process."""
+
+    def __init__(self, kafka_url: str, elasticsearch_url: str, folder: Path) -> None:
+        self.name = f"live-{uuid.uuid4().hex[:12]}"
+        self.kafka_url, self.elasticsearch_url = kafka_url, elasticsearch_url
+        self.output = folder / "worker.log"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    @contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker process; killed at the end, if it still runs."""
+        arguments = [self.kafka_url, self.elasticsearch_url, self.name, str(self.port), self.name]
+        with self.output.open("ab") as output:
+            process = subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=output, stderr=output)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def log(self, number: int) -> LogRecord:
+        question = Message(role="user", content=f"What is {number} + {number}? Show the sum.")
+        answer = Message(role="assistant", content=f"{number} + {number} = {2 * number}")
+        return LogRecord(
+            log_id=f"{self.name}-{number}",
+            ts_ms=1_780_000_000_000,
+            app=self.name,
+            messages=(question,),
+            output=(answer,),
+        )
+
+    def messages(self) -> tuple[list[Outgoing], set[str], int]:
+        """What is published, the ids that must be in the index, and how many records are bad."""
+        outgoing, good, bad = [], set(), 0
+        for number in range(MESSAGES):
+            logs = [self.log(number * 100 + place) for place in range(PACKED if number % 3 == 0 else 1)]
+            values = [msgspec.json.encode(log) for log in logs]
+            if number % 7 == 0:
+                values.append(json.dumps({"event": "not a log", "run": self.name}).encode())
+                bad += 1
+            if number % 50 == 1:
+                outgoing.append(Outgoing(f"no JSON at all, {self.name} {number}".encode()))
+                bad += 1
+            good |= {log.log_id for log in logs}
+            packed = wire.encode(LogBatch(tuple(logs))) if number % 7 and number % 3 == 0 else b"\n".join(values)
+            outgoing.append(Outgoing(packed, key=f"session-{number % 11}"))
+        return outgoing, good, bad
+
+
+@pytest.fixture
+async def run(kafka_url: str, elasticsearch_url: str, tmp_path: Path) -> AsyncIterator[Run]:
+    run = Run(kafka_url, elasticsearch_url, tmp_path)
+    yield run
+    async with httpx.AsyncClient(base_url=elasticsearch_url) as client:
+        names = (await client.get(f"/_cat/indices/*{run.name}*?h=index&format=json")).json()
+        for found in names:
+            await client.delete(f"/{found['index']}")
+
+
+@asynccontextmanager
+async def engines(run: Run) -> AsyncIterator[tuple[Bus, SearchIndex]]:
+    bus, index = open_bus(run.kafka_url), open_index(run.elasticsearch_url, project=run.name)
+    try:
+        await bus.create_topics([LOGS, REJECTED, ERASURES])
+        await index.setup()
+        yield bus, index
+    finally:
+        await index.close()
+        await bus.close()
+
+
+async def indexed_ids(index: SearchIndex, run: Run) -> list[str]:
+    await index.refresh()
+    return [found.log.log_id async for found in index.scan(parse(f"app:{run.name}"), limit=None)]
+
+
+async def dead_letters(bus: Bus, run: Run) -> list[RejectedLog]:
+    """This run's dead letters, each id once: a replay overwrites its own."""
+    found: dict[str, RejectedLog] = {}
+    async with bus.subscribe([REJECTED], group=None) as subscription:
+        while await subscription.lag() > 0:
+            for message in await subscription.poll(max_messages=500, timeout_s=1.0):
+                letter = wire.decode(message.value, RejectedLog)
+                if run.name.encode() in letter.payload:
+                    found[letter.rejected_id] = letter
+    return list(found.values())
+
+
+async def ready(run: Run) -> bool:
+    try:
+        async with httpx.AsyncClient() as client:
+            return (await client.get(f"http://127.0.0.1:{run.port}/health/ready")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def until(condition, process: subprocess.Popen[bytes]) -> None:
+    """Wait for an async condition; a worker that ended meanwhile is an error of its own."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not await condition():
+            assert process.poll() is None, f"the worker ended with status {process.returncode}"
+            await asyncio.sleep(0.1)
+
+
+async def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(run: Run):
+    outgoing, good, bad = run.messages()
+    wave = len(outgoing) // KILLS
+    cut_off = 0  # kills that left published logs undone
+    async with engines(run) as (bus, index):
+        for kill in range(KILLS):
+            await bus.publish(LOGS, outgoing[kill * wave : (kill + 1) * wave])
+            before = len(await indexed_ids(index, run))
+            with run.worker() as process:
+
+                async def moved(before: int = before) -> bool:
+                    return len(await indexed_ids(index, run)) > before
+
+                await until(moved, process)  # killed as soon as anything of this wave is in the index
+                os.kill(process.pid, signal.SIGKILL)
+            assert process.returncode == -signal.SIGKILL
+            cut_off += len(await indexed_ids(index, run)) < len(good) * (kill + 1) // KILLS
+        assert cut_off > 0, "no kill came in the middle of the work: this run has shown nothing"
+        with run.worker() as process:
+
+            async def complete() -> bool:
+                return len(await indexed_ids(index, run)) >= len(good) and len(await dead_letters(bus, run)) >= bad
+
+            await until(complete, process)
+        ids = await indexed_ids(index, run)
+        assert good - set(ids) == set()
+        assert len(ids) == len(good)
+        assert len(await dead_letters(bus, run)) == bad
+
+
+async def test_sigterm_drains_and_what_was_erased_stays_away(run: Run):
+    async with engines(run) as (bus, index):
+        kept, erased = run.log(1), run.log(2)
+        await bus.publish(
+            ERASURES, [Outgoing(wire.encode(Erasure(erasure_id="e", ts_ms=1, log_id=erased.log_id)), key=erased.log_id)]
+        )
+        await bus.publish(LOGS, [Outgoing(wire.encode(log)) for log in (erased, kept)])
+        with run.worker() as process:
+
+            async def there() -> bool:
+                return await index.get(kept.log_id) is not None
+
+            await until(there, process)
+            assert await ready(run)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 60) == 0
+        assert await index.get(erased.log_id) is None
+        async with bus.subscribe([LOGS], group=run.name) as subscription:
+            async with asyncio.timeout(30):
+                while [
+                    m for m in await subscription.poll(max_messages=100, timeout_s=1.0) if run.name.encode() in m.value
+                ]:
+                    pytest.fail("a message that was finished before SIGTERM was not committed")

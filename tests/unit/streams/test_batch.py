@@ -1,0 +1,229 @@
+"""One batch, end to end: every log is accounted for before anything is acknowledged, whatever breaks on the way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from fakes.index_memory import MemoryIndex, Refused
+from prometheus_client import REGISTRY
+
+from tunemill.bus.errors import BusUnavailable
+from tunemill.bus.port import Message as BusMessage
+from tunemill.bus.port import Outgoing
+from tunemill.bus.sqlite import SqliteBus
+from tunemill.schemas import wire
+from tunemill.schemas.outcome import Outcome
+from tunemill.schemas.packing import pack
+from tunemill.schemas.records import Erasure, LogRecord, Message, RejectedLog
+from tunemill.schemas.topics import ERASURES, LOGS, REJECTED, Topic
+from tunemill.streams.batch import Hop, next_offsets, run_batch
+from tunemill.streams.erased import follow_erasures
+from tunemill.streams.local import GROUP, run_local
+from tunemill.streams.rules import load_rules
+
+RULES = load_rules()
+
+
+def log(log_id: str, text: str = "hello") -> LogRecord:
+    return LogRecord(log_id=log_id, ts_ms=1, messages=(Message(role="user", content=text),))
+
+
+def erasure(log_id: str) -> Outgoing:
+    return Outgoing(wire.encode(Erasure(erasure_id=f"e-{log_id}", ts_ms=1, log_id=log_id)), key=log_id)
+
+
+def at(offset: int, value: bytes) -> BusMessage:
+    return BusMessage(LOGS.name, 0, offset, None, value, 1)
+
+
+@pytest.fixture
+async def bus(tmp_path: Path) -> AsyncIterator[SqliteBus]:
+    bus = SqliteBus(tmp_path / "bus.db")
+    await bus.create_topics([LOGS, REJECTED, ERASURES])
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+def index() -> MemoryIndex:
+    return MemoryIndex()
+
+
+@asynccontextmanager
+async def hop(bus: SqliteBus, index: MemoryIndex) -> AsyncIterator[Hop]:
+    async with follow_erasures(bus) as erased:
+        yield Hop(index, bus, erased, RULES)
+
+
+async def letters(bus: SqliteBus) -> list[RejectedLog]:
+    return [wire.decode(message.value, RejectedLog) for message in reversed(await bus.tail(REJECTED, limit=100))]
+
+
+def counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("tunemill_logs_total", {"outcome": outcome}) or 0.0
+
+
+async def test_every_log_of_a_batch_is_accounted_for(bus: SqliteBus, index: MemoryIndex):
+    index.rejects = {"bad-field"}
+    before = {name: counted(name) for name in ("received", *Outcome)}
+    await bus.publish(ERASURES, [erasure("gone")])
+    batch = [
+        at(0, pack([log("a"), log("b"), log("gone")])),
+        at(1, b"no JSON"),
+        at(2, pack([log("bad-field"), log("a")])),
+    ]
+    async with hop(bus, index) as on:
+        counts = await run_batch(batch, on)
+    assert counts == {Outcome.INDEXED: 2, Outcome.DUPLICATE: 1, Outcome.REJECTED: 2, Outcome.ERASED: 1}
+    assert set(index.logs) == {"a", "b"}
+    assert [(letter.rejected_id, letter.stage, letter.error_code) for letter in await letters(bus)] == [
+        ("llm.logs:0:1:0", "decode", "not_json"),
+        ("llm.logs:0:2:0", "index", "mapping"),
+    ]
+    grown = {name: counted(name) - before[name] for name in before}
+    assert grown["received"] == sum(grown[outcome] for outcome in Outcome) == 6
+
+
+async def test_a_replay_makes_duplicates_and_the_same_dead_letters(bus: SqliteBus, index: MemoryIndex):
+    batch = [at(0, pack([log("a")])), at(1, b"no JSON")]
+    async with hop(bus, index) as on:
+        await run_batch(batch, on)
+        stored = dict(index.logs)
+        counts = await run_batch(batch, on)
+    assert counts[Outcome.DUPLICATE] == 1
+    assert index.logs == stored
+    assert {letter.rejected_id for letter in await letters(bus)} == {"llm.logs:0:1:0"}
+
+
+async def test_what_the_index_refuses_lies_in_the_dead_letters_masked_and_readable(bus: SqliteBus, index: MemoryIndex):
+    index.rejects = {"a"}
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a", "key sk-" + "a1B2" * 8)]))], on)
+    (letter,) = await letters(bus)
+    again = msgspec.json.decode(letter.payload, type=LogRecord)
+    assert again == log("a", "key [SECRET:api-key]")
+
+
+async def test_a_replay_does_not_bring_an_erased_log_back(bus: SqliteBus, index: MemoryIndex):
+    batch = [at(0, pack([log("a"), log("b")]))]
+    async with hop(bus, index) as on:
+        await run_batch(batch, on)
+        await bus.publish(ERASURES, [erasure("a")])
+        await index.delete(["a"])
+        counts = await run_batch(batch, on)
+    async with hop(bus, index) as restarted:
+        await run_batch(batch, restarted)
+    assert counts == {Outcome.INDEXED: 0, Outcome.DUPLICATE: 1, Outcome.REJECTED: 0, Outcome.ERASED: 1}
+    assert set(index.logs) == {"b"}
+
+
+async def test_an_erasure_that_comes_during_the_write_is_kept(bus: SqliteBus, index: MemoryIndex):
+    """Published and deleted too early for this write: the second look finds it."""
+
+    async def erase_now() -> None:
+        await bus.publish(ERASURES, [erasure("a")])
+
+    index.after_write = erase_now
+    async with hop(bus, index) as on:
+        counts = await run_batch([at(0, pack([log("a"), log("b")]))], on)
+    assert counts[Outcome.ERASED] == counts[Outcome.INDEXED] == 1
+    assert set(index.logs) == {"b"}
+
+
+async def test_what_is_erased_during_the_write_leaves_no_dead_letter(bus: SqliteBus, index: MemoryIndex):
+    async def erase_now() -> None:
+        await bus.publish(ERASURES, [erasure("a")])
+
+    index.after_write, index.rejects = erase_now, {"a"}
+    async with hop(bus, index) as on:
+        counts = await run_batch([at(0, pack([log("a")]))], on)
+    assert counts[Outcome.ERASED] == 1
+    assert await letters(bus) == []
+
+
+async def test_an_erased_log_that_a_crash_left_in_the_index_is_deleted(bus: SqliteBus, index: MemoryIndex):
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a")]))], on)
+        await bus.publish(ERASURES, [erasure("a")])  # and the process dies before it can delete
+        await run_batch([at(0, pack([log("a")]))], on)
+    assert index.logs == {}
+
+
+async def test_an_erasure_that_nobody_can_read_is_put_where_a_person_sees_it(bus: SqliteBus, index: MemoryIndex):
+    await bus.publish(ERASURES, [Outgoing(b"torn", key="x"), erasure("a")])
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a")]))], on)
+    (letter,) = await letters(bus)
+    assert (letter.topic, letter.error_code) == ("llm.erasures", "not_json")
+    assert index.logs == {}
+
+
+async def test_when_the_dead_letters_are_down_the_batch_fails(bus: SqliteBus, index: MemoryIndex):
+    class NoDeadLetters(SqliteBus):
+        async def publish(self, topic: Topic, messages: Sequence[Outgoing]) -> None:
+            raise BusUnavailable("away")
+
+    broken = NoDeadLetters(bus._path)
+    async with follow_erasures(bus) as erased:
+        with pytest.raises(BusUnavailable):
+            await run_batch([at(0, b"no JSON")], Hop(index, broken, erased, RULES))
+    await broken.close()
+
+
+def test_next_offsets_are_one_past_the_highest():
+    messages = [at(4, b""), at(9, b""), BusMessage("other", 2, 1, None, b"", 1)]
+    assert next_offsets(messages) == {(LOGS.name, 0): 10, ("other", 2): 2}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - what is waited for lies in a fake, or in the bus
+            await asyncio.sleep(0.01)
+
+
+async def unread(bus: SqliteBus) -> int:
+    """How many messages the loop's group has not committed."""
+    async with bus.subscribe([LOGS], group=GROUP) as subscription:
+        return await subscription.lag()
+
+
+async def test_the_embedded_loop_indexes_commits_and_stops(bus: SqliteBus, index: MemoryIndex):
+    stop = asyncio.Event()
+    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    await bus.publish(LOGS, [Outgoing(pack([log("a"), log("b")])), Outgoing(wire.encode(log("c")))])
+    await until(lambda: set(index.logs) == {"a", "b", "c"})
+    stop.set()
+    await loop
+    assert await unread(bus) == 0
+
+
+async def test_the_embedded_loop_finishes_the_batch_in_hand_before_it_stops(bus: SqliteBus, index: MemoryIndex):
+    index.delay_s = 0.3
+    stop = asyncio.Event()
+    await bus.publish(LOGS, [Outgoing(pack([log("a")]))])
+    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    await index.writing.wait()
+    stop.set()
+    assert index.logs == {}
+    await loop
+    assert set(index.logs) == {"a"}
+    assert await unread(bus) == 0
+
+
+async def test_when_the_index_refuses_the_loop_ends_and_nothing_is_committed(bus: SqliteBus, index: MemoryIndex):
+    index.refuses = True
+    await bus.publish(LOGS, [Outgoing(pack([log("a")])), Outgoing(b"no JSON")])
+    with pytest.raises(Refused):
+        await run_local(bus, index, RULES, stop=asyncio.Event())
+    assert await unread(bus) == 2
+    assert await letters(bus) == []
+    index.refuses = False
+    stop = asyncio.Event()
+    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    await until(lambda: "a" in index.logs)
+    stop.set()
+    await loop
+    assert len(await letters(bus)) == 1

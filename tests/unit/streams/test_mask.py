@@ -1,0 +1,156 @@
+"""Secrets never leave this step."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunemill.bus.port import Message as BusMessage
+from tunemill.schemas.records import LogRecord, Message, RejectedLog, ToolCall
+from tunemill.streams import mask as masking
+from tunemill.streams.mask import KINDS, mask, mask_text
+from tunemill.streams.process import process
+from tunemill.streams.rules import load_rules
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\nabc+/=\n-----END RSA PRIVATE KEY-----"
+SECRETS = [
+    ("api-key", "sk-" + "a1B2" * 8),
+    ("api-key", "sk-proj-" + "a1_B-2" * 8),
+    ("api-key", "sk-ant-api03-" + "Zz9_" * 10),
+    ("api-key", "ghp_" + "A1b2" * 9),
+    ("api-key", "github_pat_" + "A1b2_" * 8),
+    ("api-key", "glpat-" + "A1b2-" * 5),
+    ("api-key", "xoxb-123456789012-abcdefghij"),
+    ("api-key", "AIza" + "B" * 35),
+    ("api-key", "sk_live_" + "a1" * 12),
+    ("api-key", "hf_" + "aB" * 17),
+    ("api-key", "gsk_" + "aB" * 24),
+    ("api-key", "nvapi-" + "aB-_" * 15),
+    ("api-key", "npm_" + "aB1x" * 9),
+    ("api-key", "SG." + "a" * 22 + "." + "b" * 43),
+    ("aws-key", "AKIAIOSFODNN7EXAMPLE"),
+    ("jwt", JWT),
+    ("private-key", PEM),
+    ("private-key", "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg"),
+    ("private-key", PEM.replace("\n", "\\n")),
+]
+IN_CONTEXT = [
+    (
+        "aws-key",
+        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "aws_secret_access_key = [SECRET:aws-key]",
+    ),
+    ("api-key", 'api_key="0123456789abcdef0123456789"', 'api_key="[SECRET:api-key]"'),
+    ("api-key", r"{\"apiKey\": \"0123456789abcdef0123456789\"}", r"{\"apiKey\": \"[SECRET:api-key]\"}"),
+    ("bearer-token", "Authorization: Bearer 0123456789.abcdef-012345", "Authorization: Bearer [SECRET:bearer-token]"),
+    ("jwt", f"Authorization: Bearer {JWT}", "Authorization: Bearer [SECRET:jwt]"),
+    ("basic-auth", "authorization: Basic dXNlcjpwYXNz", "authorization: Basic [SECRET:basic-auth]"),
+    ("url-password", "postgres://shop:hunter2@db:5432/x", "postgres://shop:[SECRET:url-password]@db:5432/x"),
+    ("url-password", "https://u:p@ss@host/path", "https://u:[SECRET:url-password]@host/path"),
+    ("url-password", "redis://:hunter2@cache", "redis://:[SECRET:url-password]@cache"),
+]
+HARMLESS = [
+    "pip install sk-learn-contrib-package-name-long and task-0123456789abcdefghijklmnop",
+    "risk-adjusted, disk-0123456789abcdefghijklmnop, the bearer of good news",
+    "see https://example.com:8080/path@2 and mail a:b@c",
+    "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----",
+    "the api key is missing; set api_key to your key",
+    "AKIA is a prefix, eyJ is another, ghp_ too",
+]
+
+
+def log(**fields: object) -> LogRecord:
+    return msgspec.structs.replace(
+        LogRecord(log_id="one", ts_ms=1, messages=(Message(role="user", content="hi"),)), **fields
+    )
+
+
+@pytest.mark.parametrize(("kind", "secret"), SECRETS)
+@pytest.mark.parametrize("around", ["{}", "my key is {} thanks", "({})", '"{}"', "line\\n{} next"])
+def test_each_kind_is_replaced_wherever_it_stands(kind: str, secret: str, around: str):
+    masked = mask_text(around.format(secret))
+    assert masked.startswith(around.split("{}", maxsplit=1)[0] + f"[SECRET:{kind}]")
+    assert secret[:16] not in masked
+
+
+@pytest.mark.parametrize(("kind", "text", "expected"), IN_CONTEXT)
+def test_only_the_secret_itself_is_replaced(kind: str, text: str, expected: str):
+    assert mask_text(text) == expected
+    assert mask(log(app=text)).kinds == (kind,)
+
+
+def test_every_kind_is_tried_here():
+    assert {kind for kind, *_ in [*SECRETS, *IN_CONTEXT]} == set(KINDS)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_is_no_secret_stays(text: str):
+    assert mask_text(text) == text
+
+
+def test_no_string_of_a_log_is_left_out():
+    secret = "sk-" + "a1B2" * 8
+    spots = LogRecord(
+        log_id="one",
+        ts_ms=1,
+        messages=(Message(role="user", content=secret, parts=[{"text": secret}], name=secret, tool_call_id=secret),),
+        output=(
+            Message(
+                role="assistant",
+                refusal=secret,
+                reasoning=secret,
+                tool_calls=(ToolCall(name=secret, arguments=f'{{"k":"{secret}"}}', id=secret),),
+            ),
+        ),
+        **dict.fromkeys(("app", "model", "provider", "finish_reason", "error", "response_id"), secret),
+        **dict.fromkeys(("trace_id", "session_id", "user_id"), secret),
+        tools=[{"function": {"description": secret}}],
+        params={"stop": [secret], secret: 1},
+        tags=(secret,),
+        metadata={secret: secret},
+        extra={"deep": [[{"er": secret}]]},
+    )
+    masked = mask(spots)
+    assert secret.encode() not in msgspec.json.encode(masked.log)
+    assert masked.kinds == ("api-key",)
+    assert msgspec.json.encode(masked.log).count(b"[SECRET:api-key]") == msgspec.json.encode(spots).count(
+        secret.encode()
+    )
+
+
+def test_an_id_that_holds_a_secret_becomes_another_that_is_always_the_same():
+    spot = log(log_id="sk-" + "a1B2" * 8)
+    assert mask(spot).log.log_id.startswith("sha-")
+    assert mask(spot) == mask(spot)
+
+
+def test_a_log_without_secrets_is_handed_on_as_it_is():
+    plain = log()
+    assert mask(plain).log is plain
+
+
+pieces = st.sampled_from([secret for _, secret in SECRETS] + [text for _, text, _ in IN_CONTEXT] + HARMLESS) | st.text(
+    max_size=20
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(pieces, max_size=6), st.sampled_from(["", " ", "\n", '","', "\\n"]))
+def test_masking_twice_changes_nothing_more(parts: list[str], between: str):
+    masked = mask_text(between.join(parts))
+    assert mask_text(masked) == masked
+
+
+def test_when_masking_fails_the_log_is_rejected_and_its_bytes_are_not_kept(monkeypatch: pytest.MonkeyPatch):
+    def broken(_text: str) -> list[int]:
+        raise ZeroDivisionError("with the log's own text")
+
+    monkeypatch.setattr(masking, "_search", broken)
+    payload = msgspec.json.encode(log())
+    message = BusMessage("llm.logs", 0, 3, None, payload, 1)
+    (result,) = process(message, load_rules(), now_ms=1)
+    assert isinstance(result, RejectedLog)
+    assert (result.stage, result.error_code, result.payload) == ("mask", "internal", b"")
+    assert result.payload_bytes == len(payload)
+    assert "own text" not in result.reason

@@ -1,0 +1,182 @@
+"""The tags that a log gets from the starter set, its language, and the private data in it."""
+
+import pytest
+
+from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog, ToolCall
+from tunemill.streams import pii
+from tunemill.streams import tag as tagging
+from tunemill.streams.language import language_of
+from tunemill.streams.mask import mask
+from tunemill.streams.rules import load_rules
+from tunemill.streams.tag import tag
+
+RULES = load_rules()
+
+
+def log(user: str = "hi", answer: str | None = "well", **fields: object) -> LogRecord:
+    output = () if answer is None else (Message(role="assistant", content=answer),)
+    return LogRecord(
+        **{"log_id": "one", "ts_ms": 1, "messages": (Message(role="user", content=user),), "output": output, **fields}
+    )
+
+
+def tagged(*args: str, **fields: object) -> TaggedLog:
+    return tag(mask(log(*args, **fields)), RULES)
+
+
+def tags(*args: str | None, **fields: object) -> set[str]:
+    return {entry.tag for entry in tagged(*args, **fields).tags}
+
+
+@pytest.mark.parametrize(
+    ("expected", "user", "answer"),
+    [
+        ("topic:math", "Tom has 3 apples and buys 4. How many apples?", "3 + 4 = 7 apples"),
+        (
+            "topic:math",
+            "A shirt costs $20 and trousers cost twice as much. What is the total?",
+            "20 * 2 = $40. 20 + 40 = $60",
+        ),
+        ("topic:math", "Solve 3x^2 + 4x - 7 = 0", "Use the formula."),
+        ("topic:math", "What is the derivative of sin?", "cos"),
+        ("topic:math", "Show me long division, step by step", "Sure."),
+        ("topic:code", "fix this\n```python\nprint(1)\n```", "ok"),
+        ("topic:code", "Write a Python function that reverses a list", "sure"),
+        ("topic:code", "help", "def add(a, b):\n    return a + b"),
+        ("topic:sql", "help", "SELECT name FROM users WHERE id = 1"),
+        ("topic:sql", "Write an SQL query for last month's sales", "sure"),
+        ("topic:translation", "Translate this sentence into German: good morning", "Guten Morgen"),
+        ("topic:summarisation", "Please summarize the following article: ...", "It says"),
+        ("topic:extraction", "Extract all dates from the text below", "none"),
+        ("topic:support", "I want a refund, my parcel never came", "Sorry"),
+        ("topic:writing", "Write a short cover letter for a baker", "Dear"),
+        ("quality:refusal", "do it", "I'm sorry, but I can't help with that."),
+        ("quality:refusal", "do it", "As an AI language model, I cannot do this."),
+    ],
+)
+def test_the_starter_rules_find(expected: str, user: str, answer: str):
+    assert expected in tags(user, answer)
+
+
+@pytest.mark.parametrize(
+    ("absent", "user", "answer"),
+    [
+        ("topic:math", "How many people live in Bern?", "About 134,000."),
+        ("topic:math", "How do I add 2 users?", "Set x = 3 in the file."),
+        ("topic:code", "What is a function of the liver?", "It cleans the blood."),
+        ("topic:sql", "Please select a dish from the menu", "soup"),
+        ("topic:summarisation", "In the summary of the match, who won?", "Bern"),
+        ("topic:translation", "What does translation mean in biology?", "Proteins"),
+        ("topic:support", "What is the capital of my country, France?", "Paris"),
+        ("quality:refusal", "can you swim?", "I love water, but some say I can't help it."),
+        ("quality:refusal", "sorry", "I'm sorry to hear that. Let me help."),
+    ],
+)
+def test_the_starter_rules_leave_alone(absent: str, user: str, answer: str):
+    assert absent not in tags(user, answer)
+
+
+def test_what_happened_to_the_call():
+    call = (Message(role="assistant", tool_calls=(ToolCall(name="f", arguments="{}"),)),)
+    image = (Message(role="user", content="what?", parts=[{"type": "image_url", "image_url": {}}]),)
+    assert "shape:tool-call" in tags(output=call, tools=[{}])
+    assert "shape:tools-offered" in tags(tools=[{}])
+    assert "shape:multimodal" in tags(messages=image)
+    assert tags("hi", None, status="error", error="rate_limit") == {"status:error"}
+    assert "quality:truncated" in tags(finish_reason="length")
+    assert "quality:refusal" in tags(finish_reason="content_filter")
+    assert "quality:empty" in tags("hi", "")
+
+
+def test_tags_say_who_set_them_and_the_first_one_counts():
+    found = tagged("my key is sk-" + "a1B2" * 8, finish_reason="length", tags=("team:a", "quality:truncated", "team:a"))
+    assert found.tags == (
+        Tag("team:a", "caller"),
+        Tag("quality:truncated", "caller"),
+        Tag("secret:api-key", "secrets@1"),
+    )
+    assert Tag("quality:truncated", "truncated@1") in tagged(finish_reason="length").tags
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Where is my parcel? I have been waiting for a week.", "en"),
+        ("Wo bleibt mein Paket? Ich warte schon eine Woche.", "de"),
+        ("¿Dónde está mi paquete? Llevo una semana esperando.", "es"),
+        ("我的包裹在哪里？我已经等了一个星期了。", "zh"),
+        ("أين طردي؟ لقد انتظرت أسبوعا كاملا", "ar"),
+        ("荷物はどこですか。一週間も待っています。", "ja"),
+        ("ok", None),
+        ("12345 67890 !!!", None),
+        ("```python\nfor item in items:\n    print(item)\n```", None),
+        ("", None),
+    ],
+)
+def test_language(text: str, language: str | None):
+    assert language_of(text) == language
+
+
+def test_the_language_is_the_users():
+    found = tagged("Wo bleibt mein Paket? Ich warte schon eine Woche.", "It will come tomorrow, please be patient.")
+    assert found.language == "de"
+    assert Tag("lang:de", "lid.176@1") in found.tags
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("email", "write to ada.lovelace+x@mail.example.co.uk."),
+        ("phone", "call +49 30 901820 today"),
+        ("phone", "call (212) 555-0142"),
+        ("phone", "call 212-555-0142"),
+        ("card", "card 4111 1111 1111 1111, thanks"),
+        ("card", "card 4111111111111111."),
+        ("card", "amex 3782-822463-10005"),
+        ("iban", "DE89 3704 0044 0532 0130 00"),
+        ("iban", "GB82WEST12345698765432"),
+        ("ip", "from 81.2.69.142 at noon"),
+        ("ip", "it was 81.2.69.142."),
+    ],
+)
+def test_private_data_is_found(kind: str, text: str):
+    assert f"pii:{kind}" in tags(text)
+    assert f"pii:{kind}" in tags("hi", text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("email", "a@b and @handle and x@y"),
+        ("phone", "2 + 49 = 51 and 2024-05-06 and 1-800"),
+        ("card", "4111 1111 1111 1112"),  # Luhn says no
+        ("card", "1.6363636363636365 and 4444444444444444444444"),
+        ("card", "order 12345678"),
+        ("iban", "DE88 3704 0044 0532 0130 00"),  # the checksum says no
+        ("iban", "XX12 3456 7890 1234"),
+        ("ip", "192.168.1.4 and 127.0.0.1 and 10.0.0.1"),
+        ("ip", "version 8.8.8.8.1 and v81.2.69.142 and 999.2.69.142"),
+    ],
+)
+def test_what_only_looks_private_is_not_tagged(kind: str, text: str):
+    assert f"pii:{kind}" not in tags(text)
+
+
+def test_each_kind_of_private_data_is_tried_here():
+    assert set(pii.GATES) == {"email", "phone", "card", "iban", "ip"}
+
+
+def test_equal_content_has_an_equal_digest_and_ids_do_not_count():
+    assert tagged("a").content_digest == tagged("a", log_id="two").content_digest
+    assert tagged("a").content_digest != tagged("b").content_digest
+
+
+def test_when_tagging_fails_the_log_is_kept_with_what_is_known(monkeypatch: pytest.MonkeyPatch):
+    def broken(_text: str) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tagging, "language_of", broken)
+    found = tagged("key sk-" + "a1B2" * 8, tags=("team:a",))
+    assert found.tag_status == "failed"
+    assert [entry.tag for entry in found.tags] == ["team:a", "secret:api-key"]
+    assert found.content_digest
