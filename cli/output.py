@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_ID_CHARACTERS = 26  # a ULID, which may not be cut
 _KEPT = "\n\t"
 _HIDDEN = frozenset({"Cc", "Cf"})  # control characters, and those that change the direction of text
 
@@ -22,12 +23,12 @@ def print_json(value: Any) -> None:
 
 def say(text: str = "") -> None:
     """A line for a person, on standard output."""
-    Console(highlight=False).print(Text(safe(text)))
+    Console(highlight=False).print(Text(safe(text)), soft_wrap=True)
 
 
 def say_text(text: Text) -> None:
     """A line for a person with styles of its own."""
-    Console(highlight=False).print(text)
+    Console(highlight=False).print(text, soft_wrap=True)
 
 
 def complain(text: str) -> None:
@@ -38,6 +39,8 @@ def complain(text: str) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table for a person; an empty one says so."""
     shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    shown.columns[0].no_wrap = True  # the name or id that other commands take
+    shown.columns[0].min_width = _ID_CHARACTERS
     for row in rows:
         shown.add_row(*(Text(safe(cell(value))) for value in row))
     if shown.row_count:
