@@ -51,7 +51,7 @@ async def list_rows(
     here: Here,
     _person: Person,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str, Query(max_length=1_000)] | None = None,
+    cursor: Annotated[str | None, Query(max_length=1_000)] = None,
 ) -> RowsOut:
     """The rows that would be published now, by row_key, and how many logs are left out for which reason."""
     after = from_cursor(cursor, _After)

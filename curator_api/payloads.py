@@ -8,8 +8,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 TAG = r"^[a-z0-9][a-z0-9_-]{0,31}:[^\s\x00-\x1f\x7f\"]{1,128}$"
 
 
-def _storable(text: str) -> str:
+def _storable(text: str | None) -> str | None:
     """JSON can spell characters that no database and no encoding can hold."""
+    if text is None:
+        return None
     if "\x00" in text or any(0xD800 <= ord(character) <= 0xDFFF for character in text):
         raise ValueError("a NUL character or half a surrogate pair cannot be stored")
     return text

@@ -46,6 +46,8 @@ async def publish(curator: Curator, order: Order) -> Version:
         Unchanged: the latest version has this content.
         Unavailable: logs are being erased faster than the draft can be written.
     """
+    if made := await asyncio.to_thread(_made_before, curator, order):
+        return made
     for _ in range(3):
         gathered = await gather(curator, order.name)
         try:
@@ -53,6 +55,14 @@ async def publish(curator: Curator, order: Order) -> Version:
         except ErasedMeanwhile:
             continue
     raise Unavailable("logs of this draft are being erased right now: publish again in a moment")
+
+
+def _made_before(curator: Curator, order: Order) -> Version | None:
+    """What an earlier request with the same idempotency key made."""
+    if order.idempotency_key is None:
+        return None
+    project = curator.settings.project
+    return version_store.find_by_idempotency_key(curator.registry, project, order.name, order.idempotency_key)
 
 
 def folder(project: str, name: str) -> str:

@@ -19,7 +19,7 @@ _Integer = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a column hol
 
 RunId = Annotated[str, Path(min_length=1, max_length=32), Storable]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
-Cursor = Annotated[str, Query(max_length=200)]
+Cursor = Annotated[str | None, Query(max_length=200)]
 
 
 class _Newest(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class _Seq(msgspec.Struct, frozen=True):
 
 
 @router.get("", responses=responses(400, 401, 422, 503))
-def list_runs(here: Here, _person: Person, limit: Limit = 100, cursor: Cursor | None = None) -> RunsOut:
+def list_runs(here: Here, _person: Person, limit: Limit = 100, cursor: Cursor = None) -> RunsOut:
     """Runs, the newest first."""
     after = from_cursor(cursor, _Newest)
     found = run_store.find_runs(
@@ -57,9 +57,7 @@ def get_run(run_id: RunId, here: Here, _person: Person) -> RunOut:
 
 
 @router.get("/{run_id}/events", responses=responses(400, 401, 404, 422, 503))
-def list_events(
-    run_id: RunId, here: Here, _person: Person, limit: Limit = 100, cursor: Cursor | None = None
-) -> RunEventsOut:
+def list_events(run_id: RunId, here: Here, _person: Person, limit: Limit = 100, cursor: Cursor = None) -> RunEventsOut:
     """What happened in a run, in order: messages and metrics."""
     run_store.find_run(here.registry, here.settings.project, run_id)
     after = from_cursor(cursor, _Seq)

@@ -20,7 +20,7 @@ SHOWN_CHARACTERS = 2_000
 Text = Annotated[
     str, Query(max_length=4_096, description='for example: "long division" tag:topic:math -lang:de'), Storable
 ]
-Cursor = Annotated[str, Query(max_length=8_192), Storable]
+Cursor = Annotated[str | None, Query(max_length=8_192), Storable]
 
 
 @router.get("", responses=responses(400, 401, 422, 503))
@@ -29,7 +29,7 @@ async def search(
     _person: Person,
     q: Text = "",
     limit: Annotated[int, Query(ge=0, le=200)] = 20,
-    cursor: Cursor | None = None,
+    cursor: Cursor = None,
     sort: Sort = "relevance",
 ) -> SearchOut:
     """Logs that match, with highlights and facets. An empty `q` matches every log."""

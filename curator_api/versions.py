@@ -25,7 +25,7 @@ JSONL = "application/jsonl"
 
 VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 IdempotencyKey = Annotated[
-    str,
+    str | None,
     Header(
         min_length=1,
         max_length=128,
@@ -37,12 +37,17 @@ IdempotencyKey = Annotated[
 
 @router.post("/versions", status_code=201, responses=responses(400, 401, 404, 409, 422, 503))
 async def publish_version(
-    name: ThisDataset, here: Here, person: Person, wanted: PublishIn, idempotency_key: IdempotencyKey | None = None
+    name: ThisDataset,
+    here: Here,
+    person: Person,
+    wanted: PublishIn | None = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> VersionOut:
     """Freeze the draft into the next version, and tell the trainer; with a `recipe`, a run starts.
 
     409 `unchanged` where the latest version holds the same; 422 `empty-dataset` where no row is left, saying why.
     """
+    wanted = wanted or PublishIn()
     order = Order(name=name, note=wanted.note, recipe=wanted.recipe, by=person, idempotency_key=idempotency_key)
     return VersionOut.model_validate(await publish(here, order))
 

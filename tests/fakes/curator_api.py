@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus
 from tunemill.curator_api.app import create_app
-from tunemill.curator_api.keys import ensure_key
+from tunemill.curator_api.keys import accept_key, new_key
 from tunemill.curator_api.settings import Settings
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry.open import migrate, open_registry
@@ -75,7 +75,8 @@ async def running_api(
     await index.write(logs)
     registry = open_registry(registry_url or f"sqlite:///{folder / 'registry.db'}")
     migrate(registry)
-    key = ensure_key(registry, settings.project) or ""
+    key = new_key()
+    accept_key(registry, settings.project, key)
     app = create_app(bus=bus, index=index, registry=registry, files_url=str(folder / "files"), settings=settings)
     transport = httpx.ASGITransport(app, client=(client_host, 1))
     headers = {"authorization": f"Bearer {key}"} if settings.require_key else {}

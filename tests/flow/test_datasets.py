@@ -1,0 +1,409 @@
+"""From logs to an immutable version over HTTP, and what a crash leaves at each step of it."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from engines.postgres import empty_database, postgres
+from fakes.curator_api import Running, running_api, tagged
+from fakes.publish_and_die import LOGS as PUBLISHED
+from fakes.publish_and_die import STEPS
+from fakes.search_memory import MemorySearch
+from sqlalchemy import func, select
+
+from tunemill.bus.errors import BusUnavailable
+from tunemill.bus.open import open_bus
+from tunemill.curator_api import relay
+from tunemill.registry import tables
+from tunemill.schemas import wire
+from tunemill.schemas.manifest import manifest_digest
+from tunemill.schemas.records import DatasetReady
+from tunemill.schemas.topics import DATASETS_READY
+
+TESTS = Path(__file__).parents[1]
+LOGS = [
+    tagged("m1", "What is 2+2?", "4", ts_ms=1),
+    tagged("m2", "What is 3+3?", "6", ts_ms=2),
+    tagged("m3", "What is 4+4?", "8", ts_ms=3, session_id="s1"),
+    tagged("m4", "What is 5+5?", "10", ts_ms=4, session_id="s1"),
+    tagged("pii", "I am a@b.example, what is 1+1?", "2", ts_ms=5, tags=("topic:math", "pii:email")),
+    tagged("noconsent", "What is 6+6?", "12", ts_ms=6, consent="none"),
+    tagged("failed", "What is 7+7?", None, ts_ms=7, status="error"),
+    tagged("twin", "What is 2+2?", "4", ts_ms=8),
+    tagged("poem", "Write a poem", "Roses", ts_ms=9, tags=("topic:poetry",)),
+]
+
+
+async def start(api: Running, name: str = "math", query: str = "tag:topic:math", **more: Any) -> httpx.Response:
+    return await api.client.post("/v1/datasets", json={"name": name, "query": query, **more})
+
+
+async def publish(api: Running, name: str = "math", **body: Any) -> httpx.Response:
+    return await api.client.post(f"/v1/datasets/{name}/versions", json=body)
+
+
+def edit(answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "What is 2+2?"}, {"role": "assistant", "content": answer}]}
+
+
+async def events(api: Running) -> list[DatasetReady]:
+    return [wire.decode(message.value, DatasetReady) for message in await api.bus.tail(DATASETS_READY, limit=99)]
+
+
+async def sent_events(api: Running, count: int) -> list[DatasetReady]:
+    """The events on the bus once there are so many of them, oldest first; the relay beside the API sends them."""
+    while len(found := await events(api)) < count:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    return sorted(found, key=lambda event: event.version)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(relay, "LONGEST_WAIT_S", 0.05)
+
+
+async def test_a_draft_becomes_a_version_whose_files_say_exactly_what_is_in_it(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        assert (await start(api, test_share=0.5, seed=3)).status_code == 201
+        answer = await publish(api, note="first", recipe={"method": "lora"})
+        version = answer.json()
+        assert answer.status_code == 201
+        assert (version["name"], version["version"], version["rows"], version["note"]) == ("math", 1, 4, "first")
+        assert version["report"]["excluded"] == {"consent": 1, "duplicate_content": 1, "pii": 1, "status_error": 1}
+        assert version["report"]["matched"] == 8
+        assert sum(version["splits"].values()) == 4
+        manifest_file = Path(version["manifest_url"])
+        assert manifest_file == tmp_path / "files/datasets/default/math/manifests" / f"{version['digest']}.json"
+        assert manifest_digest(manifest_file.read_bytes()) == version["digest"]
+        manifest = json.loads(manifest_file.read_bytes())
+        assert (manifest["rows"], manifest["columns"]) == (4, ["row_id", "messages", "tools"])
+        place = manifest_file.parents[1]
+        for part in manifest["parts"]:
+            content = (place / part["path"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == part["sha256"]
+            rows = pq.read_table(io.BytesIO(content)).to_pylist()
+            assert len(rows) == part["rows"] == version["splits"][part["split"]]
+            assert [row["row_id"] for row in rows] == sorted(row["row_id"] for row in rows)
+        provenance = pq.read_table(place / "provenance" / f"{version['digest']}.parquet").to_pylist()
+        assert {row["log_id"] for row in provenance} == {"m1", "m2", "m3", "m4", "twin"}
+        (event,) = await sent_events(api, 1)
+        assert (event.name, event.version, event.digest, event.rows) == ("math", 1, version["digest"], 4)
+        assert (event.manifest_url, event.recipe) == (version["manifest_url"], {"method": "lora"})
+        assert (await api.client.get("/v1/datasets/math/versions/1")).json() == version
+
+
+async def test_edits_and_deletions_make_the_next_version_and_the_diff_tells_them(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        first = (await publish(api)).json()
+        assert (await api.client.patch("/v1/datasets/math/rows/m1", json=edit("four"))).status_code == 200
+        assert (await api.client.delete("/v1/datasets/math/rows/twin")).status_code == 204
+        assert (await api.client.delete("/v1/datasets/math/rows/m2")).status_code == 204
+        await api.index.write([tagged("m9", "What is 9+9?", "18", ts_ms=99)])
+        rows = (await api.client.get("/v1/datasets/math/rows")).json()
+        assert (rows["total"], rows["excluded"]["deleted_by_person"]) == (4, 2)
+        edited = {row["row_key"]: row for row in rows["rows"]}["m1"]
+        assert (edited["edited"], edited["messages"][-1]["content"]) == (True, "four")
+        second = (await publish(api)).json()
+        assert (second["version"], second["rows"]) == (2, 4)
+        assert second["digest"] != first["digest"]
+        found = (await api.client.get("/v1/datasets/math/diff", params={"from": 1, "to": 2})).json()
+        assert (found["added"], found["removed"], found["changed"]) == (1, 1, 1)
+        change = next(row for row in found["rows"] if row["change"] == "changed")
+        assert change["row_key"] == "m1"
+        assert (change["before"][-1]["content"], change["after"][-1]["content"]) == ("4", "four")
+        listed = (await api.client.get("/v1/datasets/math")).json()
+        assert [version["version"] for version in listed["versions"]] == [2, 1]
+        summary = (await api.client.get("/v1/datasets")).json()["datasets"]
+        assert [(one["name"], one["versions"], one["latest_version"]) for one in summary] == [("math", 2, 2)]
+        log = (await api.client.get("/v1/logs/m1")).json()
+        assert log["output"][0]["content"] == "4"
+
+
+async def test_publishing_the_same_again_is_a_clear_answer_and_no_version(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        first = (await publish(api)).json()
+        again = await publish(api)
+        assert again.status_code == 409
+        problem = again.json()
+        assert (problem["type"], problem["version"]) == ("urn:tunemill:problem:unchanged", 1)
+        assert [event.version for event in await sent_events(api, 1)] == [1]
+        await api.client.patch("/v1/datasets/math/rows/m1", json=edit("four"))
+        await api.client.delete("/v1/datasets/math/rows/twin")
+        await publish(api)
+        await api.client.patch("/v1/datasets/math/rows/m1", json=edit("4"))
+        third = (await publish(api)).json()
+        assert (third["version"], third["digest"]) == (3, first["digest"])
+
+
+async def test_equal_content_from_other_logs_has_the_digest_and_keeps_its_own_provenance(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", "q", "x"), tagged("b", "p", "y")) as api:
+        await start(api, query="id:a OR id:c")
+        one = (await publish(api)).json()
+        await api.client.put("/v1/datasets/math/draft", json={"query": "id:b"})
+        await publish(api)
+        await api.index.write([tagged("c", "q", "x")])
+        await api.client.put("/v1/datasets/math/draft", json={"query": "id:c"})
+        three = (await publish(api)).json()
+        assert (three["version"], three["digest"]) == (3, one["digest"])
+        with api.registry.connect() as connection:
+            paths = connection.execute(select(tables.versions.c.provenance_path).order_by("version")).scalars().all()
+        place = api.files / "datasets/default/math"
+        assert [pq.read_table(place / path)["log_id"].to_pylist() for path in paths] == [["a"], ["b"], ["c"]]
+
+
+async def test_an_idempotency_key_gives_the_same_version_again(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        sent = {"headers": {"idempotency-key": "k1"}, "json": {}}
+        first = await api.client.post("/v1/datasets/math/versions", **sent)
+        again = await api.client.post("/v1/datasets/math/versions", **sent)
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert first.json() == again.json()
+
+
+async def test_a_dataset_of_no_rows_says_how_many_matched_and_why_none_is_left(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS[4:7]) as api:
+        await start(api)
+        refused = await publish(api)
+        assert refused.status_code == 422
+        problem = refused.json()
+        assert problem["type"] == "urn:tunemill:problem:empty-dataset"
+        assert (problem["matched"], problem["excluded"]) == (3, {"consent": 1, "pii": 1, "status_error": 1})
+        await start(api, name="none", query="nothing-matches-this")
+        assert (await publish(api, "none")).json()["matched"] == 0
+        assert not api.files.exists() or list(api.files.rglob("*")) == []
+
+
+NAMES = ["../up", "..", "a/b", "/etc/x", "a\\b", "A", "", "a" * 64, "a.b", "a%2fb", "ä", "-a", "a\n"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_name_that_is_a_path_or_odd_is_refused_with_the_pattern(tmp_path: Path, name: str) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        refused = await start(api, name=name)
+        assert refused.status_code == 422
+        assert refused.json()["pattern"] == "[a-z0-9][a-z0-9_-]{0,62}"
+        assert (await api.client.get("/v1/datasets")).json() == {"datasets": []}
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} <= {"bus", "registry", "files"}
+
+
+@pytest.mark.parametrize("path", ["..%2fup/versions", "%2e%2e/versions", "nobody/versions"])
+async def test_a_path_in_place_of_a_name_leads_nowhere(tmp_path: Path, path: str) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        answer = await api.client.post(f"/v1/datasets/{path}", json={})
+        assert answer.status_code in {404, 405}
+        assert not api.files.exists() or list(api.files.rglob("*")) == []
+
+
+async def test_a_dataset_is_started_once_and_its_query_is_checked(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        assert (await start(api)).status_code == 201
+        assert (await start(api)).status_code == 409
+        bad = await start(api, name="other", query='tag:"open')
+        assert (bad.status_code, bad.json()["type"]) == (400, "urn:tunemill:problem:bad-query")
+        changed = await api.client.put("/v1/datasets/math/draft", json={"query": "x AND"})
+        assert changed.status_code == 400
+        assert (await api.client.put("/v1/datasets/nobody/draft", json={"query": "x"})).status_code == 404
+        assert (await api.client.get("/v1/datasets/nobody/rows")).status_code == 404
+
+
+async def test_rows_come_in_pages_that_miss_and_repeat_nothing(tmp_path: Path) -> None:
+    logs = [tagged(f"l{n:02}", f"question {n}") for n in range(25)]
+    async with running_api(tmp_path, *logs) as api:
+        await start(api, query="")
+        keys: list[str] = []
+        cursor: str | None = None
+        while True:
+            parameters = {"limit": 10} | ({"cursor": cursor} if cursor else {})
+            page = (await api.client.get("/v1/datasets/math/rows", params=parameters)).json()
+            keys += [row["row_key"] for row in page["rows"]]
+            cursor = page["cursor"]
+            if cursor is None:
+                break
+        assert keys == [f"l{n:02}" for n in range(25)]
+        assert (await api.client.get("/v1/datasets/math/rows", params={"cursor": "!"})).status_code == 400
+
+
+async def test_an_edit_must_be_a_row_of_a_log_that_is_there(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        bad = await api.client.patch(
+            "/v1/datasets/math/rows/m1", json={"messages": [{"role": "user", "content": "hi"}]}
+        )
+        assert (bad.status_code, bad.json()["type"]) == (422, "urn:tunemill:problem:invalid-row")
+        assert (await api.client.patch("/v1/datasets/math/rows/nobody", json=edit("4"))).status_code == 404
+        assert (await api.client.patch("/v1/datasets/nobody/rows/m1", json=edit("4"))).status_code == 404
+        unknown = "import-" + "0" * 32
+        assert (await api.client.delete(f"/v1/datasets/math/rows/{unknown}")).status_code == 404
+
+
+async def test_what_is_exported_can_be_imported_and_gives_the_same_version(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        await publish(api)
+        export = await api.client.get("/v1/datasets/math/versions/1/export")
+        assert export.headers["content-type"] == "application/jsonl"
+        assert len(export.text.splitlines()) == 4
+        sides = [
+            await api.client.get(f"/v1/datasets/math/versions/1/export?split={side}") for side in ("train", "test")
+        ]
+        assert sorted("".join(side.text for side in sides).splitlines()) == sorted(export.text.splitlines())
+        await start(api, name="copy", query="nothing-matches-this", test_share=0)
+        await start(api, name="plain", query="tag:topic:math", test_share=0)
+        outcome = (await api.client.post("/v1/datasets/copy/import", content=export.content)).json()
+        assert outcome == {"lines": 4, "imported": 4, "known": 0, "failed": 0, "errors": []}
+        again = (await api.client.post("/v1/datasets/copy/import", content=export.content)).json()
+        assert (again["imported"], again["known"]) == (0, 4)
+        copy, plain = (await publish(api, "copy")).json(), (await publish(api, "plain")).json()
+        assert copy["digest"] == plain["digest"]
+        assert copy["report"]["imported"] == 4
+
+
+async def test_lines_that_cannot_be_imported_are_named_and_the_others_are_imported(tmp_path: Path) -> None:
+    good = json.dumps(edit("4"))
+    async with running_api(tmp_path) as api:
+        await start(api)
+        body = f"{good}\n\nnot json\n{{}}\n{good}\n"
+        answer = await api.client.post("/v1/datasets/math/import", content=body.encode())
+        assert answer.status_code == 200
+        outcome = answer.json()
+        assert (outcome["lines"], outcome["imported"], outcome["known"], outcome["failed"]) == (4, 1, 1, 2)
+        assert [error["line"] for error in outcome["errors"]] == [3, 4]
+        row = (await api.client.get("/v1/datasets/math/rows")).json()["rows"][0]
+        assert (await api.client.patch(f"/v1/datasets/math/rows/{row['row_key']}", json=edit("5"))).status_code == 200
+        version = (await publish(api)).json()
+        assert (version["rows"], version["report"]["edited"]) == (1, 1)
+        nothing = await api.client.post("/v1/datasets/math/import", content=b"x\ny\n")
+        assert (nothing.status_code, nothing.json()["failed"]) == (422, 2)
+
+
+async def test_an_erased_log_is_in_no_draft_even_while_the_index_still_has_it(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        await api.client.patch("/v1/datasets/math/rows/m1", json=edit("a secret of m1"))
+        await api.client.delete("/v1/logs/m1")
+        await api.index.write([LOGS[0]])  # a replay, or a stream that has not heard yet
+        rows = (await api.client.get("/v1/datasets/math/rows")).json()
+        assert "m1" not in {row["row_key"] for row in rows["rows"]}
+        assert rows["excluded"]["erased"] == 1
+        assert (await publish(api)).json()["rows"] == 4
+        with api.registry.connect() as connection:
+            assert connection.execute(select(func.count()).select_from(tables.row_edits)).scalar_one() == 0
+
+
+async def test_a_log_that_is_erased_while_its_version_is_written_is_not_in_the_version(tmp_path: Path) -> None:
+    class ErasedAfterTheScan(MemorySearch):
+        api: Running | None = None
+
+        async def scan(self, query: Any, *, limit: int | None) -> Any:
+            async for log in super().scan(query, limit=limit):
+                yield log
+            if self.api is not None:
+                api, self.api = self.api, None
+                await api.client.delete("/v1/logs/m2")
+
+    index = ErasedAfterTheScan(*LOGS)
+    async with running_api(tmp_path, index=index) as api:
+        await start(api)
+        index.api = api
+        assert (await publish(api)).json()["rows"] == 3
+        export = await api.client.get("/v1/datasets/math/versions/1/export")
+        assert "3+3" not in export.text
+
+
+async def test_events_wait_for_a_bus_that_is_away_and_come_in_order(tmp_path: Path) -> None:
+    bus = open_bus(f"sqlite:{tmp_path / 'bus.db'}")
+
+    class Away:
+        """The same bus, which refuses to publish while it is away."""
+
+        away = True
+        refused = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bus, name)
+
+        async def publish(self, topic: Any, messages: Any) -> None:
+            if self.away:
+                self.refused += 1
+                raise BusUnavailable("away")
+            await bus.publish(topic, messages)
+
+    away: Any = Away()
+    async with running_api(tmp_path, *LOGS, bus=away) as api:
+        await start(api)
+        await publish(api)
+        await api.client.delete("/v1/datasets/math/rows/m2")
+        assert (await publish(api)).json()["version"] == 2
+        while away.refused < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await events(api) == []
+        away.away = False
+        assert [event.version for event in await sent_events(api, 2)] == [1, 2]
+
+
+async def test_a_run_can_be_asked_for_and_the_version_must_be_there(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        await publish(api)
+        asked = await api.client.post("/v1/runs", json={"name": "math", "version": 1, "recipe": {"method": "lora"}})
+        assert asked.status_code == 202
+        missing = await api.client.post("/v1/runs", json={"name": "math", "version": 2, "recipe": {}})
+        assert missing.status_code == 404
+        found = await sent_events(api, 2)
+        assert {event.event_id: event.recipe for event in found}[asked.json()["event_id"]] == {"method": "lora"}
+
+
+def test_the_same_logs_give_the_same_digest_on_both_registries(tmp_path: Path) -> None:
+    async def digest(folder: Path, registry_url: str | None) -> str:
+        folder.mkdir()
+        async with running_api(folder, *LOGS, registry_url=registry_url) as api:
+            await start(api)
+            await api.client.patch("/v1/datasets/math/rows/m1", json=edit("four"))
+            await api.client.post("/v1/datasets/math/import", content=json.dumps(edit("vier")).encode())
+            await api.client.delete("/v1/logs/m4")
+            version = (await publish(api)).json()
+            assert (await publish(api)).status_code == 409
+            assert (await sent_events(api, 1))[0].digest == version["digest"]
+            return str(version["digest"])
+
+    with postgres() as server, empty_database(server) as url:
+        found = [asyncio.run(digest(tmp_path / name, url if name == "pg" else None)) for name in ("one", "two", "pg")]
+    assert len(set(found)) == 1
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of STEPS, by its number, in which a process that published was killed at that step."""
+    folder = tmp_path_factory.mktemp("crashed")
+    command = [sys.executable, str(TESTS / "fakes" / "publish_and_die.py"), str(folder)]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(TESTS)}, timeout=300, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_crash_at_any_step_leaves_nothing_or_a_version_whose_event_is_sent(crashed: Path, step: str) -> None:
+    is_committed = step == "after commit"
+    async with running_api(crashed / str(STEPS.index(step)), *PUBLISHED) as api:
+        visible = (await api.client.get("/v1/datasets/math")).json()["versions"]
+        assert len(visible) == is_committed
+        again = await publish(api, recipe={"method": "lora"})
+        assert again.status_code == (409 if is_committed else 201)
+        (version,) = (await api.client.get("/v1/datasets/math")).json()["versions"]
+        assert (version["version"], version["rows"]) == (1, 20)
+        export = await api.client.get("/v1/datasets/math/versions/1/export")
+        assert len(export.text.splitlines()) == 20
+        (event,) = await sent_events(api, 1)
+        assert (event.digest, event.recipe) == (version["digest"], {"method": "lora"})

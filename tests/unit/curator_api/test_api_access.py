@@ -1,0 +1,196 @@
+"""Who is let in, from where, with how much; and what goes with every answer."""
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.curator_api import running_api, tagged
+from fakes.search_memory import MemorySearch
+from sqlalchemy import select
+
+from tunemill.curator_api import keys
+from tunemill.curator_api.settings import Settings
+from tunemill.registry.open import migrate, open_registry
+from tunemill.registry.tables import api_keys
+
+OPEN = Settings(require_key=False)
+SECURE = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
+
+def test_a_key_is_made_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+    engine = open_registry(f"sqlite:///{tmp_path / 'r.db'}")
+    migrate(engine)
+    key = keys.ensure_key(engine, "default")
+    assert key is not None
+    assert keys.ensure_key(engine, "default") is None
+    _, key_id, secret = key.split("_", 2)
+    assert keys.key_id_of(engine, "default", key) == key_id
+    assert keys.key_id_of(engine, "other", key) is None
+    assert keys.key_id_of(engine, "default", key[:-1] + ("a" if key[-1] != "a" else "b")) is None
+    assert keys.key_id_of(engine, "default", f"tm_{'0' * 12}_{secret}") is None
+    with engine.connect() as connection:
+        stored = connection.execute(select(api_keys)).one()
+    assert secret not in str(stored)
+    engine.dispose()
+    assert secret.encode() not in b"".join(path.read_bytes() for path in tmp_path.glob("r.db*"))
+
+
+def test_a_key_of_the_operators_choice_is_let_in(tmp_path: Path) -> None:
+    engine = open_registry(f"sqlite:///{tmp_path / 'r.db'}")
+    migrate(engine)
+    key = keys.new_key()
+    keys.accept_key(engine, "default", key)
+    keys.accept_key(engine, "default", key)
+    assert keys.key_id_of(engine, "default", key) == key.split("_")[1]
+    for bad in ("", "password", "tm_x_y", key + "!", "tm_" + "a" * 12 + "_short"):
+        with pytest.raises(keys.MalformedKey):
+            keys.accept_key(engine, "default", bad)
+    engine.dispose()
+
+
+ADDRESSES = [
+    ("GET", "/v1/search"),
+    ("POST", "/v1/logs"),
+    ("GET", "/v1/logs/a"),
+    ("DELETE", "/v1/logs/a"),
+    ("GET", "/v1/datasets"),
+    ("GET", "/v1/rejected"),
+    ("GET", "/v1/runs"),
+    ("POST", "/v1/runs/x/cancel"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ADDRESSES)
+async def test_without_a_key_nobody_gets_in(tmp_path: Path, method: str, path: str) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        for wrong in ({}, {"authorization": "Bearer tm_" + "0" * 12 + "_" + "0" * 43}, {"authorization": "Basic eDp5"}):
+            del api.client.headers["authorization"]
+            api.client.headers.update(wrong)
+            answer = await api.client.request(method, path)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.json()["type"] == "urn:tunemill:problem:unauthorised"
+            api.client.headers["authorization"] = "-"
+        assert await api.index.get("a") is not None
+
+
+async def test_every_endpoint_under_v1_asks_for_a_key(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        described = (await api.client.get("/openapi.json")).json()["paths"]
+        asked = [(method, path) for path, methods in described.items() for method in methods]
+        assert len(asked) > 20
+        for method, path in asked:
+            assert described[path][method]["security"] == [{"HTTPBearer": []}], (method, path)
+
+
+async def test_this_machine_needs_no_key_where_none_is_asked_for(tmp_path: Path) -> None:
+    async with running_api(tmp_path, settings=OPEN) as api:
+        assert (await api.client.get("/v1/search")).status_code == 200
+        wrong = await api.client.get("/v1/search", headers={"authorization": "Bearer tm_nope"})
+        assert wrong.status_code == 401
+
+
+async def test_another_machine_always_needs_one(tmp_path: Path) -> None:
+    async with running_api(tmp_path, settings=OPEN, client_host="10.0.0.9") as api:
+        assert (await api.client.get("/v1/search")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example", ""]
+)
+async def test_a_name_that_was_bound_to_this_machine_is_refused(tmp_path: Path, host: str) -> None:
+    async with running_api(tmp_path, settings=OPEN) as api:
+        assert (await api.client.get("/v1/search", headers={"host": host})).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080"])
+async def test_this_machines_names_are_let_through(tmp_path: Path, host: str) -> None:
+    async with running_api(tmp_path, settings=OPEN) as api:
+        own = {"host": host, "origin": f"http://{host}"}
+        assert (await api.client.post("/v1/logs", content=b"{}", headers=own)).status_code == 202
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:9999"])
+async def test_a_page_of_another_site_cannot_act(tmp_path: Path, origin: str) -> None:
+    async with running_api(tmp_path, tagged("a"), settings=OPEN) as api:
+        answer = await api.client.post("/v1/logs", content=b"{}", headers={"origin": origin})
+        assert answer.status_code == 403
+
+
+async def test_a_body_is_counted_as_it_comes(tmp_path: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 100
+
+    async with running_api(tmp_path, settings=Settings(max_body_bytes=1000)) as api:
+        streamed = await api.client.post("/v1/logs", content=chunks())
+        stated = await api.client.post("/v1/logs", content=b"x" * 1001)
+        fits = await api.client.post("/v1/logs", content=b'{"a":"' + b"x" * 900 + b'"}')
+    assert (streamed.status_code, stated.status_code, fits.status_code) == (413, 413, 202)
+    assert streamed.json()["limit"] == 1000
+
+
+async def test_deep_or_broken_json_is_the_clients_fault(tmp_path: Path) -> None:
+    deep = '{"add": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    async with running_api(tmp_path, tagged("a")) as api:
+        for body in (deep, "{", '{"add": ["\\ud800:x"]}', '{"add": 3}', '{"other": 3}', "\x00"):
+            headers = {"content-type": "application/json"}
+            answer = await api.client.post("/v1/logs/a/tags", content=body, headers=headers)
+            assert answer.status_code in {400, 422}, body[:40]
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_every_answer_carries_the_security_headers(tmp_path: Path) -> None:
+    async with running_api(tmp_path, settings=Settings(max_body_bytes=10)) as api:
+        answers = [
+            await api.client.get(path) for path in ("/v1/search", "/nowhere", "/v1/logs/x", "/health/live", "/metrics")
+        ]
+        answers.append(await api.client.post("/v1/logs", content=b"x" * 11))
+    assert [answer.status_code for answer in answers] == [200, 404, 404, 200, 200, 413]
+    for answer in answers:
+        assert {name: answer.headers[name] for name in SECURE} == SECURE
+
+
+async def test_what_does_not_answer_is_a_503_that_says_which(tmp_path: Path) -> None:
+    index = MemorySearch(tagged("a"))
+    async with running_api(tmp_path, index=index) as api:
+        assert (await api.client.get("/health/ready")).status_code == 200
+        index.away = True
+        answer = await api.client.get("/v1/search")
+        ready = await api.client.get("/health/ready")
+        live = await api.client.get("/health/live")
+    assert (answer.status_code, "index" in answer.json()["detail"]) == (503, True)
+    assert (ready.status_code, ready.json()["checks"]["bus"]) == (503, "ok")
+    assert live.status_code == 200
+
+
+async def test_an_error_of_ours_tells_the_client_nothing_of_its_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(MemorySearch):
+        async def search(self, request: Any) -> Any:
+            raise RuntimeError("the text of a private log")
+
+    with caplog.at_level(logging.DEBUG):
+        async with running_api(tmp_path, index=Broken()) as api:
+            answer = await api.client.get("/v1/search")
+    said = capsys.readouterr()
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "private" not in answer.text + caplog.text + said.out + said.err
+    assert "RuntimeError" in said.out + said.err
+
+
+async def test_requests_are_counted_by_route_never_by_path(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.client.get("/v1/logs/a-private-name")
+        metrics = (await api.client.get("/metrics")).text
+    assert 'route="/v1/logs/{log_id}"' in metrics
+    assert "a-private-name" not in metrics
