@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+LOAD_AT_START = round(os.getloadavg()[0], 2)  # of the last minute, before this benchmark added to it
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(memory_bytes / 2**30, 1),
+        "load_at_start": LOAD_AT_START,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }

@@ -35,10 +35,14 @@ class Subscription(Protocol):
     """One reader's place in one or more topics."""
 
     async def poll(self, *, max_messages: int, timeout_s: float) -> Sequence[Message]:
-        """The next messages in order, waiting at most `timeout_s` for the first; empty when none came."""
+        """The next messages in order, waiting at most `timeout_s` for the first; empty when none came, also in an outage."""
 
     async def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
-        """Remember, for this group, the next offset to read of each (topic, partition)."""
+        """Remember, for this group, the next offset to read of each (topic, partition).
+
+        Raises:
+            ValueError: this reader has no group.
+        """
 
     async def lag(self) -> int:
         """How many messages lie in the topics that this subscription has not polled yet."""

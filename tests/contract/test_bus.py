@@ -197,6 +197,20 @@ async def test_a_waiting_poll_gets_what_another_handle_publishes(engine: Engine)
         assert values(await waiting) == ["late"]
 
 
+async def test_publishers_at_the_same_time_lose_nothing(engine: Engine) -> None:
+    topic = await new_topic(engine.open())
+
+    async def publish(bus: Bus, key: str) -> None:
+        for number in range(15):
+            await bus.publish(topic, messages(str(number), key=key))
+
+    await asyncio.gather(*(publish(engine.open(), key) for key in "abcd"))
+    async with engine.open().subscribe([topic], group="g") as subscription:
+        found = await read(subscription, 60)
+    in_order = [str(number) for number in range(15)]
+    assert {key: values([m for m in found if m.key == key]) for key in "abcd"} == dict.fromkeys("abcd", in_order)
+
+
 async def test_processes_share_an_engine(engine: Engine) -> None:
     bus = engine.open()
     topic = await new_topic(bus)
