@@ -91,7 +91,7 @@ class MemorySearch:
 def _start(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not cursor.isdecimal():
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 10):
         raise CursorInvalid(cursor)
     return int(cursor)
 
