@@ -103,6 +103,11 @@ def is_cjk(text: str) -> bool:
     return _CJK_ONLY.fullmatch(text) is not None
 
 
+def is_cjk_run(text: str) -> bool:
+    """Whether this became several terms; a single character is the beginning of a pair."""
+    return len(text) > 1 and is_cjk(text)
+
+
 @cache
 def filters() -> TextAnalyzer:
     """The analyzer of text that `spaced` made."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tunemill.indexer.analysis import folded, is_cjk, stems_shorter_than
+from tunemill.indexer.analysis import folded, is_cjk_run, stems_shorter_than
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.fields import WHOLE_NUMBERS
 from tunemill.indexer.ranges import whole_bounds
@@ -32,7 +32,7 @@ def to_dsl(query: Query) -> Dsl:
 
 
 def _word_prefix(text: str) -> Dsl:
-    if is_cjk(text):
+    if is_cjk_run(text):
         return to_dsl(Words(text))
     prefix = folded(text)
     starts: list[Dsl] = [{"prefix": {"content": prefix}}]

@@ -81,6 +81,7 @@ async def _send_request(
             )
     except IndexUnavailable as error:
         status = error.__cause__.meta.status if isinstance(error.__cause__, ApiError) else 0
+        _log.warning("bulk_request_failed", reason=str(error), items=len(items))
         return [ItemOutcome(Verdict.NO_INDEX if status == 404 else Verdict.RETRY, status)] * len(items)
     except SearchIndexError as error:
         if isinstance(error.__cause__, ApiError) and error.__cause__.meta.status == 413:

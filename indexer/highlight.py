@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from tunemill.indexer.analysis import Token, folded, is_cjk, stems_shorter_than, term, terms, tokens
+from tunemill.indexer.analysis import Token, folded, is_cjk_run, stems_shorter_than, term, terms, tokens
 from tunemill.indexer.ast import And, Or, Query, WordPrefix, Words
 from tunemill.indexer.search import Fragment
 
@@ -42,7 +42,7 @@ def _wanted(query: Query) -> Iterator[Words | WordPrefix]:
 
 def _matches(wanted: list[Words | WordPrefix], found: list[Token]) -> Iterator[Span]:
     for query in wanted:
-        if isinstance(query, WordPrefix) and not is_cjk(query.text):
+        if isinstance(query, WordPrefix) and not is_cjk_run(query.text):
             yield from _prefix_matches(folded(query.text), found)
         else:
             yield from _phrase_matches(terms(query.text), found)

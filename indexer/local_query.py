@@ -5,7 +5,7 @@ from typing import Any
 from tantivy import FieldType, Occur
 from tantivy import Query as TantivyQuery
 
-from tunemill.indexer.analysis import folded, is_cjk, stems_shorter_than, terms
+from tunemill.indexer.analysis import folded, is_cjk_run, stems_shorter_than, terms
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.fields import METADATA, WHOLE_NUMBERS
 from tunemill.indexer.ranges import whole_bounds
@@ -42,7 +42,7 @@ def _words(words: list[str], schema: Any) -> Any:
 
 
 def _word_prefix(text: str, schema: Any) -> Any:
-    if is_cjk(text):
+    if is_cjk_run(text):
         return _words(terms(text), schema)
     prefix = folded(text)
     ways = [_prefix("content", prefix, schema)]

@@ -12,10 +12,9 @@ ANALYSIS = {
         "log_text": {
             "type": "custom",
             "tokenizer": "standard",
-            "filter": ["cjk_width", "lowercase", "asciifolding", "cjk_bigram", "english_stems"],
+            "filter": ["cjk_width", "lowercase", "asciifolding", "cjk_bigram", "snowball"],  # snowball: English
         }
     },
-    "filter": {"english_stems": {"type": "snowball", "language": "English"}},
 }
 
 MAPPINGS: dict[str, Any] = {

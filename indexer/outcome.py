@@ -22,7 +22,7 @@ _FIELD = re.compile(r"field \[([\w.]{1,100})\]")
 class Verdict(Enum):
     """What to do about an item."""
 
-    INDEXED = "indexed"
+    INDEXED = "indexed"  # or deleted
     DUPLICATE = "duplicate"
     RETRY = "retry"
     NO_INDEX = "no_index"  # make the index, then again
@@ -44,6 +44,8 @@ def classify(item: dict[str, Any]) -> ItemOutcome:
     (result,) = item.values()
     status = int(result["status"])
     error = result.get("error") or {}
+    if status == 404 and not error:  # deleted what was not there
+        return ItemOutcome(Verdict.INDEXED, status)
     verdict = verdict_on(status, str(error.get("type", "")))
     if verdict is not Verdict.REJECTED:
         return ItemOutcome(verdict, status)

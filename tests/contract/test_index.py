@@ -1,0 +1,506 @@
+"""What the stream, the API and the trainer rely on in a search index, on both engines."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from tunemill.indexer.errors import CursorInvalid, LogNotFound
+from tunemill.indexer.open import open_index
+from tunemill.indexer.query import parse
+from tunemill.indexer.search import SearchIndex, SearchPage, SearchRequest
+from tunemill.schemas.outcome import Outcome
+from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog, ToolCall, Usage
+
+
+def log(
+    log_id: str, text: str, *tags: str, answer: str = "", language: str | None = "en", **fields: object
+) -> TaggedLog:
+    fields = {"ts_ms": 1_767_225_600_000, **fields}
+    record = LogRecord(
+        log_id=log_id,
+        messages=(Message(role="user", content=text),),
+        output=(Message(role="assistant", content=answer),) if answer else (),
+        **fields,  # type: ignore[arg-type]
+    )
+    return TaggedLog(
+        log=record,
+        content_digest=f"digest-of-{text}",
+        tags=tuple(Tag(tag, "rule@1") for tag in tags),
+        language=language,
+    )
+
+
+DAY_MS = 86_400_000
+NEW_YEAR = 1_767_225_600_000  # 2026-01-01
+
+CORPUS = (
+    log("division", "Explain long division please", "topic:math", model="gpt-4o", app="tutor", latency_ms=2500.0),
+    log("divided", "The long story of a division of the army", model="gpt-4o-mini", app="history", latency_ms=100.0),
+    log("refund", "I want a refund for my order", "topic:billing", "pii:email", app="shop", ts_ms=NEW_YEAR + DAY_MS),
+    log("chargeback", "A chargeback was filed", "topic:billing", app="shop", ts_ms=NEW_YEAR + 40 * DAY_MS),
+    log("code", "def foo_bar(x): return x.append(v1.2)", "topic:code", answer="numpy.linalg.norm is faster", app="ide"),
+    log("german", "Die Straße über den Fluß führt nach Köln", language="de", app="maps"),
+    log("chinese", "请解释一下微积分的基本定理", "topic:math", language="zh", app="tutor"),
+    log("japanese", "東京タワーへの行き方を教えてください", language="ja", app="maps"),
+    log("arabic", "مرحبا، كيف يمكنني حساب المساحة؟", language="ar", app="tutor"),
+    log("korean", "한국어 문장을 번역해 주세요", language="ko", app="maps"),
+    log("emoji", "that was great 🎉👍🏽 thanks", language="en", app="shop"),
+    log("quotes", "she said “don’t panic” and “it’s fine”", language="en", app="ide"),
+    log("failed", "this one broke", "status:error", status="error", error="timeout", provider="openai", app="ide"),
+    log(
+        "tools",
+        "weather in Paris?",
+        "shape:tool-call",
+        answer="",
+        app="ide",
+        finish_reason="tool_calls",
+        session_id="s-1",
+        user_id="u-1",
+        metadata={"env": "prod", "user.tier": "gold"},
+        usage=Usage(input_tokens=12, output_tokens=900),
+        cost_usd=0.25,
+        consent="train",
+        trace_id="t-1",
+        source="otlp",
+    ),
+    TaggedLog(
+        log=LogRecord(
+            log_id="calls",
+            ts_ms=NEW_YEAR - 1,
+            messages=(Message(role="user", content="what is the forecast"),),
+            output=(
+                Message(
+                    role="assistant", tool_calls=(ToolCall(name="get_weather", arguments='{"city": "Reykjavik"}'),)
+                ),
+            ),
+            app="ide",
+        ),
+        content_digest="d",
+        tag_status="failed",
+    ),
+)
+ALL = {item.log.log_id for item in CORPUS}
+
+FOUND = {
+    "": ALL,
+    "division": {"division", "divided"},
+    "DIVISIONS": {"division", "divided"},
+    '"long division"': {"division"},
+    '"division long"': set(),
+    "long division": {"division", "divided"},
+    "long -story": {"division"},
+    "long NOT story": {"division"},
+    "NOT (long OR refund) topic": set(),
+    "refund OR chargeback": {"refund", "chargeback"},
+    "app:shop (refund OR chargeback) -tag:pii:*": {"chargeback"},
+    "refund OR long story": {"refund", "divided"},
+    "(refund OR long) story": {"divided"},
+    "divi*": {"division", "divided"},
+    "calculat*": set(),
+    "explaine*": {"division"},
+    "tag:topic:math": {"division", "chinese"},
+    "tag:topic:*": {"division", "refund", "chargeback", "code", "chinese"},
+    "tag:topic": set(),
+    "-tag:*": ALL - {"division", "refund", "chargeback", "code", "chinese", "failed", "tools"},
+    "tag:*": {"division", "refund", "chargeback", "code", "chinese", "failed", "tools"},
+    "model:gpt-4o": {"division"},
+    "model:gpt-4o*": {"division", "divided"},
+    'model:"gpt-4o"*': {"division", "divided"},
+    "model:GPT-4o": set(),
+    "app:tutor": {"division", "chinese", "arabic"},
+    "app:tutor lang:zh": {"chinese"},
+    "language:de": {"german"},
+    "status:error": {"failed"},
+    "provider:openai": {"failed"},
+    "finish:tool_calls": {"tools"},
+    "session:s-1": {"tools"},
+    "user:u-1": {"tools"},
+    "trace:t-1": {"tools"},
+    "consent:train": {"tools"},
+    "source:otlp": {"tools"},
+    "tagging:failed": {"calls"},
+    "id:tools OR id:calls": {"tools", "calls"},
+    "id:chin*": {"chinese"},
+    "metadata.env:prod": {"tools"},
+    "metadata.env:pr*": {"tools"},
+    "metadata.env:*": {"tools"},
+    "metadata.user.tier:gold": {"tools"},
+    "metadata.env:gold": set(),
+    "latency_ms:>2000": {"division"},
+    "latency_ms:>=2500": {"division"},
+    "latency_ms:>2500": set(),
+    "latency_ms:<=100": {"divided"},
+    "latency_ms:[50 TO 2500}": {"divided"},
+    "latency_ms:*": {"division", "divided"},
+    "latency_ms:[* TO *]": {"division", "divided"},
+    "output_tokens:>899": {"tools"},
+    "output_tokens:>899.5 output_tokens:<900.5": {"tools"},
+    "output_tokens:>1e300": set(),
+    "input_tokens:12": {"tools"},
+    "cost_usd:<1": {"tools"},
+    "ts:2026-01-02": {"refund"},
+    "ts:>2026-01-01": {"refund", "chargeback"},
+    "ts:<2026-01-01": {"calls"},
+    "ts:[2026-01-02 TO 2026-02-01]": {"refund"},
+    "ts:{2026-01-01 TO *]": {"refund", "chargeback"},
+    "ts:>=2026-02": {"chargeback"},
+    "ts:*": ALL,
+    "foo_bar": {"code"},
+    "append": set(),  # x.append is one word to both
+    "x.append": {"code"},
+    "v1.2": {"code"},
+    "numpy.linalg.norm": {"code"},
+    "strasse": {"german"},
+    "Straße": {"german"},
+    "uber fluss": {"german"},
+    "köln": {"german"},
+    "微积分": {"chinese"},
+    "积分": {"chinese"},
+    "微*": {"chinese"},
+    "基本定理": {"chinese"},
+    "定理基本": set(),
+    "タワー": {"japanese"},
+    "東京": {"japanese"},
+    "行き方": {"japanese"},
+    "ﾀﾜｰ": {"japanese"},
+    "한국어": {"korean"},
+    "문장": {"korean"},
+    "مرحبا": {"arabic"},
+    "المساحة": {"arabic"},
+    "🎉": {"emoji"},
+    "👍🏽": {"emoji"},
+    "don’t": {"quotes"},
+    '"it’s fine"': {"quotes"},
+    "reykjavik": {"calls"},
+    "get_weather": {"calls"},
+    "?": set(),
+    "nothing_like_it": set(),
+    "-division -divided": ALL - {"division", "divided"},
+    "NOT NOT refund": {"refund"},
+    '"refund for my order" tag:pii:email ts:[2026-01-01 TO 2026-02-01]': {"refund"},
+}
+
+
+@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    yield f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
+
+
+@pytest.fixture
+async def index(url: str) -> AsyncIterator[SearchIndex]:
+    project = f"test-{uuid.uuid4().hex[:12]}"
+    opened = open_index(url, project=project)
+    await opened.setup()
+    yield opened
+    await opened.close()
+    if not url.startswith("local:"):
+        async with httpx.AsyncClient() as client:
+            await client.delete(f"{url}/logs-{project}-000001")
+            await client.delete(f"{url}/_index_template/logs-{project}")
+
+
+async def fill(index: SearchIndex, logs: Sequence[TaggedLog]) -> None:
+    written = await index.write(logs)
+    assert [item.outcome for item in written] == [Outcome.INDEXED] * len(logs)
+    await index.refresh()
+
+
+async def search(index: SearchIndex, text: str, **how: object) -> SearchPage:
+    return await index.search(SearchRequest(parse(text), **how))  # type: ignore[arg-type]
+
+
+async def found_ids(index: SearchIndex, text: str) -> list[str]:
+    return [hit.log.log.log_id for hit in (await search(index, text, limit=100)).hits]
+
+
+async def scanned_ids(index: SearchIndex, text: str, limit: int | None = None) -> list[str]:
+    return [tagged.log.log_id async for tagged in index.scan(parse(text), limit=limit)]
+
+
+async def test_every_kind_of_query_finds_the_same_logs(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    found = {text: set(await found_ids(index, text)) for text in FOUND}
+    assert found == FOUND
+
+
+async def test_total_search_and_scan_agree(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    for text in ("long", "app:ide", "-tag:*", "refund OR chargeback"):
+        page = await search(index, text, limit=1)
+        assert page.total == len(await scanned_ids(index, text)) == len(FOUND.get(text, await found_ids(index, text)))
+
+
+async def test_a_log_comes_back_as_it_was_written(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    for tagged in CORPUS:
+        assert await index.get(tagged.log.log_id) == tagged
+    assert [tagged async for tagged in index.scan(parse("id:tools"), limit=None)] == [
+        item for item in CORPUS if item.log.log_id == "tools"
+    ]
+
+
+async def test_free_json_comes_back_as_it_was_written(index: SearchIndex) -> None:
+    odd = {"a.b": [1, None, {"": "x"}], "big": 2**60, "f": 1.5, "": {}, "ünï": "\u0000"}
+    tagged = log("odd", "x", tools=[odd], params=odd, extra={"deep": [[[[odd]]]]})
+    await fill(index, [tagged])
+    assert await index.get("odd") == tagged
+
+
+async def test_what_is_not_there_is_none(index: SearchIndex) -> None:
+    assert await index.get("nobody") is None
+    assert await index.get("") is None
+
+
+async def test_a_log_is_readable_before_refresh(index: SearchIndex) -> None:
+    await index.write([CORPUS[0]])
+    assert await index.get("division") == CORPUS[0]
+
+
+async def test_a_replay_changes_nothing(index: SearchIndex) -> None:
+    await fill(index, [log("a", "first words")])
+    again = await index.write([log("a", "first words"), log("b", "other"), log("b", "twice in one batch")])
+    assert [item.outcome for item in again] == [Outcome.DUPLICATE, Outcome.INDEXED, Outcome.DUPLICATE]
+    other = await index.write([log("a", "second words")])
+    assert [item.outcome for item in other] == [Outcome.DUPLICATE]
+    await index.refresh()
+    assert await found_ids(index, "first") == ["a"]
+    assert await found_ids(index, "second OR twice") == []
+
+
+async def test_an_empty_batch_is_fine(index: SearchIndex) -> None:
+    assert list(await index.write([])) == []
+    await index.delete([])
+
+
+async def test_a_log_that_no_engine_takes_is_rejected_alone(index: SearchIndex) -> None:
+    written = await index.write([log("x" * 600, "long id"), log("good", "fine"), log("", "no id"), log("s", "\ud800")])
+    assert [(item.outcome, item.error_code) for item in written] == [
+        (Outcome.REJECTED, "bad_id"),
+        (Outcome.INDEXED, None),
+        (Outcome.REJECTED, "bad_id"),
+        (Outcome.REJECTED, "not_unicode"),
+    ]
+    assert all(item.reason for item in written if item.outcome is Outcome.REJECTED)
+    await index.refresh()
+    assert await found_ids(index, "") == ["good"]
+
+
+async def test_odd_values_are_kept_though_not_searchable(index: SearchIndex) -> None:
+    odd = log(
+        "odd",
+        "an odd one",
+        "x:" + "y" * 5000,
+        "topic:odd",
+        app="a" * 40_000,
+        model="",
+        ts_ms=10**18,
+        latency_ms=1e300,
+        cost_usd=-0.0,
+        usage=Usage(input_tokens=10**30, output_tokens=2**63 - 1),
+        metadata={"": "empty key", "k" * 2000: "v", "null": "a\0b", "fine": "yes", "a b=c": "d"},
+        session_id=' \t\n*"',
+    )
+    early = log("early", "before the epoch", ts_ms=-5)
+    await fill(index, [odd, early])
+    assert await index.get("odd") == odd
+    assert await found_ids(
+        index, "tag:topic:odd output_tokens:>5 metadata.fine:yes -latency_ms:* -app:* -input_tokens:*"
+    ) == ["odd"]
+    assert await found_ids(index, 'session:" \t\n*\\""') == ["odd"]
+    assert await scanned_ids(index, "") == ["early", "odd"]
+
+
+async def test_a_very_long_text_is_found_by_its_end(index: SearchIndex) -> None:
+    text = "padding words " * 50_000 + "needle " + "z" * 3000
+    await fill(index, [log("long", text)])
+    assert await found_ids(index, "needle") == ["long"]
+
+
+async def test_relevance_puts_the_better_match_first(index: SearchIndex) -> None:
+    poor = log("poor", "tax and many other words that have nothing to do with it at all, one after another")
+    good = log("good", "tax tax tax")
+    await fill(index, [poor, good, log("none", "nothing")])
+    page = await search(index, "tax")
+    assert [hit.log.log.log_id for hit in page.hits] == ["good", "poor"]
+    first, second = (hit.score for hit in page.hits)
+    assert first is not None and second is not None and first > second > 0
+
+
+async def test_without_words_the_newest_comes_first(index: SearchIndex) -> None:
+    await fill(index, [log(f"l{at}", "same", app="one", ts_ms=NEW_YEAR + at) for at in (2, 0, 1)])
+    for how in ({"sort": "relevance"}, {"sort": "newest"}):
+        page = await search(index, "app:one", **how)
+        assert [(hit.log.log.log_id, hit.score) for hit in page.hits] == [("l2", None), ("l1", None), ("l0", None)]
+    assert [hit.log.log.log_id for hit in (await search(index, "same", sort="newest")).hits] == ["l2", "l1", "l0"]
+
+
+@pytest.mark.parametrize("sort", ["relevance", "newest"])
+@pytest.mark.parametrize("text", ["apple", "appl*", "app:*", ""])
+async def test_pages_lose_and_double_nothing(index: SearchIndex, text: str, sort: str) -> None:
+    logs = [
+        log(f"l{at:03}", "apple " * (at % 4 + 1) + "pear " * (at % 3), app=f"app{at % 2}", ts_ms=NEW_YEAR + at // 10)
+        for at in range(57)
+    ]
+    await fill(index, logs)
+    expected = [hit.log.log.log_id for hit in (await search(index, text, sort=sort, limit=100)).hits]
+    assert sorted(expected) == [tagged.log.log_id for tagged in logs]
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = await search(index, text, sort=sort, limit=7, cursor=cursor)
+        assert page.total == 57
+        seen += [hit.log.log.log_id for hit in page.hits]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == expected
+
+
+async def test_newest_pages_stay_whole_while_logs_come_in(index: SearchIndex) -> None:
+    await fill(index, [log(f"old{at}", "apple", ts_ms=NEW_YEAR + at) for at in range(6)])
+    first = await search(index, "apple", sort="newest", limit=3)
+    await fill(index, [log("new", "apple", ts_ms=NEW_YEAR + 100)])
+    second = await search(index, "apple", sort="newest", limit=3, cursor=first.cursor)
+    ids = [hit.log.log.log_id for hit in (*first.hits, *second.hits)]
+    assert ids == ["old5", "old4", "old3", "old2", "old1", "old0"]
+
+
+async def test_a_cursor_fits_its_own_search_only(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    cursor = (await search(index, "app:ide", limit=1)).cursor
+    assert cursor is not None
+    for text, how in (("app:shop", {}), ("long", {"sort": "relevance"}), ("app:ide", {"sort": "newest"})):
+        with pytest.raises(CursorInvalid):
+            await search(index, text, cursor=cursor, **how)
+    for broken in ("", "x", "äöü", "e30", cursor[:-3], "A" * 10_000):
+        with pytest.raises(CursorInvalid):
+            await search(index, "app:ide", cursor=broken)
+
+
+async def test_facets_count_all_matches_not_only_the_page(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    page = await search(index, "tag:topic:*", limit=1)
+    counts = {name: {item.value: item.count for item in items} for name, items in page.facets.items()}
+    assert counts == {
+        "tag": {"topic:math": 2, "topic:billing": 2, "topic:code": 1, "pii:email": 1},
+        "app": {"tutor": 2, "shop": 2, "ide": 1},
+        "model": {"gpt-4o": 1},
+        "language": {"en": 4, "zh": 1},
+        "status": {"ok": 5},
+    }
+    assert [item.value for item in page.facets["tag"]] == ["topic:billing", "topic:math", "pii:email", "topic:code"]
+
+
+async def test_a_page_of_no_hits_still_counts(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    page = await search(index, "app:shop", limit=0)
+    assert (page.total, page.hits, page.cursor) == (3, (), None)
+    assert page.facets["app"][0].count == 3
+
+
+async def test_facets_show_the_most_frequent_and_break_ties_by_name(index: SearchIndex) -> None:
+    logs = [log(f"l{at}", "x", f"n:{at % 50:02}") for at in range(75)]
+    await fill(index, logs)
+    facet = (await search(index, "")).facets["tag"]
+    assert [(item.value, item.count) for item in facet] == [(f"n:{at:02}", 2) for at in range(20)]
+
+
+async def test_highlights_mark_what_matched(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+
+    async def marked(text: str) -> list[str]:
+        page = await search(index, text)
+        return [piece for hit in page.hits for fragment in hit.highlights for piece, matched in fragment if matched]
+
+    assert await marked('"long division"') == ["long", "division"]
+    assert await marked("app:tutor divisions -story") == ["division"]
+    assert await marked("微积分") == ["微积分"]
+    assert await marked("reykjav*") == ["Reykjavik"]
+    assert await marked("strasse") == ["Straße"]
+    assert await marked("app:tutor") == []
+    hit = (await search(index, "refund")).hits[0]
+    assert hit.highlights == ((("I want a ", False), ("refund", True), (" for my order", False)),)
+
+
+async def test_scan_is_in_order_and_limited(index: SearchIndex) -> None:
+    logs = [log(f"l{at:04}", "x", ts_ms=NEW_YEAR + at // 7) for at in range(1203)]
+    await fill(index, logs[::-1])
+    ids = [tagged.log.log_id for tagged in logs]
+    assert await scanned_ids(index, "") == ids
+    assert await scanned_ids(index, "x", limit=501) == ids[:501]
+    assert await scanned_ids(index, "x", limit=0) == []
+
+
+async def test_scan_sees_one_point_in_time(index: SearchIndex) -> None:
+    await fill(index, [log(f"l{at:04}", "x", "old:tag", ts_ms=NEW_YEAR + at) for at in range(1100)])
+    seen = []
+    async for tagged in index.scan(parse("x"), limit=None):
+        if not seen:
+            await index.write([log("late", "x", ts_ms=NEW_YEAR + 5000)])
+            await index.delete(["l1099"])
+            await index.set_tags("l1098", [Tag("new:tag", "person:ann")])
+            await index.refresh()
+        seen.append(tagged)
+    assert [tagged.log.log_id for tagged in seen] == [f"l{at:04}" for at in range(1100)]
+    assert {tag.tag for tagged in seen for tag in tagged.tags} == {"old:tag"}
+    assert len(await scanned_ids(index, "x")) == 1100
+
+
+async def test_a_scan_that_is_left_early_lets_go(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    scan = index.scan(parse(""), limit=None)
+    assert (await anext(scan)).log.log_id == "calls"
+    await scan.aclose()  # type: ignore[attr-defined]
+    assert len(await scanned_ids(index, "")) == len(CORPUS)
+
+
+async def test_tags_are_replaced_in_search_and_record(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    tags = (Tag("topic:history", "person:ann"), Tag("lang:en", "rule@2"))
+    await index.set_tags("division", tags)
+    await index.refresh()
+    assert await found_ids(index, "tag:topic:history") == ["division"]
+    assert await found_ids(index, "tag:topic:math") == ["chinese"]
+    assert await found_ids(index, '"long division"') == ["division"]
+    stored = await index.get("division")
+    assert stored == msgspec.structs.replace(CORPUS[0], tags=tags)
+    await index.set_tags("division", ())
+    assert [item.outcome for item in await index.write([CORPUS[0]])] == [Outcome.DUPLICATE]
+    await index.refresh()
+    assert await found_ids(index, "id:division -tag:*") == ["division"]
+
+
+async def test_tags_of_no_log_cannot_be_set(index: SearchIndex) -> None:
+    with pytest.raises(LogNotFound):
+        await index.set_tags("nobody", [Tag("a:b", "person:ann")])
+
+
+async def test_a_deleted_log_is_gone_at_once(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    await index.delete(["division", "nobody", ""])
+    assert await index.get("division") is None
+    assert await found_ids(index, "division") == ["divided"]
+    assert (await search(index, "")).total == len(CORPUS) - 1
+    assert "division" not in await scanned_ids(index, "")
+
+
+async def test_setup_can_be_repeated(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    await index.setup()
+    await index.ping()
+    assert len(await found_ids(index, "")) == len(CORPUS)
+
+
+async def test_two_projects_do_not_see_each_other(index: SearchIndex, url: str) -> None:
+    await fill(index, CORPUS)
+    other = open_index(url, project=f"test-{uuid.uuid4().hex[:12]}")
+    await other.setup()
+    try:
+        assert (await search(other, "")).total == 0
+        assert await other.get("division") is None
+    finally:
+        await other.close()
