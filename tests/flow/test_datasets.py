@@ -23,6 +23,8 @@ from sqlalchemy import func, select
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.open import open_bus
 from tunemill.curator_api import relay
+from tunemill.indexer.open import open_index
+from tunemill.indexer.search import SearchIndex
 from tunemill.registry import tables
 from tunemill.schemas import wire
 from tunemill.schemas.manifest import manifest_digest
@@ -366,21 +368,32 @@ async def test_a_run_can_be_asked_for_and_the_version_must_be_there(tmp_path: Pa
         assert {event.event_id: event.recipe for event in found}[asked.json()["event_id"]] == {"method": "lora"}
 
 
-def test_the_same_logs_give_the_same_digest_on_both_registries(tmp_path: Path) -> None:
-    async def digest(folder: Path, registry_url: str | None) -> str:
-        folder.mkdir()
-        async with running_api(folder, *LOGS, registry_url=registry_url) as api:
-            await start(api)
-            await api.client.patch("/v1/datasets/math/rows/m1", json=edit("four"))
-            await api.client.post("/v1/datasets/math/import", content=json.dumps(edit("vier")).encode())
-            await api.client.delete("/v1/logs/m4")
-            version = (await publish(api)).json()
-            assert (await publish(api)).status_code == 409
-            assert (await sent_events(api, 1))[0].digest == version["digest"]
-            return str(version["digest"])
+async def digest_of(folder: Path, *, registry_url: str | None = None, index: SearchIndex | None = None) -> str:
+    """The digest of a version that was made with every kind of change, in this folder."""
+    folder.mkdir()
+    async with running_api(folder, *LOGS, registry_url=registry_url, index=index) as api:
+        await start(api)
+        await api.client.patch("/v1/datasets/math/rows/m1", json=edit("four"))
+        await api.client.post("/v1/datasets/math/import", content=json.dumps(edit("vier")).encode())
+        await api.client.delete("/v1/logs/m4")
+        version = (await publish(api)).json()
+        assert version["rows"] == 5
+        assert (await publish(api)).status_code == 409
+        assert (await sent_events(api, 1))[0].digest == version["digest"]
+        return str(version["digest"])
 
+
+async def test_the_same_logs_give_the_same_digest_twice_and_on_the_embedded_index(tmp_path: Path) -> None:
+    found = [await digest_of(tmp_path / name) for name in ("one", "two")]
+    found.append(await digest_of(tmp_path / "local", index=open_index(f"local:{tmp_path / 'index'}")))
+    assert len(set(found)) == 1
+
+
+def test_the_same_logs_give_the_same_digest_on_postgresql(tmp_path: Path) -> None:
     with postgres() as server, empty_database(server) as url:
-        found = [asyncio.run(digest(tmp_path / name, url if name == "pg" else None)) for name in ("one", "two", "pg")]
+        found = [
+            asyncio.run(digest_of(tmp_path / name, registry_url=where)) for name, where in (("a", None), ("b", url))
+        ]
     assert len(set(found)) == 1
 
 

@@ -60,7 +60,7 @@ async def test_a_runs_events_come_in_order_in_pages(tmp_path: Path) -> None:
                     "type": "metrics",
                     "message": "step",
                 }
-                connection.execute(insert(run_events).values(event, data={"loss": seq}))
+                connection.execute(insert(run_events).values({**event, "data": {"loss": seq}}))
         first = (await api.client.get("/v1/runs/run1/events", params={"limit": 4})).json()
         parameters = {"limit": 4, "cursor": first["cursor"]}
         second = (await api.client.get("/v1/runs/run1/events", params=parameters)).json()
