@@ -45,7 +45,7 @@ def running(command: list[str], *, log: Path, answers: Callable[[], bool]) -> It
 
 
 def _leash() -> list[str]:
-    """Where Linux offers it, an engine ends with the process that started it, however that one ends."""
+    """Where Linux offers it, an engine ends with the thread that started it, however that one ends."""
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
