@@ -1,6 +1,7 @@
 """Dates as people write them in a search: `2026`, `2026-01`, `2026-01-31`, `2026-01-31T10:00`, milliseconds since the epoch. UTC."""
 
 import re
+from calendar import isleap, monthrange
 from datetime import UTC, datetime, timedelta
 
 _ISO = re.compile(
@@ -30,8 +31,9 @@ def span_ms(text: str) -> tuple[int, int] | None:
     if match is None:
         return None
     try:
-        start, end = _span(match)
-        return (start - _EPOCH) // _MILLISECOND, (end - _EPOCH) // _MILLISECOND - 1
+        start = _start(match)
+        start_ms = (start - _EPOCH) // _MILLISECOND
+        return start_ms, start_ms + _length(match, start) // _MILLISECOND - 1
     except (ValueError, OverflowError):  # 2026-02-30, or past the calendar's end
         return None
 
@@ -42,27 +44,27 @@ def iso(ts_ms: int) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def _span(match: re.Match[str]) -> tuple[datetime, datetime]:
+def _start(match: re.Match[str]) -> datetime:
     given = {name: int(match[name]) for name in ("month", "day", "hour", "minute", "second") if match[name]}
-    micro = int(match["milli"] or 0) * 1000
-    start = datetime(
+    return datetime(
         int(match["year"]),
         given.get("month", 1),
         given.get("day", 1),
         given.get("hour", 0),
         given.get("minute", 0),
         given.get("second", 0),
-        micro,
+        int(match["milli"] or 0) * 1000,
         tzinfo=UTC,
     ) - _offset(match["zone"])
+
+
+def _length(match: re.Match[str], start: datetime) -> timedelta:
+    """How long that is which the date names: its smallest part."""
     for unit, length in _LENGTHS.items():
         if match[unit]:
-            return start, start + length
-    return start, _next_month(start) if match["month"] else start.replace(year=start.year + 1)
-
-
-def _next_month(start: datetime) -> datetime:
-    return start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
+            return length
+    days_of_month = monthrange(start.year, start.month)[1]
+    return timedelta(days=days_of_month if match["month"] else 365 + isleap(start.year))
 
 
 def _offset(zone: str | None) -> timedelta:

@@ -1,0 +1,150 @@
+"""The query language: what it reads, how it prints, and how it says no."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
+from tunemill.indexer.fields import KEYWORDS, METADATA
+from tunemill.indexer.query import MAX_CHARACTERS, MAX_DEPTH, MAX_TERMS, QueryError, parse
+from tunemill.indexer.query_text import to_text
+
+NEW_YEAR = 1_767_225_600_000
+DAY_MS = 86_400_000
+
+READS = {
+    "": Everything(),
+    "  \t\n ": Everything(),
+    "math": Words("math"),
+    '"long division"': Words("long division"),
+    'say "a \\"quoted\\" \\\\ word"': And((Words("say"), Words('a "quoted" \\ word'))),
+    "a b": And((Words("a"), Words("b"))),
+    "a AND b": And((Words("a"), Words("b"))),
+    "a OR b c": Or((Words("a"), And((Words("b"), Words("c"))))),
+    "(a OR b) c": And((Or((Words("a"), Words("b"))), Words("c"))),
+    "-a": Not(Words("a")),
+    "NOT -a": Not(Not(Words("a"))),
+    "-(a b)": Not(And((Words("a"), Words("b")))),
+    "and or not": And((Words("and"), Words("or"), Words("not"))),
+    "ANDROID ORDER": And((Words("ANDROID"), Words("ORDER"))),
+    "well-known": Words("well-known"),
+    "math*": WordPrefix("math"),
+    "tag:topic:math": Is("tag", "topic:math"),
+    "tag:pii:*": StartsWith("tag", "pii:"),
+    "-tag:*": Not(StartsWith("tag", "")),
+    "lang:de": Is("language", "de"),
+    "LANG:de": Is("language", "de"),
+    'model:"gpt 4*"': Is("model", "gpt 4*"),
+    'model:"gpt 4"*': StartsWith("model", "gpt 4"),
+    "metadata.Env:prod": Is("metadata.Env", "prod"),
+    "latency_ms:>2000": Between("latency_ms", 2000.0, None, low_included=False),
+    "latency_ms:<=2e3": Between("latency_ms", None, 2000.0),
+    "latency_ms:7": Between("latency_ms", 7.0, 7.0),
+    "output_tokens:[1 TO 5}": Between("output_tokens", 1.0, 5.0, high_included=False),
+    "output_tokens:[* TO 5]": Between("output_tokens", None, 5.0),
+    "ts:2026-01-01": Between("ts", NEW_YEAR, NEW_YEAR + DAY_MS - 1),
+    "ts:>2026-01-01": Between("ts", NEW_YEAR + DAY_MS - 1, None, low_included=False),
+    "ts:>=2026": Between("ts", NEW_YEAR, None),
+    "ts:<2026-01-01T01:00+01:00": Between("ts", None, NEW_YEAR, high_included=False),
+    "ts:[2026-01-01 TO 2026-01-31]": Between("ts", NEW_YEAR, NEW_YEAR + 31 * DAY_MS - 1),
+    f"ts:{NEW_YEAR}": Between("ts", NEW_YEAR, NEW_YEAR),
+    "12:30": Words("12:30"),
+}
+
+REFUSES = {
+    "modle:x": (1, "did you mean model?"),
+    "a lagn:de": (3, "did you mean lang?"),
+    "http://x": (1, "the text in quotes"),
+    "a (b": (5, ') for the "(" at column 3'),
+    "a b)": (4, "closes no parenthesis"),
+    "()": (2, "a word, a phrase"),
+    "a AND": (6, "a word, a phrase"),
+    "OR a": (1, "a word, a phrase"),
+    "a OR OR b": (6, "a word, a phrase"),
+    "NOT": (4, "a word, a phrase"),
+    "a - b": (4, "right after the -"),
+    '"abc': (5, '" for the one at column 1'),
+    "tag:": (5, "a value right after tag:"),
+    "tag: x": (5, "a value right after tag:"),
+    "*": (1, "letters or digits before the *"),
+    "*math": (1, "only at a word's end"),
+    "tag:a*b": (6, "only at a word's end"),
+    "ts:yesterday": (4, "a date such as"),
+    "ts:2026-02-30": (4, "a date such as"),
+    "ts:>x": (5, "a date such as"),
+    "latency_ms:fast": (12, "a number"),
+    "latency_ms:[1 TO": (12, "[low TO high]"),
+    "latency_ms:[9 TO 1]": (12, "the smaller bound first"),
+    "x" * (MAX_CHARACTERS + 1): (MAX_CHARACTERS + 1, "at most"),
+    "(" * (MAX_DEPTH + 2) + "a": (MAX_DEPTH + 2, "within one another"),
+    "a " * (MAX_TERMS + 1): (2 * MAX_TERMS + 1, f"at most {MAX_TERMS} terms"),
+}
+
+
+@pytest.mark.parametrize("text", READS)
+def test_reads(text: str) -> None:
+    assert parse(text) == READS[text]
+
+
+@pytest.mark.parametrize("text", REFUSES, ids=lambda text: text[:20])
+def test_refuses_and_says_where_and_why(text: str) -> None:
+    column, expected = REFUSES[text]
+    with pytest.raises(QueryError) as refused:
+        parse(text)
+    assert refused.value.column == column
+    assert expected in refused.value.expected
+    assert f"column {column}: found {refused.value.found}" in str(refused.value)
+
+
+VALUE = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+FIELD = st.sampled_from(KEYWORDS) | st.from_regex(r"[a-z][a-z_.]{0,5}", fullmatch=True).map(lambda key: METADATA + key)
+NUMBER = st.floats(-1e9, 1e9)
+MOMENT = st.integers(0, 253_402_300_799_999)
+
+
+def between(field: st.SearchStrategy[str], bound: st.SearchStrategy[float]) -> st.SearchStrategy[Query]:
+    def build(name: str, bounds: tuple[float | None, float | None], low_in: bool, high_in: bool) -> Query:
+        low, high = bounds
+        if low is not None and high is not None and low > high:
+            low, high = high, low
+        return Between(name, low, high, low_in, high_in)
+
+    return st.builds(build, field, st.tuples(st.none() | bound, st.none() | bound), st.booleans(), st.booleans())
+
+
+LEAF = (
+    st.builds(Words, VALUE)
+    | st.builds(WordPrefix, st.from_regex(r"\w{1,8}", fullmatch=True))
+    | st.builds(Is, FIELD, VALUE)
+    | st.builds(StartsWith, FIELD, VALUE)
+    | between(st.sampled_from(["latency_ms", "cost_usd", "input_tokens"]), NUMBER)
+    | between(st.just("ts"), MOMENT)
+)
+
+
+def compound(inner: st.SearchStrategy[Query]) -> st.SearchStrategy[Query]:
+    several = st.lists(inner, min_size=2, max_size=3).map(tuple)
+    return st.builds(Not, inner) | st.builds(And, several) | st.builds(Or, several)
+
+
+@given(st.recursive(LEAF, compound, max_leaves=8))
+def test_a_printed_tree_parses_to_the_same_tree(tree: Query) -> None:
+    assert parse(to_text(tree)) == tree
+
+
+ODD = st.text() | st.lists(
+    st.sampled_from(
+        ["(", ")", '"', "-", "*", "\\", "AND", "OR", "NOT", "tag:", "ts:", "latency_ms:", ">", "[", "TO", "]", "{", "}"]  # noqa: RUF005
+        + ["a", " ", "2026", "metadata.", ":", "1e999", "99999999999999999", "\0", "数"]
+    )
+).map("".join)
+
+
+@given(ODD)
+def test_no_text_breaks_the_parser(text: str) -> None:
+    try:
+        tree = parse(text)
+    except QueryError as refused:
+        assert 1 <= refused.column <= len(text) + 1
+    else:
+        assert parse(to_text(tree)) == tree
