@@ -97,9 +97,7 @@ def trainer(
         stop = stop_on_signals()
         checks = {"bus": opened.bus.ping, "registry": lambda: asyncio.to_thread(_ask, opened)}
         async with asyncio.TaskGroup() as group:
-            group.create_task(
-                run_trainer(opened.bus, opened.registry, files_url=opened.files_url, work_dir=work_dir, stop=stop)
-            )
+            group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, work_dir, stop=stop))
             group.create_task(serve_http(health_app(checks), host=host, port=port, stop=stop))
 
     _run("trainer", serve)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from tunemill.cli.engines import Opened, open_engines, prepare
 from tunemill.cli.settings import embedded
@@ -74,22 +74,22 @@ async def run_services(opened: Opened, data: Path, settings: Settings, *, port: 
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(run_local(opened.bus, opened.index, load_rules(), stop=stop))
-        group.create_task(
-            run_trainer(opened.bus, opened.registry, files_url=opened.files_url, work_dir=data / "work", stop=stop)
-        )
+        group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, data / "work", stop=stop))
         group.create_task(serve_http(app, host=HOST, port=port, stop=stop))
 
 
-async def serve_http(app: FastAPI, *, host: str, port: int, stop: asyncio.Event) -> None:
+async def serve_http(app: Starlette, *, host: str, port: int, stop: asyncio.Event) -> None:
     """Answer requests until `stop` is set, then finish those under way."""
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=5))
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    stopping.cancel()
-    await serving
-    stop.set()  # the server may have ended by itself: a port in use, or a signal it caught
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+        stop.set()  # the server may have ended by itself: a port in use, or a signal it caught
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -2,12 +2,13 @@
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 
-def configure(*, service: str, as_json: bool = True) -> None:
-    """Send this process's log lines to standard error, each naming the service.
+def configure(*, service: str, as_json: bool = True, file: TextIO = sys.stderr) -> None:
+    """Send this process's log lines to a file, standard error unless told, each naming the service.
 
     Args:
         as_json: one JSON object a line; else coloured text for a person at a terminal.
@@ -22,7 +23,7 @@ def configure(*, service: str, as_json: bool = True) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
