@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -40,7 +40,7 @@ run_faust(bus, lambda: open_index(index, project=project), load_rules(), health_
 KILLS = 3
 MESSAGES = 1800  # over all waves: several batches in each
 PACKED = 20  # logs in every third message
-DEADLINE_S = 240.0
+DEADLINE_S = 120.0
 
 
 class Run:
@@ -65,6 +65,10 @@ class Run:
         finally:
             process.kill()
             process.wait()
+
+    def said(self) -> str:
+        """The end of what the workers wrote."""
+        return self.output.read_text(encoding="utf-8", errors="replace")[-4000:]
 
     def log(self, number: int) -> LogRecord:
         question = Message(role="user", content=f"What is {number} + {number}? Show the sum.")
@@ -142,12 +146,15 @@ async def ready(run: Run) -> bool:
         return False
 
 
-async def until(condition, process: subprocess.Popen[bytes]) -> None:
-    """Wait for an async condition; a worker that ended meanwhile is an error of its own."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not await condition():
-            assert process.poll() is None, f"the worker ended with status {process.returncode}"
-            await asyncio.sleep(0.1)
+async def until(condition: Callable[[], Awaitable[bool]], process: subprocess.Popen[bytes], run: Run) -> None:
+    """Wait for an async condition; a worker that ended or hangs meanwhile is an error, shown with what it said last."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not await condition():
+                assert process.poll() is None, f"the worker ended with status {process.returncode}:\n{run.said()}"
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        pytest.fail(f"nothing moved for {DEADLINE_S} s; the worker said last:\n{run.said()}")
 
 
 async def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(run: Run):
@@ -163,7 +170,7 @@ async def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(r
                 async def moved(before: int = before) -> bool:
                     return len(await indexed_ids(index, run)) > before
 
-                await until(moved, process)  # killed as soon as anything of this wave is in the index
+                await until(moved, process, run)  # killed as soon as anything of this wave is in the index
                 os.kill(process.pid, signal.SIGKILL)
             assert process.returncode == -signal.SIGKILL
             cut_off += len(await indexed_ids(index, run)) < len(good) * (kill + 1) // KILLS
@@ -173,7 +180,7 @@ async def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(r
             async def complete() -> bool:
                 return len(await indexed_ids(index, run)) >= len(good) and len(await dead_letters(bus, run)) >= bad
 
-            await until(complete, process)
+            await until(complete, process, run)
         ids = await indexed_ids(index, run)
         assert good - set(ids) == set()
         assert len(ids) == len(good)
@@ -192,7 +199,7 @@ async def test_sigterm_drains_and_what_was_erased_stays_away(run: Run):
             async def there() -> bool:
                 return await index.get(kept.log_id) is not None
 
-            await until(there, process)
+            await until(there, process, run)
             assert await ready(run)
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 60) == 0
