@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -23,9 +24,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tunemill.bus.port import Bus, Outgoing
+from tunemill.cli.engines import first_of
 from tunemill.cli.ingest import batches
 from tunemill.cli.output import complain
-from tunemill.cli.up import HOST, opened_embedded, run_services, stop_on_signals
+from tunemill.cli.up import HOST, listen, opened_embedded, run_services, stop_on_signals
 from tunemill.curator_api.settings import Settings
 from tunemill.examples import smollm2
 from tunemill.schemas.topics import LOGS
@@ -81,20 +83,22 @@ def demo(
         logs.configure(service="demo", file=sink)
         console = Console(stderr=as_json)
         try:
-            asyncio.run(_demo(folder, port, base, console, leave=leave, as_json=as_json))
+            with listen(HOST, port) as listening:
+                asyncio.run(_demo(folder, listening, base, console, leave=leave, as_json=as_json))
         except* (DemoFailed, smollm2.ModelUnavailable, httpx.HTTPError, OSError) as group:
-            complain(f"the demo stopped: {_cause(group)}. The services' own log lines are in {log_file}.")
+            complain(f"the demo stopped: {first_of(group)}. The services' own log lines are in {log_file}.")
             raise typer.Exit(1) from group
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The first error inside groups of them."""
-    return _cause(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+def _url(listening: socket.socket) -> str:
+    return f"http://{HOST}:{listening.getsockname()[1]}"
 
 
-async def _demo(folder: Path, port: int, base: Path | None, console: Console, *, leave: bool, as_json: bool) -> None:
+async def _demo(
+    folder: Path, listening: socket.socket, base: Path | None, console: Console, *, leave: bool, as_json: bool
+) -> None:
     console.print("[bold]tunemill[/]: logs in, a tuned model out. Everything stays on this machine.\n")
-    async with _server(folder, port) as (api, bus, stop):
+    async with _server(folder, listening) as (api, bus, stop):
         walking = asyncio.create_task(_walk(api, bus, base, console))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((walking, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +106,7 @@ async def _demo(folder: Path, port: int, base: Path | None, console: Console, *,
             walking.cancel()
             raise DemoFailed(f"interrupted; `tunemill up --data {folder}` shows what is there and goes on training")
         result, run = await walking
-        summary = {**result, "url": f"http://{HOST}:{port}"}
+        summary = {**result, "url": _url(listening)}
         _tell(console, run, summary, folder)
         if as_json:
             print(msgspec.json.encode(summary).decode(), flush=True)
@@ -129,13 +133,15 @@ async def _walk(
 
 
 @asynccontextmanager
-async def _server(folder: Path, port: int) -> AsyncIterator[tuple[httpx.AsyncClient, Bus, asyncio.Event]]:
+async def _server(
+    folder: Path, listening: socket.socket
+) -> AsyncIterator[tuple[httpx.AsyncClient, Bus, asyncio.Event]]:
     """Every service in this process, on this machine only and without a key, and a client to speak to them."""
     stop = stop_on_signals()
     async with opened_embedded(folder) as opened, asyncio.TaskGroup() as group:
-        group.create_task(run_services(opened, folder, Settings(require_key=False), port=port, stop=stop))
+        group.create_task(run_services(opened, folder, Settings(require_key=False), listening, stop=stop))
         try:
-            async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=_HTTP_S) as api:
+            async with httpx.AsyncClient(base_url=_url(listening), timeout=_HTTP_S) as api:
                 await _until_ready(api)
                 yield api, opened.bus, stop
         finally:

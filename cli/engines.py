@@ -1,14 +1,21 @@
 """The four engines, opened together and closed together; and made ready once."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import typer
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
+from tunemill.bus.errors import BusError
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus
+from tunemill.cli.output import complain
 from tunemill.cli.settings import Engines
+from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.open import open_index
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry.open import migrate, open_registry
@@ -44,3 +51,21 @@ async def prepare(opened: Opened) -> None:
     await opened.bus.create_topics(TOPICS)
     await opened.index.setup()
     migrate(opened.registry)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a service; an engine that is away or does not let us in ends it with one sentence and exit code 1."""
+    try:
+        asyncio.run(work)
+    except* (BusError, SearchIndexError) as group:
+        complain(f"{first_of(group)}. `tunemill doctor` looks at every engine.")
+        raise typer.Exit(1) from group
+    except* DBAPIError as group:
+        # The driver's own text: SQLAlchemy's would add the statement and its values.
+        complain(f"the registry: {str(first_of(group).__cause__).splitlines()[0]}. `tunemill doctor` looks at every engine.")
+        raise typer.Exit(1) from group
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first error inside groups of them."""
+    return first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

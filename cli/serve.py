@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunemill.cli.engines import Opened, open_engines, prepare
+from tunemill.cli.engines import Opened, open_engines, prepare, run
 from tunemill.cli.settings import Engines, MissingSetting, engines_from
 from tunemill.telemetry import logs
 
@@ -60,24 +60,21 @@ def api(
     ] = "none",
 ) -> None:
     """Run the HTTP API and the web pages."""
-    from tunemill.cli.up import serve_http, stop_on_signals
+    from tunemill.cli.up import let_in, listen, serve_http, stop_on_signals
     from tunemill.curator_api.app import create_app
-    from tunemill.curator_api.keys import accept_key, ensure_key
     from tunemill.curator_api.settings import Settings
 
     settings = Settings(require_key=True, default_consent=default_consent)
 
     async def serve(opened: Opened) -> None:
-        if key is not None:
-            accept_key(opened.registry, settings.project, key)
-        elif (made := ensure_key(opened.registry, settings.project)) is not None:
-            typer.echo(f"Your API key, shown this once: {made}")
+        let_in(opened, settings, key)
         app = create_app(
             bus=opened.bus, index=opened.index, registry=opened.registry, files_url=opened.files_url, settings=settings
         )
-        await serve_http(app, host=host, port=port, stop=stop_on_signals())
+        await serve_http(app, listening, stop=stop_on_signals())
 
-    _run("api", serve)
+    with listen(host, port) as listening:
+        _run("api", serve)
 
 
 def trainer(
@@ -89,7 +86,7 @@ def trainer(
     ] = Path("work"),
 ) -> None:
     """Run the trainer: wait for dataset versions and train on them. Health and metrics are at the port."""
-    from tunemill.cli.up import serve_http, stop_on_signals
+    from tunemill.cli.up import listen, serve_http, stop_on_signals
     from tunemill.telemetry.health import health_app
     from tunemill.trainer.service import run_trainer
 
@@ -98,9 +95,10 @@ def trainer(
         checks = {"bus": opened.bus.ping, "registry": lambda: asyncio.to_thread(_ask, opened)}
         async with asyncio.TaskGroup() as group:
             group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, work_dir, stop=stop))
-            group.create_task(serve_http(health_app(checks), host=host, port=port, stop=stop))
+            group.create_task(serve_http(health_app(checks), listening, stop=stop))
 
-    _run("trainer", serve)
+    with listen(host, port) as listening:
+        _run("trainer", serve)
 
 
 def _run(service: str, work: Callable[[Opened], Coroutine[Any, Any, None]]) -> None:
@@ -111,7 +109,7 @@ def _run(service: str, work: Callable[[Opened], Coroutine[Any, Any, None]]) -> N
         async with open_engines(engines) as opened:
             await work(opened)
 
-    asyncio.run(opened_and_run())
+    run(opened_and_run())
 
 
 def _engines() -> Engines:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,12 +13,11 @@ import typer
 import uvicorn
 from starlette.applications import Starlette
 
-from tunemill.cli.engines import Opened, open_engines, prepare
+from tunemill.cli.engines import Opened, open_engines, prepare, run
 from tunemill.cli.settings import embedded
 from tunemill.curator_api.app import create_app
-from tunemill.curator_api.keys import accept_key, ensure_key
+from tunemill.curator_api.keys import MalformedKey, accept_key, ensure_key
 from tunemill.curator_api.settings import Settings
-from tunemill.schemas.ids import PROJECT
 from tunemill.streams.local import run_local
 from tunemill.streams.rules import load_rules
 from tunemill.telemetry import logs
@@ -44,18 +44,32 @@ def up(
     """Start everything in one process, on the embedded engines."""
     logs.configure(service="up", as_json=not os.isatty(2))
     settings = Settings(require_key=True, default_consent=default_consent)
-    asyncio.run(_up(data, port, key, settings))
+    run(_up(data, port, key, settings))
 
 
 async def _up(data: Path, port: int, key: str | None, settings: Settings) -> None:
     stop = stop_on_signals()
-    async with opened_embedded(data) as opened:
-        if key is not None:
-            accept_key(opened.registry, settings.project, key)
-        elif (made := ensure_key(opened.registry, PROJECT)) is not None:
+    with listen(HOST, port) as listening:
+        async with opened_embedded(data) as opened:
+            let_in(opened, settings, key)
+            typer.echo(f"tunemill is at http://{HOST}:{port} - data in {data.resolve()}")
+            await run_services(opened, data, settings, listening, stop=stop)
+
+
+def let_in(opened: Opened, settings: Settings, key: str | None) -> None:
+    """Accept the operator's key; without one, make the project's first key and show it once.
+
+    Raises:
+        typer.BadParameter: the key is not of the form that keys have.
+    """
+    if key is None:
+        if (made := ensure_key(opened.registry, settings.project)) is not None:
             typer.echo(f"Your API key, shown this once: {made}")
-        typer.echo(f"tunemill is at http://{HOST}:{port} - data in {data.resolve()}")
-        await run_services(opened, data, settings, port=port, stop=stop)
+        return
+    try:
+        accept_key(opened.registry, settings.project, key)
+    except MalformedKey as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from error
 
 
 @asynccontextmanager
@@ -67,7 +81,9 @@ async def opened_embedded(data: Path) -> AsyncIterator[Opened]:
         yield opened
 
 
-async def run_services(opened: Opened, data: Path, settings: Settings, *, port: int, stop: asyncio.Event) -> None:
+async def run_services(
+    opened: Opened, data: Path, settings: Settings, listening: socket.socket, *, stop: asyncio.Event
+) -> None:
     """Stream, API and trainer side by side until `stop` is set; if one of them fails, all end and its error is raised."""
     app = create_app(
         bus=opened.bus, index=opened.index, registry=opened.registry, files_url=opened.files_url, settings=settings
@@ -75,13 +91,28 @@ async def run_services(opened: Opened, data: Path, settings: Settings, *, port: 
     async with asyncio.TaskGroup() as group:
         group.create_task(run_local(opened.bus, opened.index, load_rules(), stop=stop))
         group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, data / "work", stop=stop))
-        group.create_task(serve_http(app, host=HOST, port=port, stop=stop))
+        group.create_task(serve_http(app, listening, stop=stop))
 
 
-async def serve_http(app: Starlette, *, host: str, port: int, stop: asyncio.Event) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, before anything else is opened: a port in use is the commonest mistake.
+
+    Raises:
+        typer.BadParameter: the address cannot be had; the message says why.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{host}:{port}: {error.strerror}; choose another port", param_hint="--port"
+        ) from error
+
+
+async def serve_http(app: Starlette, listening: socket.socket, *, stop: asyncio.Event) -> None:
     """Answer requests until `stop` is set, then finish those under way."""
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=5))
-    serving = asyncio.create_task(server.serve())
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -89,7 +120,7 @@ async def serve_http(app: Starlette, *, host: str, port: int, stop: asyncio.Even
         stopping.cancel()
         server.should_exit = True
         await serving
-        stop.set()  # the server may have ended by itself: a port in use, or a signal it caught
+        stop.set()  # the server may have ended by itself, by a signal that it caught
 
 
 def stop_on_signals() -> asyncio.Event:
