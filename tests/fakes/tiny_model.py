@@ -1,4 +1,4 @@
-"""A tiny random Llama with a tokenizer trained on the spot, saved as a model folder; and a dataset version as curator_api publishes it."""
+"""A tiny random Llama with a tokenizer trained on the spot, as a model folder; a dataset version as it is published."""
 
 import hashlib
 import io
@@ -48,7 +48,9 @@ def tiny_tokenizer(texts: Sequence[str]) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
     fast.chat_template = TEMPLATE

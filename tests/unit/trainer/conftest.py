@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from fakes.tiny_model import save_tiny_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"

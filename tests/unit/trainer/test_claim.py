@@ -1,0 +1,153 @@
+"""One run, one trainer at a time: leases, tokens, and what is told about it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, update
+
+from tunemill.registry.open import migrate, open_registry
+from tunemill.registry.tables import outbox, run_events, runs
+from tunemill.schemas import wire
+from tunemill.schemas.records import RunStatus
+from tunemill.trainer.claim import Claim, claim_next, fail_attempt, insert_run, move, note, now_ms, release, renew
+from tunemill.trainer.errors import InvalidRun, LeaseLost, WorkerDied
+from tunemill.trainer.recipe import resolve
+
+LEASE_MS = 60_000
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def add(engine: Engine, run_id: str = "r1", key: str = "k1") -> bool:
+    import msgspec
+
+    recipe = msgspec.to_builtins(resolve({"method": "lora", "base": "/models/x"}))
+    values = {"run_id": run_id, "run_key": key, "project": "default", "name": "d", "version": 1, "digest": "a" * 64}
+    values |= {"manifest_url": "m", "recipe": recipe, "status": "queued", "attempt": 0, "event_seq": 0}
+    return insert_run(engine, values | {"created_ms": now_ms()}, "added")
+
+
+def take(engine: Engine, owner: str = "a", lease_ms: int = LEASE_MS) -> Claim:
+    claim = claim_next(engine, owner, lease_ms=lease_ms)
+    assert claim is not None
+    return claim
+
+
+def row(engine: Engine, run_id: str = "r1") -> Any:
+    with engine.connect() as connection:
+        return connection.execute(select(runs).where(runs.c.run_id == run_id)).mappings().one()
+
+
+def told(engine: Engine) -> list[tuple[str, str]]:
+    with engine.connect() as connection:
+        rows = connection.execute(select(outbox.c.event_id, outbox.c.value).order_by(outbox.c.seq)).all()
+    return [(event_id, wire.decode(value, RunStatus).status) for event_id, value in rows]
+
+
+def test_the_same_key_is_one_run(engine: Engine) -> None:
+    assert add(engine)
+    assert not add(engine, run_id="r2")
+    assert told(engine) == [("r1:1", "queued")]
+
+
+def test_a_claimed_run_is_nobody_elses(engine: Engine) -> None:
+    add(engine)
+    claim = take(engine)
+
+    assert claim_next(engine, "b", lease_ms=LEASE_MS) is None
+    assert (claim.attempt, row(engine)["status"], row(engine)["lease_owner"]) == (1, "preparing", "a")
+
+
+def test_a_silent_trainers_run_is_taken_over_and_its_token_refused(engine: Engine) -> None:
+    add(engine)
+    silent = take(engine, "a", lease_ms=-1)
+    second = take(engine, "b")
+
+    assert (second.attempt, second.failures) == (2, 1)
+    for write in (
+        lambda: renew(engine, silent, lease_ms=LEASE_MS),
+        lambda: move(engine, silent, "succeeded", "too late"),
+        lambda: note(engine, silent, [], {"step": 1}),
+        lambda: fail_attempt(engine, silent, WorkerDied("x")),
+    ):
+        with pytest.raises(LeaseLost):
+            write()
+    assert (row(engine)["status"], row(engine)["lease_owner"], row(engine)["progress"]) == ("preparing", "b", None)
+
+
+def test_every_change_of_state_is_an_event_and_a_message(engine: Engine) -> None:
+    add(engine)
+    claim = take(engine)
+    move(engine, claim, "running", "starts")
+    entry = {"ts_ms": 5, "level": "info", "type": "metrics", "message": "step 1", "data": {"step": 1, "loss": 2.0}}
+    note(engine, claim, [entry, entry], {"step": 1})
+    move(engine, claim, "succeeded", "done", result={"before": {}}, error=None)
+
+    with engine.connect() as connection:
+        events = connection.execute(select(run_events.c.seq, run_events.c.type).order_by(run_events.c.seq)).all()
+    assert [tuple(event) for event in events] == [
+        (1, "message"),
+        (2, "message"),
+        (3, "message"),
+        (4, "metrics"),
+        (5, "metrics"),
+        (6, "message"),
+    ]
+    assert told(engine) == [("r1:1", "queued"), ("r1:2", "preparing"), ("r1:3", "running"), ("r1:6", "succeeded")]
+    assert (row(engine)["finished_ms"] is not None, row(engine)["lease_owner"]) == (True, None)
+    with pytest.raises(LeaseLost):
+        move(engine, claim, "running", "an ended run does not start again")
+
+
+def test_three_dead_workers_end_the_run(engine: Engine) -> None:
+    add(engine)
+    ends = [fail_attempt(engine, take(engine), WorkerDied("killed", "look")) for _ in range(3)]
+
+    assert ends == ["queued", "queued", "failed"]
+    assert row(engine)["error"] == {"code": "worker_died", "message": "killed", "remedy": "look", "failures": 3}
+    assert claim_next(engine, "a", lease_ms=LEASE_MS) is None
+
+
+def test_a_trainer_that_never_comes_back_three_times_ends_the_run(engine: Engine) -> None:
+    add(engine)
+    for _ in range(3):
+        take(engine, lease_ms=-1)
+
+    assert claim_next(engine, "d", lease_ms=LEASE_MS) is None
+    assert (row(engine)["status"], row(engine)["error"]["code"]) == ("failed", "worker_died")
+
+
+def test_a_hopeless_run_fails_at_once_and_a_shutdown_is_nobodys_failure(engine: Engine) -> None:
+    add(engine)
+    for _ in range(5):
+        release(engine, take(engine), "shutting down")
+    assert fail_attempt(engine, take(engine), InvalidRun("no rows", "add some")) == "failed"
+
+
+def test_a_cancelled_run_never_starts(engine: Engine) -> None:
+    add(engine)
+    with engine.begin() as connection:
+        connection.execute(update(runs).values(cancel_requested_ms=1))
+
+    assert claim_next(engine, "a", lease_ms=LEASE_MS) is None
+    assert row(engine)["status"] == "cancelled"
+
+
+def test_the_oldest_run_comes_first_and_a_cancel_is_heard_when_renewing(engine: Engine) -> None:
+    add(engine)
+    add(engine, "r2", "k2")
+    claim = take(engine)
+
+    assert (claim.run_id, renew(engine, claim, lease_ms=LEASE_MS)) == ("r1", False)
+    with engine.begin() as connection:
+        connection.execute(update(runs).where(runs.c.run_id == "r1").values(cancel_requested_ms=1))
+    assert renew(engine, claim, lease_ms=LEASE_MS)
+    assert take(engine).run_id == "r2"

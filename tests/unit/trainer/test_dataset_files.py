@@ -1,0 +1,60 @@
+"""A version is used as it was published, or not at all."""
+
+from pathlib import Path
+
+import pytest
+from fakes.tiny_model import chat, publish_dataset, tickets
+
+from tunemill.trainer.dataset import open_dataset
+from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
+from tunemill.trainer.general_rows import general_rows
+
+
+def test_rows_come_back_as_chat_rows(tmp_path: Path) -> None:
+    call = {"id": "c1", "name": "weather", "arguments": '{"city": "Oslo"}'}
+    broken = {"name": "weather", "arguments": '{"city": '}
+    row = chat("q", "a")
+    row["messages"][1] = {"role": "assistant", "content": None, "tool_calls": [call, broken]}
+    row["tools"] = '[{"type": "function"}]'
+    url, digest = publish_dataset(tmp_path, "tools", {"train": [row], "test": tickets(2)})
+
+    dataset = open_dataset(url, digest)
+
+    (answer,) = [message for message in dataset.train[0]["messages"] if message["role"] == "assistant"]
+    assert answer["content"] == ""
+    assert [call["function"]["arguments"] for call in answer["tool_calls"]] == [{"city": "Oslo"}, '{"city": ']
+    assert dataset.train[0]["tools"] == [{"type": "function"}]
+    assert len(dataset.test) == 2
+
+
+def test_files_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> None:
+    url, digest = publish_dataset(tmp_path, "t", {"train": tickets(4)})
+
+    with pytest.raises(DigestMismatch):
+        open_dataset(url, "0" * 64)
+    (part,) = tmp_path.rglob("*.parquet")
+    part.write_bytes(part.read_bytes() + b" ")
+    with pytest.raises(DigestMismatch, match="parts/"):
+        open_dataset(url, digest)
+    part.unlink()
+    with pytest.raises(DatasetNotFound):
+        open_dataset(url, digest)
+
+
+def test_the_packaged_general_rows_do_not_overlap() -> None:
+    questions = [
+        {row["messages"][0]["content"] for row in general_rows(kind, "packaged")} for kind in ("retention", "replay")
+    ]
+
+    assert (len(questions[0]), len(questions[1])) == (60, 80)
+    assert not questions[0] & questions[1]
+
+
+def test_a_bad_general_file_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"messages": []}\nnot json\n')
+
+    with pytest.raises(InvalidRun, match="line 2"):
+        general_rows("replay", str(path))
+    with pytest.raises(InvalidRun, match="cannot be read"):
+        general_rows("retention", str(tmp_path / "none"))

@@ -1,0 +1,100 @@
+"""An event becomes one run, nothing, or a dead letter; never two runs, never silence."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import Engine, select
+
+from tunemill.bus.open import open_bus
+from tunemill.bus.port import Bus, Outgoing
+from tunemill.registry.open import migrate, open_registry
+from tunemill.registry.tables import runs
+from tunemill.schemas import wire
+from tunemill.schemas.records import DatasetReady, RejectedLog
+from tunemill.schemas.topics import DATASETS_READY, REJECTED, TOPICS
+from tunemill.trainer.doorbell import GROUP, answer
+
+
+class Place:
+    """A bus and a registry in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bus: Bus = open_bus(f"sqlite:{folder / 'bus.db'}")
+        self.engine: Engine = open_registry(f"sqlite:///{folder / 'registry.db'}")
+
+    async def ring(self, *payloads: bytes) -> int:
+        """Publish these and answer all that comes."""
+        await self.bus.publish(DATASETS_READY, [Outgoing(payload) for payload in payloads])
+        answered = 0
+        async with self.bus.subscribe([DATASETS_READY], group=GROUP) as subscription:
+            while count := await answer(subscription, self.bus, self.engine, timeout_s=0.05):
+                answered += count
+        return answered
+
+    def runs(self) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(select(runs).order_by(runs.c.created_ms)).mappings())
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    place = Place(tmp_path)
+    migrate(place.engine)
+    await place.bus.create_topics(TOPICS)
+    yield place
+    await place.bus.close()
+    place.engine.dispose()
+
+
+def event(event_id: str = "e1", **fields: Any) -> DatasetReady:
+    known = {"name": "tickets", "version": 1, "digest": "d" * 64, "manifest_url": "/files/m.json", "rows": 3}
+    return DatasetReady(event_id=event_id, ts_ms=1, **(known | fields))
+
+
+async def test_the_same_order_is_one_run_however_often_it_comes(place: Place, tiny_base: Path) -> None:
+    recipe = {"method": "lora", "base": str(tiny_base)}
+
+    await place.ring(wire.encode(event(recipe=recipe)), wire.encode(event(recipe=recipe)))
+    await place.ring(
+        wire.encode(event("e2", recipe=recipe)), msgspec.json.encode(event("e3", recipe={**recipe, "seed": 1}))
+    )
+
+    assert [(run["status"], run["recipe"]["seed"]) for run in place.runs()] == [("queued", 0), ("queued", 1)]
+    assert place.runs()[0]["recipe"]["alpha"] == 32, "the recipe is whole"
+
+
+async def test_an_event_without_a_recipe_trains_nothing(place: Place) -> None:
+    assert await place.ring(wire.encode(event())) == 1
+    assert place.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "code"),
+    [
+        ({"method": "lora", "base": "/nowhere/model"}, "base_not_found"),
+        ({"method": "lora", "base": "b", "epoch": 1}, "invalid_recipe"),
+        (["lora"], "invalid_recipe"),
+    ],
+)
+async def test_a_wrong_order_is_a_failed_run_that_says_why(place: Place, recipe: Any, code: str) -> None:
+    await place.ring(wire.encode(event(recipe=recipe)), wire.encode(event(recipe=recipe)))
+
+    (run,) = place.runs()
+    assert (run["status"], run["error"]["code"]) == ("failed", code)
+    assert run["error"]["remedy"]
+
+
+async def test_what_is_no_event_becomes_a_dead_letter_and_the_next_is_answered(place: Place, tiny_base: Path) -> None:
+    recipe = {"method": "lora", "base": str(tiny_base)}
+    bad = [b"", b"torn", b"\xc3\x01torn", wire.encode(event(name="../etc")), wire.encode(event(digest="short"))]
+
+    assert await place.ring(*bad, wire.encode(event(recipe=recipe))) == 6
+
+    letters = [wire.decode(letter.value, RejectedLog) for letter in await place.bus.tail(REJECTED, limit=10)]
+    assert {letter.rejected_id for letter in letters} == {f"datasets.ready:0:{offset}:0" for offset in range(5)}
+    by_offset = [letter.error_code for letter in sorted(letters, key=lambda letter: letter.offset)]
+    assert by_offset == ["empty", "not_json", "unknown_schema", "invalid", "invalid"]
+    assert len(place.runs()) == 1

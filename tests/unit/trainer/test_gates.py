@@ -1,0 +1,55 @@
+"""Scores and gates, as pure functions."""
+
+import pytest
+
+from tunemill.trainer.gates import Measured, judge, rejected
+from tunemill.trainer.recipe import Gates
+from tunemill.trainer.score import exact_match, gain_lower_bound, json_fields
+
+LIMITS = Gates(min_task_gain=0.0, retention_warn=0.05, retention_reject=0.20)
+
+
+@pytest.mark.parametrize(
+    ("gain", "rise", "outcomes"),
+    [
+        (0.5, -0.1, ("pass", "pass")),
+        (0.5, 0.10, ("pass", "warn")),
+        (0.5, 0.21, ("pass", "reject")),
+        (0.0, 0.00, ("reject", "pass")),
+        (-0.2, 0.00, ("reject", "pass")),
+        (None, None, ("warn", "warn")),
+    ],
+)
+def test_gain_and_forgetting_decide(gain: float | None, rise: float | None, outcomes: tuple[str, str]) -> None:
+    measured = Measured(task_gain_lower_bound=gain, retention_rise=rise, exact_match_change=0.1, stop_rate_change=0.0)
+
+    gates = {gate.name: gate.outcome for gate in judge(measured, LIMITS)}
+
+    assert (gates["task_gain"], gates["retention"]) == outcomes
+    assert rejected(judge(measured, LIMITS)) == ("reject" in outcomes)
+
+
+def test_fewer_answers_that_end_or_match_are_warned_of() -> None:
+    measured = Measured(task_gain_lower_bound=1.0, retention_rise=0.0, exact_match_change=-0.1, stop_rate_change=-0.03)
+
+    assert [gate.outcome for gate in judge(measured, LIMITS)] == ["pass", "pass", "warn", "warn"]
+
+
+def test_the_bound_separates_a_sure_gain_from_luck() -> None:
+    tokens = [10] * 20
+    before = [20.0] * 20
+    sure = [15.0] * 20
+    luck = [15.0 if i % 2 else 26.0 for i in range(20)]  # a mean change of about nothing
+    one_row = [20.0] * 19 + [5.0]  # one row gains, the rest stay
+
+    assert gain_lower_bound(before, sure, tokens, seed=0) == pytest.approx(0.5)
+    assert (gain_lower_bound(before, luck, tokens, seed=0) or 0) < 0
+    assert (gain_lower_bound(before, one_row, tokens, seed=0) or 0) <= 0
+    assert gain_lower_bound([], [], [], seed=0) is None
+
+
+def test_answers_are_compared_as_text_and_field_by_field() -> None:
+    assert exact_match('{"a": 1}', ' {"a": 1}\n')
+    assert json_fields('{"a": 1, "b": 2}', '{"b": 2, "a": 3}') == 0.5
+    assert json_fields('{"a": 1}', "no JSON") == 0.0
+    assert json_fields("plain text", '{"a": 1}') is None
