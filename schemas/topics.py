@@ -30,7 +30,7 @@ REJECTED = Topic(
     name="llm.logs.rejected",
     record=records.RejectedLog,
     key="rejected_id",
-    producers=("streams",),
+    producers=("streams", "trainer"),
     consumers=("curator_api",),
     max_message_bytes=6 * 2**20,  # a whole rejected message and its wrapping
 )

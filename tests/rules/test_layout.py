@@ -80,6 +80,8 @@ def test_functions_are_short_enough_to_read() -> None:
     too_long = []
     seen = 0
     for name, path in sources():
+        if "migrations" in path.parts:
+            continue  # a migration lists every column there was
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 seen += 1
