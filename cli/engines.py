@@ -62,7 +62,9 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         raise typer.Exit(1) from group
     except* DBAPIError as group:
         # The driver's own text: SQLAlchemy's would add the statement and its values.
-        complain(f"the registry: {str(first_of(group).__cause__).splitlines()[0]}. `tunemill doctor` looks at every engine.")
+        complain(
+            f"the registry: {str(first_of(group).__cause__).splitlines()[0]}. `tunemill doctor` looks at every engine."
+        )
         raise typer.Exit(1) from group
 
 

@@ -135,7 +135,8 @@ def test_bytes_written_by_the_first_version_are_still_read(name: str) -> None:
     assert wire.decode((GOLDEN / f"{name}.v1.avro").read_bytes(), type(record)) == record
 
 
-@pytest.mark.filterwarnings("ignore::avro.errors.IgnoredLogicalType")  # `tunemill-json` is ours; to others it is a string
+# `tunemill-json` is our logical type; to others it is a string, as the specification has it.
+@pytest.mark.filterwarnings("ignore::avro.errors.IgnoredLogicalType")
 @pytest.mark.parametrize("name", wire.SCHEMAS)
 def test_schemas_stay_compatible_both_ways_with_the_first_version(name: str) -> None:
     """FULL_TRANSITIVE: producers are other people's applications, and topics are replayed."""
