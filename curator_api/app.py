@@ -14,12 +14,13 @@ from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.guard import Guard
 from tunemill.curator_api.page_answers import Answers
 from tunemill.curator_api.pages import pages_router
-from tunemill.curator_api.relay import relay_forever
+from tunemill.curator_api.relay import relay_until
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.indexer.search import SearchIndex
 from tunemill.telemetry import health
 
+LAST_RELAY_S = 10.0  # for the relay to finish when the server stops; what it does not send is sent at the next start
 _DESCRIPTION = (
     "Search, tag and erase LLM logs; gather them into drafts; publish immutable dataset versions; follow training runs."
 )
@@ -48,10 +49,13 @@ def create_app(*, bus: Bus, index: SearchIndex, registry: Engine, files_url: str
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     curator: Curator = app.state.curator
-    relay = asyncio.create_task(relay_forever(curator.registry, curator.bus))
+    stop = asyncio.Event()
+    relay = asyncio.create_task(relay_until(stop, curator.registry, curator.bus))
     try:
         yield
     finally:
+        stop.set()
+        await asyncio.wait({relay}, timeout=LAST_RELAY_S)  # not cut off: it may be writing to the registry
         relay.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await relay

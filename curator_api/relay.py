@@ -1,6 +1,7 @@
 """The outbox's relay as a task beside the API: what was committed reaches the bus, now or when the bus is back."""
 
 import asyncio
+import contextlib
 
 import structlog
 from sqlalchemy import Engine
@@ -17,14 +18,14 @@ LONGEST_WAIT_S = 30.0  # between attempts while something is away
 _log = structlog.get_logger()
 
 
-async def relay_forever(engine: Engine, bus: Bus) -> None:
-    """Relay until cancelled. Whatever fails is tried again, later each time."""
+async def relay_until(stop: asyncio.Event, engine: Engine, bus: Bus) -> None:
+    """Relay until told to stop. Whatever fails is tried again, later each time."""
 
     async def publish(topic: Topic, key: str, value: bytes) -> None:
         await bus.publish(topic, [Outgoing(value=value, key=key)])
 
     wait_s = LOOK_EVERY_S
-    while True:
+    while not stop.is_set():
         try:
             await outbox.relay(engine, TOPICS, publish)
             OUTBOX_PENDING.set(await asyncio.to_thread(outbox.pending, engine, TOPICS))
@@ -32,4 +33,5 @@ async def relay_forever(engine: Engine, bus: Bus) -> None:
         except Exception as error:  # the bus or the database is away: the events wait in the outbox
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
             _log.warning("outbox_relay_failed", error=type(error).__name__, again_in_s=wait_s)
-        await asyncio.sleep(wait_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), wait_s)

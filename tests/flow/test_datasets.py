@@ -63,8 +63,9 @@ async def events(api: Running) -> list[DatasetReady]:
 
 async def sent_events(api: Running, count: int) -> list[DatasetReady]:
     """The events on the bus once there are so many of them, oldest first; the relay beside the API sends them."""
-    while len(found := await events(api)) < count:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(60):
+        while len(found := await events(api)) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
     return sorted(found, key=lambda event: event.version)
 
 
@@ -349,8 +350,9 @@ async def test_events_wait_for_a_bus_that_is_away_and_come_in_order(tmp_path: Pa
         await publish(api)
         await api.client.delete("/v1/datasets/math/rows/m2")
         assert (await publish(api)).json()["version"] == 2
-        while away.refused < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while away.refused < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert await events(api) == []
         away.away = False
         assert [event.version for event in await sent_events(api, 2)] == [1, 2]
