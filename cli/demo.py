@@ -23,14 +23,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tunemill.bus.port import Bus, Outgoing
 from tunemill.cli.engines import first_of
 from tunemill.cli.ingest import batches
 from tunemill.cli.output import complain
 from tunemill.cli.up import HOST, listen, opened_embedded, run_services, stop_on_signals
 from tunemill.curator_api.settings import Settings
 from tunemill.examples import smollm2
-from tunemill.schemas.topics import LOGS
 from tunemill.telemetry import logs
 
 DATASET = "ticket-router"
@@ -98,8 +96,8 @@ async def _demo(
     folder: Path, listening: socket.socket, base: Path | None, console: Console, *, leave: bool, as_json: bool
 ) -> None:
     console.print("[bold]tunemill[/]: logs in, a tuned model out. Everything stays on this machine.\n")
-    async with _server(folder, listening) as (api, bus, stop):
-        walking = asyncio.create_task(_walk(api, bus, base, console))
+    async with _server(folder, listening) as (api, stop):
+        walking = asyncio.create_task(_walk(api, base, console))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((walking, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not walking.done():
@@ -116,14 +114,12 @@ async def _demo(
         stopping.cancel()
 
 
-async def _walk(
-    api: httpx.AsyncClient, bus: Bus, base: Path | None, console: Console
-) -> tuple[dict[str, Any], dict[str, Any]]:
+async def _walk(api: httpx.AsyncClient, base: Path | None, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
     """Every step in order, while the model is fetched beside them; the figures and the run."""
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
         fetching = group.create_task(_model(base, console))
-        counts = await _publish(api, bus, console)
+        counts = await _publish(api, console)
         hits = await _search(api, console)
         first = await _first_version(api, console)
     walk = Demo(api, console, fetching.result())
@@ -133,9 +129,7 @@ async def _walk(
 
 
 @asynccontextmanager
-async def _server(
-    folder: Path, listening: socket.socket
-) -> AsyncIterator[tuple[httpx.AsyncClient, Bus, asyncio.Event]]:
+async def _server(folder: Path, listening: socket.socket) -> AsyncIterator[tuple[httpx.AsyncClient, asyncio.Event]]:
     """Every service in this process, on this machine only and without a key, and a client to speak to them."""
     stop = stop_on_signals()
     async with opened_embedded(folder) as opened, asyncio.TaskGroup() as group:
@@ -143,7 +137,7 @@ async def _server(
         try:
             async with httpx.AsyncClient(base_url=_url(listening), timeout=_HTTP_S) as api:
                 await _until_ready(api)
-                yield api, opened.bus, stop
+                yield api, stop
         finally:
             stop.set()
 
@@ -170,17 +164,14 @@ async def _model(base: Path | None, console: Console) -> Path:
     return folder
 
 
-async def _publish(api: httpx.AsyncClient, bus: Bus, console: Console) -> dict[str, int]:
+async def _publish(api: httpx.AsyncClient, console: Console) -> dict[str, int]:
     """Every sample log, six of them twice, some records that are no logs and one that is too large; then the counts."""
     console.print(
         "[bold]1.[/] Five applications publish their LLM calls; some lines are broken, some hold private data."
     )
-    sent = await _send(api, _sample("logs.jsonl")) + await _send(api, _sample("repeats.jsonl"))
-    # The API refuses at its door what is no JSON object; an application that writes to the topic by itself meets no door.
     oversized = b'{"log_id":"too-large","ts_ms":0,"messages":[{"role":"user","content":"' + b"x" * (2 * 2**20) + b'"}]}'
-    broken = [*_sample("bad.jsonl"), oversized]
-    await bus.publish(LOGS, [Outgoing(record) for record in broken])
-    sent += len(broken)
+    lines = [line for name in ("logs.jsonl", "repeats.jsonl", "bad.jsonl") for line in _sample(name)]
+    sent = await _send(api, [*lines, oversized])
     counts = await _settled(api, sent)
     shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     console.print(
@@ -195,7 +186,8 @@ def _sample(name: str) -> list[bytes]:
 
 async def _send(api: httpx.AsyncClient, lines: list[bytes]) -> int:
     for batch in batches(enumerate(lines, start=1)):
-        (await api.post("/v1/logs", content=b"\n".join(line for _, line in batch))).raise_for_status()
+        body = b"\n".join(line for _, line in batch)
+        (await api.post("/v1/logs", content=body, headers={"Content-Type": "application/x-ndjson"})).raise_for_status()
     return len(lines)
 
 

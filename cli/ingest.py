@@ -62,17 +62,13 @@ Line = tuple[int, bytes]  # its number in the file, counted from 1, and what it 
 
 
 def batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    """Lines in order, in requests of a bounded size. A line that is no JSON object travels alone, and takes no other with it."""
+    """Lines in order, in requests of a bounded size."""
     batch: list[Line] = []
     size = 0
     for number, line in lines:
-        alone = not line.startswith(b"{")
-        if batch and (alone or size + len(line) > _BATCH_BYTES or len(batch) == _BATCH_LINES):
+        if batch and (size + len(line) > _BATCH_BYTES or len(batch) == _BATCH_LINES):
             yield batch
             batch, size = [], 0
-        if alone:
-            yield [(number, line)]
-            continue
         batch.append((number, line))
         size += len(line)
     if batch:

@@ -11,8 +11,12 @@ from tunemill.schemas.topics import LOGS
 MESSAGE_BYTES = 2**20  # what is packed into one message: small enough for every consumer, large enough to be fast
 
 
-def messages(body: bytes) -> tuple[int, Sequence[bytes]]:
+def messages(body: bytes, *, is_lines: bool = False) -> tuple[int, Sequence[bytes]]:
     """How many records a body holds, and the messages to publish them in.
+
+    Args:
+        is_lines: the sender says that each line is a record (`application/x-ndjson`). Then one that cannot be read
+            spoils nothing but itself: it travels alone and becomes a dead letter.
 
     Raises:
         BadRequest: it is not JSON: not an object, an array of objects, or one object a line.
@@ -20,6 +24,10 @@ def messages(body: bytes) -> tuple[int, Sequence[bytes]]:
     """
     if not body.strip():
         raise BadRequest("the body is empty: send a JSON object, an array of objects, or one object a line")
+    if is_lines:
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        _refuse_giants(lines)
+        return len(lines), [_packed(group, is_array=False) for group in _groups(lines)]
     items = split(body)
     is_array = body.lstrip().startswith(b"[")
     if len(items) == 1 and not is_array:
@@ -27,8 +35,6 @@ def messages(body: bytes) -> tuple[int, Sequence[bytes]]:
     if is_array and items and items[0] is body:
         raise BadRequest("the body begins like a JSON array and is not one")
     _refuse_giants(items)
-    if len(body) <= MESSAGE_BYTES:
-        return len(items), [body] if items else []
     return len(items), [_packed(group, is_array=is_array) for group in _groups(items)]
 
 
@@ -54,12 +60,17 @@ def _refuse_giants(items: Sequence[bytes]) -> None:
 
 
 def _groups(items: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Items in order, in groups of a bounded size. One that cannot be an object stays alone: the stream splits at braces."""
     group: list[bytes] = []
     size = 0
     for item in items:
-        if group and size + len(item) > MESSAGE_BYTES:
+        alone = not item.lstrip().startswith(b"{")
+        if group and (alone or size + len(item) > MESSAGE_BYTES):
             yield group
             group, size = [], 0
+        if alone:
+            yield [item]
+            continue
         group.append(item)
         size += len(item) + 1
     if group:

@@ -41,9 +41,11 @@ _JSON_BODY = {
 async def send_logs(request: Request, here: Here, _person: Person) -> Accepted:
     """Hand on logs of any accepted shape: one JSON object, an array, or one object a line.
 
-    Accepted is durable. A record that cannot be decoded becomes a dead letter, see `GET /v1/rejected`.
+    Accepted is durable. A record that cannot be decoded becomes a dead letter, see `GET /v1/rejected`; so does, in a body of
+    type `application/x-ndjson`, a line that is no JSON at all.
     """
-    count, packed = messages(await request.body())
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    count, packed = messages(await request.body(), is_lines=media_type == "application/x-ndjson")
     if packed:
         await here.bus.publish(LOGS, [Outgoing(value=value) for value in packed])
     return Accepted(accepted=count)

@@ -26,15 +26,18 @@ def run(*args: str, server: Server | None = None, stdin: bytes | None = None) ->
     return CliRunner(env={**where, "TUNEMILL_KEY": "sesame", "COLUMNS": "200"}).invoke(app, list(args), input=stdin)
 
 
+GIANT_BYTES = 100_000
+
+
 def always(value: Any, status: int = 200) -> Callable[[Asked], Answer]:
     return lambda asked: json_answer(value, status)
 
 
 def door(asked: Asked) -> Answer:
-    """Accepts lines of JSON objects, as the API does: a body of one broken value is refused."""
+    """Accepts lines, as the API does; a body with one too large for any message is refused whole."""
     lines = asked.body.split(b"\n")
-    if len(lines) == 1 and not lines[0].endswith(b"}"):
-        return json_answer(PROBLEM, 400)
+    if any(len(line) > GIANT_BYTES for line in lines):
+        return json_answer(PROBLEM, 413)
     return json_answer({"accepted": len(lines)}, 202)
 
 
@@ -94,15 +97,16 @@ def test_ingest_sends_every_line_in_batches(tmp_path: Path, packed: bool) -> Non
     assert [len(asked.body.split(b"\n")) for asked in server.asked] == [500, 500, 200]
 
 
-def test_a_bad_line_takes_no_other_with_it(tmp_path: Path) -> None:
+def test_a_line_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
     file = tmp_path / "logs.jsonl"
-    file.write_bytes(b"\n".join([GOOD, b"no json", GOOD, b'{"broken', GOOD]))
+    giant = b'{"x":"' + b"x" * GIANT_BYTES + b'"}'
+    file.write_bytes(b"\n".join([GOOD, giant, GOOD, b"no json", GOOD]))
     with serving(door) as server:
         result = run("ingest", str(file), "--json", server=server)
     assert result.exit_code == 0
     told = json.loads(result.stdout)
     assert (told["lines"], told["accepted"], [one["line"] for one in told["refused"]]) == (5, 4, [2])
-    assert [asked.body for asked in server.asked][1:] == [b"no json", b"\n".join([GOOD, b'{"broken', GOOD])]
+    assert [asked.body for asked in server.asked][1:] == [GOOD, giant, GOOD, b"no json", GOOD]
 
 
 def test_ingest_reads_standard_input_and_names_the_application() -> None:

@@ -51,6 +51,16 @@ async def test_a_large_request_is_cut_into_messages_that_hold_every_record_once(
     assert found == list(range(30))
 
 
+async def test_a_broken_line_spoils_nothing_but_itself(tmp_path: Path) -> None:
+    lines = [LINE, b"no JSON at all", b"42", LINE, b'{"torn":']
+    lines_type = {"Content-Type": "application/x-ndjson; charset=utf-8"}
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=b"\n".join(lines), headers=lines_type)
+        assert (answer.status_code, answer.json()) == (202, {"accepted": 5})
+        messages = await api.bus.tail(LOGS, limit=9)
+    assert [item for message in reversed(messages) for item in split(message.value)] == lines
+
+
 @pytest.mark.parametrize("body", [b"", b"  \n", b"hello", b"3", b"[1, 2", b'{"torn": ', b"\xff\xfe{}", b"[" * 100_000])
 async def test_what_is_no_json_of_logs_is_refused_clearly(tmp_path: Path, body: bytes) -> None:
     async with running_api(tmp_path) as api:
