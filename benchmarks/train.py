@@ -1,6 +1,6 @@
 """Tokens per second of our training loop against TRL's SFTTrainer, on the same rows, model and optimizer batches.
 
-Both train from the same weights in the same format. Their losses are printed side by side: without equal losses, speed is worth nothing.
+Both train from the same weights in the same format. Their losses are printed too: without equal losses, speed is worth nothing.
 """
 
 import argparse

@@ -65,6 +65,10 @@ class Speaker:
         line = Line(ts_ms=time.time_ns() // 1_000_000, kind=kind, message=message, data=data)
         self._file.write(msgspec.json.encode(line) + b"\n")
 
+    def close(self) -> None:
+        """Nothing more will be said."""
+        self._file.close()
+
 
 class Listener:
     """The supervisor's side: whole lines only, each once."""

@@ -63,7 +63,9 @@ def compute_dtype(precision: str) -> torch.dtype:
 
 
 def _cpu_computes_bf16() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch do not tell
+    capabilities: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older releases of torch do not tell
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -58,6 +58,8 @@ def main(argv: list[str]) -> int:
     except TrainerError as error:
         speaker.say("failed", error.message, code=error.code, remedy=error.remedy, retryable=error.retryable)
         return FAILED_EXIT
+    finally:
+        speaker.close()
     return 0
 
 

@@ -25,6 +25,8 @@ from tunemill.trainer.service import run_trainer
 
 pytestmark = pytest.mark.timeout(240)
 
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny matrices: a second thread only waits for the first; workers inherit it
+
 
 class Place:
     """A data folder with a bus, a registry, files and a base model."""
@@ -40,7 +42,14 @@ class Place:
         """Publish a dataset and its event."""
         rows = {"train": tickets(48), "test": tickets(12, start=300)}
         url, digest = publish_dataset(self.folder / "files", "tickets", rows)
-        recipe = {"method": "lora", "base": str(self.base), "checkpoint_steps": 5, "rows_per_step": 4, **recipe}
+        recipe = {
+            "method": "lora",
+            "base": str(self.base),
+            "checkpoint_steps": 5,
+            "rows_per_step": 4,
+            "precision": "fp32",
+            **recipe,
+        }
         known = {"name": "tickets", "version": 1, "digest": digest, "manifest_url": url, "rows": 60}
         event = DatasetReady(event_id=event_id, ts_ms=1, recipe=recipe, **known)
         await self.bus.publish(DATASETS_READY, [Outgoing(wire.encode(event), key="tickets")])

@@ -8,6 +8,7 @@ import pytest
 from fakes.tiny_model import save_tiny_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny matrices: a second thread only waits for the first; workers inherit it
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,14 @@ def _trl_losses(base: Path, tokenizer: Any, rows: list[dict[str, Any]], out: Pat
 
 def test_qlora_trains_and_its_loss_falls(tiny_base: Path, tokenizer: Any, tmp_path: Path) -> None:
     recipe = resolve(
-        {"method": "qlora", "base": str(tiny_base), "learning_rate": 5e-3, "rows_per_step": 8, "max_steps": 24}
+        {
+            "method": "qlora",
+            "base": str(tiny_base),
+            "precision": "fp32",
+            "learning_rate": 5e-3,
+            "rows_per_step": 8,
+            "max_steps": 24,
+        }
     )
     examples = render(general_rows("replay", "packaged")[:24], tokenizer).examples
     steps: list[StepMetrics] = []
