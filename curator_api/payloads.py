@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 TAG = r"^[a-z0-9][a-z0-9_-]{0,31}:[^\s\x00-\x1f\x7f\"]{1,128}$"
 
+MAX_RECIPE_BYTES = 64 * 1024
+
 
 def _storable(text: str | None) -> str | None:
     """JSON can spell characters that no database and no encoding can hold."""
@@ -25,8 +27,16 @@ def _encodable(value: Any) -> Any:
     return value
 
 
+def _small(recipe: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """It travels in an event, and a bus takes no giants."""
+    if len(msgspec.json.encode(recipe)) > MAX_RECIPE_BYTES:
+        raise ValueError(f"a recipe may have {MAX_RECIPE_BYTES} bytes of JSON")
+    return recipe
+
+
 Storable = AfterValidator(_storable)
 Object = Annotated[dict[str, JsonValue], AfterValidator(_encodable)]
+Recipe = Annotated[Object, AfterValidator(_small)]
 TagText = Annotated[str, Field(pattern=TAG, examples=["topic:math"]), Storable]
 LogId = Annotated[str, Field(min_length=1, max_length=512), Storable]
 
@@ -344,7 +354,7 @@ class PublishIn(Taken):
     """What to note about the version, and what to train on it; without a recipe nothing is trained."""
 
     note: Annotated[str, Field(max_length=2_000), Storable] | None = None
-    recipe: Object | None = None
+    recipe: Recipe | None = None
 
 
 class ChangeOut(Given):
@@ -370,7 +380,7 @@ class RunIn(Taken):
 
     name: Annotated[str, Field(max_length=1_000), Storable]
     version: int = Field(ge=1, le=2**31 - 1)
-    recipe: Object
+    recipe: Recipe
 
 
 class RunAccepted(Given):

@@ -19,20 +19,22 @@ Publish = Callable[[Topic, str, bytes], Awaitable[None]]  # topic, key, value; d
 _TOPICS = {topic.name: topic for topic in TOPICS}
 
 
+class EventTooLarge(Exception):
+    """The topic would never take this event, and it would stand in the way of all that come after it."""
+
+
 def append(connection: Connection, topic: Topic, record: msgspec.Struct, *, event_id: str) -> None:
     """Add an event to the caller's open transaction.
 
     Raises:
         IntegrityError: an event with this id is there already.
+        EventTooLarge: no bus would take it; the transaction must not be committed.
     """
+    key, value = str(getattr(record, topic.key)), wire.encode(record)
+    if len(key.encode()) + len(value) > topic.max_message_bytes:
+        raise EventTooLarge(f"an event for {topic.name} has {len(value)} bytes; it takes {topic.max_message_bytes}")
     connection.execute(
-        insert(outbox).values(
-            event_id=event_id,
-            topic=topic.name,
-            key=str(getattr(record, topic.key)),
-            value=wire.encode(record),
-            created_ms=_now_ms(),
-        )
+        insert(outbox).values(event_id=event_id, topic=topic.name, key=key, value=value, created_ms=_now_ms())
     )
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -53,6 +54,14 @@ def append(engine: Engine, *versions: int) -> None:
     with engine.begin() as connection:
         for version in versions:
             outbox.append(connection, DATASETS_READY, ready(version), event_id=f"e{version}")
+
+
+def test_an_event_that_no_bus_would_take_is_never_committed(engine: Engine) -> None:
+    """It would stand before all others, for ever."""
+    giant = msgspec.structs.replace(ready(1), recipe={"note": "x" * DATASETS_READY.max_message_bytes})
+    with pytest.raises(outbox.EventTooLarge), engine.begin() as connection:
+        outbox.append(connection, DATASETS_READY, giant, event_id="e1")
+    assert outbox.pending(engine, [DATASETS_READY]) == 0
 
 
 class Published:

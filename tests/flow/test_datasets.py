@@ -358,6 +358,18 @@ async def test_events_wait_for_a_bus_that_is_away_and_come_in_order(tmp_path: Pa
         assert [event.version for event in await sent_events(api, 2)] == [1, 2]
 
 
+async def test_a_recipe_that_no_event_can_hold_is_refused_before_anything_is_published(tmp_path: Path) -> None:
+    giant = {"method": "lora", "base": "x" * DATASETS_READY.max_message_bytes}
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        refused = await publish(api, recipe=giant)
+        assert (refused.status_code, "recipe" in refused.json()["detail"]) == (422, True)
+        await publish(api)
+        order = {"name": "math", "version": 1, "recipe": giant}
+        assert (await api.client.post("/v1/runs", json=order)).status_code == 422
+        assert [event.version for event in await sent_events(api, 1)] == [1]
+
+
 async def test_a_run_can_be_asked_for_and_the_version_must_be_there(tmp_path: Path) -> None:
     async with running_api(tmp_path, *LOGS) as api:
         await start(api)
