@@ -69,7 +69,7 @@ async def list_rows(
     )
 
 
-@router.patch("/rows/{row_key}", responses=responses(400, 401, 404, 422, 503))
+@router.patch("/rows/{row_key:path}", responses=responses(400, 401, 404, 422, 503))
 async def edit_row(name: ThisDataset, row_key: ThisRow, edit: RowEditIn, here: Here, person: Person) -> EditedOut:
     """Put other messages in place of a row's own, the answer last. The log itself stays as it is."""
     messages = checked_messages(edit.messages)
@@ -77,7 +77,7 @@ async def edit_row(name: ThisDataset, row_key: ThisRow, edit: RowEditIn, here: H
     return EditedOut(row_key=row_key, messages=[RowMessageOut.model_validate(message) for message in messages])
 
 
-@router.delete("/rows/{row_key}", status_code=204, responses=responses(401, 404, 422, 503))
+@router.delete("/rows/{row_key:path}", status_code=204, responses=responses(401, 404, 422, 503))
 async def delete_row(name: ThisDataset, row_key: ThisRow, here: Here, person: Person) -> None:
     """Take a row out of this draft. The log stays where it is, and other datasets keep it."""
     await change_row(here, name, row_key, None, by=person)

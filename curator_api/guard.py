@@ -67,7 +67,7 @@ class _Answer:
 
     def _count(self, status: int) -> None:
         """By the route's pattern, never the path: that may hold anything."""
-        route = getattr(self._scope.get("route"), "path", "none")
+        route = getattr(self._scope.get("route"), "path_format", "none")
         method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
         REQUESTS.labels(method=method, route=route, status=str(status)).inc()
 

@@ -266,8 +266,8 @@ def _number(sent: dict[str, str], name: str, kind: type[int] | type[float]) -> f
 
 
 def log_path(log_id: str) -> str:
-    """The path of a log's page."""
-    return f"/logs/{quote(log_id)}"
+    """The path of a log's page. A slash is quoted: with an id of `../runs` a browser would go elsewhere."""
+    return f"/logs/{quote(log_id, safe='')}"
 
 
 def dataset_path(name: str) -> str:

@@ -131,6 +131,19 @@ async def test_a_tag_that_is_no_tag_is_refused(tmp_path: Path, tag: str) -> None
         assert (await api.client.get("/v1/logs/a")).json()["tags"] == ["topic:math"]
 
 
+async def test_an_id_with_slashes_is_an_id_like_any_other(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("svc/../a/tags"), tagged("svc")) as api:
+        path = "/v1/logs/svc%2F..%2Fa%2Ftags"
+        assert (await api.client.get(path)).json()["log_id"] == "svc/../a/tags"
+        assert (await api.client.post(f"{path}/tags", json={"add": ["team:x"]})).json()["tags"][-1] == "team:x"
+        row = "/v1/datasets/d/rows/svc%2F..%2Fa%2Ftags"
+        await api.client.post("/v1/datasets", json={"name": "d", "query": ""})
+        assert (await api.client.delete(row)).status_code == 204
+        assert (await api.client.delete(path)).json()["found"] is True
+        assert (await api.client.get(path)).status_code == 404
+        assert (await api.client.get("/v1/logs/svc")).status_code == 200
+
+
 async def test_an_erased_log_is_gone_at_once_and_everyone_is_told_once(tmp_path: Path) -> None:
     async with running_api(tmp_path, tagged("a")) as api:
         first = await api.client.delete("/v1/logs/a")

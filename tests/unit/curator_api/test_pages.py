@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fakes.page_source import DAY_MS, KEY, MemoryPages, log, message
+from fakes.page_source import DAY_MS, KEY, MemoryPages, hit, log, message
 from fastapi import FastAPI
 
 from tunemill.curator_api.guard import Guard
@@ -106,7 +106,7 @@ class Page(HTMLParser):
         return [attributes.get("href") for attributes in self.all("a")]
 
 
-PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a/b%20c", "/datasets", "/datasets/tickets", "/runs", "/runs/r1",
+PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets", "/runs", "/runs/r1",
          "/runs/r2", "/runs/r3", "/rejected", "/sign-in", "/logs/none"]  # fmt: skip
 
 
@@ -172,6 +172,11 @@ async def test_a_facet_narrows_and_widens_the_search(client: httpx.AsyncClient) 
     assert "/?q=pie" in Page(await client.get("/", params={"q": "pie tag:topic:math"})).links()
 
 
+async def test_a_link_to_a_log_cannot_lead_elsewhere(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.hits.append(hit(log("../runs", "hostile", "id")))
+    assert "/logs/..%2Fruns" in Page(await client.get("/")).links()
+
+
 async def test_a_search_that_cannot_be_read_points_at_the_column(client: httpx.AsyncClient) -> None:
     answer = await client.get("/", params={"q": "math AND"})
     assert answer.status_code == 400
@@ -206,7 +211,7 @@ async def test_the_raw_record_is_json(client: httpx.AsyncClient, source: MemoryP
 
 async def test_tags_are_added_and_removed(client: httpx.AsyncClient, source: MemoryPages) -> None:
     answer = await client.post("/logs/a/b%20c", data={"add": " topic:refund "})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/logs/a/b%20c")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/logs/a%2Fb%20c")
     await client.post("/logs/one", data={"remove": "lang:en"})
     assert source.changes == [
         ("tags", "a/b c", ["topic:refund"], [], "person:local"),
