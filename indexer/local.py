@@ -123,8 +123,12 @@ class _Engine:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "logs.db"
         self.writer = Bodies(self._path)
-        self.projection = Projection(folder / "search", self.writer)
-        self.reader = Bodies(self._path)
+        try:
+            self.projection = Projection(folder / "search", self.writer)
+            self.reader = Bodies(self._path)
+        except BaseException:
+            self.writer.close()
+            raise
         self._caught_up = True
 
     def write(self, logs: Sequence[TaggedLog]) -> list[Written]:
