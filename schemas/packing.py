@@ -15,7 +15,10 @@ def pack(logs: Iterable[LogRecord]) -> bytes:
 
 
 def split(payload: bytes) -> Sequence[bytes]:
-    """The JSON values in a message: the items of an array, the lines of newline-delimited JSON, or the message itself."""
+    """The JSON values in a message: the items of an array, the lines of newline-delimited JSON, or the message itself.
+
+    A line that is no JSON is an item like the others, and fails alone where it is decoded.
+    """
     text = payload.strip()
     if text.startswith(b"["):
         try:
@@ -23,13 +26,18 @@ def split(payload: bytes) -> Sequence[bytes]:
         except _NOT_JSON:
             return [payload]
     lines = [line for line in text.split(b"\n") if line.strip()]
-    if len(lines) > 1 and all(line.lstrip().startswith(b"{") for line in lines) and not _is_one_value(text):
-        return lines
-    return [payload]
+    return lines if len(lines) > 1 and _are_values(lines) and not _is_value(text) else [payload]
 
 
-def _is_one_value(text: bytes) -> bool:
-    """Whether this is one value: pretty-printed JSON has lines that start with a brace, too."""
+def _are_values(lines: Sequence[bytes]) -> bool:
+    """Whether each line is meant to be a value. Pretty-printed JSON that is broken has no whole object at a line's beginning."""
+    return all(line.lstrip().startswith(b"{") for line in lines) or any(
+        line.startswith(b"{") and _is_value(line) for line in lines
+    )
+
+
+def _is_value(text: bytes) -> bool:
+    """Whether this is one whole JSON value. Pretty-printed JSON has lines that start with a brace, too."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except _NOT_JSON:

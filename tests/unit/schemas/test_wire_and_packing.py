@@ -25,6 +25,10 @@ LOG = LogRecord(log_id="a", ts_ms=1, messages=(Message(role="user", content="hi"
         (b"not json", 1),
         (b"", 1),
         (b"[1, 2", 1),
+        (b'no JSON\n{"a": 1}\n{"b": 2}', 3),
+        (b'{"a": 1}\r\nnull\r\n[2]\r\n', 3),
+        (b'{"a": 1}\n{"b": \n{"c": 3}', 3),
+        (b'{\n  "a": [\n    {"b": 1}\n  ],\n  "c": \n}', 1),  # pretty-printed and broken: still one
     ],
 )
 def test_messages_split_into_their_values(payload: bytes, count: int) -> None:
