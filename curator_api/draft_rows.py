@@ -2,6 +2,7 @@
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -26,8 +27,9 @@ from tunemill.curator_api.payloads import (
     RowOut,
     RowsOut,
 )
+from tunemill.curator_api.private import private_in, refuse_private
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.rows import Row, RowMessage, is_imported
+from tunemill.curator_api.rows import Row, RowMessage, is_imported, own_messages
 from tunemill.curator_api.snapshot import Frozen
 
 router = APIRouter(prefix="/v1/datasets/{name}", tags=["draft rows"])
@@ -103,14 +105,28 @@ async def change_row(
 
     Raises:
         NotFound: there is no such dataset, or no such row.
+        InvalidRow: the messages bring secrets or private data in.
     """
     registry, project = curator.registry, curator.settings.project
     await asyncio.to_thread(draft_store.find, registry, project, name)
+    own: tuple[RowMessage, ...] = ()
     if not is_imported(row_key):
-        await find_log(curator, row_key)
+        own = own_messages((await find_log(curator, row_key)).log)
     elif not await asyncio.to_thread(draft_store.has_imported, registry, project, name, row_key):
         raise NotFound(f"there is no row {row_key!r} in the draft of {name!r}")
+    if messages is not None:
+        await asyncio.to_thread(_refuse_what_is_new, messages, own)
     await asyncio.to_thread(draft_store.edit_row, registry, project, name, row_key, messages, by=by)
+
+
+def _refuse_what_is_new(messages: Sequence[RowMessage], own: Sequence[RowMessage]) -> None:
+    refuse_private(messages, known=private_in(own))
+
+
+def _checked_line(line: bytes) -> Row:
+    row = from_line(line)
+    refuse_private(row.messages, row.tools)
+    return row
 
 
 def _import(curator: Curator, name: str, body: bytes) -> ImportOut:
@@ -122,7 +138,7 @@ def _import(curator: Curator, name: str, body: bytes) -> ImportOut:
         if not line.strip():
             continue
         try:
-            rows.append((number, from_line(line)))
+            rows.append((number, _checked_line(line)))
         except InvalidRow as error:
             errors.append(LineError(line=number, reason=error.detail))
     if not rows and not errors:

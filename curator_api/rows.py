@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from tunemill.schemas.ids import canonical_json, digest
-from tunemill.schemas.records import Message, TaggedLog, ToolCall
+from tunemill.schemas.records import LogRecord, Message, TaggedLog, ToolCall
 
 IMPORTED = "import-"  # how the key of a row begins that came from a file, not from a log
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
@@ -79,7 +79,7 @@ def from_log(tagged: TaggedLog, *, default_consent: str, edit: Sequence[RowMessa
     reason = _private(tagged, default_consent) or (None if edit else _unusable(tagged))
     if reason:
         return reason
-    messages = tuple(edit) if edit else tuple(_message(message) for message in (*log.messages, log.output[0]))
+    messages = tuple(edit) if edit else own_messages(log)
     if reason := fault(messages):
         return reason
     return Row(
@@ -92,6 +92,11 @@ def from_log(tagged: TaggedLog, *, default_consent: str, edit: Sequence[RowMessa
         language=tagged.language,
         edited=edit is not None,
     )
+
+
+def own_messages(log: LogRecord) -> tuple[RowMessage, ...]:
+    """The log's input and, where it has an answer, the first choice of its output."""
+    return tuple(_message(message) for message in (*log.messages, *log.output[:1]))
 
 
 def tools_text(tools: object) -> str | None:

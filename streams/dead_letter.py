@@ -1,9 +1,9 @@
 """A record that could not be processed, as it goes to the dead letters. Pure."""
 
 from tunemill.bus.port import Message
+from tunemill.privacy.secrets import without_secrets
 from tunemill.schemas.records import RejectedLog
 from tunemill.schemas.topics import REJECTED
-from tunemill.streams.mask import mask_text
 
 _WRAPPING_BYTES = 16 * 2**10  # the other fields of a dead letter, with room to spare
 MAX_PAYLOAD_BYTES = REJECTED.max_message_bytes - _WRAPPING_BYTES
@@ -38,7 +38,7 @@ def _storable(payload: bytes) -> bytes:
         return b""
     try:
         # Latin-1 takes any bytes and gives them back: the payload may be Avro, or no text at all.
-        masked = mask_text(payload.decode("latin-1")).encode("latin-1")
+        masked = without_secrets(payload.decode("latin-1"))[0].encode("latin-1")
     except Exception:  # what cannot be masked is not stored
         return b""
     return masked if len(masked) <= MAX_PAYLOAD_BYTES else b""

@@ -1,52 +1,16 @@
 """Secrets out: every string of a log, before anything is stored. Pure.
 
-What looks like a secret is replaced by `[SECRET:kind]`. All patterns are RE2 (linear time, whatever the text) and lie in one
-set that is run once over all strings together; only what it finds is replaced string by string. The kinds and where their
-forms come from stand in `docs/tags.md`.
+The patterns are run once over all strings together; only where they find something, string by string.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import re2
 
+from tunemill.privacy.secrets import KINDS, has_secret, without_secrets
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import LogRecord
-
-# In a string that holds JSON or code, a secret may follow an escaped line break: the letter of `\n` is no word boundary.
-_START = r"(\\[nrt]|\b)"
-
-# kind -> patterns. Group 1 is what stands before the secret and is kept. In this order: a later pattern sees what the
-# earlier ones have left, so a bearer token that is a JWT is called a JWT.
-_PATTERNS: tuple[tuple[str, str], ...] = (
-    (
-        "private-key",
-        r"()(?s:-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
-        r"(?:.*?-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s\\:,.-]*))",
-    ),
-    ("url-password", r"""([A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"'<>\\]*:)[^\s/"'<>\\]+(?:@)"""),
-    ("jwt", _START + r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-    ("aws-key", _START + r"(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    ("aws-key", r"""((?i:aws_?secret_?(?:access_?)?key)\\?["']?\s*[:=]\s*\\?["']?)[A-Za-z0-9/+]{40}\b=?"""),
-    ("api-key", _START + r"sk-(?:proj|svcacct|admin|None|ant|or|lf)-[A-Za-z0-9_-]{20,}"),
-    ("api-key", _START + r"sk-[A-Za-z0-9]{20,}"),
-    ("api-key", _START + r"(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,})"),
-    ("api-key", _START + r"(?:xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,})"),
-    ("api-key", _START + r"AIza[0-9A-Za-z_-]{35}"),
-    ("api-key", _START + r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"),
-    ("api-key", _START + r"(?:hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{40,}|xai-[A-Za-z0-9]{40,}|pplx-[A-Za-z0-9]{40,})"),
-    (
-        "api-key",
-        _START + r"(?:nvapi-[A-Za-z0-9_-]{40,}|r8_[A-Za-z0-9]{37}|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,})",
-    ),
-    ("api-key", _START + r"(?:SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|dop_v1_[a-f0-9]{64}|dapi[a-f0-9]{32})"),
-    ("api-key", r"""((?i:\bapi[_-]?key)\\?["']?\s*[:=]\s*\\?["']?)[A-Za-z0-9_-]{20,}"""),
-    ("bearer-token", r"((?i:\bbearer)\s+)[A-Za-z0-9._~+/=-]{20,}"),
-    ("basic-auth", r"""((?i:\bauthorization)\\?["']?\s*[:=]\s*\\?["']?(?i:basic)\s+)[A-Za-z0-9+/=]{8,}"""),
-)
-KINDS = tuple(dict.fromkeys(kind for kind, _ in _PATTERNS))
-_AFTER = {"url-password": "@"}  # what follows the secret and is kept
 
 
 class Masked(msgspec.Struct, frozen=True):
@@ -60,55 +24,19 @@ def mask(log: LogRecord) -> Masked:
     """The log with every secret in any of its strings replaced; the same object when there is none."""
     strings: list[str] = []
     _map_strings(msgspec.to_builtins(log), strings.append)
-    if not _search("\n".join(strings)):
+    if not has_secret("\n".join(strings)):
         return Masked(log, ())
     found: set[str] = set()
-    masked = msgspec.convert(_map_strings(msgspec.to_builtins(log), lambda text: _replace(text, found)), LogRecord)
+
+    def clean(text: str) -> str:
+        masked, kinds = without_secrets(text)
+        found.update(kinds)
+        return masked
+
+    masked = msgspec.convert(_map_strings(msgspec.to_builtins(log), clean), LogRecord)
     if masked.log_id != log.log_id:  # an id that held a secret: still one id for each replay
         masked = msgspec.structs.replace(masked, log_id=payload_log_id(log.log_id.encode()))
     return Masked(masked, tuple(kind for kind in KINDS if kind in found))
-
-
-def mask_text(text: str) -> str:
-    """The text with every secret in it replaced."""
-    return _replace(text, set())
-
-
-def _options() -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = 64 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
-    return options
-
-
-def _compile_set() -> Any:
-    patterns = re2.Set.SearchSet(_options())
-    for _, pattern in _PATTERNS:
-        patterns.Add(pattern)
-    patterns.Compile()
-    return patterns
-
-
-_SET = _compile_set()
-_COMPILED = tuple(re2.compile(pattern, _options()) for _, pattern in _PATTERNS)
-
-
-def _search(text: str) -> list[int]:
-    """The positions in `_PATTERNS` of what is in the text, in order."""
-    return sorted(_SET.Match(text) or ())
-
-
-def _replace(text: str, found: set[str]) -> str:
-    """The text with every secret replaced; the kinds that were found are added to `found`."""
-    while True:  # one secret may have hidden the beginning of the next, where nothing stood between them
-        before = text
-        for hit in _search(text):
-            kind = _PATTERNS[hit][0]
-            text, times = _COMPILED[hit].subn(rf"\1[SECRET:{kind}]{_AFTER.get(kind, '')}", text)
-            if times:
-                found.add(kind)
-        if text == before:
-            return text
 
 
 def _map_strings(value: Any, change: Callable[[str], Any]) -> Any:

@@ -13,8 +13,8 @@ import msgspec
 import re2
 import yaml
 
+from tunemill.privacy import pii
 from tunemill.schemas.records import LogRecord
-from tunemill.streams import pii
 from tunemill.streams.errors import RulesInvalid
 from tunemill.streams.text import Texts
 

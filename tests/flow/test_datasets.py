@@ -292,6 +292,41 @@ async def test_lines_that_cannot_be_imported_are_named_and_the_others_are_import
         assert (nothing.status_code, nothing.json()["failed"]) == (422, 2)
 
 
+async def test_an_import_brings_no_secret_and_no_private_data_in(tmp_path: Path) -> None:
+    secret = "sk-proj-" + "a1B2" * 8
+    bad = [
+        {"messages": [{"role": "user", "content": "mail a@b.example"}, {"role": "assistant", "content": "done"}]},
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": f"use {secret}"}]},
+        {**edit("4"), "tools": [{"type": "function", "function": {"name": "pay", "iban": "DE89370400440532013000"}}]},
+    ]
+    lines = "\n".join(json.dumps(row) for row in [edit("4"), *bad])
+    async with running_api(tmp_path) as api:
+        await start(api)
+        outcome = (await api.client.post("/v1/datasets/math/import", content=lines.encode())).json()
+        assert (outcome["imported"], outcome["failed"]) == (1, 3)
+        reasons = {error["line"]: error["reason"] for error in outcome["errors"]}
+        assert "messages[0]" in reasons[2] and "pii:email" in reasons[2]
+        assert "messages[1]" in reasons[3] and "secret:api-key" in reasons[3]
+        assert "tools" in reasons[4] and "pii:iban" in reasons[4]
+        assert secret not in str(outcome)
+        with api.registry.connect() as connection:
+            assert secret not in str(connection.execute(select(tables.imported_rows)).all())
+
+
+async def test_an_edit_brings_no_secret_in_and_no_private_data_that_its_log_does_not_hold(tmp_path: Path) -> None:
+    looked_at = tagged("seen", "I am a@b.example, what is 1+1?", "2", ts_ms=5)  # a person removed its tag
+    async with running_api(tmp_path, *LOGS, looked_at) as api:
+        await start(api)
+        for answer, kind in (("write to a@b.example", "pii:email"), ("ghp_" + "a1B2" * 10, "secret:api-key")):
+            refused = await api.client.patch("/v1/datasets/math/rows/m1", json=edit(answer))
+            assert (refused.status_code, kind in refused.json()["detail"]) == (422, True)
+            assert answer not in refused.text
+        fixed = {"messages": [{"role": "user", "content": "I am a@b.example"}, {"role": "assistant", "content": "Two"}]}
+        assert (await api.client.patch("/v1/datasets/math/rows/seen", json=fixed)).status_code == 200
+        rows = (await api.client.get("/v1/datasets/math/rows")).json()
+        assert [row["row_key"] for row in rows["rows"] if row["edited"]] == ["seen"]
+
+
 async def test_an_erased_log_is_in_no_draft_even_while_the_index_still_has_it(tmp_path: Path) -> None:
     async with running_api(tmp_path, *LOGS) as api:
         await start(api)

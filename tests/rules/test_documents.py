@@ -6,7 +6,19 @@ from pathlib import Path
 from tunemill.schemas.topics import TOPICS
 
 ROOT = Path(__file__).parents[2]
-FLOW_FOLDERS = ("schemas", "bus", "registry", "telemetry", "streams", "indexer", "curator_api", "trainer", "sdk", "cli")
+FLOW_FOLDERS = (
+    "schemas",
+    "bus",
+    "registry",
+    "telemetry",
+    "privacy",
+    "streams",
+    "indexer",
+    "curator_api",
+    "trainer",
+    "sdk",
+    "cli",
+)
 
 
 def modules() -> set[str]:

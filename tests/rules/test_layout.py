@@ -15,6 +15,7 @@ SERVICES = (
     "bus",
     "registry",
     "telemetry",
+    "privacy",
     "streams",
     "indexer",
     "curator_api",

@@ -6,11 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunemill.bus.port import Message as BusMessage
+from tunemill.privacy.secrets import KINDS, without_secrets
 from tunemill.schemas.records import LogRecord, Message, RejectedLog, ToolCall
 from tunemill.streams import mask as masking
-from tunemill.streams.mask import KINDS, mask, mask_text
+from tunemill.streams.mask import mask
 from tunemill.streams.process import process
 from tunemill.streams.rules import load_rules
+
+
+def masked_text(text: str) -> str:
+    return without_secrets(text)[0]
+
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\nabc+/=\n-----END RSA PRIVATE KEY-----"
@@ -69,14 +75,14 @@ def log(**fields: object) -> LogRecord:
 @pytest.mark.parametrize(("kind", "secret"), SECRETS)
 @pytest.mark.parametrize("around", ["{}", "my key is {} thanks", "({})", '"{}"', "line\\n{} next"])
 def test_each_kind_is_replaced_wherever_it_stands(kind: str, secret: str, around: str):
-    masked = mask_text(around.format(secret))
+    masked = masked_text(around.format(secret))
     assert masked.startswith(around.split("{}", maxsplit=1)[0] + f"[SECRET:{kind}]")
     assert secret[:16] not in masked
 
 
 @pytest.mark.parametrize(("kind", "text", "expected"), IN_CONTEXT)
 def test_only_the_secret_itself_is_replaced(kind: str, text: str, expected: str):
-    assert mask_text(text) == expected
+    assert masked_text(text) == expected
     assert mask(log(app=text)).kinds == (kind,)
 
 
@@ -86,7 +92,7 @@ def test_every_kind_is_tried_here():
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_is_no_secret_stays(text: str):
-    assert mask_text(text) == text
+    assert masked_text(text) == text
 
 
 def test_no_string_of_a_log_is_left_out():
@@ -138,15 +144,15 @@ pieces = st.sampled_from([secret for _, secret in SECRETS] + [text for _, text, 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(pieces, max_size=6), st.sampled_from(["", " ", "\n", '","', "\\n"]))
 def test_masking_twice_changes_nothing_more(parts: list[str], between: str):
-    masked = mask_text(between.join(parts))
-    assert mask_text(masked) == masked
+    masked = masked_text(between.join(parts))
+    assert masked_text(masked) == masked
 
 
 def test_when_masking_fails_the_log_is_rejected_and_its_bytes_are_not_kept(monkeypatch: pytest.MonkeyPatch):
     def broken(_text: str) -> list[int]:
         raise ZeroDivisionError("with the log's own text")
 
-    monkeypatch.setattr(masking, "_search", broken)
+    monkeypatch.setattr(masking, "has_secret", broken)
     payload = msgspec.json.encode(log())
     message = BusMessage("llm.logs", 0, 3, None, payload, 1)
     (result,) = process(message, load_rules(), now_ms=1)

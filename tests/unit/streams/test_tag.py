@@ -2,8 +2,8 @@
 
 import pytest
 
+from tunemill.privacy import pii
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog, ToolCall
-from tunemill.streams import pii
 from tunemill.streams import tag as tagging
 from tunemill.streams.language import language_of
 from tunemill.streams.mask import mask

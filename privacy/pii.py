@@ -1,6 +1,6 @@
 """Private data: which kinds a text holds. Checked by checksum or rule where the kind has one. Pure.
 
-Nothing is replaced here: a tag says that a log holds such data, and a dataset's policy decides what follows from it.
+Nothing is replaced here: a log that holds such data gets a tag, and a dataset's policy decides what follows from it.
 """
 
 import ipaddress
@@ -33,6 +33,11 @@ _IBAN_CHARS = {
     "RS": 22, "SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "TR": 26, "UA": 29,
 }
 # fmt: on
+
+
+def kinds_in(text: str) -> frozenset[str]:
+    """The kinds of private data that the text holds."""
+    return frozenset(kind for kind in GATES if confirm(kind, text))
 
 
 def confirm(kind: str, text: str) -> bool:
