@@ -43,9 +43,18 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+
+def _json_value(text: str) -> Any:
+    """The value in a `Json` field. Text that is no JSON stays text: one such field must not spoil a whole `LogBatch`."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, ValueError):  # ValueError: numbers of thousands of digits
+        return text
+
+
 # `Json` fields are JSON text in Avro; readers that don't know the logical type see the string.
 LOGICAL_WRITERS["string-tunemill-json"] = lambda value, _schema: msgspec.json.encode(value).decode()
-LOGICAL_READERS["string-tunemill-json"] = lambda text, _writer, _reader: msgspec.json.decode(text)
+LOGICAL_READERS["string-tunemill-json"] = lambda text, _writer, _reader: _json_value(text)
 
 
 class WireError(Exception):
