@@ -176,6 +176,10 @@ class KafkaSubscription:
     async def lag(self) -> int:
         """How many messages of the partitions that are ours are not polled yet."""
         partitions = self.consumer.assignment()
+        if (
+            self._group is None and not partitions
+        ):  # forgotten while the broker comes back: "nothing left" would be untrue
+            raise BusUnavailable(f"Kafka at {self._bus._servers} does not say which partitions there are")
         async with self._bus._answering():
             ends = await self.consumer.end_offsets(partitions)
             return sum([ends[partition] - await self.consumer.position(partition) for partition in partitions])
