@@ -3,8 +3,19 @@
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
 from tunemill.sdk.context import log_context
 from tunemill.sdk.counts import Stats
-from tunemill.sdk.errors import UnknownUrl
+from tunemill.sdk.errors import BadKey, UnknownUrl
 from tunemill.sdk.producer import Producer
 from tunemill.sdk.wrap import wrap
 
-__all__ = ["LogRecord", "Message", "Producer", "Stats", "ToolCall", "UnknownUrl", "Usage", "log_context", "wrap"]
+__all__ = [
+    "BadKey",
+    "LogRecord",
+    "Message",
+    "Producer",
+    "Stats",
+    "ToolCall",
+    "UnknownUrl",
+    "Usage",
+    "log_context",
+    "wrap",
+]

@@ -4,6 +4,7 @@ import logging
 import random
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 
 from tunemill.sdk.buffer import Buffer, Entry
@@ -52,8 +53,12 @@ class Delivery:
             while entries := self._take():
                 self._deliver(entries)
         except Exception as error:
-            # A fault of ours may not end in an application's traceback, nor in silence.
-            LOGGER.exception("tunemill: the sending thread stopped (%s); logs are no longer sent", type(error).__name__)
+            # A fault of ours may not end in an application's traceback, nor in silence. Its own text may hold log text.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            LOGGER.error(
+                "tunemill: the sending thread stopped (%s in %s, line %s); logs are no longer sent",
+                type(error).__name__, at.name, at.lineno,
+            )  # fmt: skip
         finally:
             self._sender.close()
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from tunemill.sdk.errors import Refused, SendError, TooLarge, Unavailable
+from tunemill.sdk.errors import BadKey, Refused, SendError, TooLarge, Unavailable
 from tunemill.sdk.pack import Pack
 
 _TIMEOUT_S = 15.0  # a server that has not taken half a megabyte by then is not well
@@ -24,8 +24,8 @@ class HttpSender:
         self._port = parts.port
         self._path = parts.path.rstrip("/") + "/v1/logs"
         self._headers = {"Content-Type": "application/x-ndjson"}
-        if api_key is not None:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+        if key := _header_text(api_key):
+            self._headers["Authorization"] = f"Bearer {key}"
         self._connection: http.client.HTTPConnection | None = None
 
     def connect(self) -> None:
@@ -89,6 +89,14 @@ class HttpSender:
         if answer.will_close:
             self.close()
         return answer.status
+
+
+def _header_text(api_key: str | None) -> str:
+    """The key without the line break that a file or a shell left at its end."""
+    key = (api_key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise BadKey("the api_key holds characters that a header cannot carry: copy it again")
+    return key
 
 
 def _outcome(status: int) -> SendError | None:

@@ -51,6 +51,7 @@ class Producer:
 
     Raises:
         UnknownUrl: the URL names neither engine.
+        BadKey: the key holds characters that no HTTP header can carry.
     """
 
     def __init__(

@@ -36,6 +36,7 @@ def open_sender(url: str, *, api_key: str | None) -> Sender:
 
     Raises:
         UnknownUrl: the URL names no engine.
+        BadKey: the key cannot be sent in a header.
     """
     scheme, _, rest = url.partition("://")
     hosts = rest.strip("/")

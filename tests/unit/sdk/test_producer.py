@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,12 @@ from fakes.http_server import Answer, Asked, Server, json_answer, serving
 
 from tunemill.schemas.packing import pack, split
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
-from tunemill.sdk import Producer, UnknownUrl, log_context
+from tunemill.sdk import BadKey, Producer, UnknownUrl, log_context
+from tunemill.sdk.buffer import Buffer, Entry
+from tunemill.sdk.counts import Counts
+from tunemill.sdk.delivery import Delivery
+from tunemill.sdk.errors import SendError
+from tunemill.sdk.pack import Pack
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -220,6 +225,44 @@ def test_many_threads_lose_nothing(server: Server) -> None:
 def test_a_url_of_no_engine_is_refused_at_once(url: str) -> None:
     with pytest.raises(UnknownUrl, match="kafka://"):
         Producer(url)
+
+
+def test_a_key_with_the_line_break_of_its_file_is_sent_without_it(server: Server) -> None:
+    with Producer(server.url, api_key="sesame\n") as producer:
+        producer.log(messages=HI)
+        assert producer.flush(10)
+    assert [asked.headers["authorization"] for asked in server.asked] == ["Bearer sesame"]
+
+
+@pytest.mark.parametrize("key", ["ses\name", "s\u00e9same"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_repeated(server: Server, key: str) -> None:
+    with pytest.raises(BadKey) as caught:
+        Producer(server.url, api_key=key)
+    assert "same" not in str(caught.value)
+
+
+def test_a_fault_of_the_sending_thread_is_named_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty:
+        def connect(self) -> None:
+            raise KeyError("private text")
+
+        def lane(self, key: str) -> int:
+            return len(key)
+
+        def send(self, packs: Sequence[Pack]) -> Sequence[SendError | None]:
+            return [None for _ in packs]
+
+        def abandon(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    buffer = Buffer(1000)
+    delivery = Delivery(buffer, Faulty(), Counts())
+    buffer.put(Entry("a", None, b"{}"), block_s=0.0)
+    delivery.start()
+    delivery.finish(10)
+    assert "KeyError in connect" in caplog.text
+    assert "private" not in caplog.text
 
 
 def test_what_is_left_is_sent_when_the_interpreter_exits(server: Server) -> None:
