@@ -14,7 +14,8 @@ CuratorError
 │   └── Unprocessable    422  readable, but it cannot be done
 │       ├── InvalidRow       a row that cannot be trained on as it is
 │       └── EmptyDataset     nothing is left after the exclusions
-└── Unavailable          503  something we depend on does not answer: try again
+├── Unavailable          503  something we depend on does not answer: try again
+└── DamagedFile          500  a version's file is gone, or not what its name promises
 
 The class decides the status. `detail` is for a person: it names the place and the remedy, and never holds log text.
 """
@@ -124,3 +125,9 @@ class Unavailable(CuratorError):
 
     status = 503
     code = "unavailable"
+
+
+class DamagedFile(CuratorError):
+    """A file of a published version is not there, or its bytes are not those that its name promises."""
+
+    code = "damaged-file"

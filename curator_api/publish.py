@@ -7,7 +7,7 @@ import msgspec
 
 from tunemill.curator_api import version_store
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.errors import EmptyDataset, Unavailable
+from tunemill.curator_api.errors import DamagedFile, EmptyDataset, Unavailable
 from tunemill.curator_api.gather import Gathered, gather
 from tunemill.curator_api.parts import COLUMNS, parts, provenance
 from tunemill.curator_api.report import count_splits, report
@@ -88,7 +88,7 @@ def store(files: Files, place: str, snapshot: Snapshot) -> Stored:
     )
     identity = manifest_digest(manifest)
     provenance_path = _store_provenance(files, place, snapshot, identity)
-    manifest_url = files.put(f"{place}/manifests/{identity}.json", manifest)
+    manifest_url = _store_content(files, f"{place}/manifests/{identity}.json", manifest)
     return Stored(digest=identity, manifest_url=manifest_url, provenance_path=provenance_path)
 
 
@@ -119,9 +119,17 @@ def _publish(curator: Curator, order: Order, gathered: Gathered) -> Version:
 def _store_parts(files: Files, place: str, snapshot: Snapshot, split: str) -> list[Part]:
     written = []
     for part, content in parts(snapshot.rows, split):
-        files.put(f"{place}/{part.path}", content)
+        _store_content(files, f"{place}/{part.path}", content)
         written.append(part)
     return written
+
+
+def _store_content(files: Files, path: str, content: bytes) -> str:
+    """A file that is named by its digest; one of this name that says something else is broken."""
+    try:
+        return files.put(path, content)
+    except AlreadyDifferent as error:
+        raise DamagedFile(f"{path} was changed: remove it and publish again") from error
 
 
 def _store_provenance(files: Files, place: str, snapshot: Snapshot, identity: str) -> str:

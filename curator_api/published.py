@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
+from tunemill.curator_api.errors import DamagedFile
 from tunemill.curator_api.rows import RowMessage
 from tunemill.curator_api.store import Files
 from tunemill.schemas.manifest import DatasetManifest, Part, manifest_digest
@@ -19,10 +20,6 @@ class StoredRow(msgspec.Struct, frozen=True):
     row_id: str
     messages: tuple[RowMessage, ...]
     tools: str | None
-
-
-class DamagedFile(Exception):
-    """A file's bytes are not those that its name promises."""
 
 
 def read_rows(files: Files, place: str, digest: str, *, split: str | None) -> Iterator[StoredRow]:
@@ -45,25 +42,23 @@ def read_manifest(files: Files, place: str, digest: str) -> DatasetManifest:
     Raises:
         DamagedFile: it was changed.
     """
-    with files.open(f"{place}/manifests/{digest}.json") as file:
-        content = file.read()
+    path = f"{place}/manifests/{digest}.json"
+    content = files.read(path)
     if manifest_digest(content) != digest:
-        raise DamagedFile(f"manifest {digest}")
+        raise DamagedFile(f"{path} was changed: restore it from a backup")
     return msgspec.json.decode(content, type=DatasetManifest)
 
 
 def read_provenance(files: Files, place: str, path: str) -> dict[str, str]:
     """The row_id of each row_key in a version."""
-    with files.open(f"{place}/{path}") as file:
-        table = pq.read_table(io.BytesIO(file.read()), columns=["row_key", "row_id"])
+    table = pq.read_table(io.BytesIO(files.read(f"{place}/{path}")), columns=["row_key", "row_id"])
     return {row["row_key"]: row["row_id"] for row in table.to_pylist()}
 
 
 def _part_rows(files: Files, place: str, part: Part) -> Iterator[StoredRow]:
-    with files.open(f"{place}/{part.path}") as file:
-        content = file.read()
+    content = files.read(f"{place}/{part.path}")
     if hashlib.sha256(content).hexdigest() != part.sha256:
-        raise DamagedFile(part.path)
+        raise DamagedFile(f"{place}/{part.path} was changed: restore it from a backup")
     for batch in pq.ParquetFile(io.BytesIO(content)).iter_batches(batch_size=1_000):
         for row in batch.to_pylist():
             yield StoredRow(row["row_id"], tuple(_message(message) for message in row["messages"]), row["tools"])

@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from tunemill.curator_api.errors import Unavailable
+from tunemill.curator_api.errors import DamagedFile, Unavailable
 from tunemill.schemas.ids import new_id
 
 
@@ -33,9 +33,7 @@ class Files:
         """
         full = self._full(path)
         try:
-            if not self._fs.exists(full):
-                self._create(full, content)
-            elif self._fs.cat_file(full) != content:
+            if not self._created(full, content) and self._fs.cat_file(full) != content:
                 raise AlreadyDifferent(path)
         except OSError as error:
             raise Unavailable(
@@ -48,34 +46,56 @@ class Files:
         full = self._full(path)
         return full if isinstance(self._fs, LocalFileSystem) else cast(str, self._fs.unstrip_protocol(full))
 
-    def open(self, path: str) -> IO[bytes]:
-        """A file to read.
+    def read(self, path: str) -> bytes:
+        """All of a file.
 
         Raises:
-            FileNotFoundError: it is not there.
+            DamagedFile: it is not there.
+            Unavailable: the files cannot be read now.
         """
-        return cast(IO[bytes], self._fs.open(self._full(path), "rb"))
+        try:
+            return cast(bytes, self._fs.cat_file(self._full(path)))
+        except FileNotFoundError as error:
+            raise DamagedFile(f"{path} is missing: restore it from a backup") from error
+        except OSError as error:
+            raise Unavailable(
+                f"the dataset's files cannot be read ({type(error).__name__}): check TUNEMILL_FILES_URL"
+            ) from error
 
     def _full(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}"
 
-    def _create(self, full: str, content: bytes) -> None:
-        if isinstance(self._fs, LocalFileSystem):
-            _create_local(Path(full), content)
-        else:
-            create: dict[str, Any] = {"mode": "create"}  # a conditional put: two writers cannot both succeed
-            self._fs.pipe_file(full, content, **create)
+    def _created(self, full: str, content: bytes) -> bool:
+        """Whether the file is ours; False: somebody else made it, before us or at the same time."""
+        if self._fs.exists(full):
+            return False
+        try:
+            if isinstance(self._fs, LocalFileSystem):
+                _create_local(Path(full), content)
+            else:
+                create: dict[str, Any] = {"mode": "create"}  # a conditional put: two writers cannot both succeed
+                self._fs.pipe_file(full, content, **create)
+        except FileExistsError:
+            return False
+        return True
 
 
 def _create_local(path: Path, content: bytes) -> None:
-    """1. write beside it; 2. sync the file; 3. take the name; 4. sync the folder."""
+    """1. write beside it; 2. sync the file; 3. take the name, if nobody has; 4. sync the folder.
+
+    Raises:
+        FileExistsError: somebody took the name meanwhile; their file stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{new_id()}.tmp")
-    with beside.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(beside, path)  # a rename would replace what is there
+    finally:
+        beside.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
