@@ -6,12 +6,11 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.curator_api.clock import now_ms
 from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.errors import Exists, NotFound
-from tunemill.curator_api.rows import Row, RowMessage
+from tunemill.curator_api.rows import Row, RowMessage, imported_row
 from tunemill.curator_api.snapshot import Changes
-from tunemill.registry.tables import datasets, erasures, imported_rows, row_edits
+from tunemill.registry.tables import datasets, erasures, imported_rows, now_ms, row_edits
 
 Messages = tuple[RowMessage, ...]
 
@@ -81,10 +80,17 @@ def change(engine: Engine, project: str, name: str, draft: Draft) -> None:
 
 
 def edit_row(engine: Engine, project: str, name: str, row_key: str, messages: Messages | None, *, by: str) -> None:
-    """Put these messages in place of the row's own; None takes the row out of the draft. The last edit holds."""
+    """Put these messages in place of the row's own; None takes the row out of the draft. The last edit holds.
+
+    Raises:
+        NotFound: the row's log was erased; nothing that was in it may be written down again.
+    """
     here = and_(_of(row_edits, project, name), row_edits.c.row_key == row_key)
+    erased = select(erasures.c.log_id).where(erasures.c.project == project, erasures.c.log_id == row_key)
     with engine.begin() as connection:
-        connection.execute(select(datasets.c.name).where(_of(datasets, project, name)).with_for_update())
+        _touch(connection, project, name)
+        if connection.execute(erased).first() is not None:
+            raise NotFound("there is no such log")
         connection.execute(delete(row_edits).where(here))
         connection.execute(
             insert(row_edits).values(
@@ -116,7 +122,7 @@ def add_imported(engine: Engine, project: str, name: str, rows: Sequence[tuple[i
     """Add rows, each with its line in the file, to the draft and say how many were new."""
     unique = {row.row_key: (line, row) for line, row in rows}
     with engine.begin() as connection:
-        connection.execute(select(datasets.c.name).where(_of(datasets, project, name)).with_for_update())
+        _touch(connection, project, name)
         known = _imported_keys(connection, project, name)
         fresh = [_imported_values(project, name, *pair) for key, pair in unique.items() if key not in known]
         if fresh:
@@ -128,16 +134,7 @@ def imported(engine: Engine, project: str, name: str) -> list[Row]:
     """The rows that were imported into the draft."""
     with engine.connect() as connection:
         found = connection.execute(select(imported_rows).where(_of(imported_rows, project, name))).all()
-    return [
-        Row(
-            row_key=row.row_key,
-            log_id=None,
-            session_id=None,
-            messages=msgspec.convert(row.messages, Messages),
-            tools=row.tools,
-        )
-        for row in found
-    ]
+    return [imported_row(msgspec.convert(row.messages, Messages), row.tools) for row in found]
 
 
 def has_imported(engine: Engine, project: str, name: str, row_key: str) -> bool:
@@ -145,6 +142,11 @@ def has_imported(engine: Engine, project: str, name: str, row_key: str) -> bool:
     here = and_(_of(imported_rows, project, name), imported_rows.c.row_key == row_key)
     with engine.connect() as connection:
         return connection.execute(select(imported_rows.c.row_key).where(here)).one_or_none() is not None
+
+
+def _touch(connection: Connection, project: str, name: str) -> None:
+    """The draft changes now; until the transaction ends, nobody else changes it."""
+    connection.execute(update(datasets).where(_of(datasets, project, name)).values(updated_ms=now_ms()))
 
 
 def _imported_keys(connection: Connection, project: str, name: str) -> set[str]:

@@ -10,8 +10,7 @@ import secrets
 
 from sqlalchemy import Connection, Engine, func, insert, select
 
-from tunemill.curator_api.clock import now_ms
-from tunemill.registry.tables import api_keys
+from tunemill.registry.tables import api_keys, now_ms
 
 _KEY = re.compile(r"tm_([a-z0-9]{8,32})_([A-Za-z0-9_-]{32,128})")
 _NO_SECRET = hashlib.sha256(b"").hexdigest()  # what an unknown key is compared with, so that it takes as long

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.curator_api.clock import now_ms
 from tunemill.registry import outbox
-from tunemill.registry.tables import audit, erasures, row_edits, tag_edits
+from tunemill.registry.tables import audit, datasets, erasures, now_ms, row_edits, tag_edits
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import Erasure
 from tunemill.schemas.topics import ERASURES
@@ -56,6 +55,9 @@ def _erasure_id(connection: Connection, project: str, log_id: str) -> str | None
 
 
 def _erase(connection: Connection, project: str, log_id: str, by: str) -> str:
+    # Whoever edits a row of the log holds its dataset's row: their edit is there before we look, or finds the erasure.
+    here = (datasets.c.project == project,)
+    connection.execute(select(datasets.c.name).where(*here).order_by(datasets.c.name).with_for_update())
     event = Erasure(erasure_id=new_id(), ts_ms=now_ms(), log_id=log_id, project=project)
     row = {"erasure_id": event.erasure_id, "project": project, "log_id": log_id, "by": by, "ts_ms": event.ts_ms}
     connection.execute(insert(erasures).values(row))

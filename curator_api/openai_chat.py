@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tunemill.curator_api.errors import InvalidRow
-from tunemill.curator_api.rows import Reason, Row, RowMessage, fault, imported_key, tools_text
+from tunemill.curator_api.rows import Reason, Row, RowMessage, fault, imported_row, tools_text
 from tunemill.schemas.records import ToolCall
 
 MAX_MESSAGES = 1_000
@@ -47,8 +47,7 @@ def from_line(line: bytes) -> Row:
         raise InvalidRow(f"{len(unknown)} members beside messages and tools: they cannot be kept")
     messages = checked_messages(value["messages"])
     tools = _checked_tools(value.get("tools"))
-    key = imported_key(messages, tools)
-    return Row(row_key=key, log_id=None, session_id=None, messages=messages, tools=tools)
+    return imported_row(messages, tools)
 
 
 def checked_messages(value: Any) -> tuple[RowMessage, ...]:

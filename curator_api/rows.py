@@ -46,7 +46,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     row_key: str  # the log_id, or IMPORTED and a digest
     log_id: str | None  # None: imported
-    session_id: str | None
+    conversation: str  # what it is split by
     messages: tuple[RowMessage, ...]
     tools: str | None  # JSON text of the tool definitions
     tags: tuple[str, ...] = ()
@@ -63,9 +63,10 @@ def is_imported(row_key: str) -> bool:
     return _IMPORT_KEY.fullmatch(row_key) is not None
 
 
-def imported_key(messages: Sequence[RowMessage], tools: str | None) -> str:
-    """The key of a row that came from a file: importing the same row again finds it there."""
-    return IMPORTED + digest({"messages": messages, "tools": tools})[:32]
+def imported_row(messages: tuple[RowMessage, ...], tools: str | None) -> Row:
+    """A row that came from a file. Its key is a digest of what it says: importing the same row again finds it there."""
+    key = IMPORTED + digest({"messages": messages, "tools": tools})[:32]
+    return Row(row_key=key, log_id=None, conversation=beginning(messages), messages=messages, tools=tools)
 
 
 def from_log(tagged: TaggedLog, *, default_consent: str, edit: Sequence[RowMessage] | None = None) -> Row | Reason:
@@ -79,13 +80,15 @@ def from_log(tagged: TaggedLog, *, default_consent: str, edit: Sequence[RowMessa
     reason = _private(tagged, default_consent) or (None if edit else _unusable(tagged))
     if reason:
         return reason
-    messages = tuple(edit) if edit else own_messages(log)
+    own = own_messages(log)
+    messages = tuple(edit) if edit else own
     if reason := fault(messages):
         return reason
     return Row(
         row_key=log.log_id,
         log_id=log.log_id,
-        session_id=log.session_id,
+        # Of the log, not of the edit: an edited turn stays on the side of the others.
+        conversation=f"session:{log.session_id}" if log.session_id else beginning(own),
         messages=messages,
         tools=tools_text(log.tools),
         tags=tuple(tag.tag for tag in tagged.tags),
@@ -97,6 +100,12 @@ def from_log(tagged: TaggedLog, *, default_consent: str, edit: Sequence[RowMessa
 def own_messages(log: LogRecord) -> tuple[RowMessage, ...]:
     """The log's input and, where it has an answer, the first choice of its output."""
     return tuple(_message(message) for message in (*log.messages, *log.output[:1]))
+
+
+def beginning(messages: Sequence[RowMessage]) -> str:
+    """How a conversation began, where the source names none: its turns all begin alike."""
+    first_user = next((i for i, message in enumerate(messages) if message.role == "user"), len(messages))
+    return "start:" + digest(messages[: first_user + 1])
 
 
 def tools_text(tools: object) -> str | None:

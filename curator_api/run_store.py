@@ -5,9 +5,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, and_, insert, or_, select, update
 
-from tunemill.curator_api.clock import now_ms
 from tunemill.curator_api.errors import Finished, NotFound
-from tunemill.registry.tables import audit, run_events, runs
+from tunemill.registry.tables import audit, now_ms, run_events, runs
 
 OVER = frozenset({"succeeded", "rejected", "failed", "cancelled"})
 

@@ -8,7 +8,6 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from tunemill.curator_api.rows import Reason, Row, RowMessage, from_log
-from tunemill.schemas.ids import digest
 from tunemill.schemas.records import TaggedLog
 
 SPLITS = ("train", "test")
@@ -114,17 +113,9 @@ def _conversations(same: Mapping[str, Sequence[Row]]) -> dict[str, str]:
             key = parent[key]
         return key
 
-    keys = {row_id: sorted({_conversation(row) for row in rows}) for row_id, rows in same.items()}
+    keys = {row_id: sorted({row.conversation for row in rows}) for row_id, rows in same.items()}
     for first, *others in keys.values():
         for other in others:
             low, high = sorted((root(first), root(other)))
             parent[high] = low
     return {row_id: root(found[0]) for row_id, found in keys.items()}
-
-
-def _conversation(row: Row) -> str:
-    """The session; where the source names none, how the conversation began: its turns all begin alike."""
-    if row.session_id:
-        return f"session:{row.session_id}"
-    first_user = next(i for i, message in enumerate(row.messages) if message.role == "user")
-    return "start:" + digest(row.messages[: first_user + 1])

@@ -7,12 +7,11 @@ import msgspec
 from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.curator_api.clock import now_ms
 from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.errors import NotFound, Unchanged
 from tunemill.curator_api.report import Report
 from tunemill.registry import outbox
-from tunemill.registry.tables import audit, datasets, erasures, versions
+from tunemill.registry.tables import audit, datasets, erasures, now_ms, versions
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import DatasetReady
 from tunemill.schemas.topics import DATASETS_READY

@@ -4,13 +4,12 @@ A crash at any step leaves either nothing, or a row that will be sent. It may be
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
-from tunemill.registry.tables import outbox
+from tunemill.registry.tables import now_ms, outbox
 from tunemill.schemas import wire
 from tunemill.schemas.topics import TOPICS, Topic
 
@@ -34,7 +33,7 @@ def append(connection: Connection, topic: Topic, record: msgspec.Struct, *, even
     if len(key.encode()) + len(value) > topic.max_message_bytes:
         raise EventTooLarge(f"an event for {topic.name} has {len(value)} bytes; it takes {topic.max_message_bytes}")
     connection.execute(
-        insert(outbox).values(event_id=event_id, topic=topic.name, key=key, value=value, created_ms=_now_ms())
+        insert(outbox).values(event_id=event_id, topic=topic.name, key=key, value=value, created_ms=now_ms())
     )
 
 
@@ -66,12 +65,8 @@ def _unsent(engine: Engine, topics: Sequence[Topic], limit: int) -> Sequence[Row
 
 def _mark_sent(engine: Engine, seq: int) -> None:
     with engine.begin() as connection:
-        connection.execute(update(outbox).where(outbox.c.seq == seq).values(sent_ms=_now_ms()))
+        connection.execute(update(outbox).where(outbox.c.seq == seq).values(sent_ms=now_ms()))
 
 
 def _names(topics: Sequence[Topic]) -> list[str]:
     return [topic.name for topic in topics]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

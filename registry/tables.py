@@ -3,6 +3,8 @@
 Times are milliseconds since the epoch, UTC. JSON columns hold what the column's comment says.
 """
 
+import time
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -19,6 +21,12 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+
+
+def now_ms() -> int:
+    """The time as the tables hold it."""
+    return time.time_ns() // 1_000_000
+
 
 metadata = MetaData(
     naming_convention={

@@ -22,7 +22,10 @@ from sqlalchemy import func, select
 
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.open import open_bus
-from tunemill.curator_api import relay
+from tunemill.curator_api import draft_store, ledger, relay
+from tunemill.curator_api.errors import NotFound
+from tunemill.curator_api.rows import RowMessage
+from tunemill.curator_api.store import AlreadyDifferent, Files
 from tunemill.indexer.open import open_index
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry import tables
@@ -292,6 +295,36 @@ async def test_lines_that_cannot_be_imported_are_named_and_the_others_are_import
         assert (nothing.status_code, nothing.json()["failed"]) == (422, 2)
 
 
+async def test_a_file_that_was_changed_or_lost_is_said_and_never_used(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api, test_share=0)
+        url = Path((await publish(api)).json()["manifest_url"])
+        (part,) = (url.parents[1] / "parts").iterdir()
+        kept = part.read_bytes()
+        part.write_bytes(kept[:-1])
+        async with asyncio.timeout(60):
+            await api.client.delete("/v1/datasets/math/rows/m1")
+            await api.client.delete("/v1/datasets/math/rows/twin")
+            assert (await publish(api)).status_code == 201
+        diff = await api.client.get("/v1/datasets/math/diff", params={"from": 1, "to": 2})
+        assert (diff.status_code, diff.json()["type"]) == (500, "urn:tunemill:problem:damaged-file")
+        assert part.name in diff.json()["detail"]
+        url.unlink()
+        export = await api.client.get("/v1/datasets/math/versions/1/export")
+        assert (export.status_code, url.name in export.json()["detail"]) == (500, True)
+
+
+def test_of_two_writers_of_one_name_the_first_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have looked and seen nothing there."""
+    files = Files(str(tmp_path))
+    assert files.put("provenance/p", b"first") == str(tmp_path / "provenance/p")
+    monkeypatch.setattr(files._fs, "exists", lambda _path: False)
+    with pytest.raises(AlreadyDifferent):
+        files.put("provenance/p", b"second")
+    files.put("provenance/p", b"first")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "provenance").iterdir()] == [("p", b"first")]
+
+
 async def test_an_import_brings_no_secret_and_no_private_data_in(tmp_path: Path) -> None:
     secret = "sk-proj-" + "a1B2" * 8
     bad = [
@@ -339,6 +372,18 @@ async def test_an_erased_log_is_in_no_draft_even_while_the_index_still_has_it(tm
         assert (await publish(api)).json()["rows"] == 4
         with api.registry.connect() as connection:
             assert connection.execute(select(func.count()).select_from(tables.row_edits)).scalar_one() == 0
+
+
+async def test_an_edit_that_comes_after_its_logs_erasure_is_not_written_down(tmp_path: Path) -> None:
+    """The endpoint found the log, and then somebody erased it."""
+    async with running_api(tmp_path, *LOGS) as api:
+        await start(api)
+        ledger.erase(api.registry, "default", "m1", by="person:x")
+        text = (RowMessage(role="assistant", content="what m1 said"),)
+        with pytest.raises(NotFound):
+            draft_store.edit_row(api.registry, "default", "math", "m1", text, by="person:y")
+        with api.registry.connect() as connection:
+            assert connection.execute(select(tables.row_edits)).all() == []
 
 
 async def test_a_log_that_is_erased_while_its_version_is_written_is_not_in_the_version(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tunemill.schemas.topics import TOPICS
 
 ROOT = Path(__file__).parents[2]
-FLOW_FOLDERS = (
+FLOW_FOLDERS = [
     "schemas",
     "bus",
     "registry",
@@ -18,7 +18,7 @@ FLOW_FOLDERS = (
     "trainer",
     "sdk",
     "cli",
-)
+]
 
 
 def modules() -> set[str]:

@@ -35,7 +35,7 @@ def test_a_log_becomes_its_input_and_its_first_answer() -> None:
         ("assistant", "one"),
     ]
     assert row.tools == '[{"function":{"name":"add"},"type":"function"}]'
-    assert (row.row_key, row.log_id, row.session_id, row.tags) == ("a", "a", "s", ("topic:math",))
+    assert (row.row_key, row.log_id, row.conversation, row.tags) == ("a", "a", "session:s", ("topic:math",))
 
 
 def test_tool_calls_and_their_answers_are_kept() -> None:

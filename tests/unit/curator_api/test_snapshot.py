@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
+import msgspec
 from fakes.curator_api import tagged
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tunemill.curator_api.diff import Change, diff
 from tunemill.curator_api.parts import parts, provenance
 from tunemill.curator_api.report import report
-from tunemill.curator_api.rows import Row, RowMessage, imported_key
+from tunemill.curator_api.rows import Row, RowMessage, imported_row
 from tunemill.curator_api.snapshot import SPLITS, Changes, Snapshot, freeze
 from tunemill.schemas.records import Message, TaggedLog
 
@@ -36,9 +37,9 @@ def turns(session: str | None, length: int) -> list[TaggedLog]:
     return logs
 
 
-def imported_row(question: str) -> Row:
+def from_file(question: str) -> Row:
     messages = (RowMessage(role="user", content=question), RowMessage(role="assistant", content="yes"))
-    return Row(row_key=imported_key(messages, None), log_id=None, session_id=None, messages=messages, tools=None)
+    return imported_row(messages, None)
 
 
 conversations = st.dictionaries(st.text("abc", min_size=1, max_size=4), st.integers(1, 4), min_size=1, max_size=8)
@@ -71,6 +72,17 @@ def test_the_turns_of_a_conversation_stand_on_one_side(sizes: dict[str, int], se
     assert all(len(side) == 1 for side in sides.values())
 
 
+def test_an_edit_tears_no_conversation_apart() -> None:
+    edited = (RowMessage(role="user", content="something else"), RowMessage(role="assistant", content="x"))
+    for n in range(20):
+        logs = [
+            msgspec.structs.replace(turn, log=msgspec.structs.replace(turn.log, session_id=None))
+            for turn in turns(f"talk {n}", 3)
+        ]
+        rows = frozen(logs, changes=Changes(edits={f"talk {n}-0": edited})).rows
+        assert (len(rows), len({row.split for row in rows})) == (3, 1)
+
+
 def test_conversations_that_share_a_row_stand_on_one_side() -> None:
     for seed in range(30):
         logs = [
@@ -99,7 +111,7 @@ def test_duplicates_collapse_and_every_source_is_named() -> None:
 
 
 def test_changes_of_people_hold_for_logs_and_imported_rows() -> None:
-    mine, gone, kept = imported_row("mine"), imported_row("gone"), imported_row("kept")
+    mine, gone, kept = from_file("mine"), from_file("gone"), from_file("kept")
     edit = (RowMessage(role="user", content="hi"), RowMessage(role="assistant", content="edited"))
     changes = Changes(
         edits={"a": edit, mine.row_key: (*edit[:1], RowMessage(role="assistant", content="mine, edited"))},
@@ -126,7 +138,7 @@ def test_the_report_accounts_for_every_log() -> None:
         tagged("d", consent="none"),
         tagged("e", "one", language="de"),
     ]
-    found = report(frozen(logs, (imported_row("x"),), test_share=0))
+    found = report(frozen(logs, (from_file("x"),), test_share=0))
     assert found.matched == found.rows + sum(found.excluded.values()) == 6
     assert found.excluded == {"consent": 1, "duplicate_content": 1, "pii": 1}
     assert (found.languages, found.tags) == ({"de": 1, "en": 1, "unknown": 1}, {"topic:math": 1})
