@@ -24,7 +24,7 @@ from faust.types import TP
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Message
 from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
-from tunemill.streams.batch import Hop, run_batch
+from tunemill.streams.batch import Hop, parts, run_batch
 from tunemill.streams.erased import ErasedLogs, follow_erasures
 from tunemill.streams.ledger import AckLedger, Partition
 from tunemill.streams.local import GROUP
@@ -36,7 +36,9 @@ from tunemill.telemetry.health import Check
 EXIT_UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
 BATCH_MESSAGES = 200  # each may hold many logs
 BATCH_WAIT_S = 0.1
-BUFFERED_MESSAGES = 400  # at up to 4 MiB each this bounds what waits in memory
+BUFFERED_MESSAGES = (
+    200  # beside the batch; at 1 MiB, as the API packs them, both take 400 MiB, at the limit of 4 MiB 1.6 GiB
+)
 SESSION_TIMEOUT_S = 10.0  # how long the partitions of a killed worker lie idle
 DRAIN_DEADLINE_S = 30.0  # for the batch in hand after SIGTERM; supervisors wait about as long
 STOP_DEADLINE_S = 15.0
@@ -150,9 +152,10 @@ class Worker:
         self._idle.clear()
         try:
             self._ledger.take(messages)
-            await run_batch(messages, self._hop)
-            self._ledger.finish(messages)
-            await commit(self._ledger.release())
+            for part in parts(messages):
+                await run_batch(part, self._hop)
+                self._ledger.finish(part)
+                await commit(self._ledger.release())
         except Exception as error:
             exit_without_commit(error)
         finally:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -19,6 +19,7 @@ from tunemill.streams.process import process
 from tunemill.streams.rules import Rules
 from tunemill.telemetry import metrics
 
+PART_BYTES = 16 * 2**20  # logs take several times their bytes once they are decoded
 _WRITE_LOGS = 1000  # per call of the index: a few megabytes
 
 
@@ -65,6 +66,18 @@ async def run_batch(messages: Sequence[Message], hop: Hop) -> Mapping[Outcome, i
     counts = _count(written, late, len(erased_ids), len(unreadable))
     _report(counts, letters, time.monotonic() - started)
     return counts
+
+
+def parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """The messages in order, in parts of at most `PART_BYTES` or one message: what is worked on at one time fits the memory."""
+    start = size = 0
+    for place, message in enumerate(messages):
+        if place > start and size + len(message.value) > PART_BYTES:
+            yield messages[start:place]
+            start, size = place, 0
+        size += len(message.value)
+    if messages:
+        yield messages[start:]
 
 
 def next_offsets(messages: Iterable[Message]) -> dict[tuple[str, int], int]:

@@ -16,6 +16,7 @@ from tunemill.schemas.packing import pack
 from tunemill.schemas.records import LogRecord
 from tunemill.schemas.records import Message as ChatMessage
 from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
+from tunemill.streams import batch
 from tunemill.streams.app import EXIT_UNFORESEEN, Worker
 from tunemill.streams.batch import Hop
 from tunemill.streams.erased import follow_erasures
@@ -80,6 +81,22 @@ async def test_it_commits_after_the_batch_and_takes_nothing_more_once_it_drains(
         await in_hand
     assert len(committed) == 2
     assert set(index.logs) == {"a", "b", "c"}
+    await bus.close()
+
+
+async def test_large_messages_are_worked_on_and_committed_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    messages = [at(5, "a"), at(6, "b"), at(7, "c" * 100), at(8, "d")]
+    monkeypatch.setattr(batch, "PART_BYTES", len(messages[0].value) + len(messages[1].value))
+    bus, index = SqliteBus(tmp_path / "bus.db"), MemoryIndex()
+    await bus.create_topics([LOGS, REJECTED, ERASURES])
+    committed: list[tuple[int, int]] = []  # the next offset, and how many logs are in the index
+
+    async def commit(offsets: Mapping[tuple[str, int], int]) -> None:
+        committed.append((offsets[LOGS.name, 0], len(index.logs)))
+
+    async with follow_erasures(bus) as erased:
+        await Worker(Hop(index, bus, erased, load_rules())).work(messages, commit)
+    assert committed == [(7, 2), (8, 3), (9, 4)]
     await bus.close()
 
 
