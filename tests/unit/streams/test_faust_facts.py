@@ -5,8 +5,9 @@ If one of these tests fails after an upgrade, that is news: read `streams/app.py
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from unittest.mock import MagicMock, Mock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import faust
 import pytest
@@ -17,7 +18,7 @@ from faust.types.tuples import ConsumerMessage
 from intervaltree import IntervalTree
 
 from tunemill.bus.port import Message as BusMessage
-from tunemill.streams.app import build_app, to_message
+from tunemill.streams.app import Commit, build_app, to_message
 
 PARTITION = TP("t", 0)
 
@@ -95,6 +96,50 @@ def event(app: faust.App, offset: int) -> Event:
 
 def faust_message(offset: int, key: bytes | None = b"k", value: bytes | None = b"v") -> ConsumerMessage:
     return ConsumerMessage("t", 0, offset, 1.5, 0, {}, key, value, None, generation_id=1, tp=PARTITION)
+
+
+class Committing:
+    """The part of Faust's consumer that commits given offsets, with its real code; the broker's answer is ours."""
+
+    _commit_offsets = Consumer._commit_offsets
+    in_transaction = False
+
+    def __init__(self, assigned: set[TP], *, accepts: bool) -> None:
+        self.app, self.log = MagicMock(), MagicMock()
+        self.app.producer.flush = AsyncMock()
+        self._assigned, self._accepts = assigned, accepts
+        self._committed_offset: dict[TP, int] = {}
+        self.sent: list[dict[TP, int]] = []
+
+    def assignment(self) -> set[TP]:
+        return self._assigned
+
+    async def _commit(self, offsets: dict[TP, int]) -> bool:
+        self.sent.append(dict(offsets))
+        return self._accepts
+
+
+class Taken:
+    """A stream that hands over one batch."""
+
+    async def noack_take(self, _max: int, *, within: float) -> AsyncIterator[list[Event]]:
+        assert within > 0
+        yield [event(faust.App("facts", broker="kafka://127.0.0.1:1", store="memory://", autodiscover=False), 6)]
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+async def test_our_commit_sends_the_next_offsets_of_the_partitions_that_are_still_ours(accepts: bool):
+    """`Consumer._commit_offsets` is private to Faust, and our only way to commit without its acknowledgements."""
+
+    async def work(messages: Sequence[BusMessage], commit: Commit) -> None:
+        await commit({("llm.logs", 0): messages[0].offset + 1, ("llm.logs", 1): 3})
+
+    app = build_app("kafka://127.0.0.1:1", work, group="a-group")
+    app.finalize()
+    app.consumer = consumer = Committing({TP("llm.logs", 0)}, accepts=accepts)
+    (agent,) = app.agents.values()
+    await agent.fun(Taken())
+    assert consumer.sent == [{TP("llm.logs", 0): 7}]
 
 
 async def nothing(_messages: Any, _commit: Any) -> None:
