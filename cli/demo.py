@@ -38,7 +38,6 @@ RECIPE: Mapping[str, Any] = {
     "epochs": 2,
     "learning_rate": 5e-4,
     "rows_per_step": 8,
-    "tokens_per_forward": 512,
     "max_new_tokens": 32,
 }
 OUTCOMES = ("received", "indexed", "duplicate", "rejected", "erased")
@@ -328,6 +327,11 @@ def _tell(console: Console, run: Mapping[str, Any], summary: Mapping[str, Any], 
     retention = scores["retention"]
     table.add_row("retention loss (general questions)", f"{retention['before']:.3f}", f"{retention['after']:.3f}")
     console.print(table)
+    _, _, answers = (
+        (Path(run["artefact_url"]) / "report.md").read_text(encoding="utf-8").partition("## Held-out answers\n")
+    )
+    first = answers.split("Expected:")[1].rstrip().replace("\n\n", "\n")
+    console.print(f"   A ticket that it never saw. Expected:{first}\n", highlight=False, markup=False)
     for gate in run["result"]["gates"]:
         console.print(f"   {gate['name']}: {gate['outcome']}: {gate['says']}", highlight=False, markup=False)
     console.print(f"\n   adapter and report: {run['artefact_url']}", highlight=False, soft_wrap=True)

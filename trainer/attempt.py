@@ -79,7 +79,9 @@ def run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callabl
     save_weights(model, tokenizer, folder.artefact, base=recipe.base)
     result["notes"] = check_servable(folder.artefact)
     samples = [_sample(example, tokenizer) for example in prepared.train[:_SAMPLES]]
-    text = report(order, status, result, gates, samples)
+    asked = [question.expected for question in prepared.asked]
+    answers = list(zip(asked, before.answers, after.answers, strict=True))[:_SAMPLES]
+    text = report(order, status, result, gates, answers=answers, samples=samples)
     write_whole(folder.artefact / "report.md", text.encode())
     write_manifest(folder.artefact, _manifest(order, status, result, done, str(dtype)))
     speaker.say("done", status, result=result, trained_tokens=done.trained_tokens, seconds=done.seconds)

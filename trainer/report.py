@@ -10,12 +10,19 @@ _SIGNS = {"pass": "passed", "warn": "WARNING", "reject": "REJECTED"}
 
 
 def report(
-    order: Order, status: str, result: Mapping[str, Any], gates: Sequence[Gate], samples: Sequence[tuple[str, str]]
+    order: Order,
+    status: str,
+    result: Mapping[str, Any],
+    gates: Sequence[Gate],
+    *,
+    answers: Sequence[tuple[str, str, str]],
+    samples: Sequence[tuple[str, str]],
 ) -> str:
     """The report's text.
 
     Args:
         result: what `runs.result` holds.
+        answers: a few held-out rows as (what was expected, the answer before, the answer after).
         samples: a few rows as (their rendered text, the pieces of it that are trained on).
     """
     before, after, retention = result["before"], result["after"], result["retention"]
@@ -41,6 +48,9 @@ def report(
         "",
         *[f"- {what.replace('_', ' ')}: {count}" for what, count in result["rows"].items()],
         "",
+        "## Held-out answers",
+        "",
+        *[line for answer in answers for line in _compared(*answer)],
         "## What was trained on",
         "",
         "A sample of the rows as the model saw them, and below each the pieces whose tokens it was trained to write.",
@@ -49,6 +59,11 @@ def report(
     for text, trained in samples:
         lines += ["Seen:", "", *_quoted(text), "", "Trained:", "", *_quoted(trained), ""]
     return "\n".join(lines)
+
+
+def _compared(expected: str, before: str, after: str) -> list[str]:
+    said = (("Expected", expected), ("Before", before), ("After", after))
+    return [line for what, text in said for line in (f"{what}:", "", *_quoted(text), "")]
 
 
 def _score(what: str, before: float | None, after: float | None) -> str:
