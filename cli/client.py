@@ -12,7 +12,6 @@ from tunemill.cli.output import complain
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _TIMEOUT_S = 120.0  # publishing a version scans the index before it answers
-_SHOWN_ERRORS = 3
 
 Url = Annotated[str, typer.Option("--url", envvar="TUNEMILL_URL", help="The server's address.")]
 Key = Annotated[str | None, typer.Option("--key", envvar="TUNEMILL_KEY", help="The API key.", show_default=False)]
@@ -53,13 +52,13 @@ class Api:
         """Remove something; the JSON of the answer, None if it has none."""
         return self._call("DELETE", path)
 
-    def lines(self, path: str, **params: Any) -> Iterator[str]:
-        """The lines of a streamed answer."""
+    def stream(self, path: str, **params: Any) -> Iterator[bytes]:
+        """A streamed answer, byte for byte: text may hold line separators of Unicode, which end no line of JSON lines."""
         with self._client.stream("GET", f"/v1{path}", params=_given(params)) as answer:
             if not answer.is_success:
                 answer.read()
                 raise _refusal(answer)
-            yield from answer.iter_lines()
+            yield from answer.iter_bytes()
 
     def _call(self, method: str, path: str, **how: Any) -> Any:
         answer = self._client.request(method, f"/v1{path}", **how)
@@ -108,8 +107,6 @@ def _refusal(answer: httpx.Response) -> Refusal:
     title = problem.get("title") or answer.reason_phrase
     detail = problem.get("detail")
     said = f"{title}: {detail}" if isinstance(detail, str) and detail != title else str(title)
-    for error in problem.get("errors", [])[:_SHOWN_ERRORS] if not isinstance(detail, str) else ():
-        said += f"; line {error.get('line')}: {error.get('reason')}"
     remedy = ". Give the API key with --key or TUNEMILL_KEY." if answer.status_code in (401, 403) else ""
     return Refusal(answer.status_code, f"{said} (HTTP {answer.status_code}){remedy}")
 

@@ -16,7 +16,7 @@ Name = Annotated[str, typer.Argument(help="The dataset.")]
 RowKey = Annotated[str, typer.Argument(help="The row, as `dataset rows` lists it.")]
 
 _SHOWN_CHARACTERS = 70
-_ROWS_PAGE = 100
+_ROWS_PAGE = 500  # the most there are: each page gathers the draft anew
 
 app = typer.Typer(help="Gather, edit, publish and export datasets.", no_args_is_help=True)
 
@@ -173,12 +173,12 @@ def export(
     """Write a version as chat JSON lines, the form that OpenAI's fine-tuning takes."""
     name, version = name_and_version(dataset)
     with connect(url, key) as api:
-        lines = api.lines(at("datasets", name, "versions", version, "export"), split=split)
+        content = api.stream(at("datasets", name, "versions", version, "export"), split=split)
         if out is None:
-            for line in lines:
-                typer.echo(line)
+            for some in content:
+                sys.stdout.buffer.write(some)
             return
-        count = _write(out, lines)
+        count = _write(out, content)
     _tell({"rows": count, "file": str(out)}, f"{count} rows written to {out}", as_json=as_json)
 
 
@@ -264,14 +264,21 @@ def _content(file: Path) -> bytes:
         raise typer.Exit(1) from error
 
 
-def _write(out: Path, lines: Iterator[str]) -> int:
-    """A file that is there is whole: it gets its name last."""
+def _write(out: Path, content: Iterator[bytes]) -> int:
+    """A file that is there is whole: it gets its name last. How many lines it has."""
     partial = out.with_name(out.name + ".partial")
     count = 0
-    with partial.open("w", encoding="utf-8") as file:
-        for count, line in enumerate(lines, 1):  # noqa: B007 - the last count is the result
-            file.write(line + "\n")
-    partial.replace(out)
+    try:
+        with partial.open("wb") as file:
+            for some in content:
+                file.write(some)
+                count += some.count(b"\n")
+        partial.replace(out)
+    except OSError as error:
+        complain(f"{out} cannot be written: {error.strerror}")
+        raise typer.Exit(1) from error
+    finally:
+        partial.unlink(missing_ok=True)
     return count
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -55,7 +55,7 @@ def api(
         typer.Option(envvar="TUNEMILL_KEY", help="The API key to accept; left out, one is made and shown once."),
     ] = None,
     default_consent: Annotated[
-        str,
+        Literal["train", "none"],
         typer.Option(envvar="TUNEMILL_DEFAULT_CONSENT", help="train or none: what holds for a log that says nothing."),
     ] = "none",
 ) -> None:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import uvicorn
@@ -34,7 +34,7 @@ def up(
         typer.Option(envvar="TUNEMILL_KEY", help="The API key to accept; left out, one is made and shown once."),
     ] = None,
     default_consent: Annotated[
-        str,
+        Literal["train", "none"],
         typer.Option(
             envvar="TUNEMILL_DEFAULT_CONSENT",
             help="train or none: what holds for a log that says nothing. With none, only logs that say train enter a dataset.",

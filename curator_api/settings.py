@@ -1,8 +1,12 @@
 """What may be set about the API. Read once by whoever starts it, passed on, never changed."""
 
+from typing import Literal
+
 import msgspec
 
 from tunemill.schemas.ids import PROJECT
+
+Consent = Literal["train", "none"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -10,5 +14,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     project: str = PROJECT
     require_key: bool = True  # False: requests from this machine need none
-    default_consent: str = "none"  # train | none: what holds for a log whose consent is not stated
+    default_consent: Consent = "none"  # what holds for a log whose consent is not stated
     max_body_bytes: int = 32 * 2**20
