@@ -1,1 +1,1 @@
-"""What is remembered: projects, keys, edits, drafts, versions, runs, the outbox and the ledger of erasures, in one SQL database."""
+"""What is remembered: keys, edits, drafts, versions, runs, the outbox and the ledger of erasures, in one SQL database."""

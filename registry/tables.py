@@ -39,19 +39,6 @@ metadata = MetaData(
 
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only on INTEGER
 
-projects = Table(
-    "projects",
-    metadata,
-    Column("project", String(63), primary_key=True),
-    Column(
-        "default_consent",
-        String(16),
-        nullable=False,
-        comment="train | none: what holds for a log that says nothing",
-    ),
-    Column("created_ms", BigInteger, nullable=False),
-)
-
 api_keys = Table(
     "api_keys",
     metadata,

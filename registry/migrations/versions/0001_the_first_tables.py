@@ -74,18 +74,6 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_outbox_sent_ms"), ["sent_ms"], unique=False)
 
     op.create_table(
-        "projects",
-        sa.Column("project", sa.String(length=63), nullable=False),
-        sa.Column(
-            "default_consent",
-            sa.String(length=16),
-            nullable=False,
-            comment="train | none: what holds for a log that says nothing",
-        ),
-        sa.Column("created_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("project", name=op.f("pk_projects")),
-    )
-    op.create_table(
         "row_edits",
         sa.Column("project", sa.String(length=63), nullable=False),
         sa.Column("name", sa.String(length=63), nullable=False),
