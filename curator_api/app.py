@@ -35,6 +35,7 @@ def create_app(*, bus: Bus, index: SearchIndex, registry: Engine, files_url: str
         docs_url=None,  # they load scripts from elsewhere, which our policy forbids
         redoc_url=None,
         lifespan=_lifespan,
+        responses=problems.responses(*problems.EVERYWHERE),
     )
     app.state.curator = Curator(bus=bus, index=index, registry=registry, files=Files(files_url), settings=settings)
     app.add_middleware(Guard, require_key=settings.require_key, max_body_bytes=settings.max_body_bytes)

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 ThisDataset = Annotated[str, Path(max_length=1_000), Storable]
 
 
-@router.post("", status_code=201, responses=responses(400, 401, 409, 422, 503))
+@router.post("", status_code=201, responses=responses(400, 409, 422))
 def create_dataset(dataset: DatasetIn, here: Here, _person: Person) -> DatasetOut:
     """Start a dataset: a draft that gathers the logs which match a query. Nothing is frozen before a version is published."""
     name = checked_name(dataset.name)
@@ -35,7 +35,7 @@ def create_dataset(dataset: DatasetIn, here: Here, _person: Person) -> DatasetOu
     return _dataset_out(made, [])
 
 
-@router.get("", responses=responses(401, 503))
+@router.get("")
 def list_datasets(here: Here, _person: Person) -> DatasetsOut:
     """The project's datasets, by name."""
     registry, project = here.registry, here.settings.project
@@ -48,13 +48,13 @@ def list_datasets(here: Here, _person: Person) -> DatasetsOut:
     )
 
 
-@router.get("/{name}", responses=responses(401, 404, 422, 503))
+@router.get("/{name}", responses=responses(404, 422))
 def get_dataset(name: ThisDataset, here: Here, _person: Person) -> DatasetOut:
     """A dataset's draft and its versions, the newest first."""
     return view(here, name)
 
 
-@router.put("/{name}/draft", responses=responses(400, 401, 404, 422, 503))
+@router.put("/{name}/draft", responses=responses(400, 404, 422))
 def change_draft(name: ThisDataset, draft: DraftIn, here: Here, _person: Person) -> DatasetOut:
     """Give the draft another recipe. Rows that were changed, deleted or imported stay so."""
     draft_store.change(here.registry, here.settings.project, name, draft_of(draft))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request
 
 from tunemill.curator_api import draft_store
 from tunemill.curator_api.access import Person
@@ -47,7 +47,7 @@ class _After(msgspec.Struct, frozen=True):
     row_key: str
 
 
-@router.get("/rows", responses=responses(400, 401, 404, 422, 503))
+@router.get("/rows", responses=responses(400, 404, 422))
 async def list_rows(
     name: ThisDataset,
     here: Here,
@@ -71,7 +71,7 @@ async def list_rows(
     )
 
 
-@router.patch("/rows/{row_key:path}", responses=responses(400, 401, 404, 422, 503))
+@router.patch("/rows/{row_key:path}", responses=responses(400, 404, 422))
 async def edit_row(name: ThisDataset, row_key: ThisRow, edit: RowEditIn, here: Here, person: Person) -> EditedOut:
     """Put other messages in place of a row's own, the answer last. The log itself stays as it is."""
     messages = checked_messages(edit.messages)
@@ -79,23 +79,19 @@ async def edit_row(name: ThisDataset, row_key: ThisRow, edit: RowEditIn, here: H
     return EditedOut(row_key=row_key, messages=[RowMessageOut.model_validate(message) for message in messages])
 
 
-@router.delete("/rows/{row_key:path}", status_code=204, responses=responses(401, 404, 422, 503))
+@router.delete("/rows/{row_key:path}", status_code=204, responses=responses(404, 422))
 async def delete_row(name: ThisDataset, row_key: ThisRow, here: Here, person: Person) -> None:
     """Take a row out of this draft. The log stays where it is, and other datasets keep it."""
     await change_row(here, name, row_key, None, by=person)
 
 
-@router.post("/import", responses=responses(400, 401, 404, 413, 422, 503), openapi_extra=_JSONL_BODY)
-async def import_rows(
-    name: ThisDataset, request: Request, response: Response, here: Here, _person: Person
-) -> ImportOut:
+@router.post("/import", responses=responses(400, 404, 422), openapi_extra=_JSONL_BODY)
+async def import_rows(name: ThisDataset, request: Request, here: Here, _person: Person) -> ImportOut:
     """Add rows from OpenAI's chat format, one JSON object a line. Lines that cannot be imported are named; the others are.
 
-    Answers 422 where no line could be imported.
+    422 `invalid-row` where no line could be imported; `errors` names the first 100.
     """
-    outcome = await asyncio.to_thread(_import, here, name, await request.body())
-    response.status_code = 200 if outcome.failed < outcome.lines else 422
-    return outcome
+    return await asyncio.to_thread(_import, here, name, await request.body())
 
 
 async def change_row(
@@ -143,6 +139,8 @@ def _import(curator: Curator, name: str, body: bytes) -> ImportOut:
             errors.append(LineError(line=number, reason=error.detail))
     if not rows and not errors:
         raise Unprocessable("the body has no lines: send OpenAI's chat format, one JSON object a line")
+    if not rows:
+        raise _no_row(errors)
     fresh = draft_store.add_imported(registry, project, name, rows)
     return ImportOut(
         lines=len(rows) + len(errors),
@@ -151,6 +149,12 @@ def _import(curator: Curator, name: str, body: bytes) -> ImportOut:
         failed=len(errors),
         errors=errors[:ERRORS_SHOWN],
     )
+
+
+def _no_row(errors: Sequence[LineError]) -> InvalidRow:
+    first = errors[0]
+    detail = f"none of {len(errors)} lines could be imported; line {first.line}: {first.reason}"
+    return InvalidRow(detail, errors=[error.model_dump() for error in errors[:ERRORS_SHOWN]])
 
 
 def _key(row: Frozen) -> str:

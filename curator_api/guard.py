@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -79,11 +79,23 @@ def refuse_other_origins(headers: Headers, method: str) -> None:
         Forbidden: the request names another host (DNS rebinding), or a page of another site sent it.
     """
     host = headers.get("host", "")
-    if not is_loopback_name(urlsplit(f"//{host}").hostname or ""):
+    if not is_loopback_name(_split(f"//{host}").hostname or ""):
         raise Forbidden("without keys this server answers to localhost only: start it with a key to use another name")
-    origin = headers.get("origin")
-    if method not in _SAFE and origin is not None and urlsplit(origin).netloc != host:
+    if method not in _SAFE and not is_own_origin(headers):
         raise Forbidden("a page of another site may not act here")
+
+
+def is_own_origin(headers: Headers) -> bool:
+    """Whether a page of ours sent this, or a client that is no browser: browsers send `Origin` with whatever may change something."""
+    origin = headers.get("origin")
+    return origin is None or _split(origin).netloc == headers.get("host")
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:  # such as `http://[`: an address of nobody
+        return urlsplit("")
 
 
 def is_loopback_name(host: str) -> bool:

@@ -37,7 +37,7 @@ _JSON_BODY = {
 }
 
 
-@router.post("", status_code=202, responses=responses(400, 401, 413, 503), openapi_extra=_JSON_BODY)
+@router.post("", status_code=202, responses=responses(400), openapi_extra=_JSON_BODY)
 async def send_logs(request: Request, here: Here, _person: Person) -> Accepted:
     """Hand on logs of any accepted shape: one JSON object, an array, or one object a line.
 
@@ -51,13 +51,13 @@ async def send_logs(request: Request, here: Here, _person: Person) -> Accepted:
     return Accepted(accepted=count)
 
 
-@router.get("/{log_id:path}", responses=responses(401, 404, 422, 503))
+@router.get("/{log_id:path}", responses=responses(404, 422))
 async def get_log(log_id: ThisLog, here: Here, _person: Person) -> LogOut:
     """One log, normalised, with its tags and who set them."""
     return log_out(await find_log(here, log_id))
 
 
-@router.delete("/{log_id:path}", status_code=202, responses=responses(401, 422, 503))
+@router.delete("/{log_id:path}", status_code=202, responses=responses(422))
 async def erase_log(log_id: ThisLog, here: Here, person: Person) -> ErasureOut:
     """Have a log forgotten: gone from search now, kept out of every replay and draft. A log still on its way counts, too."""
     found = await here.index.get(log_id) is not None
@@ -69,7 +69,7 @@ async def erase_log(log_id: ThisLog, here: Here, person: Person) -> ErasureOut:
     return ErasureOut(erasure_id=erasure_id, found=found)
 
 
-@router.post("/{log_id:path}/tags", responses=responses(400, 401, 404, 422, 503))
+@router.post("/{log_id:path}/tags", responses=responses(400, 404, 422))
 async def edit_tags(log_id: ThisLog, tags: TagsIn, here: Here, person: Person) -> TagsOut:
     """Add and remove tags. Adding one that is there, or removing one that is not, changes nothing."""
     async with here.tagging:

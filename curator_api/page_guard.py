@@ -1,11 +1,12 @@
 """Who may send a form, and what a form says: forms of our own pages only; the sign-in cookie."""
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tunemill.curator_api.errors import BadRequest, Forbidden
+from tunemill.curator_api.guard import is_own_origin
 
 COOKIE = "tunemill_key"
 MAX_FORM_FIELDS = 10_000
@@ -20,12 +21,7 @@ def refuse_other_sites(request: Request) -> None:
         Forbidden: the form lies on a page of another site.
     """
     site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    if site is not None:
-        ours = site in {"same-origin", "none"}
-    else:
-        ours = origin is None or urlsplit(origin).netloc == request.headers.get("host")
-    if not ours:
+    if not (is_own_origin(request.headers) if site is None else site in {"same-origin", "none"}):
         raise Forbidden(
             "this form was sent from a page of another site; open tunemill's own page and send it from there"
         )

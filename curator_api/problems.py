@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,9 +39,11 @@ PROBLEM: Mapping[str, Any] = {"model": Problem, "content": {MEDIA_TYPE: {}}}
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that an endpoint may answer with, for OpenAPI."""
+    """The problems that an endpoint may answer with besides those of every endpoint, for OpenAPI."""
     return {status: {**PROBLEM, "description": _TITLES[status]} for status in statuses}
 
+
+EVERYWHERE = (401, 403, 413, 500, 503)  # what any request may be answered with: see `guard` and `access`
 
 _TITLES = {
     400: "The request cannot be read",
@@ -66,6 +69,7 @@ _TRANSLATED: Mapping[type[Exception], Callable[[Any], CuratorError]] = {
     BusUnavailable: lambda _error: Unavailable("the message bus does not answer: nothing was accepted, send it again"),
     MessageTooLarge: lambda _error: TooLarge("one record is larger than the bus takes; nothing was accepted"),
     OperationalError: lambda _error: Unavailable("the registry's database does not answer: try again"),
+    PoolTimeout: lambda _error: Unavailable("too many requests wait for the registry's database: try again"),
     DataError: lambda _error: Unprocessable("a value that was sent cannot be stored: a NUL character, or too long"),
     InterfaceError: lambda _error: Unavailable("the registry's database does not answer: try again"),
 }

@@ -15,7 +15,7 @@ from tunemill.schemas.topics import REJECTED
 router = APIRouter(prefix="/v1/rejected", tags=["rejected"])
 
 
-@router.get("", responses=responses(401, 422, 503))
+@router.get("", responses=responses(422))
 async def list_rejected(
     here: Here, _person: Person, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
 ) -> RejectedPage:

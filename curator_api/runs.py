@@ -31,7 +31,7 @@ class _Seq(msgspec.Struct, frozen=True):
     seq: _Integer
 
 
-@router.get("", responses=responses(400, 401, 422, 503))
+@router.get("", responses=responses(400, 422))
 def list_runs(here: Here, _person: Person, limit: Limit = 100, cursor: Cursor = None) -> RunsOut:
     """Runs, the newest first."""
     after = from_cursor(cursor, _Newest)
@@ -42,7 +42,7 @@ def list_runs(here: Here, _person: Person, limit: Limit = 100, cursor: Cursor = 
     return RunsOut(runs=[RunOut.model_validate(run) for run in found], cursor=more)
 
 
-@router.post("", status_code=202, responses=responses(400, 401, 404, 422, 503))
+@router.post("", status_code=202, responses=responses(400, 404, 422))
 def start_run(run: RunIn, here: Here, _person: Person) -> RunAccepted:
     """Have a version trained on. A version that was trained with the same recipe before is not trained again."""
     version = version_store.find_version(here.registry, here.settings.project, run.name, run.version)
@@ -50,13 +50,13 @@ def start_run(run: RunIn, here: Here, _person: Person) -> RunAccepted:
     return RunAccepted(event_id=event_id, name=run.name, version=run.version)
 
 
-@router.get("/{run_id}", responses=responses(401, 404, 422, 503))
+@router.get("/{run_id}", responses=responses(404, 422))
 def get_run(run_id: RunId, here: Here, _person: Person) -> RunOut:
     """One run."""
     return RunOut.model_validate(run_store.find_run(here.registry, here.settings.project, run_id))
 
 
-@router.get("/{run_id}/events", responses=responses(400, 401, 404, 422, 503))
+@router.get("/{run_id}/events", responses=responses(400, 404, 422))
 def list_events(run_id: RunId, here: Here, _person: Person, limit: Limit = 100, cursor: Cursor = None) -> RunEventsOut:
     """What happened in a run, in order: messages and metrics."""
     run_store.find_run(here.registry, here.settings.project, run_id)
@@ -66,7 +66,7 @@ def list_events(run_id: RunId, here: Here, _person: Person, limit: Limit = 100, 
     return RunEventsOut(events=[RunEventOut.model_validate(event) for event in found], cursor=more)
 
 
-@router.post("/{run_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503))
+@router.post("/{run_id}/cancel", status_code=202, responses=responses(404, 409, 422))
 def cancel_run(run_id: RunId, here: Here, person: Person) -> RunOut:
     """Ask for a run to be stopped; the trainer stops it at its next step."""
     return RunOut.model_validate(run_store.request_cancel(here.registry, here.settings.project, run_id, by=person))

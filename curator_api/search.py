@@ -23,7 +23,7 @@ Text = Annotated[
 Cursor = Annotated[str | None, Query(max_length=8_192), Storable]
 
 
-@router.get("", responses=responses(400, 401, 422, 503))
+@router.get("", responses=responses(400, 422))
 async def search(
     here: Here,
     _person: Person,

@@ -35,7 +35,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-@router.post("/versions", status_code=201, responses=responses(400, 401, 404, 409, 422, 503))
+@router.post("/versions", status_code=201, responses=responses(400, 404, 409, 422))
 async def publish_version(
     name: ThisDataset,
     here: Here,
@@ -52,7 +52,7 @@ async def publish_version(
     return VersionOut.model_validate(await publish(here, order))
 
 
-@router.get("/versions/{version}", responses=responses(401, 404, 422, 503))
+@router.get("/versions/{version}", responses=responses(404, 422))
 def get_version(name: ThisDataset, version: VersionNumber, here: Here, _person: Person) -> VersionOut:
     """One version with its report."""
     return VersionOut.model_validate(find(here, name, version))
@@ -61,7 +61,7 @@ def get_version(name: ThisDataset, version: VersionNumber, here: Here, _person: 
 @router.get(
     "/versions/{version}/export",
     response_class=StreamingResponse,
-    responses={200: {"content": {JSONL: {"schema": {"type": "string"}}}}, **responses(401, 404, 422, 503)},
+    responses={200: {"content": {JSONL: {"schema": {"type": "string"}}}}, **responses(404, 422)},
 )
 def export_version(
     name: ThisDataset,
@@ -79,7 +79,7 @@ def export_version(
     return StreamingResponse(lines, media_type=JSONL, headers={"Content-Disposition": f'attachment; filename="{file}"'})
 
 
-@router.get("/diff", responses=responses(401, 404, 422, 503))
+@router.get("/diff", responses=responses(404, 422))
 def diff_versions(
     name: ThisDataset,
     here: Here,

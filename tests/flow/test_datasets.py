@@ -292,7 +292,8 @@ async def test_lines_that_cannot_be_imported_are_named_and_the_others_are_import
         version = (await publish(api)).json()
         assert (version["rows"], version["report"]["edited"]) == (1, 1)
         nothing = await api.client.post("/v1/datasets/math/import", content=b"x\ny\n")
-        assert (nothing.status_code, nothing.json()["failed"]) == (422, 2)
+        assert (nothing.status_code, nothing.json()["type"]) == (422, "urn:tunemill:problem:invalid-row")
+        assert [error["line"] for error in nothing.json()["errors"]] == [1, 2]
 
 
 async def test_a_file_that_was_changed_or_lost_is_said_and_never_used(tmp_path: Path) -> None:

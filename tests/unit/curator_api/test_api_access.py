@@ -90,6 +90,25 @@ async def test_every_endpoint_under_v1_asks_for_a_key(tmp_path: Path) -> None:
             assert described[path][method]["security"] == [{"HTTPBearer": []}], (method, path)
 
 
+async def test_every_endpoint_says_what_any_request_may_be_answered_with(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        described = (await api.client.get("/openapi.json")).json()["paths"]
+        answers = [operation["responses"] for methods in described.values() for operation in methods.values()]
+        assert len(answers) > 20
+        for documented in answers:
+            assert {"401", "403", "413", "500", "503"} <= set(documented)
+
+
+async def test_a_key_of_another_server_on_this_machine_is_no_hindrance_where_none_is_asked_for(tmp_path: Path) -> None:
+    """Browsers send a cookie to every port of a host."""
+    async with running_api(tmp_path, settings=OPEN) as api:
+        api.client.cookies.set("tunemill_key", keys.new_key())
+        assert (await api.client.get("/")).status_code == 200
+    async with running_api(tmp_path) as api:
+        api.client.cookies.set("tunemill_key", keys.new_key())
+        assert (await api.client.get("/")).status_code == 303
+
+
 async def test_this_machine_needs_no_key_where_none_is_asked_for(tmp_path: Path) -> None:
     async with running_api(tmp_path, settings=OPEN) as api:
         assert (await api.client.get("/v1/search")).status_code == 200
@@ -103,7 +122,7 @@ async def test_another_machine_always_needs_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example", ""]
+    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example", "", "["]
 )
 async def test_a_name_that_was_bound_to_this_machine_is_refused(tmp_path: Path, host: str) -> None:
     async with running_api(tmp_path, settings=OPEN) as api:
@@ -117,7 +136,7 @@ async def test_this_machines_names_are_let_through(tmp_path: Path, host: str) ->
         assert (await api.client.post("/v1/logs", content=b"{}", headers=own)).status_code == 202
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:9999"])
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:9999", "http://["])
 async def test_a_page_of_another_site_cannot_act(tmp_path: Path, origin: str) -> None:
     async with running_api(tmp_path, tagged("a"), settings=OPEN) as api:
         answer = await api.client.post("/v1/logs", content=b"{}", headers={"origin": origin})
