@@ -7,6 +7,7 @@ import hashlib
 import msgspec
 
 from tunemill.indexer.ast import Query
+from tunemill.indexer.dates import LATEST_MS
 from tunemill.indexer.errors import CursorInvalid
 from tunemill.indexer.query_text import to_text
 from tunemill.indexer.search import SearchRequest, Sort
@@ -44,6 +45,8 @@ def decode(request: SearchRequest) -> Place | None:
         place = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=Place)
     except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CursorInvalid("this is not a cursor of a search") from error
+    if place.seen < 0 or not 0 <= place.ts_ms <= LATEST_MS:
+        raise CursorInvalid("this is not a cursor of a search")
     if place.search != search_key(request.query, request.sort):
         raise CursorInvalid("this cursor belongs to another query or sort: search again without it")
     return place

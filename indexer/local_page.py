@@ -51,6 +51,9 @@ def _top(
     """At least `reach` best candidates in order, no group of ties cut in two; and whether that is all there are."""
     query = to_tantivy(_from_place(request, place), schema)
     order = {} if request.by_score else {"order_by_field": "ts"}
+    reach = min(
+        reach, searcher.num_docs
+    )  # tantivy takes memory for as many hits as it is asked for, and cursors can be forged
     count = reach + 1
     while True:
         hits = searcher.search(query, limit=count, count=False, **order).hits

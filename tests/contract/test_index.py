@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 
+from tunemill.indexer.cursor import decode, encode
 from tunemill.indexer.errors import CursorInvalid, LogNotFound
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
@@ -367,6 +369,20 @@ async def test_newest_pages_stay_whole_while_logs_come_in(index: SearchIndex) ->
     second = await search(index, "apple", sort="newest", limit=3, cursor=first.cursor)
     ids = [hit.log.log.log_id for hit in (*first.hits, *second.hits)]
     assert ids == ["old5", "old4", "old3", "old2", "old1", "old0"]
+
+
+async def test_a_forged_cursor_costs_nothing(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    request = SearchRequest(parse("long OR the OR app:ide"), limit=1)
+    first = await index.search(request)
+    genuine = replace(request, cursor=first.cursor)
+    place = decode(genuine)
+    assert place is not None
+    forged = replace(request, cursor=encode(msgspec.structs.replace(place, seen=2**61)))
+    assert (await index.search(forged)).hits == (await index.search(genuine)).hits
+    for impossible in (msgspec.structs.replace(place, seen=-1), msgspec.structs.replace(place, ts_ms=2**80)):
+        with pytest.raises(CursorInvalid):
+            await index.search(replace(request, cursor=encode(impossible)))
 
 
 async def test_a_cursor_fits_its_own_search_only(index: SearchIndex) -> None:
