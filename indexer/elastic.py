@@ -1,5 +1,6 @@
 """The search index on Elasticsearch 9."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from tunemill.indexer.query import Query
 from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Tag, TaggedLog
+from tunemill.telemetry.metrics import ID_CONFLICTS
 
 SEARCH_TIMEOUT = "10s"  # Elasticsearch stops a search that takes longer
 SCAN_PAGE = 500  # hits; a few MiB
@@ -111,7 +113,7 @@ class ElasticIndex:
         shown = found[: request.limit]
         return SearchPage(
             total=answer["hits"]["total"]["value"],
-            hits=tuple(_hit(request, hit) for hit in shown),
+            hits=await asyncio.to_thread(_hits, request, shown),  # long texts take a while to mark
             facets=_facets(answer["aggregations"]),
             cursor=_next_cursor(request, place, shown) if shown and len(found) > len(shown) else None,
         )
@@ -173,6 +175,7 @@ class ElasticIndex:
                     sort=[{"ts": "asc"}, {"id": "asc"}],
                     source_includes=["record"],
                     track_total_hits=False,
+                    allow_partial_search_results=False,  # a dataset may not lack the logs of a shard that is away
                     search_after=after,
                 )
             hits = answer["hits"]["hits"]
@@ -224,6 +227,7 @@ class ElasticIndex:
         stored = {doc["_id"]: doc["_source"]["content_digest"] for doc in answer["docs"] if doc.get("found")}
         count = sum(stored.get(log.log.log_id, log.content_digest) != log.content_digest for log in duplicates)
         if count:
+            ID_CONFLICTS.inc(count)
             _log.warning("same_id_other_content", logs=count)
 
 
@@ -237,6 +241,10 @@ def _written(log: TaggedLog, outcome: ItemOutcome) -> Written:
 
 def _record(hit: Mapping[str, Any]) -> TaggedLog:
     return msgspec.convert(hit["_source"]["record"], TaggedLog)
+
+
+def _hits(request: SearchRequest, found: Sequence[Mapping[str, Any]]) -> tuple[Hit, ...]:
+    return tuple(_hit(request, hit) for hit in found)
 
 
 def _hit(request: SearchRequest, hit: Mapping[str, Any]) -> Hit:

@@ -24,6 +24,7 @@ from tunemill.indexer.query import Query
 from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Tag, TaggedLog
+from tunemill.telemetry.metrics import ID_CONFLICTS
 
 # More than are shown, because among equal counts tantivy takes any and we the first by name.
 _AGGREGATIONS = {name: {"terms": {"field": name, "size": 20 * FACET_VALUES}} for name in FACETS}
@@ -77,7 +78,9 @@ class LocalIndex:
                 for seq in chunk:
                     yield bodies[seq]
         finally:
-            frozen.close()
+            await self._on(
+                self._reading, frozen.close
+            )  # after a read that is still under way when the scan is cancelled
 
     async def refresh(self) -> None:
         """Nothing to do: what is written is findable at once."""
@@ -218,6 +221,7 @@ class _Engine:
             stored.get(document.id, document.content_digest) != document.content_digest for document in duplicates
         )
         if count:
+            ID_CONFLICTS.inc(count)
             _log.warning("same_id_other_content", logs=count)
 
 

@@ -8,6 +8,7 @@ LOGS = Counter(
 REJECTED = Counter("tunemill_rejected", "Dead letters by stage and error code", ["stage", "code"])
 BATCH_SECONDS = Histogram("tunemill_batch_seconds", "From polled to accounted for, per batch")
 INDEX_RETRIES = Counter("tunemill_index_retries", "Items sent to the index again", ["status"])
+ID_CONFLICTS = Counter("tunemill_id_conflicts", "Logs not stored, because their id was there with other content")
 LAST_PROGRESS = Gauge("tunemill_last_progress_timestamp_seconds", "When a batch was last finished")
 OUTBOX_PENDING = Gauge("tunemill_outbox_pending", "Events that wait to be published")
 RUNS = Counter("tunemill_runs", "Training runs by how they ended", ["status"])

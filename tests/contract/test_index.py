@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from tunemill.indexer.cursor import decode, encode
 from tunemill.indexer.errors import CursorInvalid, LogNotFound
@@ -260,6 +261,19 @@ async def test_what_is_not_there_is_none(index: SearchIndex) -> None:
 async def test_a_log_is_readable_before_refresh(index: SearchIndex) -> None:
     await index.write([CORPUS[0]])
     assert await index.get("division") == CORPUS[0]
+
+
+def conflicts() -> float:
+    return REGISTRY.get_sample_value("tunemill_id_conflicts_total") or 0.0
+
+
+async def test_logs_that_share_an_id_and_no_content_are_counted(index: SearchIndex) -> None:
+    before = conflicts()
+    await index.write([log("a", "first words"), log("b", "the same")])
+    await index.write([log("b", "the same")])
+    assert conflicts() == before
+    await index.write([log("a", "second words"), log("c", "one"), log("c", "another in one batch")])
+    assert conflicts() == before + 2
 
 
 async def test_a_replay_changes_nothing(index: SearchIndex) -> None:

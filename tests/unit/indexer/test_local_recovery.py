@@ -6,13 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tunemill.indexer import projection
+from tunemill.indexer import bodies, projection
 from tunemill.indexer.errors import IndexRefused, IndexUnavailable
 from tunemill.indexer.local import LocalIndex
 from tunemill.indexer.query import parse
@@ -39,6 +40,24 @@ async def opened(folder: Path) -> AsyncIterator[LocalIndex]:
 
 async def count(index: LocalIndex) -> int:
     return (await index.search(SearchRequest(parse("apple")))).total
+
+
+async def test_a_scan_that_is_left_early_closes_its_view_behind_its_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is closed by the thread that reads from it, not under that thread's hands."""
+    closed_by: list[str] = []
+    async with opened(tmp_path) as index:
+        await index.write([log("a"), log("b")])
+        scan = index.scan(parse(""), limit=None)
+        assert await anext(scan) == log("a")
+        close = bodies.Bodies.close
+        with monkeypatch.context() as watched:
+            watched.setattr(
+                bodies.Bodies, "close", lambda view: (closed_by.append(threading.current_thread().name), close(view))
+            )
+            await scan.aclose()  # type: ignore[attr-defined]
+    assert [name.rpartition("_")[0] for name in closed_by] == ["index-read"]
 
 
 async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
