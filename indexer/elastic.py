@@ -29,6 +29,8 @@ SCAN_PAGE = 500  # hits; a few MiB
 SCAN_KEEP_ALIVE = "5m"  # between two pages of a scan
 TAGGING_ATTEMPTS = 5
 
+_NO_IDS = ("", ".", "..")  # in a URL they would name the index itself
+
 _OUTCOMES = {
     Verdict.INDEXED: Outcome.INDEXED,
     Verdict.DUPLICATE: Outcome.DUPLICATE,
@@ -187,7 +189,7 @@ class ElasticIndex:
             left = None if left is None else left - len(hits)
 
     async def _stored(self, log_id: str) -> Mapping[str, Any] | None:
-        if not log_id:
+        if log_id in _NO_IDS:
             return None
         try:
             with translated():

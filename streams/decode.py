@@ -15,6 +15,7 @@ from tunemill.streams.formats.shape import Arrival
 MAX_RECORD_BYTES = 2**20
 MAX_DEPTH = 64  # arrays and objects inside one another; real requests with JSON schemas stay under 30
 MAX_LOG_ID_CHARS = 128  # an index takes ids of up to 512 bytes, and a character has up to 4
+_PATHS = (".", "..")  # no URL can name such a log: it could be neither read nor erased
 MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999, beyond which dates cannot be written
 MAX_COUNT = 2**63 - 1  # the schema's and the index's whole numbers
 
@@ -82,8 +83,8 @@ def _children(value: Any) -> list[Any]:
 
 def _checked(log: LogRecord) -> LogRecord:
     """The log, if every value is one that each later hop can hold."""
-    if not 0 < len(log.log_id) <= MAX_LOG_ID_CHARS or not log.log_id.isprintable():
-        raise Undecodable("bad_log_id", f"log_id is not 1 to {MAX_LOG_ID_CHARS} printable characters")
+    if not 0 < len(log.log_id) <= MAX_LOG_ID_CHARS or not log.log_id.isprintable() or log.log_id in _PATHS:
+        raise Undecodable("bad_log_id", f"log_id is not 1 to {MAX_LOG_ID_CHARS} printable characters, or only dots")
     if not 0 <= log.ts_ms <= MAX_TS_MS:
         raise Undecodable("bad_time", "ts_ms is not within the years 1970 to 9999")
     if not log.messages:

@@ -255,7 +255,8 @@ async def test_free_json_comes_back_as_it_was_written(index: SearchIndex) -> Non
 
 async def test_what_is_not_there_is_none(index: SearchIndex) -> None:
     assert await index.get("nobody") is None
-    assert await index.get("") is None
+    for no_id in ("", ".", "..", "x" * 600):
+        assert await index.get(no_id) is None
 
 
 async def test_a_log_is_readable_before_refresh(index: SearchIndex) -> None:

@@ -224,6 +224,7 @@ def test_a_flywheel_record():
         ({"messages": [{"role": "user", "content": "hi"}], "ts_ms": -1}, "bad_time"),
         ({"messages": [{"role": "user", "content": "hi"}], "log_id": "x" * 200}, "bad_log_id"),
         ({"messages": [{"role": "user", "content": "hi"}], "log_id": "a\nb"}, "bad_log_id"),
+        ({"messages": [{"role": "user", "content": "hi"}], "log_id": ".."}, "bad_log_id"),
         ({"messages": [{"role": "user", "content": "hi"}], "usage": {"input_tokens": -1}}, "invalid"),
         ({"messages": [{"role": "user", "content": "hi"}], "status": "fine"}, "invalid"),
         ({"request": {}, "response": RESPONSE}, "invalid"),
