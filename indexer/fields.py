@@ -49,6 +49,11 @@ def field_named(name: str) -> str | None:
     return name if name in KEYWORDS or name in NUMBERS else None
 
 
+def metadata_term(key: str, value: str) -> str:
+    """A key and its value, or the value's beginning, as one term; a `\\0`, which neither can hold, keeps them apart."""
+    return f"{key}\0{value}"
+
+
 def similar(name: str) -> str | None:
     """The field that somebody who wrote this probably meant."""
     close = get_close_matches(name.lower(), (*KEYWORDS, *NUMBERS, *ALIASES), n=1, cutoff=0.6)

@@ -7,7 +7,7 @@ from tantivy import Query as TantivyQuery
 
 from tunemill.indexer.analysis import folded, is_cjk_run, stems_shorter_than, terms
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
-from tunemill.indexer.fields import METADATA, WHOLE_NUMBERS
+from tunemill.indexer.fields import METADATA, WHOLE_NUMBERS, metadata_term
 from tunemill.indexer.ranges import whole_bounds
 
 EVERYTHING = TantivyQuery.const_score_query(TantivyQuery.all_query(), 0.0)
@@ -53,11 +53,11 @@ def _word_prefix(text: str, schema: Any) -> Any:
 def _filter(query: Is | StartsWith | Between, schema: Any) -> Any:
     match query:
         case Is(field, value) if field.startswith(METADATA):
-            found = TantivyQuery.term_query(schema, "metadata", f"{field[len(METADATA) :]}={value}", "basic")
+            found = TantivyQuery.term_query(schema, "metadata", metadata_term(field[len(METADATA) :], value), "basic")
         case Is(field, value):
             found = TantivyQuery.term_query(schema, field, value, "basic")
         case StartsWith(field, prefix) if field.startswith(METADATA):
-            found = _prefix("metadata", f"{field[len(METADATA) :]}={prefix}", schema)
+            found = _prefix("metadata", metadata_term(field[len(METADATA) :], prefix), schema)
         case StartsWith(field, ""):
             found = TantivyQuery.exists_query(field)
         case StartsWith(field, prefix):

@@ -11,9 +11,9 @@ from tunemill.indexer.analysis import filters, spaced
 from tunemill.indexer.bodies import Bodies
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import IndexRefused
-from tunemill.indexer.fields import KEYWORDS
+from tunemill.indexer.fields import KEYWORDS, metadata_term
 
-LAYOUT = "1"  # count up when the schema below or the analysis changes: every index is then rebuilt when it is opened
+LAYOUT = "2"  # count up when the schema below or the analysis changes: every index is then rebuilt when it is opened
 VERSION = f"{LAYOUT} {tantivy.__version__}"
 
 WRITER_BYTES = 50_000_000
@@ -119,7 +119,7 @@ def _schema() -> Any:
     builder.add_unsigned_field("seq", fast=True)
     builder.add_integer_field("ts", indexed=True, fast=True)
     builder.add_text_field("content", tokenizer_name=TOKENIZER, index_option="position")
-    builder.add_text_field("metadata", tokenizer_name="raw", index_option="basic")  # key=value
+    builder.add_text_field("metadata", tokenizer_name="raw", index_option="basic")  # as `metadata_term` makes them
     for name in KEYWORDS:
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
     for name, kind in NUMBER_KINDS.items():
@@ -134,7 +134,7 @@ def _entry(seq: int, document: Document) -> Any:
     for text in document.content:
         entry.add_text("content", spaced(text))
     for key, text in document.metadata.items():
-        entry.add_text("metadata", f"{key}={text}")
+        entry.add_text("metadata", metadata_term(key, text))
     for name in KEYWORDS:
         value = getattr(document, name)
         for text in value if isinstance(value, tuple) else (value,):

@@ -26,7 +26,7 @@ MAX_TERMS = 256  # Elasticsearch's own limit is 1024 clauses at the least
 _SPACE = re.compile(r"\s*")
 _BARE = re.compile(r'[^\s()"]+')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_FIELD = re.compile(r"(-?)([A-Za-z_][\w.\-]*):")
+_FIELD = re.compile(r"([A-Za-z_][\w.\-]*):")
 _RANGE = re.compile(r"([\[{])\s*([^\s\[\]{}]+)\s+TO\s+([^\s\[\]{}]+)\s*([\]}])")
 _ONE_WORD = re.compile(r"\w+")
 _TERM = "a word, a phrase in quotes, field:value or ("
@@ -117,12 +117,12 @@ class _Parser:
         """field:value."""
         match = _FIELD.match(self.text, self.at)
         assert match is not None  # noqa: S101  the caller looked
-        name = field_named(match[2])
+        name = field_named(match[1])
         if name is None:
-            raise self.unknown_field(match[2])
+            raise self.unknown_field(match[1])
         self.at = match.end()  # no space may follow
         if self.at >= len(self.text) or self.text[self.at].isspace():
-            raise self.error(f"a value right after {match[2]}:")
+            raise self.error(f"a value right after {match[1]}:")
         return self.number(name) if name in NUMBERS else self.keyword(name)
 
     def keyword(self, name: str) -> Query:

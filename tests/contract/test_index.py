@@ -253,6 +253,13 @@ async def test_free_json_comes_back_as_it_was_written(index: SearchIndex) -> Non
     assert await index.get("odd") == tagged
 
 
+async def test_a_metadata_key_ends_where_its_value_begins(index: SearchIndex) -> None:
+    await fill(index, [log("a", "x", metadata={"env=eu": "1"}), log("b", "x", metadata={"env": "eu=1"})])
+    assert await found_ids(index, 'metadata.env:"eu=1"') == ["b"]
+    assert await found_ids(index, "metadata.env:eu*") == ["b"]
+    assert await found_ids(index, "metadata.env:*") == ["b"]
+
+
 async def test_what_is_not_there_is_none(index: SearchIndex) -> None:
     assert await index.get("nobody") is None
     for no_id in ("", ".", "..", "x" * 600):
