@@ -21,4 +21,6 @@ def open_bus(url: str) -> Bus:
         from tunemill.bus.kafka import KafkaBus
 
         return KafkaBus(rest[2:].rstrip("/"))
-    raise UnknownBusUrl(f"{url!r}: a bus is sqlite:<file> or kafka://host:port[,host:port]")
+    raise UnknownBusUrl(
+        f"a URL that begins with {scheme[:20]!r}: a bus is sqlite:<file> or kafka://host:port[,host:port]"
+    )

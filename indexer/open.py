@@ -25,4 +25,4 @@ def open_index(url: str, *, project: str = PROJECT) -> SearchIndex:
         from tunemill.indexer.elastic import ElasticIndex
 
         return ElasticIndex(url, project=project)
-    raise UnknownIndexUrl(f"{url!r}: an index is local:<folder> or http(s)://host:port")
+    raise UnknownIndexUrl(f"a URL that begins with {scheme[:20]!r}: an index is local:<folder> or http(s)://host:port")

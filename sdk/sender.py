@@ -48,4 +48,6 @@ def open_sender(url: str, *, api_key: str | None) -> Sender:
         from tunemill.sdk.http import HttpSender
 
         return HttpSender(url, api_key)
-    raise UnknownUrl(f"{scheme or url!r}: a producer's URL is kafka://host:port[,host:port] or http(s)://host[:port]")
+    raise UnknownUrl(
+        f"a URL that begins with {scheme[:20]!r}: a producer's URL is kafka://host:port[,host:port] or http(s)://host[:port]"
+    )

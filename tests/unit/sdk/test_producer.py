@@ -221,10 +221,11 @@ def test_many_threads_lose_nothing(server: Server) -> None:
     assert len({log.log_id for log in logs_of(server)}) == 800
 
 
-@pytest.mark.parametrize("url", ["", "localhost:9092", "kafka://", "https://", "ftp://host/x"])
+@pytest.mark.parametrize("url", ["", "localhost:9092", "kafka://", "https://", "ftp://host/x", "https//u:sesame@h"])
 def test_a_url_of_no_engine_is_refused_at_once(url: str) -> None:
-    with pytest.raises(UnknownUrl, match="kafka://"):
+    with pytest.raises(UnknownUrl, match="kafka://") as caught:
         Producer(url)
+    assert "sesame" not in str(caught.value)
 
 
 def test_a_key_with_the_line_break_of_its_file_is_sent_without_it(server: Server) -> None:
