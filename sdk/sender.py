@@ -48,6 +48,7 @@ def open_sender(url: str, *, api_key: str | None) -> Sender:
         from tunemill.sdk.http import HttpSender
 
         return HttpSender(url, api_key)
+    begins = url.partition(":")[0][:20]  # no more of it: it may hold a password
     raise UnknownUrl(
-        f"a URL that begins with {scheme[:20]!r}: a producer's URL is kafka://host:port[,host:port] or http(s)://host[:port]"
+        f"a URL that begins with {begins!r}: a producer's URL is kafka://host:port[,host:port] or http(s)://host[:port]"
     )
