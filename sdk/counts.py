@@ -24,6 +24,7 @@ class Counts:
 
     def __init__(self) -> None:
         self._stats = Stats()
+        self._passed = 0  # logs taken into memory that are settled together with all that came before them
         self._changed = threading.Condition()
 
     def add(self, *, logged: int = 0, sent: int = 0, failed: int = 0, dropped: int = 0) -> None:
@@ -43,18 +44,29 @@ class Counts:
         """The counts of this moment."""
         return self._stats
 
-    def wait_settled(self, logged: int, timeout_s: float) -> bool:
-        """Wait until as many logs as `logged` are settled; logs settle in the order they came. False if time ran out."""
+    def passed(self, logs: int) -> None:
+        """So many more logs are settled, and so is every log that came before them."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._settled() >= logged, timeout_s)
+            self._passed += logs
+            self._changed.notify_all()
+
+    def wait_settled(self, then: Stats, timeout_s: float) -> bool:
+        """Wait until what was taken into memory by then is settled; a log that is dropped meanwhile may end it early.
+
+        A count of settled logs alone would not do: one partition may take its logs while another's still wait.
+        """
+
+        def is_settled() -> bool:
+            return self._passed + self._stats.dropped >= then.logged
+
+        with self._changed:
+            return self._changed.wait_for(is_settled, timeout_s)
 
     def fail_waiting(self) -> int:
         """Count all that still waits as failed; how many those were."""
         with self._changed:
             left = self._stats.waiting
             self._stats = replace(self._stats, failed=self._stats.failed + left)
+            self._passed = self._stats.logged - self._stats.dropped
             self._changed.notify_all()
             return left
-
-    def _settled(self) -> int:
-        return self._stats.logged - self._stats.waiting

@@ -67,12 +67,13 @@ class Delivery:
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
         """Send until every log is settled, or until time is up at close: those left are counted there."""
-        attempt = 0
-        while entries:
-            entries = self._attempt(entries)
-            if entries and not self._wait_to_retry(attempt):
+        left, attempt = list(entries), 0
+        while left:
+            left = self._attempt(left)
+            if left and not self._wait_to_retry(attempt):
                 return
             attempt += 1
+        self._counts.passed(len(entries))
 
     def _attempt(self, entries: Sequence[Entry]) -> list[Entry]:
         """Send once; the logs to send again."""

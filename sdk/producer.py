@@ -95,7 +95,7 @@ class Producer:
             True if every log since the last flush is durable at the receiver; False if some still wait, failed or were dropped.
         """
         self._buffer.hurry()
-        settled = self._counts.wait_settled(self._counts.read().logged, timeout_s)
+        settled = self._counts.wait_settled(self._counts.read(), timeout_s)
         stats = self._counts.read()
         lost, self._lost = self._lost, stats.failed + stats.dropped
         return settled and self._lost == lost

@@ -18,7 +18,7 @@ from tunemill.sdk import BadKey, Producer, UnknownUrl, log_context
 from tunemill.sdk.buffer import Buffer, Entry
 from tunemill.sdk.counts import Counts
 from tunemill.sdk.delivery import Delivery
-from tunemill.sdk.errors import SendError
+from tunemill.sdk.errors import SendError, Unavailable
 from tunemill.sdk.pack import Pack
 
 HI = [{"role": "user", "content": "hi"}]
@@ -240,6 +240,42 @@ def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_repeated(serv
     with pytest.raises(BadKey) as caught:
         Producer(server.url, api_key=key)
     assert "same" not in str(caught.value)
+
+
+def test_a_flush_waits_for_its_own_logs_and_not_for_as_many_later_ones() -> None:
+    """One partition takes its logs while another's still wait."""
+    comes_back, later_is_sent = threading.Event(), threading.Event()
+
+    class TwoLanes:
+        def connect(self) -> None: ...
+
+        def lane(self, key: str) -> int:
+            return int(key)
+
+        def send(self, packs: Sequence[Pack]) -> Sequence[SendError | None]:
+            if not any(pack.lane for pack in packs):
+                later_is_sent.set()
+            is_away = not comes_back.is_set()
+            return [Unavailable("away") if pack.lane == 0 and is_away else None for pack in packs]
+
+        def abandon(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    buffer, counts = Buffer(1000), Counts()
+    counts.add(logged=1)
+    buffer.put(Entry("first", "0", b"{}"), block_s=0.0)
+    then = counts.read()
+    counts.add(logged=1)
+    buffer.put(Entry("later", "1", b"{}"), block_s=0.0)
+    delivery = Delivery(buffer, TwoLanes(), counts)
+    delivery.start()
+    assert later_is_sent.wait(10)
+    assert counts.read().sent == 1
+    assert not counts.wait_settled(then, 0.0)
+    comes_back.set()
+    assert counts.wait_settled(then, 10)
+    delivery.finish(10)
 
 
 def test_a_fault_of_the_sending_thread_is_named_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
