@@ -7,8 +7,6 @@ from tunemill.indexer.errors import QueryError
 from tunemill.indexer.query import parse
 from tunemill.schemas.manifest import NAME, valid_name
 
-MAX_QUERY_CHARACTERS = 2_000
-
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """What a draft selects."""

@@ -1,5 +1,6 @@
 """Who is let in, from where, with how much; and what goes with every answer."""
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from fakes.curator_api import running_api, tagged
 from fakes.search_memory import MemorySearch
-from sqlalchemy import select
+from sqlalchemy import QueuePool, select
 
 from tunemill.curator_api import keys
 from tunemill.curator_api.settings import Settings
@@ -188,6 +189,18 @@ async def test_what_does_not_answer_is_a_503_that_says_which(tmp_path: Path) -> 
     assert (answer.status_code, "index" in answer.json()["detail"]) == (503, True)
     assert (ready.status_code, ready.json()["checks"]["bus"]) == (503, "ok")
     assert live.status_code == 200
+
+
+async def test_a_database_that_is_too_busy_is_a_503(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        pool = api.registry.pool
+        assert isinstance(pool, QueuePool)
+        with contextlib.ExitStack() as all_of_them:
+            for _ in range(pool.size() + pool._max_overflow):
+                all_of_them.enter_context(contextlib.closing(api.registry.raw_connection()))
+            pool._timeout = 0
+            answer = await api.client.get("/v1/datasets")
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:tunemill:problem:unavailable")
 
 
 async def test_an_error_of_ours_tells_the_client_nothing_of_its_text(
