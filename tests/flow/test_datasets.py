@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,19 @@ from fakes.curator_api import Running, running_api, tagged
 from fakes.publish_and_die import LOGS as PUBLISHED
 from fakes.publish_and_die import STEPS
 from fakes.search_memory import MemorySearch
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select, text, update
 
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.open import open_bus
 from tunemill.curator_api import draft_store, ledger, relay
+from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.rows import RowMessage
 from tunemill.curator_api.store import AlreadyDifferent, Files
 from tunemill.indexer.open import open_index
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry import tables
+from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas import wire
 from tunemill.schemas.manifest import manifest_digest
 from tunemill.schemas.records import DatasetReady
@@ -385,6 +388,29 @@ async def test_an_edit_that_comes_after_its_logs_erasure_is_not_written_down(tmp
             draft_store.edit_row(api.registry, "default", "math", "m1", text, by="person:y")
         with api.registry.connect() as connection:
             assert connection.execute(select(tables.row_edits)).all() == []
+
+
+def test_an_erasure_waits_for_an_edit_under_way_and_takes_it_along(tmp_path: Path) -> None:
+    """On PostgreSQL neither would see the other's row before it is committed. SQLite lets only one of them begin."""
+    with postgres() as server, empty_database(server) as url:
+        engine = open_registry(url)
+        migrate(engine)
+        draft_store.create(engine, "default", "math", Draft(query=""))
+        held = {"project": "default", "name": "math", "row_key": "m1"}
+        with ThreadPoolExecutor() as threads:
+            with engine.begin() as editing:
+                editing.execute(update(tables.datasets).values(updated_ms=1))
+                editing.execute(insert(tables.row_edits).values(**held, action="edit", messages=[], by="x", ts_ms=1))
+                erasing = threads.submit(ledger.erase, engine, "default", "m1", by="person:y")
+                waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                while not erasing.done():
+                    with engine.connect() as watching:
+                        if watching.execute(waiting).scalar_one():
+                            break
+            erasing.result(timeout=60)
+        with engine.connect() as connection:
+            assert connection.execute(select(tables.row_edits)).all() == []
+        engine.dispose()
 
 
 async def test_a_log_that_is_erased_while_its_version_is_written_is_not_in_the_version(tmp_path: Path) -> None:
