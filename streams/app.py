@@ -12,8 +12,8 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -21,6 +21,7 @@ import faust
 import structlog
 from faust.types import TP
 
+from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Message
 from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
@@ -42,6 +43,7 @@ BUFFERED_MESSAGES = (
 SESSION_TIMEOUT_S = 10.0  # how long the partitions of a killed worker lie idle
 DRAIN_DEADLINE_S = 30.0  # for the batch in hand after SIGTERM; supervisors wait about as long
 STOP_DEADLINE_S = 15.0
+ERASE_EVERY_S = 1.0
 
 Commit = Callable[[Mapping[Partition, int]], Awaitable[None]]
 Work = Callable[[Sequence[Message], Commit], Awaitable[None]]
@@ -190,7 +192,7 @@ async def _run(
     stop = _stop_on_signals()
     async with _opened(kafka_url, open_log_index) as (bus, index):
         await bus.create_topics([LOGS, REJECTED, ERASURES])
-        async with follow_erasures(bus) as erased, serve_health(_checks(bus, index, erased), *health):
+        async with follow_erasures(bus, index) as erased, serve_health(_checks(bus, index, erased), *health):
             await index.setup()
             await erased.catch_up()
             worker = Worker(Hop(index, bus, erased, rules))
@@ -198,9 +200,10 @@ async def _run(
             app.finalize()
             await app.start()
             log.info("worker_started", group=group)
-            await _until_stopped(app, stop)
-            app.consumer.stop_flow()
-            await worker.drain()
+            async with _in_background(_keep_erasing(erased)) as erasing:
+                await _until_stopped(app, stop, erasing)
+                app.consumer.stop_flow()
+                await worker.drain()
             async with asyncio.timeout(STOP_DEADLINE_S):
                 await app.stop()
     log.info("worker_drained")
@@ -231,15 +234,35 @@ def _checks(bus: Bus, index: WorkerIndex, erased: ErasedLogs) -> dict[str, Check
     return {"bus": bus.ping, "index": index.ping, "erasures": erasures_loaded}
 
 
-async def _until_stopped(app: faust.App, stop: asyncio.Event) -> None:
+async def _keep_erasing(erased: ErasedLogs) -> NoReturn:
+    """Apply erasures while no batch does so: one may come when no log does."""
+    while True:
+        with suppress(BusUnavailable):  # readiness says so, and the events are still there afterwards
+            await erased.catch_up()
+        await asyncio.sleep(ERASE_EVERY_S)
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator["asyncio.Task[NoReturn]"]:
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+async def _until_stopped(app: faust.App, stop: asyncio.Event, erasing: "asyncio.Task[NoReturn]") -> None:
     """Return when a signal came.
 
     Raises:
+        Exception: whatever the index raised when a log was erased.
         RuntimeError: Faust gave up by itself; its supervisors would otherwise leave a process that reads nothing.
     """
     waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([*waits, erasing], return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
+    if erasing.done():
+        erasing.result()
     if not stop.is_set():
         raise RuntimeError("Faust stopped by itself") from app.crash_reason

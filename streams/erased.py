@@ -1,10 +1,12 @@
 """Which logs must be forgotten: the erasure ledger, read from its topic from the start, by every process for itself.
 
 An engine forgets its deletions after a while (Elasticsearch after a minute), so it cannot keep a replay from bringing an
-erased log back. This ledger can. An erasure is published before the log is deleted from the index; so whoever reads the
-ledger to its end *after* a write sees every erasure whose deletion came too early for that write.
+erased log back. This ledger can. Its event may come after whoever erased the log had deleted it, in vain, from an index that
+did not hold it yet, or was away. So each reader deletes, too: every erasure that it reads, and, because a crash may have come
+between, all of them at each start.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +17,7 @@ from tunemill.schemas import wire
 from tunemill.schemas.records import Erasure
 from tunemill.schemas.topics import ERASURES, REJECTED
 from tunemill.streams.dead_letter import dead_letter
+from tunemill.streams.ports import LogIndex
 from tunemill.telemetry import metrics
 
 _POLL_MESSAGES = 1000
@@ -26,9 +29,11 @@ log = structlog.get_logger()
 class ErasedLogs:
     """The ids of all logs that were erased, up to where the topic was last read."""
 
-    def __init__(self, bus: Bus, subscription: Subscription) -> None:
+    def __init__(self, bus: Bus, subscription: Subscription, index: LogIndex) -> None:
         self._bus = bus
         self._subscription = subscription
+        self._index = index
+        self._reading = asyncio.Lock()
         self._log_ids: set[str] = set()
         self.is_loaded = False  # whether the topic was read to its end at least once
 
@@ -36,19 +41,24 @@ class ErasedLogs:
         return log_id in self._log_ids
 
     async def catch_up(self) -> None:
-        """Read every erasure that was published before this call."""
-        while await self._subscription.lag() > 0:
-            for message in await self._subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S):
-                await self._take(message)
-        self.is_loaded = True
+        """Read every erasure that was published before this call, and delete those logs from the index."""
+        async with self._reading:
+            while await self._subscription.lag() > 0:
+                messages = await self._subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S)
+                read = [log_id for message in messages if (log_id := await self._read(message)) is not None]
+                self._log_ids.update(read)  # before the deletion: what is written after it finds them here
+                if read:
+                    await self._index.delete(read)
+            self.is_loaded = True
 
-    async def _take(self, message: Message) -> None:
+    async def _read(self, message: Message) -> str | None:
         if not message.value:  # a tombstone of compaction
-            return
+            return None
         try:
-            self._log_ids.add(wire.decode(message.value, Erasure).log_id)
+            return wire.decode(message.value, Erasure).log_id
         except wire.WireError as error:
             await self._report(message, error)
+            return None
 
     async def _report(self, message: Message, error: wire.WireError) -> None:
         """An erasure that nobody can read is a promise at risk: a person must see it."""
@@ -61,7 +71,7 @@ class ErasedLogs:
 
 
 @asynccontextmanager
-async def follow_erasures(bus: Bus) -> AsyncIterator[ErasedLogs]:
+async def follow_erasures(bus: Bus, index: LogIndex) -> AsyncIterator[ErasedLogs]:
     """The ledger, still empty: `catch_up` loads it."""
     async with bus.subscribe([ERASURES], group=None) as subscription:
-        yield ErasedLogs(bus, subscription)
+        yield ErasedLogs(bus, subscription, index)

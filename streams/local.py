@@ -21,7 +21,7 @@ async def run_local(bus: Bus, index: LogIndex, rules: Rules, *, stop: asyncio.Ev
         Exception: whatever a batch could not go on after. It is not committed, and comes again at the next start.
     """
     await bus.create_topics([LOGS, REJECTED, ERASURES])
-    async with follow_erasures(bus) as erased, bus.subscribe([LOGS], group=GROUP) as subscription:
+    async with follow_erasures(bus, index) as erased, bus.subscribe([LOGS], group=GROUP) as subscription:
         await erased.catch_up()
         hop = Hop(index, bus, erased, rules)
         while not stop.is_set():
@@ -29,3 +29,5 @@ async def run_local(bus: Bus, index: LogIndex, rules: Rules, *, stop: asyncio.Ev
             if messages:
                 await run_batch(messages, hop)
                 await subscription.commit(next_offsets(messages))
+            else:
+                await erased.catch_up()  # a batch does so itself; an erasure may not wait for the next one

@@ -197,19 +197,27 @@ async def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(r
         assert len(await dead_letters(bus, run)) == bad
 
 
+def erasure(log_id: str) -> Outgoing:
+    return Outgoing(wire.encode(Erasure(erasure_id=f"e-{log_id}", ts_ms=1, log_id=log_id)), key=log_id)
+
+
 async def test_sigterm_drains_and_what_was_erased_stays_away(run: Run):
     async with engines(run) as (bus, index):
-        kept, erased = run.log(1), run.log(2)
-        await bus.publish(
-            ERASURES, [Outgoing(wire.encode(Erasure(erasure_id="e", ts_ms=1, log_id=erased.log_id)), key=erased.log_id)]
-        )
-        await bus.publish(LOGS, [Outgoing(wire.encode(log)) for log in (erased, kept)])
+        kept, erased, late = run.log(1), run.log(2), run.log(3)
+        await bus.publish(ERASURES, [erasure(erased.log_id)])
+        await bus.publish(LOGS, [Outgoing(wire.encode(log)) for log in (erased, late, kept)])
         with run.worker() as process:
 
             async def there() -> bool:
-                return await index.get(kept.log_id) is not None
+                return None not in (await index.get(kept.log_id), await index.get(late.log_id))
 
             await until(there, process, run)
+            await bus.publish(ERASURES, [erasure(late.log_id)])
+
+            async def gone() -> bool:
+                return await index.get(late.log_id) is None
+
+            await until(gone, process, run)  # though no log comes that would make the worker look
             assert await ready(run)
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 60) == 0

@@ -54,7 +54,7 @@ def index() -> MemoryIndex:
 
 @asynccontextmanager
 async def hop(bus: SqliteBus, index: MemoryIndex) -> AsyncIterator[Hop]:
-    async with follow_erasures(bus) as erased:
+    async with follow_erasures(bus, index) as erased:
         yield Hop(index, bus, erased, RULES)
 
 
@@ -144,6 +144,35 @@ async def test_what_is_erased_during_the_write_leaves_no_dead_letter(bus: Sqlite
     assert await letters(bus) == []
 
 
+async def test_an_erasure_that_is_published_after_the_write_still_deletes(bus: SqliteBus, index: MemoryIndex):
+    """Who erased it deleted it too early, and its event came too late for the batch that wrote it."""
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a"), log("b")]))], on)
+        await bus.publish(ERASURES, [erasure("a")])
+        await on.erased.catch_up()
+    assert set(index.logs) == {"b"}
+
+
+async def test_an_erasure_that_a_crash_left_undone_is_done_at_the_next_start(bus: SqliteBus, index: MemoryIndex):
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a")]))], on)
+    await bus.publish(ERASURES, [erasure("a")])
+    async with hop(bus, index) as restarted:
+        await restarted.erased.catch_up()
+    assert index.logs == {}
+
+
+async def test_the_embedded_loop_erases_also_while_no_log_comes(bus: SqliteBus, index: MemoryIndex):
+    stop = asyncio.Event()
+    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    await bus.publish(LOGS, [Outgoing(pack([log("a")]))])
+    await until(lambda: "a" in index.logs)
+    await bus.publish(ERASURES, [erasure("a")])
+    await until(lambda: not index.logs)
+    stop.set()
+    await loop
+
+
 async def test_an_erased_log_that_a_crash_left_in_the_index_is_deleted(bus: SqliteBus, index: MemoryIndex):
     async with hop(bus, index) as on:
         await run_batch([at(0, pack([log("a")]))], on)
@@ -167,7 +196,7 @@ async def test_when_the_dead_letters_are_down_the_batch_fails(bus: SqliteBus, in
             raise BusUnavailable("away")
 
     broken = NoDeadLetters(bus._path)
-    async with follow_erasures(bus) as erased:
+    async with follow_erasures(bus, index) as erased:
         with pytest.raises(BusUnavailable):
             await run_batch([at(0, b"no JSON")], Hop(index, broken, erased, RULES))
     await broken.close()

@@ -43,7 +43,7 @@ async def main():
     bus = SqliteBus(Path(sys.argv[1]))
     await bus.create_topics(TOPICS)
     async def commit(offsets): print("COMMITTED", offsets)
-    async with follow_erasures(bus) as erased:
+    async with follow_erasures(bus, Index()) as erased:
         worker = Worker(Hop(Index(), bus, erased, load_rules()))
         payload = b'{"messages":[{"role":"user","content":"hi"}]}'
         await worker.work([Message("llm.logs", 0, 5, None, payload, 1)], commit)
@@ -67,7 +67,7 @@ async def test_it_commits_after_the_batch_and_takes_nothing_more_once_it_drains(
     async def commit(offsets: Mapping[tuple[str, int], int]) -> None:
         committed.append((offsets, len(index.logs)))
 
-    async with follow_erasures(bus) as erased:
+    async with follow_erasures(bus, index) as erased:
         worker = Worker(Hop(index, bus, erased, load_rules()))
         await worker.work([at(5, "a"), at(6, "b")], commit)
         assert committed == [({(LOGS.name, 0): 7}, 2)]
@@ -94,7 +94,7 @@ async def test_large_messages_are_worked_on_and_committed_in_parts(tmp_path: Pat
     async def commit(offsets: Mapping[tuple[str, int], int]) -> None:
         committed.append((offsets[LOGS.name, 0], len(index.logs)))
 
-    async with follow_erasures(bus) as erased:
+    async with follow_erasures(bus, index) as erased:
         await Worker(Hop(index, bus, erased, load_rules())).work(messages, commit)
     assert committed == [(7, 2), (8, 3), (9, 4)]
     await bus.close()
