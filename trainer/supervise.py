@@ -5,6 +5,7 @@ The worker is another process, so that a crash of torch, a kill for memory or a 
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -192,6 +193,8 @@ async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: 
     }
     text = "the run succeeded" if last.message == "succeeded" else "the adapter is rejected by a gate"
     await asyncio.to_thread(move, engine, claim, last.message, text, data=last.data["result"], **columns)
+    for done_with in (folder.checkpoints, folder.artefact):  # gigabytes with a large model; the log stays
+        await asyncio.to_thread(shutil.rmtree, done_with, ignore_errors=True)
     return last.message
 
 

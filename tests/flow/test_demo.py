@@ -62,9 +62,10 @@ def test_the_model_learns_the_task_and_keeps_what_it_could_do(demo: tuple[Path, 
 
 def test_the_adapter_and_its_report_are_left(demo: tuple[Path, dict[str, Any]]) -> None:
     folder, said = demo
-    (adapter,) = folder.rglob("adapter_model.safetensors")
-    (report,) = folder.rglob("report.md")
+    runs = folder / "files" / "runs"
+    (adapter,) = runs.rglob("adapter_model.safetensors")
+    (report,) = runs.rglob("report.md")
     assert adapter.stat().st_size > 100_000
-    assert "before" in report.read_text(encoding="utf-8")
-    (manifest,) = [path for path in folder.rglob("manifest.json") if "runs" in path.parts]
+    assert "Held-out answers" in report.read_text(encoding="utf-8")
+    (manifest,) = runs.rglob("manifest.json")
     assert said["versions"][1]["digest"] in manifest.read_text(encoding="utf-8")
