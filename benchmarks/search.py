@@ -7,12 +7,13 @@ its own highlighter, as undecoded JSON. tantivy by hand gives the places of the 
 """
 
 import asyncio
-import os
 import statistics
+import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,6 @@ Ask = Callable[[str], Awaitable[Any]]
 def main(
     engine: Annotated[str, typer.Option(help="elasticsearch or embedded.")] = "embedded",
     input: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
-    url: Annotated[str | None, typer.Option(help="Elasticsearch; else $TUNEMILL_TEST_ELASTICSEARCH_URL.")] = None,
     logs: Annotated[int, typer.Option(help="Logs in the index; the input is repeated under fresh ids.")] = 12_000,
     rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
@@ -63,9 +63,8 @@ def main(
     if engine not in {"elasticsearch", "embedded"}:
         raise typer.BadParameter("--engine is elasticsearch or embedded")
     batches = Batches(read(input), logs, load_rules())
-    with tempfile.TemporaryDirectory() as scratch, asyncio.Runner() as runner:
-        where = f"local:{scratch}" if engine == "embedded" else url or os.environ["TUNEMILL_TEST_ELASTICSEARCH_URL"]
-        figures = _measure(runner, where, batches, rounds)
+    with _engine(engine) as url, asyncio.Runner() as runner:
+        figures = _measure(runner, url, batches, rounds)
     ratios = {f"{at} ours / by hand": ratio(figures[f"{at} ours"], figures[f"{at} by hand"]) for at in ("p50", "p95")}
     settings = {
         "input": input.name,
@@ -74,6 +73,20 @@ def main(
         "searches_per_round": len(QUERIES) * REPEATS,
     }
     report(f"search-{engine}", figures, ratios, settings, as_json=json)
+
+
+@contextmanager
+def _engine(name: str) -> Iterator[str]:
+    """The index's URL. Elasticsearch is that of the live tests: named by the environment, else started here."""
+    if name == "embedded":
+        with tempfile.TemporaryDirectory() as scratch:
+            yield f"local:{scratch}"
+    else:
+        sys.path.append(str(Path(__file__).parents[1] / "tests"))
+        from engines import choose
+
+        with choose.elasticsearch() as url:
+            yield url
 
 
 def _measure(runner: asyncio.Runner, url: str, batches: Batches, rounds: int) -> dict[str, Figure]:
