@@ -14,9 +14,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from tunemill.cli.engines import Opened, open_engines, prepare, run
+from tunemill.cli.output import complain
 from tunemill.cli.settings import embedded
 from tunemill.curator_api.app import create_app
-from tunemill.curator_api.keys import MalformedKey, accept_key, ensure_key
+from tunemill.curator_api.keys import LEAST_CHARACTERS, MalformedKey, accept_key, ensure_key
 from tunemill.curator_api.settings import Settings
 from tunemill.streams.local import run_local
 from tunemill.streams.rules import load_rules
@@ -60,12 +61,14 @@ def let_in(opened: Opened, settings: Settings, key: str | None) -> None:
     """Accept the operator's key; without one, make the project's first key and show it once.
 
     Raises:
-        typer.BadParameter: the key is not of the form that keys have.
+        typer.BadParameter: no header could carry the key.
     """
     if key is None:
         if (made := ensure_key(opened.registry, settings.project)) is not None:
             typer.echo(f"Your API key, shown this once: {made}")
         return
+    if len(key) < LEAST_CHARACTERS:
+        complain(f"the key is taken, but one of fewer than {LEAST_CHARACTERS} random characters can be guessed")
     try:
         accept_key(opened.registry, settings.project, key)
     except MalformedKey as error:

@@ -1,43 +1,51 @@
-"""API keys: `tm_<key_id>_<secret>`. Only a hash of the secret is stored; the key itself is shown once, when it is made.
+"""API keys. Only a hash of a key is stored; a key that is made here is shown once, when it is made.
 
-The secret has 256 random bits, so one SHA-256 is enough: a slow hash protects secrets that can be guessed, and this one cannot.
+A made key is `tm_<key_id>_<secret>` with 256 random bits, so one SHA-256 is enough: a slow hash protects secrets that can be
+guessed, and this one cannot. An operator may choose a key of their own; how hard it is to guess is then up to them.
 """
 
 import hashlib
-import hmac
 import re
 import secrets
+from contextlib import suppress
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Engine, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from tunemill.registry.tables import api_keys, now_ms
 
-_KEY = re.compile(r"tm_([a-z0-9]{8,32})_([A-Za-z0-9_-]{32,128})")
-_NO_SECRET = hashlib.sha256(b"").hexdigest()  # what an unknown key is compared with, so that it takes as long
+LEAST_CHARACTERS = 32  # of a key that nobody guesses; a shorter one is taken, but the operator is told
+_KEY = re.compile(r"[!-~]{1,256}")  # what a header carries unchanged
+_MADE = re.compile(r"tm_([a-z0-9]{8,24})_[A-Za-z0-9_-]{32,}")
 
 
 class MalformedKey(ValueError):
-    """A key that is not of the form `tm_<key_id>_<secret>`."""
+    """A key that no `Authorization` header could carry."""
 
 
 def ensure_key(engine: Engine, project: str) -> str | None:
     """A new key if the project has none, to be shown once; None if it has one already."""
     with engine.begin() as connection:
-        known = select(func.count()).where(api_keys.c.project == project)
-        return None if connection.execute(known).scalar_one() else _add(connection, project, new_key())
+        if connection.execute(select(func.count()).where(api_keys.c.project == project)).scalar_one():
+            return None
+    key = new_key()
+    accept_key(engine, project, key)
+    return key
 
 
 def accept_key(engine: Engine, project: str, key: str) -> None:
     """Let this key in from now on; the operator chose it. Nothing changes if it is known.
 
     Raises:
-        MalformedKey: it is not of the form `tm_<key_id>_<secret>`.
+        MalformedKey: it is empty, longer than 256 characters, or holds a blank or a character that is not ASCII.
     """
     if _KEY.fullmatch(key) is None:
-        raise MalformedKey("a key is tm_<8-32 of a-z0-9>_<32-128 of A-Z a-z 0-9 _ ->: leave it out and one is made")
-    with engine.begin() as connection:
-        if _stored(connection, project, _parts(key)[0]) is None:
-            _add(connection, project, key)
+        raise MalformedKey("a key is 1 to 256 ASCII characters without blanks: leave it out and one is made")
+    made = _MADE.fullmatch(key)
+    key_id = made[1] if made else f"given-{secrets.token_hex(4)}"
+    values = {"key_id": key_id, "project": project, "key_sha256": _digest(key), "created_ms": now_ms()}
+    with suppress(IntegrityError), engine.begin() as connection:  # known already, also when two processes start at once
+        connection.execute(insert(api_keys).values(values))
 
 
 def new_key() -> str:
@@ -46,29 +54,14 @@ def new_key() -> str:
 
 
 def key_id_of(engine: Engine, project: str, key: str) -> str | None:
-    """The public part of a key that the project lets in; None for any other text. Takes as long for an unknown key."""
-    if _KEY.fullmatch(key) is None:
-        return None
-    key_id, digest = _parts(key)
+    """The public part of a key that the project lets in; None for any other text.
+
+    Keys are looked up by their hash: how long that takes says nothing about a key that is nearly right.
+    """
+    live = (api_keys.c.key_sha256 == _digest(key), api_keys.c.project == project, api_keys.c.revoked_ms.is_(None))
     with engine.connect() as connection:
-        stored = _stored(connection, project, key_id)
-    return key_id if hmac.compare_digest(digest, stored or _NO_SECRET) and stored else None
+        return connection.execute(select(api_keys.c.key_id).where(*live)).scalar_one_or_none()
 
 
-def _parts(key: str) -> tuple[str, str]:
-    """The key's id and the hash of its secret."""
-    _, key_id, secret = key.split("_", 2)
-    return key_id, hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _stored(connection: Connection, project: str, key_id: str) -> str | None:
-    live = (api_keys.c.key_id == key_id, api_keys.c.project == project, api_keys.c.revoked_ms.is_(None))
-    return connection.execute(select(api_keys.c.secret_sha256).where(*live)).scalar_one_or_none()
-
-
-def _add(connection: Connection, project: str, key: str) -> str:
-    key_id, digest = _parts(key)
-    connection.execute(
-        insert(api_keys).values(key_id=key_id, project=project, secret_sha256=digest, created_ms=now_ms())
-    )
-    return key
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()

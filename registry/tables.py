@@ -42,9 +42,9 @@ Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only o
 api_keys = Table(
     "api_keys",
     metadata,
-    Column("key_id", String(32), primary_key=True, comment="the public part, fit for logs"),
+    Column("key_sha256", String(64), primary_key=True),
+    Column("key_id", String(32), nullable=False, comment="the public part, fit for logs"),
     Column("project", String(63), nullable=False),
-    Column("secret_sha256", String(64), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
 )

@@ -11,12 +11,12 @@ def upgrade() -> None:
     """Make them."""
     op.create_table(
         "api_keys",
+        sa.Column("key_sha256", sa.String(length=64), nullable=False),
         sa.Column("key_id", sa.String(length=32), nullable=False, comment="the public part, fit for logs"),
         sa.Column("project", sa.String(length=63), nullable=False),
-        sa.Column("secret_sha256", sa.String(length=64), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("revoked_ms", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_keys")),
+        sa.PrimaryKeyConstraint("key_sha256", name=op.f("pk_api_keys")),
     )
     op.create_table(
         "audit",
