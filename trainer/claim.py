@@ -6,7 +6,6 @@ Every change of state is one transaction over `runs`, `run_events` and the outbo
 end; the next one takes the run over with a higher token, and whatever the dead one still writes is refused.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, update
 
 from tunemill.registry import outbox
-from tunemill.registry.tables import run_events, runs
+from tunemill.registry.tables import now_ms, run_events, runs
 from tunemill.schemas.records import RunStatus
 from tunemill.schemas.topics import RUNS_STATUS
 from tunemill.trainer.errors import LeaseLost, TrainerError
@@ -41,11 +40,6 @@ class Claim:
     manifest_url: str
     recipe: Recipe
     failures: int  # workers that died over it
-
-
-def now_ms() -> int:
-    """The time in milliseconds since the epoch, UTC."""
-    return time.time_ns() // 1_000_000
 
 
 def claim_next(engine: Engine, owner: str, *, lease_ms: int) -> Claim | None:

@@ -4,7 +4,7 @@ What becomes of an event: without a recipe nothing is trained; with one there is
 when the recipe or the base model is wrong, so that a person sees why. Bytes that are no valid event become a dead letter.
 """
 
-import time
+import asyncio
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import Engine
 
 from tunemill.bus.port import Bus, Message, Outgoing, Subscription
+from tunemill.registry.tables import now_ms
 from tunemill.schemas import wire
 from tunemill.schemas.ids import digest, new_id
 from tunemill.schemas.manifest import valid_name
@@ -19,7 +20,7 @@ from tunemill.schemas.records import DatasetReady, RejectedLog
 from tunemill.schemas.topics import REJECTED
 from tunemill.schemas.wire import WireError
 from tunemill.telemetry.metrics import REJECTED as REJECTED_COUNT
-from tunemill.trainer.claim import QUEUED, describe_error, insert_run, now_ms
+from tunemill.trainer.claim import QUEUED, describe_error, insert_run
 from tunemill.trainer.errors import TrainerError
 from tunemill.trainer.identity import identify_base, run_key
 from tunemill.trainer.recipe import resolve
@@ -42,7 +43,7 @@ async def answer(subscription: Subscription, bus: Bus, engine: Engine, *, timeou
         except WireError as error:
             await _dead_letter(bus, message, error)
         else:
-            ring(engine, event)
+            await asyncio.to_thread(ring, engine, event)  # reads the base model's weights once, which are gigabytes
         await subscription.commit({(message.topic, message.partition): message.offset + 1})
     return len(messages)
 
@@ -105,7 +106,7 @@ def _unknown_run(event: DatasetReady) -> dict[str, Any]:
 async def _dead_letter(bus: Bus, message: Message, error: WireError) -> None:
     letter = RejectedLog(
         rejected_id=f"{message.topic}:{message.partition}:{message.offset}:0",
-        ts_ms=time.time_ns() // 1_000_000,
+        ts_ms=now_ms(),
         topic=message.topic,
         partition=message.partition,
         offset=message.offset,

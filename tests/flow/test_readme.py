@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from engines.process import free_port
 from fakes.http_server import json_answer, serving
 
 from tunemill.cli.settings import ENVIRONMENT
@@ -40,7 +40,7 @@ def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
     key = re.search(r"TUNEMILL_KEY=(\S+)", server_block)
     assert key
     assert key[1] in client_block
-    port = _free_port()
+    port = free_port()
     environment = {**os.environ, "TUNEMILL_KEY": key[1], "TUNEMILL_URL": f"http://127.0.0.1:{port}"}
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     with _server(_commands(server_block), port, environment, tmp_path):
@@ -128,9 +128,3 @@ def _until(condition: Callable[[], bool], what: str) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"after {DEADLINE_S:.0f} s it is not true that {what}")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -5,7 +5,6 @@ Published with the SDK, killed in the middle, searched, gathered, edited, publis
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from engines.postgres import empty_database, postgres
+from engines.process import free_port
 from fakes.tiny_model import save_tiny_model
 
 from tunemill.schemas.manifest import manifest_digest
@@ -98,7 +98,7 @@ def test_from_a_published_call_to_an_evaluated_adapter(deployment: Deployment, k
     )
     made = deployment.run("setup")
     assert made.returncode == 0, made.stderr
-    streams_port, api_port, trainer_port = (_free_port() for _ in range(3))
+    streams_port, api_port, trainer_port = (free_port() for _ in range(3))
     with ExitStack() as running:
         running.enter_context(deployment.service("api", api_port))
         running.enter_context(deployment.service("trainer", trainer_port))
@@ -224,9 +224,3 @@ def _until(condition: Callable[[], Any], what: str) -> Any:
             return result
         time.sleep(0.1)
     raise AssertionError(f"after {DEADLINE_S:.0f} s it is not true that {what}")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
