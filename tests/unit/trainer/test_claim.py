@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.tables import outbox, run_events, runs
+from tunemill.registry.tables import now_ms, outbox, run_events, runs
 from tunemill.schemas import wire
 from tunemill.schemas.records import RunStatus
-from tunemill.trainer.claim import Claim, claim_next, fail_attempt, insert_run, move, note, now_ms, release, renew
+from tunemill.trainer.claim import Claim, claim_next, fail_attempt, insert_run, move, note, release, renew
 from tunemill.trainer.errors import InvalidRun, LeaseLost, WorkerDied
 from tunemill.trainer.recipe import resolve
 
