@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from ulid import ULID
 
+MAX_LOG_ID_CHARS = 128  # an index takes ids of up to 512 bytes, and a character has up to 4
 PROJECT = "default"  # the project of a record whose source names none
 
 
@@ -17,6 +18,12 @@ def new_id() -> str:
 def payload_log_id(payload: bytes) -> str:
     """The log_id of a record whose producer gave none: a digest of its bytes, so that a replay collapses onto it."""
     return "sha-" + hashlib.sha256(payload).hexdigest()[:32]
+
+
+def span_log_id(trace_id: str, span_id: str) -> str:
+    """The log_id of a call that is told as part of a trace: the same for each part, and for feedback that names them."""
+    log_id = f"{trace_id}-{span_id}"
+    return log_id if len(log_id) <= MAX_LOG_ID_CHARS else payload_log_id(log_id.encode())
 
 
 def canonical_json(value: Any) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from tunemill.schemas import wire
-from tunemill.schemas.ids import payload_log_id
+from tunemill.schemas.ids import MAX_LOG_ID_CHARS, payload_log_id
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats import registry
@@ -14,7 +14,6 @@ from tunemill.streams.formats.shape import Arrival
 
 MAX_RECORD_BYTES = 2**20
 MAX_DEPTH = 64  # arrays and objects inside one another; real requests with JSON schemas stay under 30
-MAX_LOG_ID_CHARS = 128  # an index takes ids of up to 512 bytes, and a character has up to 4
 _PATHS = (".", "..")  # no URL can name such a log: it could be neither read nor erased
 MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999, beyond which dates cannot be written
 MAX_COUNT = 2**63 - 1  # the schema's and the index's whole numbers

@@ -6,10 +6,32 @@ from typing import Any
 
 import msgspec
 
-from tunemill.schemas.records import LogRecord
+from tunemill.schemas.records import Feedback, LogRecord
+from tunemill.schemas.trace import TraceNote
 from tunemill.streams.errors import Undecodable
 
 JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One part of a call that its source tells in several: parts with one `log_id` are joined, in whatever order they come."""
+
+    log: LogRecord  # what this part says; its messages may be empty
+    rank: int = 1  # of two parts that say a field differently the one of higher rank holds
+    message_ns: tuple[int, ...] = ()  # the time of each of `log.messages`, where each comes in a part of its own
+    choices: tuple[int, ...] = ()  # the number of each of `log.output`, where each comes in a part of its own
+    note: TraceNote | None = None  # what the part says about every call of its trace
+
+
+@dataclass(frozen=True, slots=True)
+class NotACall:
+    """Something that is told beside calls and is none: a span of a database, an embedding, a trace that says nothing."""
+
+    kind: str  # from a bounded list: it labels a counter
+
+
+Reading = LogRecord | Piece | TraceNote | Feedback | NotACall
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +48,7 @@ class Shape:
 
     name: str
     matches: Callable[[Mapping[str, Any]], bool]
-    read: Callable[[JsonObject, Arrival], LogRecord]
+    read: Callable[[JsonObject, Arrival], Reading]
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
