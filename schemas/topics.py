@@ -42,6 +42,14 @@ ERASURES = Topic(
     consumers=("streams",),
     compacted=True,
 )
+FEEDBACK = Topic(
+    name="llm.feedback",
+    record=records.Feedback,
+    key="feedback_id",
+    producers=("curator_api", "streams"),  # the stream: feedback that lies among the logs
+    consumers=("streams",),
+    compacted=True,  # kept for ever; of several with one id the last one
+)
 DATASETS_READY = Topic(
     name="datasets.ready",
     record=records.DatasetReady,
@@ -57,4 +65,4 @@ RUNS_STATUS = Topic(
     consumers=(),  # for whoever wants to follow runs
 )
 
-TOPICS = (LOGS, REJECTED, ERASURES, DATASETS_READY, RUNS_STATUS)
+TOPICS = (LOGS, REJECTED, ERASURES, FEEDBACK, DATASETS_READY, RUNS_STATUS)
