@@ -7,6 +7,7 @@ import msgspec
 
 from tunemill.schemas.records import Message, ToolCall
 from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats.fields import read_text
 from tunemill.streams.formats.shape import JsonObject, left_over
 
 _MESSAGE_FIELDS = frozenset(
@@ -48,7 +49,7 @@ def read_message(value: Any, where: str) -> tuple[Message, JsonObject]:
         raise Undecodable("invalid", f"{where} is not an object")
     text, parts, refusal = _read_content(value, where)
     calls, call_rests = _read_tool_calls(value, where)
-    role = _text(value, "role", where)
+    role = read_text(value, "role", where)
     if not role:
         raise Undecodable("invalid", f"{where}.role is missing")
     message = Message(
@@ -56,10 +57,10 @@ def read_message(value: Any, where: str) -> tuple[Message, JsonObject]:
         content=text,
         parts=parts,
         tool_calls=calls,
-        tool_call_id=_text(value, "tool_call_id", where),
-        name=_text(value, "name", where),
-        refusal=_text(value, "refusal", where) or refusal,
-        reasoning=_text(value, "reasoning", where) or _text(value, "reasoning_content", where),
+        tool_call_id=read_text(value, "tool_call_id", where),
+        name=read_text(value, "name", where),
+        refusal=read_text(value, "refusal", where) or refusal,
+        reasoning=read_text(value, "reasoning", where) or read_text(value, "reasoning_content", where),
     )
     rest = left_over(value, _MESSAGE_FIELDS)
     return message, {**rest, "tool_calls": call_rests} if call_rests else rest
@@ -96,24 +97,17 @@ def _read_tool_call(value: Any, where: str) -> tuple[ToolCall, JsonObject]:
     named = value.get("function") or value.get("custom") or value
     if not isinstance(named, dict):
         raise Undecodable("invalid", f"{where}.function is not an object")
-    name = _text(named, "name", where)
+    name = read_text(named, "name", where)
     if not name:
         raise Undecodable("invalid", f"{where} names no tool")
     arguments = named.get("arguments", named.get("input"))
-    return ToolCall(name=name, arguments=_as_json_text(arguments), id=_text(value, "id", where)), left_over(
+    return ToolCall(name=name, arguments=as_json_text(arguments), id=read_text(value, "id", where)), left_over(
         value, _CALL_FIELDS
     )
 
 
-def _as_json_text(arguments: Any) -> str:
+def as_json_text(arguments: Any) -> str:
     """The arguments as the model wrote them; some loggers parse them first, so they are written again."""
     if isinstance(arguments, str):
         return arguments
     return "{}" if arguments is None else msgspec.json.encode(arguments).decode()
-
-
-def _text(value: JsonObject, name: str, where: str) -> str | None:
-    found = value.get(name)
-    if found is not None and not isinstance(found, str):
-        raise Undecodable("invalid", f"{where}.{name} is not text")
-    return found

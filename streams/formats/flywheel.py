@@ -7,10 +7,11 @@ import msgspec
 
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.errors import Undecodable
-from tunemill.streams.formats.openai_pair import PAIR_FIELDS, read_pair
+from tunemill.streams.formats.fields import read_text
+from tunemill.streams.formats.openai_pair import read_pair
 from tunemill.streams.formats.shape import Arrival, JsonObject, Shape, read_envelope
 
-_FIELDS = PAIR_FIELDS | {"timestamp", "workload_id", "client_id"}
+_FIELDS = frozenset(("timestamp", "workload_id", "client_id"))
 _LATEST_S = 2**53  # beyond it a float has no whole seconds; the bounds of a log's time are checked later
 
 
@@ -23,10 +24,11 @@ def _read(value: JsonObject, arrival: Arrival) -> LogRecord:
     envelope = msgspec.structs.replace(
         given,
         ts_ms=_milliseconds(value.get("timestamp")) if given.ts_ms is None else given.ts_ms,
-        app=given.app or _name(value, "workload_id"),
-        user_id=given.user_id or _name(value, "client_id"),
+        app=given.app or read_text(value, "workload_id"),
+        user_id=given.user_id or read_text(value, "client_id"),
     )
-    return read_pair(value, envelope, arrival, source="flywheel", used=_FIELDS)
+    beside = {name: item for name, item in value.items() if name not in _FIELDS}
+    return read_pair(value, envelope, arrival, source="flywheel", beside=beside)
 
 
 def _milliseconds(timestamp: Any) -> int | None:
@@ -35,13 +37,6 @@ def _milliseconds(timestamp: Any) -> int | None:
     if isinstance(timestamp, bool) or not isinstance(timestamp, int | float) or not abs(timestamp) < _LATEST_S:
         raise Undecodable("bad_time", "timestamp is not a number of seconds since the epoch")
     return round(timestamp * 1000)
-
-
-def _name(value: JsonObject, field: str) -> str | None:
-    found = value.get(field)
-    if found is not None and not isinstance(found, str):
-        raise Undecodable("invalid", f"{field} is not text")
-    return found
 
 
 SHAPE = Shape("flywheel", _matches, _read)

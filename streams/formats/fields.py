@@ -1,0 +1,80 @@
+"""One field of a JSON object, of the type that it should have. Null is the same as not being there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunemill.streams.errors import Undecodable
+
+
+def read_text(value: Mapping[str, Any], name: str, where: str = "") -> str | None:
+    """The text of a field.
+
+    Args:
+        where: what the object is called in the record, for the reason of a rejection.
+
+    Raises:
+        Undecodable: it is something else than text.
+    """
+    found = value.get(name)
+    if found is not None and not isinstance(found, str):
+        raise Undecodable("invalid", f"{_path(where, name)} is not text")
+    return found
+
+
+def read_object(value: Mapping[str, Any], name: str, where: str = "") -> dict[str, Any]:
+    """The object in a field; empty when there is none.
+
+    Raises:
+        Undecodable: it is something else than an object.
+    """
+    found = value.get(name)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise Undecodable("invalid", f"{_path(where, name)} is not an object")
+    return found
+
+
+def read_list(value: Mapping[str, Any], name: str, where: str = "") -> list[Any]:
+    """The list in a field; empty when there is none.
+
+    Raises:
+        Undecodable: it is something else than a list.
+    """
+    found = value.get(name)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise Undecodable("invalid", f"{_path(where, name)} is not a list")
+    return found
+
+
+def read_count(value: Mapping[str, Any], *names: str, where: str = "") -> int | None:
+    """The whole number of the first of these fields that is there.
+
+    Raises:
+        Undecodable: it is something else than a whole number.
+    """
+    for name in names:
+        found = value.get(name)
+        if isinstance(found, int) and not isinstance(found, bool):
+            return found
+        if found is not None:
+            raise Undecodable("invalid", f"{_path(where, name)} is not a whole number")
+    return None
+
+
+def read_number(value: Mapping[str, Any], name: str, where: str = "") -> float | None:
+    """The number of a field.
+
+    Raises:
+        Undecodable: it is something else than a number.
+    """
+    found = value.get(name)
+    if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
+        raise Undecodable("invalid", f"{_path(where, name)} is not a number")
+    return found
+
+
+def _path(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
