@@ -1,0 +1,170 @@
+"""What an observation of Langfuse holds: messages as whoever logged it spelled them, tokens, cost, parameters, an error.
+
+Nothing here is rejected: its input and output are free-form, so what looks like no message is the text of one.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tunemill.schemas.records import Message, Usage
+from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats import openai_pair
+from tunemill.streams.formats.chat import read_message
+from tunemill.streams.formats.ending import error_name
+from tunemill.streams.formats.json_text import as_text, read_json
+from tunemill.streams.formats.shape import JsonObject, left_over
+
+_Read = tuple[tuple[Message, ...], JsonObject]
+_INPUT_TOKENS = ("input", "prompt_tokens", "input_tokens", "promptTokens")
+_OUTPUT_TOKENS = ("output", "completion_tokens", "output_tokens", "completionTokens")
+_COUNTED = frozenset((*_INPUT_TOKENS, *_OUTPUT_TOKENS, "total", "total_tokens", "totalTokens"))
+_NO_LIMIT = ("inf", "Infinity")  # how Langfuse's wrapper of OpenAI writes a limit that nobody gave
+_HTTP_STATUS = re.compile(r"Error code: (\d{3})\b")  # how the text of OpenAI's and Anthropic's exceptions begins
+
+
+def read_input(value: Any) -> tuple[tuple[Message, ...], Any, JsonObject]:
+    """The messages and the tools of a request, and what else was said with them.
+
+    Args:
+        value: messages in OpenAI's spelling, an object with them and `tools`, one message, text, or JSON of any of these.
+    """
+    found = read_json(value)
+    if found in (None, "", [], {}):
+        return (), None, {}
+    if isinstance(found, dict) and _is_list_of_objects(found.get("messages")):
+        messages, rests = _read_messages(_without_tools(found["messages"]), "user")
+        tools = found.get("tools") or found.get("functions") or _tools_among(found["messages"])
+        rest = left_over(found, frozenset(("messages", "tools", "functions")))
+        return messages, tools, {**rest, **({"messages": rests} if rests else {})}
+    if isinstance(found, dict) and "role" in found:
+        found = [found]
+    if _is_list_of_objects(found) and all("role" in item for item in found):
+        messages, rests = _read_messages(_without_tools(found), "user")
+        return messages, _tools_among(found), {"messages": rests} if rests else {}
+    return (Message(role="user", content=as_text(value)),), None, {}
+
+
+def read_output(value: Any) -> tuple[tuple[Message, ...], str | None, JsonObject]:
+    """The answers of a model, why the first one ended where that is told, and what else was said with them.
+
+    Args:
+        value: a message in OpenAI's spelling, a list of choices, a whole response, text, or JSON of any of these.
+    """
+    found = read_json(value)
+    if found in (None, "", [], {}):
+        return (), None, {}
+    if isinstance(found, dict) and _is_list_of_objects(found.get("choices")):
+        try:
+            half = openai_pair.read_response(found)
+        except Undecodable:
+            return (Message(role="assistant", content=as_text(value)),), None, {}
+        rests = {name: rest for name, rest in half.rests.items() if rest}
+        return half.fields["output"], half.fields["finish_reason"], rests
+    choices = [found] if isinstance(found, dict) else found
+    if not _is_list_of_objects(choices) or not all(_is_answer(choice) for choice in choices):
+        return (Message(role="assistant", content=as_text(value)),), None, {}
+    messages, rests = _read_messages([_message_of(choice) for choice in choices], "assistant")
+    reason = choices[0].get("finish_reason")
+    return messages, reason if isinstance(reason, str) else None, {"choices": rests} if rests else {}
+
+
+def read_usage(details: Any) -> tuple[Usage, JsonObject]:
+    """The tokens in Langfuse's own spelling or in one of OpenAI's, and what else is said about them."""
+    found = read_json(details)
+    if not isinstance(found, dict):
+        return Usage(), {}
+    usage = Usage(input_tokens=_count(found, _INPUT_TOKENS), output_tokens=_count(found, _OUTPUT_TOKENS))
+    return usage, left_over(found, _COUNTED)
+
+
+def read_cost(details: Any) -> float | None:
+    """The cost of the call in US dollars: the total, or the sum of what is given."""
+    found = read_json(details)
+    if not isinstance(found, dict):
+        return None
+    numbers = {
+        name: item for name, item in found.items() if isinstance(item, int | float) and not isinstance(item, bool)
+    }
+    return float(numbers["total"]) if "total" in numbers else float(sum(numbers.values())) if numbers else None
+
+
+def read_parameters(value: Any) -> JsonObject | None:
+    """The model's parameters, less the limits that were none."""
+    found = read_json(value)
+    if not isinstance(found, dict):
+        return None
+    return {name: item for name, item in found.items() if item is not None and item not in _NO_LIMIT} or None
+
+
+def read_error(status_message: Any) -> str:
+    """A short name of the error that an observation of level ERROR tells: never its whole text."""
+    if not isinstance(status_message, str):
+        return "unnamed"
+    status = _HTTP_STATUS.match(status_message)
+    return status[1] if status else error_name(status_message)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _read_messages(values: list[JsonObject], role: str) -> _Read:
+    """Each of these objects as a message, and what was left over of each by its position."""
+    messages, rests = [], {}
+    for position, value in enumerate(values):
+        try:
+            message, rest = read_message(_spelled(value, role), f"messages[{position}]")
+        except Undecodable:
+            message, rest = Message(role=role, content=as_text(value)), {}
+        messages.append(message)
+        if rest:
+            rests[str(position)] = rest
+    return tuple(messages), rests
+
+
+def _spelled(value: Mapping[str, Any], role: str) -> JsonObject:
+    """A message in OpenAI's spelling; LangChain's has a role of None, content that is an object, and `args` for arguments."""
+    content, calls = value.get("content"), value.get("tool_calls")
+    spelled = {**value, "role": value.get("role") or role}
+    if content is not None and not isinstance(content, str | list):
+        spelled["content"] = as_text(content)
+    if isinstance(calls, list):
+        spelled["tool_calls"] = [_spelled_call(call) if isinstance(call, dict) else call for call in calls]
+    return spelled
+
+
+def _spelled_call(call: JsonObject) -> JsonObject:
+    if "args" not in call or "function" in call:
+        return call
+    return {"arguments": call["args"], **{name: item for name, item in call.items() if name != "args"}}
+
+
+def _is_tool(message: JsonObject) -> bool:
+    """Whether this is the definition of a tool, which Langfuse's handler of LangChain puts after the messages."""
+    return message.get("role") == "tool" and isinstance(message.get("content"), dict) and "tool_call_id" not in message
+
+
+def _without_tools(messages: list[JsonObject]) -> list[JsonObject]:
+    return [message for message in messages if not _is_tool(message)]
+
+
+def _tools_among(messages: list[JsonObject]) -> list[Any] | None:
+    return [message["content"] for message in messages if _is_tool(message)] or None
+
+
+def _is_answer(value: JsonObject) -> bool:
+    return isinstance(value.get("message"), dict) or "role" in value
+
+
+def _message_of(choice: JsonObject) -> JsonObject:
+    message = choice.get("message")
+    return (
+        message
+        if isinstance(message, dict)
+        else {name: item for name, item in choice.items() if name != "finish_reason"}
+    )
+
+
+def _count(usage: JsonObject, names: tuple[str, ...]) -> int | None:
+    return next((usage[name] for name in names if type(usage.get(name)) is int), None)
