@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from tunemill.schemas.chunks import assemble
 from tunemill.schemas.ids import new_id
-from tunemill.sdk.chunks import assemble
 from tunemill.sdk.context import Context, current, union
 from tunemill.sdk.plain import plain
 from tunemill.sdk.producer import Producer
