@@ -21,6 +21,7 @@ class Piece:
     rank: int = 1  # of two parts that say a field differently the one of higher rank holds
     message_ns: tuple[int, ...] = ()  # the time of each of `log.messages`, where each comes in a part of its own
     choices: tuple[int, ...] = ()  # the number of each of `log.output`, where each comes in a part of its own
+    end_ms: float | None = None  # when the call ended, where its begin may be told in another part
     note: TraceNote | None = None  # what the part says about every call of its trace
 
 
