@@ -25,6 +25,7 @@ from rich.table import Table
 
 from tunemill.cli.engines import first_of
 from tunemill.cli.ingest import batches
+from tunemill.cli.ingest_file import Record
 from tunemill.cli.output import complain
 from tunemill.cli.up import HOST, listen, opened_embedded, run_services, stop_on_signals
 from tunemill.curator_api.settings import Settings
@@ -184,8 +185,8 @@ def _sample(name: str) -> list[bytes]:
 
 
 async def _send(api: httpx.AsyncClient, lines: list[bytes]) -> int:
-    for batch in batches(enumerate(lines, start=1)):
-        body = b"\n".join(line for _, line in batch)
+    for batch in batches(Record(number, line) for number, line in enumerate(lines, start=1)):
+        body = b"\n".join(record.value for record in batch)
         (await api.post("/v1/logs", content=body, headers={"Content-Type": "application/x-ndjson"})).raise_for_status()
     return len(lines)
 

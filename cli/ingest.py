@@ -1,175 +1,187 @@
-"""`tunemill ingest`: a file of logs, one JSON value a line, to a server in batches."""
+"""`tunemill ingest`: a file of logs, to a server or straight to Kafka, in batches; it goes on where it was interrupted."""
 
-import gzip
 import json
-import sys
-import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Refusal, Url, connect
+from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url
+from tunemill.cli.ingest_file import Record, Unreadable, opened
+from tunemill.cli.ingest_resume import Place
+from tunemill.cli.ingest_target import Problem, Target, opened_target
 from tunemill.cli.output import complain, print_json, say
 
 _BATCH_BYTES = 512 * 2**10
-_BATCH_LINES = 500
-_GZIP = b"\x1f\x8b"
-_NOT_A_RECORD = frozenset({400, 413, 422})
-_BUSY = frozenset({429, 503})
-_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-_SHOWN_REFUSALS = 10
+_BATCH_RECORDS = 500
+_SHOWN_PROBLEMS = 10
+_LISTED_PROBLEMS = 1000
 
 
 def ingest(
-    file: Annotated[str, typer.Argument(help="A .jsonl or .jsonl.gz file, or - for standard input.")],
+    file: Annotated[str, typer.Argument(help="JSON lines (also .gz, .zst), a JSON array or Parquet; - reads lines.")],
     app: Annotated[str | None, typer.Option(help="The application of every record that names none.")] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option("--format", help="The shape of every record, see `tunemill formats`; others are refused."),
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(help="kafka://host:port: publish there, without a server. Takes the place of --url.")
+    ] = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
+    from_start: Annotated[bool, typer.Option(help="Send the whole file, also what an earlier try sent.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send a file of logs to a server.
+    """Send a file of logs, of any shape that is accepted, and count what became of them.
 
-    Any shape the server accepts. A bad line is sent as it is: the server refuses it, or lists it under `tunemill rejected`.
+    A record that cannot be read lies under `tunemill rejected`. Interrupted, the same command goes on where it was.
     """
-    with connect(url, key) as api, _opened(file) as (lines, position), _progress(file) as show:
-        tally = _send(api, _named(lines, app), lambda done: show(position(), done))
-    if as_json:
-        print_json({"lines": tally.lines, "accepted": tally.accepted, "refused": tally.refused})
-    else:
-        _tell(tally)
+    is_shape = _shape_check(shape)
+    try:
+        place = Place(file, broker or url)
+        with opened_target(url, key, broker) as target, opened(file) as source, _progress(file) as show:
+            tally = Tally(done=0 if from_start else place.read())
+            if tally.done:
+                complain(f"going on after record {tally.done}; --from-start sends all again")
+            sending = _Sending(target, place, tally, is_shape, lambda lines: show(source.position(), lines))
+            sending.run(_named(source.records, app))
+    except OSError as error:
+        complain(f"{file} cannot be read: {error.strerror or type(error).__name__}")
+        raise typer.Exit(1) from error
+    _tell(tally, as_json=as_json)
     if tally.lines and not tally.accepted:
         raise typer.Exit(1)
 
 
 @dataclass
 class Tally:
-    """What became of the lines."""
+    """What became of the records of this call."""
 
-    lines: int = 0  # that are not blank
-    accepted: int = 0  # records, as the server counts them
-    refused: list[dict[str, Any]] = field(default_factory=list)  # by line number, and why
+    done: int = 0  # the number of the last record that is settled
+    lines: int = 0
+    accepted: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of the others, by error code
+    outcomes: Counter[str] = field(default_factory=Counter)  # of the others: rejected | refused
+    problems: list[Problem] = field(default_factory=list)  # the first of them
+
+    def count(self, records: Sequence[Record], problems: Sequence[Problem]) -> None:
+        """Add a batch that is settled."""
+        self.lines += len(records)
+        self.accepted += len(records) - len(problems)
+        self.done = records[-1].number
+        for problem in problems:
+            self.outcomes[problem.outcome] += 1
+            self.reasons[problem.code] += 1
+        self.problems += problems[: _LISTED_PROBLEMS - len(self.problems)]
 
 
-Line = tuple[int, bytes]  # its number in the file, counted from 1, and what it says
+@dataclass
+class _Sending:
+    """One file on its way to one target."""
+
+    target: Target
+    place: Place
+    tally: Tally
+    is_shape: Callable[[bytes], bool]
+    show: Callable[[int], None]
+
+    def run(self, records: Iterable[Record]) -> None:
+        """Send what is not sent yet; what stops it leaves the place to go on from."""
+        after = self.tally.done
+        try:
+            for batch in batches(record for record in records if record.number > after):
+                self._send(batch)
+        except Unreadable as error:
+            complain(f"after {self.tally.lines} records: {error}")
+            raise typer.Exit(1) from error
+        except BaseException:
+            complain(f"stopped after {self.tally.lines} records: the same command goes on after them")
+            raise
+        self.place.forget()
+
+    def _send(self, batch: Sequence[Record]) -> None:
+        right: list[Record] = []
+        problems: list[Problem] = []
+        for record in batch:
+            if self.is_shape(record.value):
+                right.append(record)
+            else:
+                problems.append(Problem(record.number, "refused", "other_format", "not of the named format"))
+        self.tally.count(batch, [*problems, *(self.target.send(right) if right else ())])
+        self.place.write(self.tally.done)
+        self.show(self.tally.lines)
 
 
-def batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    """Lines in order, in requests of a bounded size."""
-    batch: list[Line] = []
+def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in order, in requests of a bounded size."""
+    batch: list[Record] = []
     size = 0
-    for number, line in lines:
-        if batch and (size + len(line) > _BATCH_BYTES or len(batch) == _BATCH_LINES):
+    for record in records:
+        if batch and (size + len(record.value) > _BATCH_BYTES or len(batch) == _BATCH_RECORDS):
             yield batch
             batch, size = [], 0
-        batch.append((number, line))
-        size += len(line)
+        batch.append(record)
+        size += len(record.value)
     if batch:
         yield batch
 
 
-def _send(api: Api, lines: Iterable[Line], show: Callable[[int], None]) -> Tally:
-    """Send all; what the server refuses at the door is noted, and the rest goes on."""
-    tally = Tally()
-    try:
-        for batch in batches(lines):
-            _send_batch(api, batch, tally)
-            tally.lines += len(batch)
-            show(tally.lines)
-    except (Refusal, httpx.HTTPError):
-        complain(f"after {tally.lines} lines. Sending the file again is safe: a record that is there is not doubled.")
-        raise
-    except (EOFError, OSError, zlib.error) as error:
-        complain(f"the file cannot be read to its end, after {tally.lines} lines ({type(error).__name__})")
-        raise typer.Exit(1) from error
-    return tally
+def _shape_check(name: str | None) -> Callable[[bytes], bool]:
+    if name is None:
+        return lambda record: True
+    from tunemill.streams.formats.registry import SHAPES
+    from tunemill.streams.unpack import shapes_in
+
+    names = [shape.name for shape in SHAPES]
+    if name not in names:
+        raise typer.BadParameter(f"there is no format {name!r}; there are {', '.join(names)}")
+    return lambda record: set(shapes_in(record)) == {name}
 
 
-def _send_batch(api: Api, batch: list[Line], tally: Tally) -> None:
-    """A batch that is refused for one of its lines is sent line by line."""
-    try:
-        tally.accepted += _post(api, b"\n".join(line for _, line in batch))
-    except Refusal as refusal:
-        if refusal.status not in _NOT_A_RECORD:
-            raise
-        if len(batch) == 1:
-            tally.refused.append({"line": batch[0][0], "reason": str(refusal)})
-            return
-        for line in batch:
-            _send_batch(api, [line], tally)
-
-
-def _post(api: Api, body: bytes) -> int:
-    """Send, and again while the server is busy; how many records it accepted."""
-    for wait_s in _WAITS_S:
-        try:
-            return int(api.post_lines("/logs", body)["accepted"])
-        except Refusal as refusal:
-            if refusal.status not in _BUSY:
-                raise
-        time.sleep(wait_s)
-    return int(api.post_lines("/logs", body)["accepted"])
-
-
-def _tell(tally: Tally) -> None:
-    say(f"{tally.lines} lines sent, {tally.accepted} accepted, {len(tally.refused)} refused")
-    for one in tally.refused[:_SHOWN_REFUSALS]:
-        complain(f"line {one['line']}: {one['reason']}")
-    if len(tally.refused) > _SHOWN_REFUSALS:
-        complain(f"and {len(tally.refused) - _SHOWN_REFUSALS} more; --json lists them all")
-
-
-def _named(lines: Iterable[bytes], app: str | None) -> Iterator[Line]:
-    """The lines that are not blank, with the application's name where they have none."""
-    for number, line in enumerate(lines, 1):
-        stripped = line.strip()
-        if stripped:
-            yield number, _with_app(stripped, app) if app is not None else stripped
-
-
-def _with_app(line: bytes, app: str) -> bytes:
-    try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError):
-        return line
-    if not isinstance(value, dict) or value.get("app"):
-        return line
-    return json.dumps({**value, "app": app}, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[tuple[Iterable[bytes], Callable[[], int]]]:
-    """The file's lines, unpacked where it is packed, and how many of its bytes were read."""
-    if file == "-":
-        yield _unpacked(sys.stdin.buffer), lambda: 0
+def _tell(tally: Tally, *, as_json: bool) -> None:
+    if as_json:
+        outcomes = {"accepted": tally.accepted, **{name: tally.outcomes[name] for name in ("rejected", "refused")}}
+        problems = [
+            {"line": one.number, "outcome": one.outcome, "code": one.code, "reason": one.reason}
+            for one in tally.problems
+        ]
+        print_json({"lines": tally.lines, "outcomes": outcomes, "reasons": tally.reasons, "problems": problems})
         return
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(tally.outcomes.items()))
+    say(f"{tally.lines} records sent, {tally.accepted} accepted" + (f", {counts}" if counts else ""))
+    for one in tally.problems[:_SHOWN_PROBLEMS]:
+        complain(f"record {one.number} {one.outcome}: {one.reason}")
+    if sum(tally.outcomes.values()) > _SHOWN_PROBLEMS:
+        complain(f"by reason: {', '.join(f'{code} {count}' for code, count in tally.reasons.most_common())}")
+
+
+def _named(records: Iterable[Record], app: str | None) -> Iterable[Record]:
+    """The records with the application's name where they have none."""
+    return records if app is None else (Record(number, _with_app(value, app)) for number, value in records)
+
+
+def _with_app(record: bytes, app: str) -> bytes:
     try:
-        raw = Path(file).open("rb")  # noqa: SIM115 - closed below; a directory fails here
-    except OSError as error:
-        complain(f"{file} cannot be read: {error.strerror}")
-        raise typer.Exit(1) from error
-    with raw:
-        yield _unpacked(raw), raw.tell
-
-
-def _unpacked(raw: BinaryIO) -> Iterable[bytes]:
-    """Told by its first bytes, not by its name."""
-    peeked = raw.peek(2)[:2] if hasattr(raw, "peek") else b""
-    return gzip.open(raw) if peeked == _GZIP else raw
+        value: Any = json.loads(record)
+    except (ValueError, RecursionError):
+        return record
+    if not isinstance(value, dict) or value.get("app"):
+        return record
+    return json.dumps({**value, "app": app}, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
 
 
 @contextmanager
 def _progress(file: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error, where a person looks on."""
     total = Path(file).stat().st_size if file != "-" else None
-    columns = (TextColumn("{task.fields[lines]} lines"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.fields[lines]} records"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("ingest", total=total, lines=0)

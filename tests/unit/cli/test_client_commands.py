@@ -1,6 +1,5 @@
 """The client commands against a small server that answers as the API does."""
 
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from typer.testing import CliRunner, Result
 
 from tunemill.cli.app import COMMANDS, app, load
 
-GOOD = b'{"messages": [{"role": "user", "content": "hi"}]}'
 PROBLEM = {"title": "The request cannot be read", "detail": "column 3: expected a word", "status": 400}
 HIT = {
     "log_id": "l1", "ts_ms": 0, "app": "shop", "model": "m", "language": "en", "status": "ok", "tags": ["topic:math"],
@@ -26,19 +24,8 @@ def run(*args: str, server: Server | None = None, stdin: bytes | None = None) ->
     return CliRunner(env={**where, "TUNEMILL_KEY": "sesame", "COLUMNS": "200"}).invoke(app, list(args), input=stdin)
 
 
-GIANT_BYTES = 100_000
-
-
 def always(value: Any, status: int = 200) -> Callable[[Asked], Answer]:
     return lambda asked: json_answer(value, status)
-
-
-def door(asked: Asked) -> Answer:
-    """Accepts lines, as the API does; a body with one too large for any message is refused whole."""
-    lines = asked.body.split(b"\n")
-    if any(len(line) > GIANT_BYTES for line in lines):
-        return json_answer(PROBLEM, 413)
-    return json_answer({"accepted": len(lines)}, 202)
 
 
 @pytest.mark.parametrize("name", ["ingest", "search", "rejected", "dataset", "train", "runs"])
@@ -84,51 +71,6 @@ def test_no_server_says_how_to_start_one() -> None:
 
 def test_what_is_not_an_address_is_said() -> None:
     assert "not an address" in run("search", "math", "--url", "nonsense").stderr
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_ingest_sends_every_line_in_batches(tmp_path: Path, packed: bool) -> None:
-    content = b"\n".join([GOOD] * 1200) + b"\n\n"
-    file = tmp_path / "logs"
-    file.write_bytes(gzip.compress(content) if packed else content)
-    with serving(door) as server:
-        result = run("ingest", str(file), "--json", server=server)
-    assert json.loads(result.stdout) == {"lines": 1200, "accepted": 1200, "refused": []}
-    assert [len(asked.body.split(b"\n")) for asked in server.asked] == [500, 500, 200]
-
-
-def test_a_line_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
-    file = tmp_path / "logs.jsonl"
-    giant = b'{"x":"' + b"x" * GIANT_BYTES + b'"}'
-    file.write_bytes(b"\n".join([GOOD, giant, GOOD, b"no json", GOOD]))
-    with serving(door) as server:
-        result = run("ingest", str(file), "--json", server=server)
-    assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert (told["lines"], told["accepted"], [one["line"] for one in told["refused"]]) == (5, 4, [2])
-    assert [asked.body for asked in server.asked][1:] == [GOOD, giant, GOOD, b"no json", GOOD]
-
-
-def test_ingest_reads_standard_input_and_names_the_application() -> None:
-    with serving(door) as server:
-        result = run("ingest", "-", "--app", "shop", server=server, stdin=b'{"messages":[]}\n{"app":"own"}\n{"broken\n')
-    assert "3 lines sent, 3 accepted, 0 refused" in result.stdout
-    lines = server.asked[0].body.split(b"\n")
-    assert [json.loads(line)["app"] for line in lines[:2]] == ["shop", "own"]
-    assert lines[2] == b'{"broken'
-
-
-def test_ingest_of_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
-    file = tmp_path / "logs.jsonl.gz"
-    file.write_bytes(gzip.compress(GOOD * 50)[:-20])
-    with serving(door) as server:
-        result = run("ingest", str(file), server=server)
-    assert result.exit_code == 1
-    assert "cannot be read to its end" in result.stderr
-
-
-def test_ingest_of_no_file_says_so() -> None:
-    assert "cannot be read" in run("ingest", "/does/not/exist").stderr
 
 
 def test_editing_an_answer_keeps_the_rest_of_the_row() -> None:
