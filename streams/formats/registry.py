@@ -1,15 +1,14 @@
 """Every shape that is accepted. A shape is recognised by its field names; the more telling one comes first."""
 
-from tunemill.schemas.records import LogRecord
 from tunemill.streams.errors import Undecodable
-from tunemill.streams.formats import flywheel, openai_pair, tunemill_record
-from tunemill.streams.formats.shape import Arrival, JsonObject
+from tunemill.streams.formats import flywheel, langfuse, openai_pair, tunemill_record
+from tunemill.streams.formats.shape import Arrival, JsonObject, Reading
 
-SHAPES = (flywheel.SHAPE, openai_pair.SHAPE, tunemill_record.SHAPE)
+SHAPES = (langfuse.SHAPE, flywheel.SHAPE, openai_pair.SHAPE, tunemill_record.SHAPE)
 
 
-def read(value: JsonObject, arrival: Arrival) -> LogRecord:
-    """The log in this JSON object, by the first shape that recognises it.
+def read(value: JsonObject, arrival: Arrival) -> Reading:
+    """What this JSON object tells, by the first shape that recognises it.
 
     Raises:
         Undecodable: no shape does, or the one that did cannot read it.

@@ -1,0 +1,29 @@
+"""Times as sources write them -> milliseconds since the epoch."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from tunemill.streams.errors import Undecodable
+
+
+def read_iso_ms(value: Mapping[str, Any], name: str, where: str = "") -> float | None:
+    """The time in a field of ISO 8601 text; without an offset it is UTC.
+
+    Args:
+        where: what the object is called in the record, for the reason of a rejection.
+
+    Raises:
+        Undecodable: it is something else.
+    """
+    found = value.get(name)
+    if found is None:
+        return None
+    place = f"{where}.{name}" if where else name
+    if not isinstance(found, str):
+        raise Undecodable("bad_time", f"{place} is not a time in ISO 8601")
+    try:
+        moment = datetime.fromisoformat(found)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
+    except (ValueError, OverflowError) as error:  # OverflowError: the offset leads out of the years 1 to 9999
+        raise Undecodable("bad_time", f"{place} is not a time in ISO 8601") from error
