@@ -1,0 +1,94 @@
+"""The clients, and how one of them is run: as a process of its own, in its own environment."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clients.cases import RAW, TABLE, Case, as_sent
+from clients.environments import environment
+
+HERE = Path(__file__).parent
+LONGEST_S = 240
+_LAST_WORDS = 4000  # characters of a failed driver's output that are shown
+
+
+@dataclass(frozen=True)
+class Client:
+    """One way to send: a row of the table."""
+
+    name: str
+    environment: str
+    script: str
+    arguments: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+    cases: tuple[Case, ...] = TABLE
+
+
+class DriverFailed(Exception):
+    """A client's process ended with an error; the message ends with what it said."""
+
+
+_LATEST = {"OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental"}
+_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_OPENAI_V2 = ("--instrumentor", "opentelemetry.instrumentation.openai_v2:OpenAIInstrumentor")
+_OPENLLMETRY = ("--instrumentor", "opentelemetry.instrumentation.openai:OpenAIInstrumentor")
+_INLINE = '{"upload_base64_image": null}'  # images stay in the messages, instead of being uploaded by the application
+_OPENINFERENCE = ("--instrumentor", "openinference.instrumentation.openai:OpenAIInstrumentor")
+
+CLIENTS = (
+    Client("otel_openai_span", "otel_openai", "otel_send.py", _OPENAI_V2, {**_LATEST, _CAPTURE: "SPAN_ONLY"}),
+    Client(
+        "otel_openai_event",
+        "otel_openai",
+        "otel_send.py",
+        _OPENAI_V2,
+        {**_LATEST, _CAPTURE: "EVENT_ONLY", "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT": "true"},
+    ),
+    Client("otel_openai_old", "otel_openai_old", "otel_send.py", (*_OPENAI_V2, "--events-first"), {_CAPTURE: "true"}),
+    Client("openinference", "openinference", "otel_send.py", _OPENINFERENCE),
+    Client("openllmetry", "openllmetry", "otel_send.py", (*_OPENLLMETRY, "--options", _INLINE)),
+    Client(
+        "openllmetry_event", "openllmetry", "otel_send.py", (*_OPENLLMETRY, "--options", '{"use_attributes": false}')
+    ),
+    Client("openllmetry_old", "openllmetry_old", "otel_send.py", (*_OPENLLMETRY, "--options", _INLINE)),
+    Client("langfuse2", "langfuse2", "langfuse2_send.py"),
+    Client("langfuse3", "langfuse3", "langfuse_send.py"),
+    Client("langfuse4", "langfuse4", "langfuse_send.py"),
+    Client("langfuse5", "langfuse5", "langfuse_send.py"),
+    Client("litellm", "litellm", "litellm_send.py"),
+    Client("openai", "openai", "openai_send.py", cases=(*TABLE, *RAW)),
+)
+
+
+def drive(
+    client: Client, cases: Sequence[Case], *, model_url: str, to: str, key: str, python: Path | None = None
+) -> dict[str, dict[str, str | None]]:
+    """Make every case's call with the real client, and return by case the ids that its log can be found by.
+
+    Raises:
+        EnvironmentAbsent: the client can't be installed here.
+        DriverFailed: the client's process failed.
+    """
+    python = python or environment(client.environment)
+    with tempfile.TemporaryDirectory(prefix="tunemill-client-") as folder:
+        asked = Path(folder) / "cases.json"
+        asked.write_text(json.dumps(as_sent(tuple(cases))), encoding="utf-8")
+        command = [str(python), "-W", "ignore", str(HERE / client.script), *client.arguments]
+        command += ["--cases", str(asked), "--model-url", model_url, "--to", to, "--key", key]
+        done = subprocess.run(
+            command, capture_output=True, check=False, text=True, timeout=LONGEST_S, env=_variables(client), cwd=folder
+        )
+    if done.returncode:
+        raise DriverFailed(f"{client.name}: {(done.stdout + done.stderr)[-_LAST_WORDS:]}")
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"case"')]
+    return {line.pop("case"): line for line in told}
+
+
+def _variables(client: Client) -> dict[str, str]:
+    """This process's variables without what would change a client's behaviour."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LANGFUSE_", "PYTHON"))}
+    return {**kept, **client.variables}

@@ -1,0 +1,68 @@
+"""Makes each case's call with an instrumented openai client, exporting OTLP over HTTP.
+
+Each call is made within a span of the application's own, as a request handler's would be.
+"""
+
+import importlib
+import json
+
+import calls
+import openai
+from opentelemetry import trace
+from opentelemetry._logs import set_logger_provider
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+
+def main() -> None:
+    parser = calls.parser()
+    parser.add_argument("--instrumentor", required=True, help="module:class")
+    parser.add_argument("--options", type=json.loads, default={}, help="the instrumentor's options, as JSON")
+    parser.add_argument("--events-first", action="store_true", help="export a call's events before its span")
+    arguments = parser.parse_args()
+    headers = {"Authorization": f"Bearer {arguments.key}"}
+    resource = Resource.create({"service.name": "shop"})
+
+    spans = TracerProvider(resource=resource)
+    spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{arguments.to}/v1/traces", headers=headers)))
+    trace.set_tracer_provider(spans)
+    events = LoggerProvider(resource=resource)
+    events.add_log_record_processor(
+        BatchLogRecordProcessor(OTLPLogExporter(f"{arguments.to}/v1/logs", headers=headers))
+    )
+    set_logger_provider(events)
+    _set_event_logger(events)
+
+    module, _, name = arguments.instrumentor.partition(":")
+    getattr(importlib.import_module(module), name)(**arguments.options).instrument()
+
+    tracer = trace.get_tracer("shop")
+    client = openai.OpenAI(base_url=arguments.model_url, api_key=calls.MODEL_KEY, max_retries=0)
+    for case, request in calls.cases(arguments):
+        with tracer.start_as_current_span("answer a customer") as span:
+            response_id = calls.complete(client, request)
+            trace_id = f"{span.get_span_context().trace_id:032x}"
+        for provider in (events, spans) if arguments.events_first else (spans, events):
+            provider.force_flush()
+        calls.tell(case, response_id=response_id, trace_id=trace_id)
+    spans.shutdown()
+    events.shutdown()
+
+
+def _set_event_logger(events: LoggerProvider) -> None:
+    """Older versions write events through an API of their own."""
+    try:
+        from opentelemetry._events import set_event_logger_provider
+        from opentelemetry.sdk._events import EventLoggerProvider
+    except ImportError:
+        return
+    set_event_logger_provider(EventLoggerProvider(events))
+
+
+if __name__ == "__main__":
+    main()

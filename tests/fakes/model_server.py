@@ -1,0 +1,108 @@
+"""A model's server in OpenAI's and Anthropic's shapes. What it answers is decided by the case that a request's `model` names."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from clients.cases import CASES, Case, response_id
+from fakes.http_server import Answer, Asked, Server, json_answer, serving
+
+_PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
+_PIECE = 6  # characters of text or of arguments in one piece of a stream
+
+
+@contextmanager
+def model_server(run: str, cases: Mapping[str, Case] = CASES) -> Iterator[Server]:
+    """Answer each case's call until the block ends.
+
+    Args:
+        run: a part of every answer's id, so that two clients' answers have ids of their own.
+    """
+    by_model = {case.model: case for case in cases.values()}
+
+    def answer(asked: Asked) -> Answer:
+        request = asked.json() if asked.method == "POST" else {}
+        case = by_model.get(request.get("model"))
+        if case is None or asked.path.partition("?")[0] != _PATHS[case.api]:
+            return json_answer({"error": {"message": "no such case", "type": "invalid_request_error"}}, 400)
+        if case.status >= 400:
+            return json_answer(case.answer, case.status)
+        whole = {"id": response_id(case.name, run), "model": case.model, **case.answer}
+        if not request.get("stream"):
+            return json_answer(whole)
+        return Answer(200, _PIECES[case.api](whole, request), "text/event-stream")
+
+    with serving(answer) as server:
+        yield server
+
+
+def _chat_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
+    counted = (request.get("stream_options") or {}).get("include_usage")
+    head = {"id": whole["id"], "object": "chat.completion.chunk", "created": whole["created"], "model": whole["model"]}
+    usage = {"usage": None} if counted else {}
+    chunks = [
+        {**head, "choices": [{"index": choice["index"], "delta": delta, "finish_reason": reason}], **usage}
+        for choice in whole["choices"]
+        for delta, reason in _deltas(choice)
+    ]
+    if counted:
+        chunks.append({**head, "choices": [], "usage": whole["usage"]})
+    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+
+
+def _deltas(choice: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str | None]]:
+    message = choice["message"]
+    yield {"role": message["role"], "content": "" if message["content"] else None}, None
+    for piece in _split(message["content"] or ""):
+        yield {"content": piece}, None
+    for index, call in enumerate(message.get("tool_calls", [])):
+        named = {"name": call["function"]["name"], "arguments": ""}
+        yield {"tool_calls": [{"index": index, **call, "function": named}]}, None
+        for piece in _split(call["function"]["arguments"]):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}, None
+    yield {}, choice["finish_reason"]
+
+
+def _response_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
+    begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+    for position, item in enumerate(whole["output"]):
+        at = {"output_index": position, "item_id": item["id"]}
+        events.append({"type": "response.output_item.added", "output_index": position, "item": {**item, "content": []}})
+        for index, part in enumerate(item["content"]):
+            at["content_index"] = index
+            empty = {**part, "text": ""}
+            events.append({"type": "response.content_part.added", **at, "part": empty})
+            events += [{"type": "response.output_text.delta", **at, "delta": p} for p in _split(part["text"])]
+            events.append({"type": "response.output_text.done", **at, "text": part["text"]})
+            events.append({"type": "response.content_part.done", **at, "part": part})
+        events.append({"type": "response.output_item.done", "output_index": position, "item": item})
+    events.append({"type": "response.completed", "response": whole})
+    return _named({**event, "sequence_number": number} for number, event in enumerate(events))
+
+
+def _message_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
+    counted = whole["usage"]
+    begun = {**whole, "content": [], "stop_reason": None, "usage": {**counted, "output_tokens": 1}}
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
+    for index, part in enumerate(whole["content"]):
+        events.append({"type": "content_block_start", "index": index, "content_block": {**part, "text": ""}})
+        for piece in _split(part["text"]):
+            delta = {"type": "text_delta", "text": piece}
+            events.append({"type": "content_block_delta", "index": index, "delta": delta})
+        events.append({"type": "content_block_stop", "index": index})
+    ended = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+    events.append({"type": "message_delta", "delta": ended, "usage": {"output_tokens": counted["output_tokens"]}})
+    return _named([*events, {"type": "message_stop"}])
+
+
+def _named(events: Any) -> bytes:
+    return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+
+
+def _split(text: str) -> list[str]:
+    return [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
+
+
+_PIECES = {"chat": _chat_pieces, "responses": _response_pieces, "messages": _message_pieces}
