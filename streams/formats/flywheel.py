@@ -39,4 +39,4 @@ def _milliseconds(timestamp: Any) -> int | None:
     return round(timestamp * 1000)
 
 
-SHAPE = Shape("flywheel", _matches, _read)
+SHAPE = Shape("flywheel", _matches, _read, "An OpenAI pair with timestamp, workload_id and client_id")

@@ -133,4 +133,4 @@ def _read_choice(choice: Any, where: str) -> tuple[Message, JsonObject]:
     return read_message(choice.get("message"), f"{where}.message")
 
 
-SHAPE = Shape("openai_pair", _matches, _read)
+SHAPE = Shape("openai_pair", _matches, _read, "Request and response of OpenAI's chat or text completions")

@@ -50,6 +50,7 @@ class Shape:
     name: str
     matches: Callable[[Mapping[str, Any]], bool]
     read: Callable[[JsonObject, Arrival], Reading]
+    about: str = ""  # one line for a person
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):

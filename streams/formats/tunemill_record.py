@@ -47,4 +47,4 @@ def _merge(given: Any, rests: Mapping[str, Any]) -> Any:
     return {"extra": given, **added}
 
 
-SHAPE = Shape("tunemill_record", _matches, _read)
+SHAPE = Shape("tunemill_record", _matches, _read, "tunemill's own record, as JSON or Avro")
