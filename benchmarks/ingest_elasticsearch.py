@@ -34,7 +34,7 @@ BULKS_IN_FLIGHT = 3  # more brought nothing
 START_DEADLINE_S = 60
 ROUND_DEADLINE_S = 300
 LOOK_S = 0.02
-OUTCOMES = ("indexed", "duplicate", "rejected", "erased")
+OUTCOMES = ("indexed", "merged", "duplicate", "rejected", "erased")
 
 
 def measure(batches: "Batches", *, rounds: int) -> dict[str, Figure]:

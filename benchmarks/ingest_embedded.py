@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.01
 KEYWORDS = ("tag", "app", "model", "language", "status", "session")
-OUTCOMES = ("indexed", "duplicate", "rejected", "erased")
+OUTCOMES = ("indexed", "merged", "duplicate", "rejected", "erased")
 
 
 def measure(batches: "Batches", *, rounds: int) -> dict[str, Figure]:

@@ -41,7 +41,7 @@ RECIPE: Mapping[str, Any] = {
     "rows_per_step": 8,
     "max_new_tokens": 32,
 }
-OUTCOMES = ("received", "indexed", "duplicate", "rejected", "erased")
+OUTCOMES = ("received", "indexed", "merged", "duplicate", "rejected", "erased")
 ENDED = ("succeeded", "rejected", "failed", "cancelled")
 _INGEST_S = 120.0  # far more than the sample needs on a slow machine; then something is wrong
 _HTTP_S = 120.0

@@ -1,6 +1,6 @@
-"""What became of one log: the four ends of the flow, as every counter and report names them.
+"""What became of one log, or of one part of a log: the five ends of the flow, as every counter and report names them.
 
-`received = indexed + duplicate + rejected + erased` holds at rest.
+`received = indexed + merged + duplicate + rejected + erased` holds at rest.
 """
 
 from enum import StrEnum
@@ -9,9 +9,10 @@ import msgspec
 
 
 class Outcome(StrEnum):
-    """The end that one received log came to."""
+    """The end that one received log, or part of one, came to."""
 
     INDEXED = "indexed"
+    MERGED = "merged"  # a part, joined to a log that was there
     DUPLICATE = "duplicate"  # the same log was there already: a replay
     REJECTED = "rejected"  # in the dead letters
     ERASED = "erased"  # somebody asked for it to be forgotten

@@ -1,6 +1,11 @@
-"""Parts of one call -> the call. Pure: the same parts give the same log, in whatever order and however often they come."""
+"""Parts of one call -> the call. Pure: the same parts give the same log, in whatever order and however often they come.
+
+What a log says is taken apart into slots: a field, or a name inside `usage`, `params`, `metadata` or `extra`. In each slot the
+part of the highest rank holds; a trace's note ranks below every part. The log remembers in `extra.joined` which part ranks where.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -9,123 +14,190 @@ from tunemill.schemas.records import LogRecord, Message, Usage
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.formats.shape import Piece
 
-JOINED = "joined"  # under this name `extra` remembers what a later part needs to know about the earlier ones
-_FILLED = frozenset(LogRecord.__struct_fields__) - {
-    *("log_id", "ts_ms", "messages", "output", "project", "source", "operation", "status", "error"),
-    *("params", "usage", "tags", "metadata", "extra"),
-}  # fields of which one part's word is enough
+JOINED = "joined"  # under this name `extra` holds what a later part needs to know about the earlier ones
+MAX_LOG_IDS = 1000  # of one trace; a note that comes after more calls does not reach back to the later of them
+
+_WHOLE = 1_000_000  # the rank of a log that came in one: a part of it that comes, too, only fills what it left open
+_NOTE = -1
+_DERIVED = -2  # worked out from other slots, and again with each part
+
+_USAGE = ("input_tokens", "output_tokens")
+_OBJECTS = ("params", "metadata", "extra")
+_PLAIN = tuple(
+    name
+    for name in LogRecord.__struct_fields__
+    if name not in {*_OBJECTS, "log_id", "ts_ms", "messages", "output", "usage", "status", "tags"}
+)
+_NOTED = ("user_id", "session_id", "app")
+
+_Placed = tuple[tuple[int, Message], ...]  # messages that come one by one, each with its place
+
+
+class _Joined(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a log remembers of its parts."""
+
+    rank: int = _WHOLE  # the highest
+    ranks: dict[str, int] = {}  # of the slots that are held by a part of another rank
+    message_ns: tuple[int, ...] = ()
+    choices: tuple[int, ...] = ()
+    end_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What one part says, or all parts so far."""
+
+    rank: int
+    slots: Mapping[str, tuple[int, Any]]  # the rank of the part that holds it, and its value
+    messages: _Placed = ()
+    output: _Placed = ()
+    ts_ms: int
+    end_ms: float | None = None
+    is_error: bool = False
+    tags: frozenset[str] = field(default_factory=frozenset)
 
 
 def begun(piece: Piece) -> LogRecord:
     """The log as its first part tells it."""
-    joined: dict[str, Any] = {"rank": piece.rank}
-    if piece.message_ns:
-        joined["message_ns"] = list(piece.message_ns)
-    if piece.choices:
-        joined["choices"] = list(piece.choices)
-    log = piece.log
-    return msgspec.structs.replace(log, tags=tuple(sorted({*log.tags})), extra=_extra({}, log.extra) | {JOINED: joined})
+    return _as_log(piece.log.log_id, _told_by_piece(piece))
 
 
 def merge(log: LogRecord, piece: Piece) -> LogRecord:
     """The log with what one more part says; equal to `log` when that is nothing new."""
-    state, part = _state(log), piece.log
-    known_rank = int(state.get("rank", 0))
-    part_holds = piece.rank >= known_rank
-    low, high = (log, part) if part_holds else (part, log)
-    messages, message_ns = _listed(
-        (log.messages, state.get("message_ns", ())), (part.messages, piece.message_ns), part_holds=part_holds
-    )
-    output, choices = _listed(
-        (log.output, state.get("choices", ())), (part.output, piece.choices), part_holds=part_holds
-    )
-    joined = {"rank": max(known_rank, piece.rank), "message_ns": message_ns, "choices": choices}
-    return msgspec.structs.replace(
-        log,
-        **{name: _either(getattr(high, name), getattr(low, name)) for name in _FILLED},
-        ts_ms=min(log.ts_ms, part.ts_ms),
-        messages=messages,
-        output=output,
-        operation=high.operation,
-        status="error" if "error" in (log.status, part.status) else "ok",
-        error=high.error or low.error,
-        params=_union(low.params, high.params),
-        usage=Usage(
-            input_tokens=_either(high.usage.input_tokens, low.usage.input_tokens),
-            output_tokens=_either(high.usage.output_tokens, low.usage.output_tokens),
-        ),
-        tags=tuple(sorted({*log.tags, *part.tags})),
-        metadata={**low.metadata, **high.metadata},
-        extra=_extra(_own(low.extra), _own(high.extra)) | {JOINED: {name: at for name, at in joined.items() if at}},
-    )
+    return _as_log(log.log_id, _both(_told_by_log(log), _told_by_piece(piece)))
 
 
 def with_note(log: LogRecord, note: TraceNote) -> LogRecord:
-    """The log with what its trace says about all calls; what the log says itself goes first."""
-    return msgspec.structs.replace(
-        log,
-        user_id=_either(log.user_id, note.user_id),
-        session_id=_either(log.session_id, note.session_id),
-        app=_either(log.app, note.app),
-        tags=tuple(sorted({*log.tags, *note.tags})) if note.tags else log.tags,
-        metadata={**note.metadata, **log.metadata},
-    )
+    """The log with what its trace says about all calls; what the log's own parts say goes first."""
+    said = {name: getattr(note, name) for name in _NOTED if getattr(note, name) is not None}
+    said |= {f"metadata.{key}": value for key, value in note.metadata.items()}
+    slots = {slot: (_NOTE, value) for slot, value in said.items()}
+    told = _Told(rank=_NOTE, slots=slots, ts_ms=log.ts_ms, tags=frozenset(note.tags))
+    return _as_log(log.log_id, _both(_told_by_log(log), told))
 
 
 def merge_notes(note: TraceNote, more: TraceNote) -> TraceNote:
     """Both notes in one; where they differ the later word holds."""
+    log_ids = tuple(dict.fromkeys((*note.log_ids, *more.log_ids)))
     return TraceNote(
         trace_id=note.trace_id,
-        user_id=_either(more.user_id, note.user_id),
-        session_id=_either(more.session_id, note.session_id),
-        app=_either(more.app, note.app),
+        **{name: _either(getattr(more, name), getattr(note, name)) for name in _NOTED},
         tags=tuple(sorted({*note.tags, *more.tags})),
         metadata={**note.metadata, **more.metadata},
-        log_ids=tuple(dict.fromkeys((*note.log_ids, *more.log_ids))),
+        log_ids=log_ids[:MAX_LOG_IDS],
     )
 
 
-_Placed = tuple[tuple[Message, ...], Sequence[int]]  # messages, and the place of each where they come one by one
+def _both(known: _Told, new: _Told) -> _Told:
+    """Of two parts of one rank, which tell a call twice, the later word holds."""
+    slots = dict(known.slots)
+    for slot, (rank, value) in new.slots.items():
+        if slot not in slots or rank >= slots[slot][0]:
+            slots[slot] = (rank, value)
+    ends = [end for end in (known.end_ms, new.end_ms) if end is not None]
+    return _Told(
+        rank=max(known.rank, new.rank),
+        slots=slots,
+        messages=_in_order((*known.messages, *new.messages)),
+        output=_in_order((*known.output, *new.output)),
+        ts_ms=min(known.ts_ms, new.ts_ms),
+        end_ms=max(ends, default=None),
+        is_error=known.is_error or new.is_error,
+        tags=known.tags | new.tags,
+    )
 
 
-def _listed(known: _Placed, new: _Placed, *, part_holds: bool) -> tuple[tuple[Message, ...], list[int]]:
-    """Messages that come one by one are put in the order of their places; a whole list goes before those, and replaces another."""
-    (known_messages, known_places), (new_messages, new_places) = known, new
-    if not new_messages or (known_messages and not known_places and new_places):
-        return known_messages, list(known_places)
-    if not known_messages or (known_places and not new_places):
-        return new_messages, list(new_places)
-    if not new_places:
-        return new_messages if part_holds else known_messages, []
-    placed = list(zip(known_places, known_messages, strict=True))
-    placed += [entry for entry in zip(new_places, new_messages, strict=True) if entry not in placed]
-    placed.sort(key=lambda entry: (entry[0], msgspec.json.encode(entry[1])))
-    return tuple(message for _, message in placed), [place for place, _ in placed]
+def _told_by_piece(piece: Piece) -> _Told:
+    joined = _Joined(rank=piece.rank, message_ns=piece.message_ns, choices=piece.choices, end_ms=piece.end_ms)
+    return _told(piece.log, joined)
 
 
-def _state(log: LogRecord) -> Mapping[str, Any]:
+def _told_by_log(log: LogRecord) -> _Told:
     found = log.extra.get(JOINED) if isinstance(log.extra, dict) else None
-    return found if isinstance(found, dict) else {}
+    try:
+        joined = msgspec.convert(found, _Joined)
+    except msgspec.ValidationError:  # none, or of somebody else's making
+        joined = _Joined()
+    return _told(log, joined)
 
 
-def _own(extra: Any) -> Any:
-    return {name: item for name, item in extra.items() if name != JOINED} if isinstance(extra, dict) else extra
+def _told(log: LogRecord, joined: _Joined) -> _Told:
+    said = _said(log)
+    messages, output = _placed(log.messages, joined.message_ns), _placed(log.output, joined.choices)
+    if log.messages and not messages:
+        said["messages"] = log.messages
+    if log.output and not output:
+        said["output"] = log.output
+    ranks = {slot: joined.ranks.get(slot, joined.rank) for slot in said}
+    return _Told(
+        rank=joined.rank,
+        slots={slot: (ranks[slot], value) for slot, value in said.items() if ranks[slot] != _DERIVED},
+        messages=messages,
+        output=output,
+        ts_ms=log.ts_ms,
+        end_ms=joined.end_ms,
+        is_error=log.status == "error",
+        tags=frozenset(log.tags),
+    )
 
 
-def _extra(low: Any, high: Any) -> dict[str, Any]:
-    return {**_as_object(low), **_as_object(high)}
+def _said(log: LogRecord) -> dict[str, Any]:
+    """The value of each slot that holds one, less the messages."""
+    said = {name: getattr(log, name) for name in _PLAIN}
+    said |= {f"usage.{name}": getattr(log.usage, name) for name in _USAGE}
+    for name in _OBJECTS:
+        found = getattr(log, name)
+        inside = found if isinstance(found, dict) else {name: found}
+        said |= {f"{name}.{key}": value for key, value in inside.items() if (name, key) != ("extra", JOINED)}
+    return {slot: value for slot, value in said.items() if value is not None}
 
 
-def _as_object(extra: Any) -> dict[str, Any]:
-    if extra is None:
-        return {}
-    return extra if isinstance(extra, dict) else {"extra": extra}
+def _placed(messages: tuple[Message, ...], places: Sequence[int]) -> _Placed:
+    """The messages in the order of their places; nothing where they came as a whole list."""
+    if len(places) != len(messages):
+        return ()
+    return _in_order(tuple(zip(places, messages, strict=True)))
 
 
-def _union(low: Any, high: Any) -> Any:
-    if isinstance(low, dict) and isinstance(high, dict):
-        return {**low, **high}
-    return _either(high, low)
+def _in_order(placed: _Placed) -> _Placed:
+    unique = {(place, msgspec.json.encode(message)): message for place, message in placed}
+    return tuple((place, unique[place, text]) for place, text in sorted(unique))
+
+
+def _as_log(log_id: str, told: _Told) -> LogRecord:
+    slots = dict(told.slots)
+    if "latency_ms" not in slots and told.end_ms is not None and told.end_ms >= told.ts_ms:
+        slots["latency_ms"] = (_DERIVED, told.end_ms - told.ts_ms)
+    # A whole list goes before messages that come one by one, and is all that is kept.
+    messages = () if "messages" in slots else told.messages
+    output = () if "output" in slots else told.output
+    joined = _Joined(
+        rank=told.rank,
+        ranks={slot: rank for slot, (rank, _) in sorted(slots.items()) if rank != told.rank},
+        message_ns=tuple(place for place, _ in messages),
+        choices=tuple(place for place, _ in output),
+        end_ms=told.end_ms,
+    )
+    said = {slot: value for slot, (_, value) in slots.items()}
+    remembered = msgspec.to_builtins(joined)
+    return LogRecord(
+        log_id=log_id,
+        ts_ms=told.ts_ms,
+        messages=said.get("messages") or tuple(message for _, message in messages),
+        output=said.get("output") or tuple(message for _, message in output),
+        **{name: said[name] for name in _PLAIN if name in said},
+        usage=Usage(**_inside("usage", said)),
+        params=_inside("params", said) or None,
+        metadata=_inside("metadata", said),
+        extra=_inside("extra", said) | ({JOINED: remembered} if remembered else {}) or None,
+        status="error" if told.is_error else "ok",
+        tags=tuple(sorted(told.tags)),
+    )
+
+
+def _inside(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    prefix = f"{name}."
+    return {slot.removeprefix(prefix): value for slot, value in said.items() if slot.startswith(prefix)}
 
 
 def _either(first: Any, second: Any) -> Any:

@@ -4,7 +4,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 LOGS = Counter(
     "tunemill_logs", "Logs by what became of them", ["outcome"]
-)  # received | indexed | duplicate | rejected | erased
+)  # received | indexed | merged | duplicate | rejected | erased
+NOT_CALLS = Counter("tunemill_not_calls", "What came among the logs and is none, by kind", ["kind"])
+FEEDBACK = Counter("tunemill_feedback", "Feedback by what became of it", ["outcome"])
 REJECTED = Counter("tunemill_rejected", "Dead letters by stage and error code", ["stage", "code"])
 BATCH_SECONDS = Histogram("tunemill_batch_seconds", "From polled to accounted for, per batch")
 INDEX_RETRIES = Counter("tunemill_index_retries", "Items sent to the index again", ["status"])
