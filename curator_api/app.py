@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -10,6 +11,7 @@ from sqlalchemy import Engine, text
 
 from tunemill.bus.port import Bus
 from tunemill.curator_api import datasets, draft_rows, logs, problems, rejected, runs, search, versions
+from tunemill.curator_api.access import admit
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.guard import Guard
 from tunemill.curator_api.page_answers import Answers
@@ -37,13 +39,14 @@ def create_app(*, bus: Bus, index: SearchIndex, registry: Engine, files_url: str
         lifespan=_lifespan,
         responses=problems.responses(*problems.EVERYWHERE),
     )
-    app.state.curator = Curator(bus=bus, index=index, registry=registry, files=Files(files_url), settings=settings)
-    app.add_middleware(Guard, require_key=settings.require_key, max_body_bytes=settings.max_body_bytes)
+    curator = Curator(bus=bus, index=index, registry=registry, files=Files(files_url), settings=settings)
+    app.state.curator = curator
+    app.add_middleware(Guard, settings=settings, admit=partial(admit, curator))
     problems.install(app)
     for part in (logs, search, rejected, draft_rows, versions, datasets, runs):
         app.include_router(part.router)
-    app.router.routes.extend(health.routes(_checks(app.state.curator)))
-    app.include_router(pages_router(Answers(app.state.curator)))
+    app.router.routes.extend(health.routes(_checks(curator)))
+    app.include_router(pages_router(Answers(curator)))
     return app
 
 

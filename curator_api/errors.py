@@ -3,6 +3,7 @@
 CuratorError
 ├── ClientError          the caller's fault: 4xx
 │   ├── BadRequest       400  the request cannot be read
+│   │   └── TooDeep           arrays and objects inside one another, further than anybody needs
 │   ├── BadQuery         400  a search text that is not in the query language; `column` says where
 │   ├── Unauthorised     401  no key, or not one of ours
 │   ├── Forbidden        403  a page of another site tries to act here
@@ -11,6 +12,7 @@ CuratorError
 │   ├── Unchanged        409  publishing would repeat the latest version
 │   ├── Finished         409  the run is over
 │   ├── TooLarge         413  the body, or one record in it
+│   ├── UnknownEncoding  415  the body is compressed in a way that is not known here
 │   └── Unprocessable    422  readable, but it cannot be done
 │       ├── InvalidRow       a row that cannot be trained on as it is
 │       └── EmptyDataset     nothing is left after the exclusions
@@ -44,6 +46,12 @@ class ClientError(CuratorError):
 
 class BadRequest(ClientError):
     """The request cannot be read."""
+
+
+class TooDeep(BadRequest):
+    """Arrays and objects lie inside one another, further than anybody needs."""
+
+    code = "too-deep"
 
 
 class BadQuery(ClientError):
@@ -99,6 +107,13 @@ class TooLarge(ClientError):
 
     status = 413
     code = "too-large"
+
+
+class UnknownEncoding(ClientError):
+    """The body is compressed in a way that is not known here."""
+
+    status = 415
+    code = "unknown-encoding"
 
 
 class Unprocessable(ClientError):

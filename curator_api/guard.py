@@ -1,15 +1,27 @@
-"""What holds for every request before an endpoint sees it: where it may come from, how large it may be; and for every answer."""
+"""What holds for every request before an endpoint sees it: where it may come from, who may send it, how large it may be; and
+for every answer."""
 
+import asyncio
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tunemill.curator_api.errors import CuratorError, Forbidden, TooLarge
-from tunemill.curator_api.problems import response, unexpected
+from tunemill.curator_api.errors import Forbidden, TooLarge
+from tunemill.curator_api.inflate import inflate
+from tunemill.curator_api.problems import answer_to
+from tunemill.curator_api.settings import Settings
 from tunemill.telemetry.metrics import REQUESTS
+
+API_PATHS = ("/v1/", "/api/public/")  # what lies here is for those with a key, and their key is looked at first
+PERSON = "tunemill.person"  # where the scope of a request holds who the guard let in
+ELSEWHERE_BODY_BYTES = 12 * 2**20  # forms, and uploads to an address that was given out: their endpoints let people in
+LEFT_UNREAD_BYTES = 2**20  # up to here the server reads a refused body away; a larger one ends the connection
+
+Admit = Callable[[str | None, str | None], str]  # the Authorization header, the client's host -> who that is; may block
 
 # Log text is hostile: nothing but our own files runs, and no other page frames or caches what is shown.
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -26,10 +38,10 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """ASGI middleware around everything."""
 
-    def __init__(self, app: ASGIApp, *, require_key: bool, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, admit: Admit) -> None:
         self._app = app
-        self._require_key = require_key
-        self._max_body_bytes = max_body_bytes
+        self._settings = settings
+        self._admit = admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,15 +49,39 @@ class Guard:
             return
         answer = _Answer(scope, send)
         try:
-            if not self._require_key:
-                refuse_other_origins(Headers(scope=scope), scope["method"])
-            body = await read_body(scope, receive, self._max_body_bytes)
+            body = await self._let_through(scope, receive)
+            answer.was_read = True
             await self._app(scope, _replay(body, receive), answer.send)
+        except ClientDisconnect:
+            return
         except Exception as error:
             if answer.begun:
                 raise
-            problem = response(error) if isinstance(error, CuratorError) else unexpected(error)
-            await problem(scope, receive, answer.send)
+            await answer_to(error, scope)(scope, receive, answer.send)
+
+    async def _let_through(self, scope: Scope, receive: Receive) -> bytes:
+        """The request's body, once its sender may send it; the scope then holds who that is."""
+        headers = Headers(scope=scope)
+        if not self._settings.require_key:
+            refuse_other_origins(headers, scope["method"])
+        limit = self._settings.max_body_bytes
+        if scope["path"].startswith(API_PATHS):
+            host = scope["client"][0] if scope.get("client") else None
+            scope[PERSON] = await asyncio.to_thread(self._admit, headers.get("authorization"), host)
+        else:
+            limit = min(limit, ELSEWHERE_BODY_BYTES)
+        body = await read_body(scope, receive, limit)
+        return await self._inflated(scope, body) if body and "content-encoding" in headers else body
+
+    async def _inflated(self, scope: Scope, body: bytes) -> bytes:
+        """The body as it was before it was compressed; the headers then say nothing else."""
+        encoding = ",".join(Headers(scope=scope).getlist("content-encoding"))
+        limits = {"max_bytes": self._settings.max_inflated_bytes, "max_ratio": self._settings.max_inflation_ratio}
+        whole = await asyncio.to_thread(inflate, body, encoding, **limits)
+        replaced = (b"content-encoding", b"content-length")
+        kept = [(name, value) for name, value in scope["headers"] if name.lower() not in replaced]
+        scope["headers"] = [*kept, (b"content-length", str(len(whole)).encode())]
+        return whole
 
 
 class _Answer:
@@ -55,6 +91,7 @@ class _Answer:
         self._scope = scope
         self._send = send
         self.begun = False
+        self.was_read = False  # the request's body, to its end
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -62,6 +99,8 @@ class _Answer:
             headers = MutableHeaders(scope=message)
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+            if not self.was_read and not _is_small(Headers(scope=self._scope)):
+                headers["Connection"] = "close"
             self._count(message["status"])
         await self._send(message)
 
@@ -106,11 +145,18 @@ def is_loopback_name(host: str) -> bool:
         return False
 
 
+def _is_small(headers: Headers) -> bool:
+    """Whether the client says that its body is nothing much; without a length it may be anything."""
+    stated = headers.get("content-length", "0" if "transfer-encoding" not in headers else "")
+    return stated.isdecimal() and int(stated) <= LEFT_UNREAD_BYTES
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The request's body, counted as it comes: what the client says about its length is not believed.
 
     Raises:
         TooLarge: it has more than `limit` bytes; the rest is not read.
+        ClientDisconnect: the client went away before its end; what came may be anything's beginning.
     """
     stated = Headers(scope=scope).get("content-length", "0")
     chunks: list[bytes] = []
@@ -118,6 +164,8 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     more = size <= limit
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         more = size <= limit and message.get("more_body", False)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from tunemill.bus.errors import BusUnavailable, MessageTooLarge
 from tunemill.curator_api.draft import bad_query
@@ -43,7 +44,14 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {**PROBLEM, "description": _TITLES[status]} for status in statuses}
 
 
-EVERYWHERE = (401, 403, 413, 500, 503)  # what any request may be answered with: see `guard` and `access`
+EVERYWHERE = (400, 401, 403, 413, 415, 500, 503)  # what any request may be answered with: see `guard`
+RETRY_AFTER_S = 5
+
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},  # a challenge for Basic would make browsers ask for a name and a password
+    415: {"Accept-Encoding": "gzip, zstd, deflate"},
+    503: {"Retry-After": str(RETRY_AFTER_S)},
+}
 
 _TITLES = {
     400: "The request cannot be read",
@@ -53,6 +61,7 @@ _TITLES = {
     405: "Not a method of this address",
     409: "It conflicts with what is there",
     413: "Too large",
+    415: "Compressed in a way that is not known here",
     422: "It cannot be done",
     500: "An error of ours",
     503: "Something does not answer; try again",
@@ -83,36 +92,37 @@ def translated(error: Exception) -> CuratorError | None:
 
 def install(app: FastAPI) -> None:
     """Answer every error of this application with a problem document."""
-    app.add_exception_handler(CuratorError, _curator_error)
+    app.add_exception_handler(CuratorError, _answered)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     for kind in _TRANSLATED:
-        app.add_exception_handler(kind, _translated)
+        app.add_exception_handler(kind, _answered)
 
 
-def response(error: CuratorError) -> Response:
+def answer_to(error: Exception, scope: Scope) -> Response:
+    """The answer to any error, as the client of this request reads it."""
+    known = error if isinstance(error, CuratorError) else translated(error)
+    problem = unexpected(error) if known is None else known
+    return _response(problem)
+
+
+def _response(error: CuratorError) -> Response:
     """The problem document of an error."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-    return _document(error.status, error.code, error.detail, error.more, headers)
+    return _document(error.status, error.code, error.detail, error.more, _HEADERS.get(error.status, {}))
 
 
-def unexpected(error: Exception) -> Response:
-    """The answer to an error of ours. The log line names its kind and place; its message might hold log text."""
+def unexpected(error: Exception) -> CuratorError:
+    """What a client is told of an error of ours. The log line names its kind and place; its message might hold log text."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = f"{place.tb_frame.f_globals.get('__name__')}:{place.tb_lineno}" if place else None
     _log.error("request_failed", error=type(error).__name__, where=where)
-    return _document(500, "internal", "an error of ours; the server's log names it", {}, {})
+    return CuratorError("an error of ours; the server's log names it")
 
 
-async def _curator_error(_request: Request, error: Exception) -> Response:
-    return response(error) if isinstance(error, CuratorError) else unexpected(error)
-
-
-async def _translated(_request: Request, error: Exception) -> Response:
-    known = translated(error)
-    return unexpected(error) if known is None else response(known)
+async def _answered(request: Request, error: Exception) -> Response:
+    return answer_to(error, request.scope)
 
 
 async def _validation_error(_request: Request, error: Exception) -> Response:
@@ -120,9 +130,9 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
     found = error.errors() if isinstance(error, RequestValidationError) else []
     errors = [{"where": ".".join(str(step) for step in item["loc"]), "reason": item["msg"]} for item in found[:20]]
     if any(item["type"] == "json_invalid" for item in found):
-        return response(BadRequest("the body is not JSON"))
+        return _response(BadRequest("the body is not JSON"))
     detail = "; ".join(f"{item['where']}: {item['reason']}" for item in errors[:3])
-    return response(Unprocessable(detail, errors=errors))
+    return _response(Unprocessable(detail, errors=errors))
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

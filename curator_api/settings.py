@@ -15,4 +15,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     project: str = PROJECT
     require_key: bool = True  # False: requests from this machine need none
     default_consent: Consent = "none"  # what holds for a log whose consent is not stated
-    max_body_bytes: int = 32 * 2**20
+    max_body_bytes: int = 32 * 2**20  # of a request, as it comes
+    max_inflated_bytes: int = 128 * 2**20  # of a compressed one, inflated
+    max_inflation_ratio: int = 500  # how many times its own size that may be; real logs stay under 300

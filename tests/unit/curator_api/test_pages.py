@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from tunemill.curator_api.guard import Guard
 from tunemill.curator_api.pages import HERE, ROUTES, pages_router
+from tunemill.curator_api.settings import Settings
 
 NASTY = '<script>alert(1)</script>\n  "quoted" & <img src=x onerror=alert(2)>'
 DIGEST = "3f9a" * 16
@@ -20,7 +21,8 @@ DIGEST = "3f9a" * 16
 
 def client_of(source: MemoryPages) -> httpx.AsyncClient:
     app = FastAPI()
-    app.add_middleware(Guard, require_key=source.keyed, max_body_bytes=2**20)
+    settings = Settings(require_key=source.keyed, max_body_bytes=2**20)
+    app.add_middleware(Guard, settings=settings, admit=lambda _authorization, _host: "person:nobody")
     app.include_router(pages_router(source))
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
