@@ -24,6 +24,7 @@ COMMANDS = {
     "api": Late("tunemill.cli.serve:api", "Run the HTTP API and the web pages."),
     "trainer": Late("tunemill.cli.serve:trainer", "Run the trainer: wait for dataset versions and train on them."),
     "ingest": Late("tunemill.cli.ingest:ingest", "Send a file of logs to a server."),
+    "formats": Late("tunemill.cli.formats:formats", "List the shapes of logs that are accepted."),
     "search": Late("tunemill.cli.search:search", "Search the logs."),
     "rejected": Late("tunemill.cli.search:rejected", "List the records that could not be processed."),
     "dataset": Late("tunemill.cli.dataset:app", "Gather, edit, publish and export datasets."),

@@ -194,3 +194,9 @@ def test_a_broker_that_is_none_says_what_one_looks_like() -> None:
     result = run("-", "--broker", "http://127.0.0.1:1", stdin=GOOD)
     assert result.exit_code == 1
     assert "kafka://host:port" in result.stderr
+
+
+def test_the_formats_are_listed_with_what_they_are() -> None:
+    listed = json.loads(CliRunner().invoke(app, ["formats", "--json"]).stdout)
+    assert {"openai_pair", "tunemill_record", "flywheel"} <= {one["name"] for one in listed}
+    assert all(one["about"] for one in listed)
