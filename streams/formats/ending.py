@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 _ERROR_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")  # a type or a code; anything longer may be text of the log
+_HTTP_STATUS = re.compile(r"Error code: (\d{3})\b")  # how the text of OpenAI's and Anthropic's exceptions begins
 _REASONS = {
     # Anthropic, and Bedrock's Converse
     "end_turn": "stop",
@@ -38,8 +39,12 @@ def finish_reason(word: str | None) -> str | None:
 
 
 def error_name(error: Any) -> str:
-    """The code or type of an error, from an object as APIs send it or from one value; `unnamed` when it is a whole text."""
-    names = [error.get("code"), error.get("type")] if isinstance(error, dict) else [error]
+    """The code or type of an error, from an object as APIs send it or from one value.
+
+    Of a whole text it is the HTTP status that an exception's text begins with, or `unnamed`.
+    """
+    status = _HTTP_STATUS.match(error) if isinstance(error, str) else None
+    names = [error.get("code"), error.get("type")] if isinstance(error, dict) else [status[1] if status else error]
     for name in names:
         if isinstance(name, str | int) and not isinstance(name, bool) and _ERROR_NAME.fullmatch(str(name)):
             return str(name)

@@ -14,11 +14,11 @@ from tunemill.schemas.ids import MAX_LOG_ID_CHARS, payload_log_id, span_log_id
 from tunemill.schemas.records import Feedback, LogRecord, Usage
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats.ending import error_name
 from tunemill.streams.formats.fields import read_list, read_text
 from tunemill.streams.formats.json_text import as_text
 from tunemill.streams.formats.langfuse_content import (
     read_cost,
-    read_error,
     read_input,
     read_output,
     read_parameters,
@@ -100,7 +100,7 @@ def _read_generation(body: JsonObject, event_id: str, told_ms: float, *, rank: i
         latency_ms=None if start_ms is None or end_ms is None else end_ms - start_ms,
         finish_reason=finish_reason,
         status="error" if failed else "ok",
-        error=read_error(body.get("statusMessage")) if failed else None,
+        error=error_name(body.get("statusMessage")) if failed else None,
         trace_id=trace_id,
         user_id=read_text(body, "user_id", "body"),  # so the wrapper of OpenAI in SDK 2 spells it
         metadata=_read_metadata(body, _NAMED),

@@ -3,24 +3,21 @@
 Nothing here is rejected: its input and output are free-form, so what looks like no message is the text of one.
 """
 
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from tunemill.schemas.records import Message, Usage
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats import openai_pair
-from tunemill.streams.formats.chat import read_message
-from tunemill.streams.formats.ending import error_name
+from tunemill.streams.formats.ending import finish_reason
 from tunemill.streams.formats.json_text import as_text, read_json
+from tunemill.streams.formats.loose_messages import read_loose_messages
 from tunemill.streams.formats.shape import JsonObject, left_over
 
-_Read = tuple[tuple[Message, ...], JsonObject]
+_CONTENTS = ("content", "parts", "tool_calls", "function_call", "refusal")
 _INPUT_TOKENS = ("input", "prompt_tokens", "input_tokens", "promptTokens")
 _OUTPUT_TOKENS = ("output", "completion_tokens", "output_tokens", "completionTokens")
 _COUNTED = frozenset((*_INPUT_TOKENS, *_OUTPUT_TOKENS, "total", "total_tokens", "totalTokens"))
 _NO_LIMIT = ("inf", "Infinity")  # how Langfuse's wrapper of OpenAI writes a limit that nobody gave
-_HTTP_STATUS = re.compile(r"Error code: (\d{3})\b")  # how the text of OpenAI's and Anthropic's exceptions begins
 
 
 def read_input(value: Any) -> tuple[tuple[Message, ...], Any, JsonObject]:
@@ -33,14 +30,14 @@ def read_input(value: Any) -> tuple[tuple[Message, ...], Any, JsonObject]:
     if found in (None, "", [], {}):
         return (), None, {}
     if isinstance(found, dict) and _is_list_of_objects(found.get("messages")):
-        messages, rests = _read_messages(_without_tools(found["messages"]), "user")
+        messages, rests = read_loose_messages(_without_tools(found["messages"]), "user")
         tools = found.get("tools") or found.get("functions") or _tools_among(found["messages"])
         rest = left_over(found, frozenset(("messages", "tools", "functions")))
         return messages, tools, {**rest, **({"messages": rests} if rests else {})}
-    if isinstance(found, dict) and "role" in found:
+    if isinstance(found, dict):
         found = [found]
-    if _is_list_of_objects(found) and all("role" in item for item in found):
-        messages, rests = _read_messages(_without_tools(found), "user")
+    if _is_conversation(found):
+        messages, rests = read_loose_messages(_without_tools(found), "user")
         return messages, _tools_among(found), {"messages": rests} if rests else {}
     return (Message(role="user", content=as_text(value)),), None, {}
 
@@ -60,13 +57,13 @@ def read_output(value: Any) -> tuple[tuple[Message, ...], str | None, JsonObject
         except Undecodable:
             return (Message(role="assistant", content=as_text(value)),), None, {}
         rests = {name: rest for name, rest in half.rests.items() if rest}
-        return half.fields["output"], half.fields["finish_reason"], rests
+        return half.fields["output"], finish_reason(half.fields["finish_reason"]), rests
     choices = [found] if isinstance(found, dict) else found
-    if not _is_list_of_objects(choices) or not all(_is_answer(choice) for choice in choices):
+    if not _is_list_of_objects(choices) or not all(_is_message(_message_of(choice)) for choice in choices):
         return (Message(role="assistant", content=as_text(value)),), None, {}
-    messages, rests = _read_messages([_message_of(choice) for choice in choices], "assistant")
+    messages, rests = read_loose_messages([_message_of(choice) for choice in choices], "assistant")
     reason = choices[0].get("finish_reason")
-    return messages, reason if isinstance(reason, str) else None, {"choices": rests} if rests else {}
+    return messages, finish_reason(reason) if isinstance(reason, str) else None, {"choices": rests} if rests else {}
 
 
 def read_usage(details: Any) -> tuple[Usage, JsonObject]:
@@ -86,7 +83,10 @@ def read_cost(details: Any) -> float | None:
     numbers = {
         name: item for name, item in found.items() if isinstance(item, int | float) and not isinstance(item, bool)
     }
-    return float(numbers["total"]) if "total" in numbers else float(sum(numbers.values())) if numbers else None
+    try:
+        return float(numbers["total"]) if "total" in numbers else float(sum(numbers.values())) if numbers else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
 
 
 def read_parameters(value: Any) -> JsonObject | None:
@@ -97,47 +97,12 @@ def read_parameters(value: Any) -> JsonObject | None:
     return {name: item for name, item in found.items() if item is not None and item not in _NO_LIMIT} or None
 
 
-def read_error(status_message: Any) -> str:
-    """A short name of the error that an observation of level ERROR tells: never its whole text."""
-    if not isinstance(status_message, str):
-        return "unnamed"
-    status = _HTTP_STATUS.match(status_message)
-    return status[1] if status else error_name(status_message)
-
-
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
-def _read_messages(values: list[JsonObject], role: str) -> _Read:
-    """Each of these objects as a message, and what was left over of each by its position."""
-    messages, rests = [], {}
-    for position, value in enumerate(values):
-        try:
-            message, rest = read_message(_spelled(value, role), f"messages[{position}]")
-        except Undecodable:
-            message, rest = Message(role=role, content=as_text(value)), {}
-        messages.append(message)
-        if rest:
-            rests[str(position)] = rest
-    return tuple(messages), rests
-
-
-def _spelled(value: Mapping[str, Any], role: str) -> JsonObject:
-    """A message in OpenAI's spelling; LangChain's has a role of None, content that is an object, and `args` for arguments."""
-    content, calls = value.get("content"), value.get("tool_calls")
-    spelled = {**value, "role": value.get("role") or role}
-    if content is not None and not isinstance(content, str | list):
-        spelled["content"] = as_text(content)
-    if isinstance(calls, list):
-        spelled["tool_calls"] = [_spelled_call(call) if isinstance(call, dict) else call for call in calls]
-    return spelled
-
-
-def _spelled_call(call: JsonObject) -> JsonObject:
-    if "args" not in call or "function" in call:
-        return call
-    return {"arguments": call["args"], **{name: item for name, item in call.items() if name != "args"}}
+def _is_conversation(value: Any) -> bool:
+    return _is_list_of_objects(value) and all("role" in item for item in value) and any(map(_is_message, value))
 
 
 def _is_tool(message: JsonObject) -> bool:
@@ -153,17 +118,16 @@ def _tools_among(messages: list[JsonObject]) -> list[Any] | None:
     return [message["content"] for message in messages if _is_tool(message)] or None
 
 
-def _is_answer(value: JsonObject) -> bool:
-    return isinstance(value.get("message"), dict) or "role" in value
+def _is_message(value: JsonObject) -> bool:
+    """Whether this is a message and not some other object with a role, which a model may have been asked to write."""
+    return "role" in value and any(name in value for name in _CONTENTS)
 
 
 def _message_of(choice: JsonObject) -> JsonObject:
     message = choice.get("message")
-    return (
-        message
-        if isinstance(message, dict)
-        else {name: item for name, item in choice.items() if name != "finish_reason"}
-    )
+    if isinstance(message, dict):
+        return message
+    return {name: item for name, item in choice.items() if name != "finish_reason"}
 
 
 def _count(usage: JsonObject, names: tuple[str, ...]) -> int | None:
