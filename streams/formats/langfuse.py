@@ -238,4 +238,4 @@ _EVENTS: Mapping[str, Callable[[JsonObject, str, float], Reading]] = {
         for step in ("create", "update")
     },
 }
-SHAPE = Shape("langfuse", _matches, _read)
+SHAPE = Shape("langfuse", _matches, _read, about="an event of a Langfuse ingestion batch: generation, trace or score")

@@ -24,6 +24,9 @@ def read_iso_ms(value: Mapping[str, Any], name: str, where: str = "") -> float |
         raise Undecodable("bad_time", f"{place} is not a time in ISO 8601")
     try:
         moment = datetime.fromisoformat(found)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
-    except (ValueError, OverflowError) as error:  # OverflowError: the offset leads out of the years 1 to 9999
+    except ValueError as error:
         raise Undecodable("bad_time", f"{place} is not a time in ISO 8601") from error
+    told_ms = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
+    if told_ms < 0:
+        raise Undecodable("bad_time", f"{place} is before 1970")
+    return told_ms
