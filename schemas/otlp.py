@@ -3,10 +3,13 @@
 Wire: https://opentelemetry.io/docs/specs/otlp/
 """
 
+from collections.abc import Iterator
+from itertools import islice
+
 from tunemill.schemas import otlp_json, otlp_protobuf
 from tunemill.schemas.otlp_item import Cut, Item, OtlpError, Signal
 
-_PROTOBUF_BYTE = b"\n"  # the tag of field 1, the list of resources
+PROTOBUF_BYTE = b"\n"  # a request in protobuf begins with the tag of its only field; JSON may begin so, too
 
 
 def is_otlp(payload: bytes) -> bool:
@@ -18,20 +21,30 @@ def is_otlp(payload: bytes) -> bool:
     return True
 
 
-def items(payload: bytes) -> list[Item]:
+def items(payload: bytes, *, most: int | None = None) -> list[Item]:
     """Each span or log record of one request.
 
+    Args:
+        most: items that are taken; they need far more memory than the bytes that they are made from.
+
     Raises:
-        OtlpError: it is none, or holds neither traces nor logs.
+        OtlpError: it is no request, holds neither traces nor logs, or too many of them.
     """
-    if not payload.startswith(_PROTOBUF_BYTE):
-        return otlp_json.items(otlp_json.parse(payload))
+    if not payload.startswith(PROTOBUF_BYTE):
+        return _listed(otlp_json.items(otlp_json.parse(payload)), most)
     try:
-        return otlp_protobuf.items(payload)
-    except OtlpError:
-        if not payload.lstrip().startswith(b"{"):  # JSON may begin with a newline, which is the same byte
+        return _listed(otlp_protobuf.items(payload), most)
+    except OtlpError as error:
+        if error.code != "not_otlp" or not payload.lstrip().startswith(b"{"):
             raise
-    return otlp_json.items(otlp_json.parse(payload))
+    return _listed(otlp_json.items(otlp_json.parse(payload)), most)
+
+
+def _listed(found: Iterator[Item], most: int | None) -> list[Item]:
+    taken = list(found) if most is None else list(islice(found, most + 1))
+    if most is not None and len(taken) > most:
+        raise OtlpError("too_many", f"the request holds more than {most} spans or log records")
+    return taken
 
 
 def cut(body: bytes, *, is_json: bool, signal: Signal, max_bytes: int) -> Cut:

@@ -16,7 +16,7 @@ Signal = Literal["traces", "logs"]
 
 
 class OtlpError(Exception):
-    """These bytes are no OTLP request with traces or logs. `code` comes from a bounded list: not_otlp, too_deep."""
+    """These bytes are no OTLP request with traces or logs. `code` comes from a bounded list: not_otlp, too_deep, too_many."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)

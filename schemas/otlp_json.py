@@ -57,7 +57,7 @@ def is_request(value: Mapping[str, Any]) -> bool:
     return any(names.resources in value for names in _NAMES.values())
 
 
-def items(request: Any) -> list[Item]:
+def items(request: Any) -> Iterator[Item]:
     """Each span and log record of one request.
 
     Raises:
@@ -65,7 +65,8 @@ def items(request: Any) -> list[Item]:
     """
     if not isinstance(request, dict) or not is_request(request):
         raise OtlpError("not_otlp", "the request has neither resourceSpans nor resourceLogs")
-    return [*_items(request, "traces", "span", _span), *_items(request, "logs", "log_record", _log_record)]
+    yield from _items(request, "traces", "span", _span)
+    yield from _items(request, "logs", "log_record", _log_record)
 
 
 def _items(request: Item, signal: Signal, name: str, read: Callable[[Item], Item]) -> Iterator[Item]:

@@ -29,7 +29,7 @@ _FRAME_BYTES = 32  # more than the tags and lengths around one record take
 _BINARY = frozenset(("trace_id", "span_id", "parent_span_id", "bytes_value"))
 
 
-def items(payload: bytes) -> list[Item]:
+def items(payload: bytes) -> Iterator[Item]:
     """Each span or log record of one request.
 
     Raises:
@@ -37,7 +37,7 @@ def items(payload: bytes) -> list[Item]:
     """
     data = _parse(payload, (TracesData, LogsData))
     read = _span_items if isinstance(data, TracesData) else _log_items
-    return list(read(data))
+    return read(data)
 
 
 def cut(body: bytes, signal: Signal, max_bytes: int) -> Cut:

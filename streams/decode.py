@@ -1,4 +1,4 @@
-"""One record's bytes -> one normalised log, or the reason why not. Pure."""
+"""One record -> what it tells, normalised and checked, or the reason why not. Pure."""
 
 import math
 from typing import Any
@@ -6,21 +6,24 @@ from typing import Any
 import msgspec
 
 from tunemill.schemas import wire
-from tunemill.schemas.ids import MAX_LOG_ID_CHARS, payload_log_id
-from tunemill.schemas.records import LogRecord
+from tunemill.schemas.ids import MAX_LOG_ID_CHARS, canonical_json, payload_log_id
+from tunemill.schemas.records import Feedback, LogRecord
+from tunemill.schemas.topics import LOGS
+from tunemill.schemas.trace import TraceNote
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats import registry
-from tunemill.streams.formats.shape import Arrival
+from tunemill.streams.formats.shape import Arrival, JsonObject, Piece, Reading
+from tunemill.streams.unpack import Record, unpack
 
-MAX_RECORD_BYTES = 2**20
+MAX_RECORD_BYTES = LOGS.max_message_bytes
 MAX_DEPTH = 64  # arrays and objects inside one another; real requests with JSON schemas stay under 30
 _PATHS = (".", "..")  # no URL can name such a log: it could be neither read nor erased
 MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999, beyond which dates cannot be written
 MAX_COUNT = 2**63 - 1  # the schema's and the index's whole numbers
 
 
-def decode(record: bytes | LogRecord, *, ts_ms: int) -> LogRecord:
-    """The log in a record of any accepted shape, or checked when it is decoded already.
+def decode(record: Record, *, ts_ms: int) -> Reading:
+    """What a record of any accepted shape tells; a log that is decoded already is checked.
 
     Args:
         ts_ms: when the message was published; stands in for a time that the record does not name.
@@ -29,12 +32,32 @@ def decode(record: bytes | LogRecord, *, ts_ms: int) -> LogRecord:
         Undecodable: too large, too deep, not of a known shape, or a field is out of its bounds.
     """
     if isinstance(record, LogRecord):
-        return _checked(_identified(record))
-    if len(record) > MAX_RECORD_BYTES:
-        raise Undecodable("too_large", f"the record has {len(record)} bytes; at most {MAX_RECORD_BYTES} are taken")
+        return _checked_log(_identified(record))
+    if isinstance(record, dict):
+        payload = canonical_json(record)
+        _check_size(payload)
+        return _checked(_from_object(record, payload, ts_ms))
+    _check_size(record)
     if record.startswith(wire.MARKER):
-        return _checked(_identified(_from_avro(record)))
+        return _checked_log(_identified(_from_avro(record)))
     return _checked(_from_json(record, ts_ms))
+
+
+def examine(payload: bytes) -> tuple[str, str] | None:
+    """The code and the reason for which `payload`, one record or many, would be rejected as it is; None when it can be read."""
+    try:
+        for record in unpack(payload):
+            decode(record, ts_ms=0)
+    except Undecodable as error:
+        return error.code, str(error)
+    except Exception as error:  # the message of an unforeseen error may hold text of the log
+        return "internal", f"unforeseen {type(error).__name__} at stage decode"
+    return None
+
+
+def _check_size(payload: bytes) -> None:
+    if len(payload) > MAX_RECORD_BYTES:
+        raise Undecodable("too_large", f"the record has {len(payload)} bytes; at most {MAX_RECORD_BYTES} are taken")
 
 
 def _from_avro(record: bytes) -> LogRecord:
@@ -50,7 +73,7 @@ def _identified(log: LogRecord) -> LogRecord:
     return msgspec.structs.replace(log, log_id=payload_log_id(msgspec.json.encode(log)))
 
 
-def _from_json(record: bytes, ts_ms: int) -> LogRecord:
+def _from_json(record: bytes, ts_ms: int) -> Reading:
     if not record.strip():
         raise Undecodable("empty", "the record has no bytes")
     try:
@@ -61,8 +84,12 @@ def _from_json(record: bytes, ts_ms: int) -> LogRecord:
         raise Undecodable("not_json", "the record is neither Avro nor JSON") from error
     if not isinstance(value, dict):
         raise Undecodable("unknown_shape", "the record is not a JSON object")
+    return _from_object(value, record, ts_ms)
+
+
+def _from_object(value: JsonObject, payload: bytes, ts_ms: int) -> Reading:
     _check_depth(value)
-    return registry.read(value, Arrival(payload_log_id(record), ts_ms))
+    return registry.read(value, Arrival(payload_log_id(payload), ts_ms))
 
 
 def _check_depth(value: Any) -> None:
@@ -80,21 +107,62 @@ def _children(value: Any) -> list[Any]:
     return [child for child in inside if isinstance(child, dict | list | tuple)]
 
 
-def _checked(log: LogRecord) -> LogRecord:
-    """The log, if every value is one that each later hop can hold."""
-    if not 0 < len(log.log_id) <= MAX_LOG_ID_CHARS or not log.log_id.isprintable() or log.log_id in _PATHS:
-        raise Undecodable("bad_log_id", f"log_id is not 1 to {MAX_LOG_ID_CHARS} printable characters, or only dots")
-    if not 0 <= log.ts_ms <= MAX_TS_MS:
-        raise Undecodable("bad_time", "ts_ms is not within the years 1970 to 9999")
+def _checked(reading: Reading) -> Reading:
+    """The reading, if every value in it is one that each later hop can hold."""
+    if isinstance(reading, LogRecord):
+        return _checked_log(reading)
+    if isinstance(reading, Piece):
+        _check_log(reading.log)
+        if reading.note:
+            _check_id("trace_id", reading.note.trace_id)
+    elif isinstance(reading, TraceNote):
+        _check_id("trace_id", reading.trace_id)
+    elif isinstance(reading, Feedback):
+        _check_feedback(reading)
+    return reading
+
+
+def _checked_log(log: LogRecord) -> LogRecord:
     if not log.messages:
         raise Undecodable("invalid", "there are no messages")
+    _check_log(log)
+    return log
+
+
+def _check_log(log: LogRecord) -> None:
+    _check_id("log_id", log.log_id)
+    _check_time(log.ts_ms)
     if log.status not in ("ok", "error"):
         raise Undecodable("invalid", "status is neither ok nor error")
     for name, count in (("input_tokens", log.usage.input_tokens), ("output_tokens", log.usage.output_tokens)):
         if count is not None and not 0 <= count <= MAX_COUNT:
             raise Undecodable("invalid", f"usage.{name} is out of bounds")
-    for name, number in (("cost_usd", log.cost_usd), ("latency_ms", log.latency_ms)):
+    _check_finite(("cost_usd", log.cost_usd), ("latency_ms", log.latency_ms))
+    _check_depth([log.tools, log.params, log.extra, [message.parts for message in (*log.messages, *log.output)]])
+
+
+def _check_feedback(feedback: Feedback) -> None:
+    for name in ("feedback_id", "log_id", "trace_id"):
+        if getattr(feedback, name) is not None:
+            _check_id(name, getattr(feedback, name))
+    _check_time(feedback.ts_ms)
+    _check_finite(("score", feedback.score))
+
+
+def _check_id(name: str, found: str) -> None:
+    if not 0 < len(found) <= MAX_LOG_ID_CHARS or not found.isprintable() or found in _PATHS:
+        raise Undecodable(
+            "bad_log_id" if name == "log_id" else "invalid",
+            f"{name} is not 1 to {MAX_LOG_ID_CHARS} printable characters, or only dots",
+        )
+
+
+def _check_time(ts_ms: int) -> None:
+    if not 0 <= ts_ms <= MAX_TS_MS:
+        raise Undecodable("bad_time", "ts_ms is not within the years 1970 to 9999")
+
+
+def _check_finite(*named: tuple[str, float | None]) -> None:
+    for name, number in named:
         if number is not None and not math.isfinite(number):
             raise Undecodable("invalid", f"{name} is not a finite number")
-    _check_depth([log.tools, log.params, log.extra, [message.parts for message in (*log.messages, *log.output)]])
-    return log

@@ -214,6 +214,15 @@ def test_what_is_no_request_is_refused(payload: bytes):
     assert refused(payload) == "not_otlp"
 
 
+def test_more_items_than_a_reader_takes_are_never_made():
+    data = traces("a", "b", "c")
+    for payload in (data.SerializeToString(), as_json(data)):
+        assert len(items(payload, most=3)) == 3
+        with pytest.raises(OtlpError) as caught:
+            items(payload, most=2)
+        assert caught.value.code == "too_many"
+
+
 def test_json_nested_beyond_any_reader_is_refused():
     assert refused(b'{"resourceSpans":' + b"[" * 100_000) in ("too_deep", "not_otlp")
 

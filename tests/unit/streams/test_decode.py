@@ -18,7 +18,7 @@ from tunemill.streams.rules import load_rules
 
 CODES = {
     *("empty", "not_json", "not_avro", "unknown_schema", "unknown_shape", "invalid"),
-    *("too_large", "too_deep", "too_many", "bad_log_id", "bad_time"),
+    *("too_large", "too_deep", "too_many", "bad_log_id", "bad_time", "not_otlp"),
 }
 RULES = load_rules()
 GOOD = LogRecord(log_id="good", ts_ms=1, messages=(Message(role="user", content="hello"),))
@@ -119,6 +119,7 @@ def test_torn_avro_is_rejected(noise: bytes, cut: int):
     [
         (b"", "empty"),
         (b"  \n ", "empty"),
+        (b"\n", "empty"),
         (b"not json", "not_json"),
         (b'{"messages": [', "not_json"),
         (b"\xff\xfe{}", "not_json"),

@@ -1,0 +1,74 @@
+"""One message's bytes -> the records in it. Pure. How many a message holds is told by its form, and nothing is announced."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import msgspec
+
+from tunemill.schemas import otlp, wire
+from tunemill.schemas.otlp_item import OtlpError
+from tunemill.schemas.records import LogRecord
+from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats.shape import JsonObject
+
+MAX_RECORDS = 10_000  # in one message; each of its records may need a dead letter of its own
+
+Record = (
+    bytes | LogRecord | JsonObject
+)  # JSON or Avro of one record, a log of an Avro batch, a span or log record of OTLP
+
+_OTLP_NAMES = (b'"resourceSpans"', b'"resourceLogs"')
+
+
+class _Batch(msgspec.Struct):
+    """The body of Langfuse's ingestion API. Beside messages or a request, a field `batch` is something else."""
+
+    batch: list[msgspec.Raw]
+    messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    request: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def unpack(value: bytes) -> list[Record]:
+    """The records in a message: one, or those of a JSON array, of NDJSON, of an Avro batch, of OTLP requests or Langfuse batches.
+
+    Raises:
+        Undecodable: the message is torn, or holds too many records.
+    """
+    try:
+        records = list(islice(_records(value), MAX_RECORDS + 1))
+    except (OtlpError, wire.WireError) as error:
+        raise Undecodable(error.code, str(error)) from error
+    if len(records) > MAX_RECORDS:
+        raise Undecodable("too_many", f"the message holds more than {MAX_RECORDS} records")
+    return records
+
+
+def _records(value: bytes) -> Iterator[Record]:
+    if value.startswith(otlp.PROTOBUF_BYTE):
+        try:
+            yield from otlp.items(value, most=MAX_RECORDS)
+            return
+        except OtlpError as error:
+            if error.code != "not_otlp" or value.lstrip()[:1] not in (b"", b"{", b"["):  # JSON, or nothing at all
+                raise
+    for record in wire.unpack(value):
+        yield from _opened(record) if isinstance(record, bytes) else (record,)
+
+
+def _opened(record: bytes) -> list[bytes] | list[JsonObject]:
+    """What is inside a request or a batch in JSON. One that is broken stays whole, and is refused where it is decoded."""
+    if any(name in record for name in _OTLP_NAMES):
+        try:
+            return otlp.items(record, most=MAX_RECORDS)
+        except OtlpError as error:
+            if error.code == "too_many":
+                raise
+            return [record]
+    if b'"batch"' in record:
+        try:
+            found = msgspec.json.decode(record, type=_Batch)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return [record]
+        if found.messages is msgspec.UNSET and found.request is msgspec.UNSET:
+            return [bytes(item) for item in found.batch]
+    return [record]
