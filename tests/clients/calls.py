@@ -43,11 +43,11 @@ def tell(name: str, **ids: str | None) -> None:
     print(json.dumps({"case": name, **ids}), flush=True)
 
 
-def noted(name: str) -> dict[str, Any]:
+def noted(request: dict[str, Any]) -> dict[str, Any]:
     """What an application says of a call beside the call itself, where the client has a way to say it."""
     return {
-        "user_id": f"user-{name}",
-        "session_id": f"session-{name}",
+        "user_id": f"user of {request['model']}",
+        "session_id": f"session of {request['model']}",
         "tags": ["team:shop", "beta"],
         "metadata": {"tier": "gold"},
     }

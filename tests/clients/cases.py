@@ -1,18 +1,17 @@
 """The calls that every client makes: what it asks, what the model server answers, and the log that has to come of it.
 
 What is expected is written by hand from the request and the answer, in the words of `LogRecord`; no code of the product derives it.
-A request's `model` names its case, and the answer's id is the case's name with the run's: see `response_id`.
+A request's `model` names the case and the client that asks, so that the log of every cell of the table can be searched for.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 PIXEL_URL = f"data:image/png;base64,{PIXEL}"
-# What is compared of a log, beside its ids: the names are LogRecord's.
-COMPARED = ("messages", "output", "model", "tools", "params", "usage", "finish_reason", "status")
 
 WEATHER = {
     "name": "weather",
@@ -31,34 +30,31 @@ class Case:
     """One call. `expected.params` holds the parameters of interest; a log may hold more."""
 
     name: str
-    request: dict[str, Any]
-    answer: dict[str, Any]  # as it is answered whole; of a streamed call, what its pieces add up to
-    expected: LogRecord
+    request: dict[str, Any] = field(repr=False)
+    answer: dict[str, Any] = field(repr=False)  # as it is answered whole; of a streamed call, what its pieces add up to
+    expected: LogRecord = field(repr=False)
     api: str = "chat"  # chat | responses | messages
     status: int = 200
 
-    @property
-    def model(self) -> str:
-        return model_of(self.name)
 
-    @property
-    def streamed(self) -> bool:
-        return bool(self.request.get("stream"))
+def model_of(name: str, client: str) -> str:
+    """The model that a client asks for in a case."""
+    return f"case.{name}.{client}"
 
 
-def model_of(name: str) -> str:
-    """The model that a case asks for."""
-    return f"case-{name.replace('_', '-')}"
+def case_of(model: str) -> str:
+    """The case that a model's name holds; empty if it holds none."""
+    return model.split(".")[1] if model.startswith("case.") and model.count(".") == 2 else ""
 
 
-def response_id(name: str, run: str) -> str:
-    """The id of a case's answer in one run of one client."""
-    return f"answer-{name}-{run}"
+def response_id(model: str) -> str:
+    """The id of the answer to a call of this model."""
+    return f"answer.{model}"
 
 
-def _expected(name: str, messages: list[Message], output: list[Message], **fields: Any) -> LogRecord:
+def _expected(messages: list[Message], output: list[Message], **fields: Any) -> LogRecord:
     made = {"params": {}, **fields}
-    return LogRecord(log_id="", ts_ms=0, messages=tuple(messages), output=tuple(output), model=model_of(name), **made)
+    return LogRecord(log_id="", ts_ms=0, messages=tuple(messages), output=tuple(output), **made)
 
 
 def _user(text: str) -> Message:
@@ -103,7 +99,6 @@ PLAIN = Case(
     {"messages": [{"role": "user", "content": "Where is my parcel?"}], "temperature": 0.5, "max_tokens": 64},
     _completion(_choice("It arrives tomorrow."), tokens=(9, 5)),
     _expected(
-        "plain",
         [_user("Where is my parcel?")],
         [_says("It arrives tomorrow.")],
         params={"temperature": 0.5, "max_tokens": 64},
@@ -124,7 +119,6 @@ TURNS = Case(
     },
     _completion(_choice("The Rhine."), tokens=(31, 4)),
     _expected(
-        "turns",
         [
             Message(role="system", content="You are brief.\nYou are kind."),
             _user("Name a river."),
@@ -146,7 +140,6 @@ STREAMING = Case(
     },
     _completion(_choice("One, two, three."), tokens=(7, 6)),
     _expected(
-        "streaming",
         [_user("Count to three.")],
         [_says("One, two, three.")],
         usage=Usage(input_tokens=7, output_tokens=6),
@@ -157,9 +150,7 @@ STREAMING_UNCOUNTED = Case(
     "streaming_uncounted",
     {"messages": [{"role": "user", "content": "Count to four."}], "stream": True},
     _completion(_choice("One, two, three, four."), tokens=(7, 8)),
-    _expected(
-        "streaming_uncounted", [_user("Count to four.")], [_says("One, two, three, four.")], finish_reason="stop"
-    ),
+    _expected([_user("Count to four.")], [_says("One, two, three, four.")], finish_reason="stop"),
 )
 TOOLS = Case(
     "tools",
@@ -177,7 +168,6 @@ TOOLS = Case(
         tokens=(58, 12),
     ),
     _expected(
-        "tools",
         [
             _user("Weather in Rome, then in Oslo?"),
             Message(role="assistant", tool_calls=(_weather("call_rome", '{"town": "Rome"}'),)),
@@ -206,7 +196,6 @@ STREAMING_TOOLS = Case(
         tokens=(48, 22),
     ),
     _expected(
-        "streaming_tools",
         [_user("Weather in Oslo and in Bergen?")],
         [
             Message(
@@ -231,7 +220,6 @@ IMAGE = Case(
     {"messages": [{"role": "user", "content": IMAGE_PARTS}]},
     _completion(_choice("A single dot."), tokens=(90, 4)),
     _expected(
-        "image",
         [Message(role="user", content="What is in this picture?", parts=IMAGE_PARTS)],
         [_says("A single dot.")],
         usage=Usage(input_tokens=90, output_tokens=4),
@@ -245,7 +233,6 @@ SCRIPTS = Case(
     {"messages": [{"role": "user", "content": SCRIPTS_ASKED}]},
     _completion(_choice(SCRIPTS_ANSWERED), tokens=(24, 13)),
     _expected(
-        "scripts",
         [_user(SCRIPTS_ASKED)],
         [_says(SCRIPTS_ANSWERED)],
         usage=Usage(input_tokens=24, output_tokens=13),
@@ -263,7 +250,7 @@ ERROR = Case(
             "code": "rate_limit_exceeded",
         }
     },
-    _expected("error", [_user("One question too many.")], [], status="error"),
+    _expected([_user("One question too many.")], [], status="error", error="set"),
     status=429,
 )
 CHOICES = Case(
@@ -271,7 +258,6 @@ CHOICES = Case(
     {"messages": [{"role": "user", "content": "Heads or tails?"}], "n": 2},
     _completion(_choice("Heads."), _choice("Tails."), tokens=(8, 6)),
     _expected(
-        "choices",
         [_user("Heads or tails?")],
         [_says("Heads."), _says("Tails.")],
         params={"n": 2},
@@ -287,7 +273,6 @@ REASONING = Case(
     {"messages": [{"role": "user", "content": "What is 17 times 3?"}]},
     _completion(_choice("51", reasoning_content="17 times 3 is 51."), tokens=(12, 9)),
     _expected(
-        "reasoning",
         [_user("What is 17 times 3?")],
         [Message(role="assistant", content="51", reasoning="17 times 3 is 51.")],
         usage=Usage(input_tokens=12, output_tokens=9),
@@ -299,7 +284,6 @@ REFUSAL = Case(
     {"messages": [{"role": "user", "content": "Tell me a secret."}]},
     _completion(_choice(None, refusal="I can't tell you that."), tokens=(6, 7)),
     _expected(
-        "refusal",
         [_user("Tell me a secret.")],
         [Message(role="assistant", refusal="I can't tell you that.")],
         usage=Usage(input_tokens=6, output_tokens=7),
@@ -342,7 +326,6 @@ RESPONSES = Case(
     {"instructions": "You are brief.", "input": "Name a lake.", "max_output_tokens": 64},
     _response(_message_item("Lake Como."), tokens=(14, 4)),
     _expected(
-        "responses",
         [Message(role="system", content="You are brief."), _user("Name a lake.")],
         [_says("Lake Como.")],
         params={"max_output_tokens": 64},
@@ -356,7 +339,6 @@ RESPONSES_STREAMING = Case(
     {"input": [{"role": "user", "content": "Name a sea."}], "stream": True},
     _response(_message_item("The Baltic Sea."), tokens=(8, 5)),
     _expected(
-        "responses_streaming",
         [_user("Name a sea.")],
         [_says("The Baltic Sea.")],
         usage=Usage(input_tokens=8, output_tokens=5),
@@ -386,14 +368,13 @@ RESPONSES_TOOLS_CASE = Case(
         tokens=(60, 12),
     ),
     _expected(
-        "responses_tools",
         [
             _user("Weather in Rome, then in Oslo?"),
             Message(role="assistant", tool_calls=(_weather("call_rome", '{"town": "Rome"}'),)),
             Message(role="tool", tool_call_id="call_rome", content='{"celsius": 31}'),
         ],
         [Message(role="assistant", tool_calls=(_weather("call_oslo", '{"town": "Oslo"}'),))],
-        tools=RESPONSES_TOOLS,
+        tools=[{"type": "function", "function": {**WEATHER, "strict": False}}],
         usage=Usage(input_tokens=60, output_tokens=12),
         finish_reason="tool_calls",
     ),
@@ -431,7 +412,6 @@ ANTHROPIC = Case(
     },
     _anthropic({"type": "text", "text": "Primrose Hill."}, stop_reason="end_turn", tokens=(30, 5)),
     _expected(
-        "anthropic",
         [
             Message(role="system", content="You are brief."),
             _user("Name a hill."),
@@ -450,7 +430,6 @@ ANTHROPIC_STREAMING = Case(
     {"max_tokens": 64, "messages": [{"role": "user", "content": "Name an island."}], "stream": True},
     _anthropic({"type": "text", "text": "The Isle of Skye."}, stop_reason="end_turn", tokens=(9, 6)),
     _expected(
-        "anthropic_streaming",
         [_user("Name an island.")],
         [_says("The Isle of Skye.")],
         params={"max_tokens": 64},
@@ -483,14 +462,13 @@ ANTHROPIC_TOOLS_CASE = Case(
         tokens=(62, 14),
     ),
     _expected(
-        "anthropic_tools",
         [
             _user("Weather in Rome, then in Oslo?"),
             Message(role="assistant", tool_calls=(_weather("toolu_rome", '{"town":"Rome"}'),)),
             Message(role="tool", tool_call_id="toolu_rome", content='{"celsius": 31}'),
         ],
         [Message(role="assistant", content="Now Oslo.", tool_calls=(_weather("toolu_oslo", '{"town":"Oslo"}'),))],
-        tools=ANTHROPIC_TOOLS,
+        tools=CHAT_TOOLS,
         params={"max_tokens": 64},
         usage=Usage(input_tokens=62, output_tokens=14),
         finish_reason="tool_calls",
@@ -510,9 +488,14 @@ RAW = (
     ANTHROPIC_STREAMING,
     ANTHROPIC_TOOLS_CASE,
 )
+# What tunemill's own wrapper does beyond the table.
+WRAPPED = tuple(case for case in RAW if case.api != "messages")
 CASES = {case.name: case for case in (*TABLE, *RAW)}
 
 
-def as_sent(cases: tuple[Case, ...]) -> list[dict[str, Any]]:
+def as_sent(cases: Iterable[Case], client: str) -> list[dict[str, Any]]:
     """What a driver is given: the names and the whole requests."""
-    return [{"name": case.name, "api": case.api, "request": {"model": case.model, **case.request}} for case in cases]
+    return [
+        {"name": case.name, "api": case.api, "request": {"model": model_of(case.name, client), **case.request}}
+        for case in cases
+    ]

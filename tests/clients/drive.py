@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clients.cases import RAW, TABLE, Case, as_sent
+from clients.cases import RAW, TABLE, WRAPPED, Case, as_sent
 from clients.environments import environment
 
 HERE = Path(__file__).parent
@@ -25,13 +25,14 @@ class Client:
     script: str
     arguments: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
-    cases: tuple[Case, ...] = TABLE
+    cases: tuple[Case, ...] = field(default=TABLE, repr=False)
 
 
 class DriverFailed(Exception):
     """A client's process ended with an error; the message ends with what it said."""
 
 
+_OURS = {"PYTHONPATH": str(HERE.parents[1] / "src")}  # beside what pip would install of the SDK's dependencies
 _LATEST = {"OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental"}
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _OPENAI_V2 = ("--instrumentor", "opentelemetry.instrumentation.openai_v2:OpenAIInstrumentor")
@@ -61,6 +62,7 @@ CLIENTS = (
     Client("langfuse5", "langfuse5", "langfuse_send.py"),
     Client("litellm", "litellm", "litellm_send.py"),
     Client("openai", "openai", "openai_send.py", cases=(*TABLE, *RAW)),
+    Client("sdk_wrap", "openai", "sdk_send.py", variables=_OURS, cases=(*TABLE, *WRAPPED)),
 )
 
 
@@ -76,7 +78,7 @@ def drive(
     python = python or environment(client.environment)
     with tempfile.TemporaryDirectory(prefix="tunemill-client-") as folder:
         asked = Path(folder) / "cases.json"
-        asked.write_text(json.dumps(as_sent(tuple(cases))), encoding="utf-8")
+        asked.write_text(json.dumps(as_sent(cases, client.name)), encoding="utf-8")
         command = [str(python), "-W", "ignore", str(HERE / client.script), *client.arguments]
         command += ["--cases", str(asked), "--model-url", model_url, "--to", to, "--key", key]
         done = subprocess.run(

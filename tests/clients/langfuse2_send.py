@@ -20,8 +20,8 @@ def main() -> None:
     client = OpenAI(base_url=arguments.model_url, api_key=calls.MODEL_KEY, max_retries=0)
     for case, request in calls.cases(arguments):
         trace_id = str(uuid.uuid4())
-        langfuse.trace(id=trace_id, name="answer a customer", **calls.noted(case))
-        response_id = calls.complete(client, request, name=case, trace_id=trace_id, **calls.noted(case))
+        langfuse.trace(id=trace_id, name="answer a customer", **calls.noted(request))
+        response_id = calls.complete(client, request, name=case, trace_id=trace_id, **calls.noted(request))
         langfuse.score(trace_id=trace_id, name="helpful", value=0.75, comment=f"of {case}")
         openai.flush_langfuse()
         langfuse.flush()

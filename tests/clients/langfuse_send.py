@@ -22,7 +22,7 @@ def main() -> None:
     langfuse = get_client()
     client = OpenAI(base_url=arguments.model_url, api_key=calls.MODEL_KEY, max_retries=0)
     for case, request in calls.cases(arguments):
-        with _noted(langfuse, case) as span:
+        with _noted(langfuse, request) as span:
             response_id = calls.complete(client, request, name=case)
             trace_id = span.trace_id
         langfuse.create_score(trace_id=trace_id, name="helpful", value=0.75, comment=f"of {case}")
@@ -32,18 +32,18 @@ def main() -> None:
 
 
 @contextmanager
-def _noted(langfuse: Any, case: str) -> Iterator[Any]:
+def _noted(langfuse: Any, request: dict[str, Any]) -> Iterator[Any]:
     """A span whose trace says whose call it is, in this version's way."""
     if hasattr(langfuse, "start_as_current_span"):  # 3
         with langfuse.start_as_current_span(name="answer a customer") as span:
-            span.update_trace(**calls.noted(case))
+            span.update_trace(**calls.noted(request))
             yield span
         return
     from langfuse import propagate_attributes
 
     with (
         langfuse.start_as_current_observation(name="answer a customer") as span,
-        propagate_attributes(**calls.noted(case)),
+        propagate_attributes(**calls.noted(request)),
     ):
         yield span
 

@@ -23,7 +23,7 @@ async def main() -> None:
     logged = asyncio.Event()  # LiteLLM tells its callbacks, in this order, from a task of its own
     litellm.callbacks = [webhook, _announcer(logged)]
     for case, request in calls.cases(arguments):
-        noted = calls.noted(case)
+        noted = calls.noted(request)
         response_id = await _complete(
             litellm,
             {**request, "model": f"openai/{request['model']}", "api_base": arguments.model_url},

@@ -1,11 +1,11 @@
 """A model's server in OpenAI's and Anthropic's shapes. What it answers is decided by the case that a request's `model` names."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from clients.cases import CASES, Case, response_id
+from clients.cases import CASES, case_of, response_id
 from fakes.http_server import Answer, Asked, Server, json_answer, serving
 
 _PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
@@ -13,28 +13,23 @@ _PIECE = 6  # characters of text or of arguments in one piece of a stream
 
 
 @contextmanager
-def model_server(run: str, cases: Mapping[str, Case] = CASES) -> Iterator[Server]:
-    """Answer each case's call until the block ends.
-
-    Args:
-        run: a part of every answer's id, so that two clients' answers have ids of their own.
-    """
-    by_model = {case.model: case for case in cases.values()}
-
-    def answer(asked: Asked) -> Answer:
-        request = asked.json() if asked.method == "POST" else {}
-        case = by_model.get(request.get("model"))
-        if case is None or asked.path.partition("?")[0] != _PATHS[case.api]:
-            return json_answer({"error": {"message": "no such case", "type": "invalid_request_error"}}, 400)
-        if case.status >= 400:
-            return json_answer(case.answer, case.status)
-        whole = {"id": response_id(case.name, run), "model": case.model, **case.answer}
-        if not request.get("stream"):
-            return json_answer(whole)
-        return Answer(200, _PIECES[case.api](whole, request), "text/event-stream")
-
-    with serving(answer) as server:
+def model_server() -> Iterator[Server]:
+    """Answer each case's call until the block ends."""
+    with serving(_answer) as server:
         yield server
+
+
+def _answer(asked: Asked) -> Answer:
+    request = asked.json() if asked.method == "POST" else {}
+    case = CASES.get(case_of(request.get("model", "")))
+    if case is None or asked.path.partition("?")[0] != _PATHS[case.api]:
+        return json_answer({"error": {"message": "no such case", "type": "invalid_request_error"}}, 400)
+    if case.status >= 400:
+        return json_answer(case.answer, case.status)
+    whole = {"id": response_id(request["model"]), "model": request["model"], **case.answer}
+    if not request.get("stream"):
+        return json_answer(whole)
+    return Answer(200, _PIECES[case.api](whole, request), "text/event-stream")
 
 
 def _chat_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
@@ -97,7 +92,7 @@ def _message_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
     return _named([*events, {"type": "message_stop"}])
 
 
-def _named(events: Any) -> bytes:
+def _named(events: Iterable[dict[str, Any]]) -> bytes:
     return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
 
 

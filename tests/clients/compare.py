@@ -1,0 +1,64 @@
+"""A log beside what its case expects, field by field, and the differences that are known."""
+
+import json
+from typing import Any
+
+import msgspec
+
+from clients.cases import Case, model_of, response_id
+from clients.gaps import GAPS
+from tunemill.schemas.records import LogRecord, Message, Usage
+
+
+def differences(client: str, case: Case, log: LogRecord) -> dict[str, tuple[Any, Any]]:
+    """What was expected and what is there, by field; `arguments` are the tools' arguments as the model spelt them."""
+    expected = _fields(case.expected)
+    expected["model"] = model_of(case.name, client)
+    expected["response_id"] = response_id(expected["model"]) if case.status < 400 else None
+    found = _fields(log)
+    found["params"] = {name: (log.params or {}).get(name) for name in case.expected.params}
+    return {name: (expected[name], found[name]) for name in expected if expected[name] != found[name]}
+
+
+def known(client: str, case: Case) -> set[str]:
+    """The fields in which this client's log of this case is known to differ."""
+    return {field for one, other, field in GAPS if one == client and other in (case.name, "*")}
+
+
+def as_log(value: dict[str, Any]) -> LogRecord:
+    """The log in an answer of `GET /v1/logs/{log_id}`."""
+    given = {name: found for name, found in value.items() if found is not None}
+    given["messages"] = tuple(_message(message) for message in value["messages"])
+    given["output"] = tuple(_message(message) for message in value["output"])
+    given["usage"] = msgspec.convert(value["usage"], Usage)
+    given["tags"] = tuple(value["tags"])
+    return LogRecord(**{name: given[name] for name in LogRecord.__struct_fields__ if name in given})
+
+
+def _message(value: dict[str, Any]) -> Message:
+    return msgspec.convert({name: found for name, found in value.items() if found is not None}, Message)
+
+
+def _fields(log: LogRecord) -> dict[str, Any]:
+    calls = [call for message in (*log.messages, *log.output) for call in message.tool_calls]
+    return {
+        "messages": [_said(message) for message in log.messages],
+        "output": [_said(message) for message in log.output],
+        "arguments": [call.arguments for call in calls],
+        "model": log.model,
+        "tools": log.tools,
+        "params": log.params,
+        "usage": log.usage,
+        "finish_reason": log.finish_reason,
+        "status": log.status,
+        "error": log.error is not None if log.status == "error" else log.error,
+        "response_id": log.response_id,
+    }
+
+
+def _said(message: Message) -> dict[str, Any]:
+    """A message with its arguments as values: most wires carry no spelling of them."""
+    said: dict[str, Any] = msgspec.to_builtins(message)
+    for call in said.get("tool_calls", ()):
+        call["arguments"] = json.loads(call["arguments"])
+    return said
