@@ -7,28 +7,39 @@ _ONCE = frozenset(("id", "type", "role", "index"))  # a later chunk may say them
 _NOT_KEPT = frozenset(("object", "obfuscation"))  # the latter pads a chunk against readers of its length
 
 
-def assemble(chunks: Iterable[Any]) -> dict[str, Any]:
-    """A dict in the shape of a ChatCompletion, or of a text completion.
+class StreamedAnswer:
+    """Grows with each chunk. An early end is fine: what came is used."""
 
-    Args:
-        chunks: ChatCompletionChunks or dicts of that shape, in order. An early end is fine: what came is used.
-    """
-    answer: dict[str, Any] = {}
-    choices: dict[int, dict[str, Any]] = {}
-    for chunk in chunks:
+    def __init__(self) -> None:
+        self._answer: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+
+    def add(self, chunk: Any) -> None:
+        """Take the next ChatCompletionChunk, or dict of that shape."""
         for name, value in _members(chunk).items():
             if name == "choices":
                 for part in value or ():
-                    _add(choices, _members(part))
+                    _add(self._choices, _members(part))
             elif name not in _NOT_KEPT and value is not None:
-                answer[name] = value
-    return {**answer, "choices": [_finished(choices[index]) for index in sorted(choices)]}
+                self._answer[name] = value
+
+    def whole(self) -> dict[str, Any]:
+        """A dict in the shape of a ChatCompletion, or of a text completion."""
+        return {**self._answer, "choices": [_finished(self._choices[index]) for index in sorted(self._choices)]}
+
+
+def assemble(chunks: Iterable[Any]) -> dict[str, Any]:
+    """A dict in the shape of a ChatCompletion, or of a text completion, of all chunks in order."""
+    answer = StreamedAnswer()
+    for chunk in chunks:
+        answer.add(chunk)
+    return answer.whole()
 
 
 def _add(choices: dict[int, dict[str, Any]], part: Mapping[str, Any]) -> None:
     choice = choices.setdefault(part.get("index") or 0, {})
     for name, value in part.items():
-        if name == "delta":
+        if name in ("delta", "message"):
             _add_delta(choice.setdefault("message", {"role": "assistant"}), _members(value))
         elif name == "finish_reason":
             choice[name] = choice.get(name) if value is None else value
