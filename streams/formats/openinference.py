@@ -1,0 +1,233 @@
+"""OpenInference's attributes on spans, as Phoenix's instrumentations write them.
+
+Names: https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tunemill.schemas.records import Message, Usage
+from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats import openai_pair, responses
+from tunemill.streams.formats.attributes import Reader, given
+from tunemill.streams.formats.ending import finish_reason
+from tunemill.streams.formats.json_text import as_text, read_json
+from tunemill.streams.formats.langfuse_content import read_input, read_output
+from tunemill.streams.formats.loose_messages import read_loose_messages
+from tunemill.streams.formats.pair import Half
+from tunemill.streams.formats.shape import JsonObject, as_extra, left_over, read_metadata
+from tunemill.streams.formats.span import Dialect, Span, Told
+
+_KIND = "openinference.span.kind"
+_MARKS = (_KIND, "llm.model_name", "llm.input_messages.0.message.role")
+_KINDS = {
+    "EMBEDDING": "embeddings",
+    "TOOL": "tool",
+    "AGENT": "agent",
+    "CHAIN": "chain",
+    "RETRIEVER": "retrieval",
+    "RERANKER": "retrieval",
+}  # of the spans that are no call of a model, as the counter names them
+_NOT_PARAMETERS = frozenset(("model", "messages", "tools", "functions", "input", "instructions", "prompt", "user"))
+_RESPELLED = frozenset(("contents", "tool_calls", "function_call_name", "function_call_arguments_json"))
+_COUNTED = ("prompt", "completion", "total")
+_DATA_URL = re.compile(r"data:audio/([\w.+-]+);base64,")
+_AUDIO = {"mpeg": "mp3", "x-wav": "wav"}  # OpenAI's words for formats
+_HIDDEN = "__REDACTED__"  # stands where the sender hides something
+
+
+def _matches(span: Span) -> bool:
+    return any(name in span.attributes for name in _MARKS)
+
+
+def _read(span: Span) -> Told:
+    reader = Reader(span.attributes)
+    kind = reader.text(_KIND)
+    caller = given(
+        {
+            "user_id": reader.text("user.id"),
+            "session_id": reader.text("session.id"),
+            "metadata": read_metadata(reader.object("metadata")),
+            "tags": reader.texts("tag.tags"),
+        }
+    )
+    if kind not in (None, "LLM"):
+        note: JsonObject = {name: caller[name] for name in ("user_id", "session_id") if name in caller}
+        return Told(False, caller, frozenset(reader.used), note, _KINDS.get(kind, "span"))
+    call = _read_call(reader, span)
+    metadata = {**call.get("metadata", {}), **caller.get("metadata", {})}
+    return Told(True, given({**call, **caller, "metadata": metadata}), frozenset(reader.used))
+
+
+def _read_call(reader: Reader, span: Span) -> JsonObject:
+    """The call: from its flattened attributes, and better from the whole request and response where the span has them."""
+    asked, answered = _read_asked(reader), _read_answered(reader)
+    fields, rests = {**asked.fields, **answered.fields}, {**asked.rests, **answered.rests}
+    for half in _read_whole(reader, span, is_hidden=_is_hidden(fields)):
+        fields |= given(half.fields)
+        rests |= half.rests
+    if not fields.get("messages"):
+        fields["messages"], tools, rests["input"] = read_input(_shown(reader, "input.value"))
+        fields["tools"] = fields.get("tools") or tools
+    if not fields.get("output"):
+        fields["output"], reason, rests["output"] = read_output(_shown(reader, "output.value"))
+        fields["finish_reason"] = fields.get("finish_reason") or reason
+    asked_model = asked.fields["model"]
+    if asked_model not in (None, fields["model"]):
+        rests["request"] = {**rests.get("request", {}), "model": asked_model}
+    reader.drop("input.value", "input.mime_type", "output.value", "output.mime_type", "llm.token_count.total")
+    return {**fields, "extra": as_extra(rests)}
+
+
+def _read_asked(reader: Reader) -> Half:
+    """What the flattened attributes say about the request."""
+    parameters = reader.object("llm.invocation_parameters")
+    messages, rests = read_loose_messages([_message(item) for item in reader.items("llm.input_messages")], "user")
+    prompts = [item["prompt"] for item in reader.items("llm.prompts") if isinstance(item.get("prompt"), dict)]
+    model, user_id = parameters.get("model"), parameters.get("user")
+    return Half(
+        {
+            "messages": messages or tuple(Message(role="user", content=as_text(item.get("text"))) for item in prompts),
+            "operation": "text_completion" if prompts and not messages else "chat",
+            "model": reader.text("llm.request.model_name") or (model if isinstance(model, str) else None),
+            "provider": reader.text("llm.provider", "llm.system"),
+            "tools": [_tool(item) for item in reader.items("llm.tools")] or None,
+            "params": left_over(parameters, _NOT_PARAMETERS),
+            "user_id": user_id if isinstance(user_id, str) else None,
+        },
+        {"messages": rests},
+    )
+
+
+def _read_answered(reader: Reader) -> Half:
+    """What the flattened attributes say about the response."""
+    messages = [_message(item) for item in reader.items("llm.output_messages")]
+    choices = [item["completion"] for item in reader.items("llm.choices") if isinstance(item.get("completion"), dict)]
+    images = [_part({"type": "image", "image": item}) for item in reader.items("output.images")]
+    output, rests = read_loose_messages(
+        messages
+        or [{"content": choice.get("text")} for choice in choices]
+        or ([{"content": images}] if images else []),
+        "assistant",
+    )
+    usage = Usage(
+        input_tokens=reader.count("llm.token_count.prompt"), output_tokens=reader.count("llm.token_count.completion")
+    )
+    fields = {
+        "output": output,
+        "usage": usage,
+        "cost_usd": reader.number("llm.cost.total"),
+        "finish_reason": finish_reason(reader.text("llm.finish_reason")),
+    }
+    model = reader.text("llm.response.model_name", "llm.model_name")
+    rests = {"choices": rests, "usage": _details(reader, "llm.token_count."), "cost": _details(reader, "llm.cost.")}
+    return Half({**fields, **({"model": model} if model else {})}, rests)
+
+
+def _details(reader: Reader, prefix: str) -> JsonObject:
+    return {name: value for name, value in reader.under(prefix).items() if name not in _COUNTED}
+
+
+def _read_whole(reader: Reader, span: Span, *, is_hidden: bool) -> list[Half]:
+    """What the whole request and response say, which hold more: refusals, reasoning, files, ids.
+
+    Those of OpenAI's own client only: what other clients write there is in the spelling of other APIs. And not where
+    the sender hides messages: then they are hidden in the flattened attributes alone.
+    """
+    if is_hidden or "openai" not in span.scope:
+        return []
+    asked, answered = read_json(reader.value("input.value")), read_json(reader.value("output.value"))
+    halves = []
+    if isinstance(asked, dict):
+        read_request = (
+            responses.read_request if "input" in asked and "messages" not in asked else openai_pair.read_request
+        )
+        halves.append(_half(read_request, asked))
+    if isinstance(answered, dict):
+        is_response = answered.get("object") == "response"
+        halves.append(_half(responses.read_response if is_response else openai_pair.read_response, answered))
+    return [half for half in halves if half is not None]
+
+
+def _half(read: Callable[[JsonObject], Half], value: JsonObject) -> Half | None:
+    try:
+        return read(value)
+    except Undecodable:
+        return None
+
+
+def _is_hidden(fields: JsonObject) -> bool:
+    messages = (*fields["messages"], *fields["output"])
+    return not messages or any(_HIDDEN in (message.content or "") for message in messages)
+
+
+def _shown(reader: Reader, name: str) -> Any:
+    value = reader.value(name)
+    return None if value == _HIDDEN else value
+
+
+def _message(item: JsonObject) -> JsonObject:
+    """A message in OpenAI's spelling, as far as the attributes spell it otherwise."""
+    message = item.get("message")
+    if not isinstance(message, dict):
+        return item
+    spelled = left_over(message, _RESPELLED)
+    contents, calls = message.get("contents"), message.get("tool_calls")
+    if isinstance(contents, list):
+        parts = [item["message_content"] for item in contents if isinstance(item, dict) and "message_content" in item]
+        reasoning = [part["text"] for part in parts if _is_reasoning(part)]
+        if reasoning:
+            spelled["reasoning"] = "\n".join(reasoning)
+        spelled["content"] = _content([_part(part) for part in parts if not _is_reasoning(part)])
+    if isinstance(calls, list):
+        spelled["tool_calls"] = [call.get("tool_call", call) if isinstance(call, dict) else call for call in calls]
+    if "function_call_name" in message:
+        arguments = message.get("function_call_arguments_json")
+        spelled["function_call"] = {"name": message["function_call_name"], "arguments": arguments}
+    return spelled
+
+
+def _is_reasoning(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "reasoning" and isinstance(part.get("text"), str)
+
+
+def _content(parts: list[Any]) -> Any:
+    """The parts, or the text alone when that is all."""
+    if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].get("type") == "text":
+        return parts[0].get("text")
+    return parts or None
+
+
+def _part(part: Any) -> Any:
+    """A content part in OpenAI's spelling; one that OpenAI has no word for stays."""
+    if not isinstance(part, dict):
+        return part
+    kind, url = part.get("type"), _url(part)
+    if kind == "image" and url is not None:
+        return {"type": "image_url", "image_url": {"url": url}}
+    if kind == "audio" and url is not None and (data := _DATA_URL.match(url)):
+        return {
+            "type": "input_audio",
+            "input_audio": {"data": url[data.end() :], "format": _AUDIO.get(data[1], data[1])},
+        }
+    return part
+
+
+def _url(part: JsonObject) -> str | None:
+    """The URL in `{"image": {"image": {"url": ...}}}`; audio, video and documents are nested likewise."""
+    found: Any = part
+    kind = str(part.get("type"))
+    for step in (kind, kind, "url"):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _tool(item: JsonObject) -> Any:
+    """A tool's definition: the JSON schema of a whole tool, or its name and description."""
+    tool = item.get("tool", item)
+    schema = read_json(tool.get("json_schema")) if isinstance(tool, dict) else None
+    return schema if isinstance(schema, dict) else tool
+
+
+DIALECT = Dialect("openinference", _matches, _read)
