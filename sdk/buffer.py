@@ -1,60 +1,115 @@
-"""Logs that wait in memory to be sent: bounded, first in first out, filled by many threads and emptied by one."""
+"""Logs that wait in memory to be sent: bounded, first in first out, filled by many threads."""
 
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import islice
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One log, encoded when it was logged, so that what the application changes later does not matter."""
-
-    log_id: str
-    session_id: str | None
-    line: bytes  # one line of JSON
+from tunemill.sdk.draft import Waiting
 
 
 class Buffer:
-    """A queue bounded by the bytes it holds."""
+    """A queue bounded by the bytes it holds.
 
-    def __init__(self, max_bytes: int) -> None:
+    Args:
+        wake_logs: so many, or `wake_bytes`, are enough for a taker not to wait for more.
+    """
+
+    def __init__(self, max_bytes: int, *, wake_logs: int, wake_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._entries: deque[Entry] = deque()
+        self._wake_logs = wake_logs
+        self._wake_bytes = min(wake_bytes, max_bytes // 2)
+        self._waiting: deque[Waiting] = deque()
         self._bytes = 0
+        self._taken = 0
         self._closed = False
         self._hurried = False
         self._overflowing = False
         self._changed = threading.Condition()
 
-    def put(self, entry: Entry, *, block_s: float) -> bool:
-        """Append, waiting at most `block_s` for room; False if there was none or the buffer is closed.
+    def put(self, log: Waiting, *, wait_s: float | None) -> bool:
+        """Append, waiting at most `wait_s` for room, or as long as it takes; False if there was none or the buffer is closed.
 
-        Only the first to find the buffer full waits. While it stays full the next ones are turned away at once,
-        or an application would pay the wait on every call for as long as the broker is away.
+        With a limit, only the first to find the buffer full waits. While it stays full the next ones are turned away at once,
+        or an application would pay the wait on every call for as long as the receiver is away.
         """
         with self._changed:
-            if not self._has_room(entry) and not self._overflowing:
-                self._overflowing = not self._changed.wait_for(lambda: self._has_room(entry) or self._closed, block_s)
-            if self._closed or not self._has_room(entry):
+            if not self._has_room(log) and not (self._overflowing and wait_s is not None):
+                self._overflowing = not self._changed.wait_for(lambda: self._has_room(log) or self._closed, wait_s)
+            if self._closed or not self._has_room(log):
                 return False
             self._overflowing = False
-            self._entries.append(entry)
-            self._bytes += len(entry.line)
-            self._changed.notify_all()
+            self._waiting.append(log)
+            self._bytes += log.size
+            if len(self._waiting) == 1 or self._is_enough():
+                self._changed.notify_all()
             return True
 
-    def take(self, *, max_entries: int, max_bytes: int, linger_s: float) -> list[Entry]:
-        """Wait for a first entry, then until there are enough or `linger_s` has passed; empty once closed and drained."""
+    def wait(self, linger_s: float) -> None:
+        """Wait for a first log, then until there are enough or `linger_s` has passed; not at all once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._entries or self._closed)
-            self._linger(max_entries, max_bytes, linger_s)
-            taken = self._pop(max_entries, max_bytes)
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            until = time.monotonic() + linger_s
+            enough = lambda: self._is_enough() or self._hurried or self._closed  # noqa: E731
+            self._changed.wait_for(enough, max(0.0, until - time.monotonic()))
+            self._hurried = False
+
+    def first(self, max_logs: int, max_bytes: int) -> list[Waiting]:
+        """The oldest, which stay inside until `drop`; only one thread at a time may do the two."""
+        with self._changed:
+            found: list[Waiting] = []
+            size = 0
+            for log in islice(self._waiting, max_logs):
+                size += log.size
+                if found and size > max_bytes:
+                    break
+                found.append(log)
+            return found
+
+    def replace(self, count: int, by: Sequence[Waiting]) -> None:
+        """The oldest are these now; those that are missing have gone."""
+        with self._changed:
+            self._pop(count - len(by))
+            for _ in by:
+                self._bytes -= self._waiting.popleft().size
+            self._waiting.extendleft(reversed(by))
+            self._bytes += sum(log.size for log in by)
+
+    def drop(self, count: int) -> int:
+        """Let go of the oldest; how many logs have gone in all, these included."""
+        with self._changed:
+            self._pop(count)
             self._changed.notify_all()
-            return taken
+            return self._taken
+
+    @property
+    def entered(self) -> int:
+        """How many logs have come in so far."""
+        with self._changed:
+            return self._taken + len(self._waiting)
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether over half of the room is used."""
+        return self._bytes > self._max_bytes // 2
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more comes in."""
+        return self._closed
+
+    @property
+    def taken(self) -> int:
+        """How many logs have gone so far."""
+        return self._taken
+
+    def __len__(self) -> int:
+        """Logs inside."""
+        return len(self._waiting)
 
     def hurry(self) -> None:
-        """End the lingering of the take that is waiting now, or of the next one."""
+        """End the lingering of whoever waits now, or of the next one."""
         with self._changed:
             self._hurried = True
             self._changed.notify_all()
@@ -65,25 +120,13 @@ class Buffer:
             self._closed = True
             self._changed.notify_all()
 
-    def _has_room(self, entry: Entry) -> bool:
-        return not self._entries or self._bytes + len(entry.line) <= self._max_bytes
+    def _pop(self, count: int) -> None:
+        for _ in range(count):
+            self._bytes -= self._waiting.popleft().size
+        self._taken += count
 
-    def _linger(self, max_entries: int, max_bytes: int, linger_s: float) -> None:
-        def enough() -> bool:
-            full = len(self._entries) >= max_entries or self._bytes >= max_bytes
-            return full or self._hurried or self._closed
+    def _has_room(self, log: Waiting) -> bool:
+        return not self._waiting or self._bytes + log.size <= self._max_bytes
 
-        until = time.monotonic() + linger_s
-        self._changed.wait_for(enough, max(0.0, until - time.monotonic()))
-        self._hurried = False
-
-    def _pop(self, max_entries: int, max_bytes: int) -> list[Entry]:
-        taken: list[Entry] = []
-        size = 0
-        while self._entries and len(taken) < max_entries:
-            size += len(self._entries[0].line)
-            if taken and size > max_bytes:
-                break
-            taken.append(self._entries.popleft())
-        self._bytes -= sum(len(entry.line) for entry in taken)
-        return taken
+    def _is_enough(self) -> bool:
+        return len(self._waiting) >= self._wake_logs or self._bytes >= self._wake_bytes

@@ -21,7 +21,8 @@ class Context:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-_CURRENT: ContextVar[Context] = ContextVar("tunemill_log_context", default=Context())  # noqa: B039 - frozen
+_NONE = Context()
+_CURRENT: ContextVar[Context] = ContextVar("tunemill_log_context", default=_NONE)
 
 
 def current() -> Context:
@@ -35,7 +36,7 @@ def log_context(
     session_id: str | None = None,
     user_id: str | None = None,
     consent: str | None = None,
-    tags: Sequence[str] = (),
+    tags: str | Sequence[str] = (),
     metadata: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Every call logged inside carries these; contexts nest, and follow the code into its asyncio tasks.
@@ -43,7 +44,7 @@ def log_context(
     Args:
         session_id: the conversation; its logs keep their order.
         consent: train | eval_only | none.
-        tags: the caller's own, `namespace:value`.
+        tags: the caller's own, `namespace:value`; one or several.
     """
     outer = current()
     inner = Context(
@@ -62,7 +63,7 @@ def log_context(
 
 def in_context(log: LogRecord, context: Context) -> LogRecord:
     """The log with what its context adds."""
-    if context == Context():
+    if context is _NONE:
         return log
     return msgspec.structs.replace(
         log,
@@ -74,6 +75,10 @@ def in_context(log: LogRecord, context: Context) -> LogRecord:
     )
 
 
-def union(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    """Both, in order, each once."""
-    return tuple(dict.fromkeys((*first, *second)))
+def union(first: str | Sequence[str], second: str | Sequence[str]) -> tuple[str, ...]:
+    """Both, in order, each once. A text alone is one tag."""
+    return tuple(dict.fromkeys((*_listed(first), *_listed(second))))
+
+
+def _listed(tags: str | Sequence[str]) -> Sequence[str]:
+    return (tags,) if isinstance(tags, str) else tags

@@ -1,72 +1,64 @@
-"""What became of the logs: each that was handed in is sent, failed, dropped, or still waiting."""
+"""What became of the logs: each that was handed in is sent, failed, dropped, on disk, or still waiting in memory."""
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
     """Logs by what became of them, since the producer was made."""
 
-    logged: int = 0  # handed to `log`
+    logged: int = 0  # handed to `log`, or found in the spool of a process that has ended
     sent: int = 0  # durable at the receiver
-    failed: int = 0  # taken into memory but refused by the receiver, or still unsent at close
-    dropped: int = 0  # never taken into memory: no room, too large, or not a log
+    failed: int = 0  # refused by the receiver, unreadable in the spool, or unsent at close without a spool
+    dropped: int = 0  # no room, too large, or not a log
+    spooled: int = 0  # on disk, not yet known to be durable at the receiver
 
     @property
     def waiting(self) -> int:
         """In memory, not yet known to be durable."""
-        return self.logged - self.sent - self.failed - self.dropped
+        return self.logged - self.sent - self.failed - self.dropped - self.spooled
 
 
 class Counts:
     """The running counts, which threads can wait on."""
 
     def __init__(self) -> None:
-        self._stats = Stats()
-        self._passed = 0  # logs taken into memory that are settled together with all that came before them
+        self._logged = self._sent = self._failed = self._dropped = self._spooled = 0
+        self._settled = 0
         self._changed = threading.Condition()
 
-    def add(self, *, logged: int = 0, sent: int = 0, failed: int = 0, dropped: int = 0) -> None:
-        """Count, and wake whoever waits."""
+    def add(self, *, logged: int = 0, sent: int = 0, failed: int = 0, dropped: int = 0, spooled: int = 0) -> None:
+        """Count; `spooled` may be negative, when logs leave the disk."""
         with self._changed:
-            now = self._stats
-            self._stats = replace(
-                now,
-                logged=now.logged + logged,
-                sent=now.sent + sent,
-                failed=now.failed + failed,
-                dropped=now.dropped + dropped,
-            )
-            self._changed.notify_all()
+            self._logged += logged
+            self._sent += sent
+            self._failed += failed
+            self._dropped += dropped
+            self._spooled += spooled
 
     def read(self) -> Stats:
         """The counts of this moment."""
-        return self._stats
-
-    def passed(self, logs: int) -> None:
-        """So many more logs are settled, and so is every log that came before them."""
         with self._changed:
-            self._passed += logs
+            return self._read()
+
+    def settled(self, entered: int) -> None:
+        """Of the logs that ever entered memory, so many are settled: the oldest ones, for they are sent in order."""
+        with self._changed:
+            self._settled = max(self._settled, entered)
             self._changed.notify_all()
 
-    def wait_settled(self, then: Stats, timeout_s: float) -> bool:
-        """Wait until what was taken into memory by then is settled; a log that is dropped meanwhile may end it early.
-
-        A count of settled logs alone would not do: one partition may take its logs while another's still wait.
-        """
-
-        def is_settled() -> bool:
-            return self._passed + self._stats.dropped >= then.logged
-
+    def wait_settled(self, entered: int, timeout_s: float) -> bool:
+        """Wait until the first `entered` logs that entered memory are settled; False when time is up."""
         with self._changed:
-            return self._changed.wait_for(is_settled, timeout_s)
+            return self._changed.wait_for(lambda: self._settled >= entered, timeout_s)
 
     def fail_waiting(self) -> int:
-        """Count all that still waits as failed; how many those were."""
+        """Count all that still waits in memory as failed; how many those were."""
         with self._changed:
-            left = self._stats.waiting
-            self._stats = replace(self._stats, failed=self._stats.failed + left)
-            self._passed = self._stats.logged - self._stats.dropped
-            self._changed.notify_all()
+            left = self._read().waiting
+            self._failed += left
             return left
+
+    def _read(self) -> Stats:
+        return Stats(self._logged, self._sent, self._failed, self._dropped, self._spooled)

@@ -4,29 +4,26 @@ import logging
 import random
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 
-from tunemill.sdk.buffer import Buffer, Entry
+from tunemill.sdk.backlog import Backlog, Batch
 from tunemill.sdk.counts import Counts
-from tunemill.sdk.errors import SendError, TooLarge, Unavailable
+from tunemill.sdk.draft import Entry
+from tunemill.sdk.errors import PartlyRefused, SendError, TooLarge, Unavailable, place
 from tunemill.sdk.pack import Pack, packs, singly
 from tunemill.sdk.sender import Sender
 
 LOGGER = logging.getLogger("tunemill.sdk")
 
-_ROUND_LOGS = 1024  # sent and waited for together: enough for every partition to be busy
-_ROUND_BYTES = 4 * 2**20
-_LINGER_S = 0.05  # a log waits this long for company
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
 
 
 class Delivery:
-    """One thread's work from the buffer to the sender."""
+    """One thread's work from the backlog to the sender."""
 
-    def __init__(self, buffer: Buffer, sender: Sender, counts: Counts) -> None:
-        self._buffer = buffer
+    def __init__(self, backlog: Backlog, sender: Sender, counts: Counts) -> None:
+        self._backlog = backlog
         self._sender = sender
         self._counts = counts
         self._closing = threading.Event()
@@ -39,90 +36,98 @@ class Delivery:
         self._thread.start()
 
     def finish(self, timeout_s: float) -> None:
-        """Send what is left, for at most `timeout_s`; then let go of the sender."""
+        """Send what is left, for at most `timeout_s`; then let go of the sender. With a spool, the rest goes there."""
         self._give_up_at = time.monotonic() + timeout_s
         self._closing.set()
-        self._buffer.close()
+        self._backlog.end()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._sender.abandon()
             self._thread.join(2.0)  # the sender's own closing
+        self._backlog.close()
 
     def _run(self) -> None:
         try:
-            while entries := self._take():
-                self._deliver(entries)
-        except Exception as error:
-            # A fault of ours may not end in an application's traceback, nor in silence. Its own text may hold log text.
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            LOGGER.error(
-                "tunemill: the sending thread stopped (%s in %s, line %s); logs are no longer sent",
-                type(error).__name__, at.name, at.lineno,
-            )  # fmt: skip
+            self._backlog.open()
+            attempt = 0
+            while not self._is_time_up() and (batch := self._backlog.take()) is not None:
+                left = self._attempt(batch)
+                self._backlog.settle(batch, left)
+                attempt = attempt + 1 if left else 0
+                if left and not self._wait_to_retry(attempt):
+                    return
+        except Exception as fault:  # may not end in an application's traceback, nor in silence
+            LOGGER.error("tunemill: the sending thread stopped (%s); logs are no longer sent", place(fault))
         finally:
             self._sender.close()
 
-    def _take(self) -> list[Entry]:
-        return self._buffer.take(max_entries=_ROUND_LOGS, max_bytes=_ROUND_BYTES, linger_s=_LINGER_S)
-
-    def _deliver(self, entries: Sequence[Entry]) -> None:
-        """Send until every log is settled, or until time is up at close: those left are counted there."""
-        left, attempt = list(entries), 0
-        while left:
-            left = self._attempt(left)
-            if left and not self._wait_to_retry(attempt):
-                return
-            attempt += 1
-        self._counts.passed(len(entries))
-
-    def _attempt(self, entries: Sequence[Entry]) -> list[Entry]:
+    def _attempt(self, batch: Batch) -> list[Entry]:
         """Send once; the logs to send again."""
         try:
             self._sender.connect()
         except Unavailable as error:
             self._say_away(error)
-            return list(entries)
-        return self._send(packs(entries, self._sender.lane))
+            return list(batch.entries)
+        return self._send(packs(batch.entries, self._sender.lane), from_disk=batch.segment is not None)
 
-    def _send(self, outgoing: Sequence[Pack]) -> list[Entry]:
+    def _send(self, outgoing: Sequence[Pack], *, from_disk: bool) -> list[Entry]:
         again: list[Entry] = []
         for pack, error in zip(outgoing, self._sender.send(outgoing), strict=True):
-            again += self._settle(pack, error)
+            again += self._settle(pack, error, from_disk=from_disk)
         return again
 
-    def _settle(self, pack: Pack, error: SendError | None) -> list[Entry]:
+    def _settle(self, pack: Pack, error: SendError | None, *, from_disk: bool) -> list[Entry]:
         """Count what is final; the logs to send again."""
-        if error is None:
-            self._away = False
-            self._counts.add(sent=len(pack.entries))
-            return []
         if isinstance(error, Unavailable):
             self._say_away(error)
             return list(pack.entries)
         if isinstance(error, TooLarge) and len(pack.entries) > 1:
-            return self._send_singly(pack)
-        LOGGER.warning(
-            "tunemill: %d logs failed, the first of them %s: %s", len(pack.entries), pack.entries[0].log_id, error
+            return self._send_singly(pack, from_disk=from_disk)
+        self._say_back()
+        refused = _refused(pack, error)
+        if refused:
+            LOGGER.warning("tunemill: %d logs failed, the first of them %s: %s", len(refused), refused[0].log_id, error)
+        self._counts.add(
+            sent=len(pack.entries) - len(refused),
+            failed=len(refused),
+            spooled=-len(pack.entries) if from_disk else 0,
         )
-        self._counts.add(failed=len(pack.entries))
         return []
 
-    def _send_singly(self, pack: Pack) -> list[Entry]:
+    def _send_singly(self, pack: Pack, *, from_disk: bool) -> list[Entry]:
         try:
             self._sender.connect()
         except Unavailable:
             return list(pack.entries)
-        return self._send(singly(pack))
+        return self._send(singly(pack), from_disk=from_disk)
 
     def _wait_to_retry(self, attempt: int) -> bool:
         """Wait, longer each time, with jitter so that many processes don't return at once. False when time is up."""
         wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
         if self._closing.wait(wait_s):
+            if self._backlog.has_spool:
+                return False  # nothing is lost by leaving it to the next process
             time.sleep(min(_FIRST_WAIT_S, max(0.0, self._give_up_at - time.monotonic())))
-        return time.monotonic() < self._give_up_at
+        return not self._is_time_up()
+
+    def _is_time_up(self) -> bool:
+        return time.monotonic() >= self._give_up_at
 
     def _say_away(self, error: SendError) -> None:
         """One warning per outage."""
+        self._backlog.away(True)
         if not self._away:
             self._away = True
-            LOGGER.warning("tunemill: logs wait in memory and are sent later: %s", error)
+            where = "on disk" if self._backlog.has_spool else "in memory"
+            LOGGER.warning("tunemill: logs wait %s and are sent later: %s", where, error)
+
+    def _say_back(self) -> None:
+        self._backlog.away(False)
+        self._away = False
+
+
+def _refused(pack: Pack, error: SendError | None) -> list[Entry]:
+    """Those of its logs that the receiver will never take."""
+    if isinstance(error, PartlyRefused):
+        return [entry for position, entry in enumerate(pack.entries) if position in error.positions]
+    return list(pack.entries) if error is not None else []

@@ -6,7 +6,9 @@ import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from tunemill.sdk.errors import BadKey, Refused, SendError, TooLarge, Unavailable
+import msgspec
+
+from tunemill.sdk.errors import BadKey, PartlyRefused, Refused, SendError, TooLarge, Unavailable
 from tunemill.sdk.pack import Pack
 
 _TIMEOUT_S = 15.0  # a server that has not taken half a megabyte by then is not well
@@ -70,25 +72,25 @@ class HttpSender:
     def _post(self, body: bytes) -> SendError | None:
         try:
             self.connect()
-            status = self._exchange(body)
+            status, answer = self._exchange(body)
         except Unavailable as error:
             return error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             return Unavailable(f"{self._host} did not answer ({type(error).__name__})")
-        return _outcome(status)
+        return _outcome(status, answer)
 
-    def _exchange(self, body: bytes) -> int:
+    def _exchange(self, body: bytes) -> tuple[int, bytes]:
         """Send one request and read its answer to the end, so that the connection can be used again."""
         connection = self._connection
         if connection is None:
             raise Unavailable("not connected")
         connection.request("POST", self._path, body, self._headers)
         answer = connection.getresponse()
-        answer.read()
+        said = answer.read()
         if answer.will_close:
             self.close()
-        return answer.status
+        return answer.status, said
 
 
 def _header_text(api_key: str | None) -> str:
@@ -99,14 +101,36 @@ def _header_text(api_key: str | None) -> str:
     return key
 
 
-def _outcome(status: int) -> SendError | None:
+class _Rejected(msgspec.Struct):
+    item: int
+    code: str = ""
+
+
+class _Taken(msgspec.Struct):
+    """The server's answer, as far as it matters here."""
+
+    rejected: list[_Rejected] = []
+
+
+def _outcome(status: int, answer: bytes) -> SendError | None:
     if 200 <= status < 300:
-        return None
+        return _refused_items(answer)
     if status == 413:
         return TooLarge("the server takes no request of this size")
     if status in _LATER or status < 400 or status >= 500:
         return Unavailable(f"the server answered {status}{_remedy(status)}")
     return Refused(f"the server answered {status}")
+
+
+def _refused_items(answer: bytes) -> SendError | None:
+    """Of a message that was taken, the logs that were not."""
+    try:
+        rejected = msgspec.json.decode(answer, type=_Taken).rejected
+    except msgspec.DecodeError:
+        return None  # another server's way to say yes
+    if not rejected:
+        return None
+    return PartlyRefused(f"the server refused them ({rejected[0].code})", frozenset(item.item for item in rejected))
 
 
 def _remedy(status: int) -> str:

@@ -3,29 +3,34 @@
 After construction nothing here raises into the application, and nothing waits longer than it says.
 """
 
+import asyncio
 import atexit
 import logging
 import os
 import threading
-from typing import Any, Self
-
-import msgspec
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from tunemill.schemas.ids import PROJECT, new_id
-from tunemill.schemas.packing import pack
 from tunemill.schemas.records import LogRecord
-from tunemill.schemas.topics import LOGS
-from tunemill.sdk.buffer import Buffer, Entry
-from tunemill.sdk.context import Context, current, in_context
+from tunemill.sdk.backlog import Backlog
+from tunemill.sdk.buffer import Buffer
+from tunemill.sdk.context import Context, current
 from tunemill.sdk.counts import Counts, Stats
 from tunemill.sdk.delivery import Delivery
-from tunemill.sdk.openai_pair import fields as pair_fields
-from tunemill.sdk.record import record
+from tunemill.sdk.draft import Entry, Origin, Waiting, draft, entry_of_log
+from tunemill.sdk.errors import BadPolicy
+from tunemill.sdk.limits import MAX_LOG_BYTES, ROUND_BYTES, ROUND_LOGS
+from tunemill.sdk.plain import snapshot
 from tunemill.sdk.sender import Sender, open_sender
+from tunemill.sdk.spool import Spool
 
 LOGGER = logging.getLogger("tunemill.sdk")
 
-MAX_LOG_BYTES = LOGS.max_message_bytes - 16 * 2**10  # room for the key and Kafka's framing
+WhenFull = Literal["drop", "block", "spool"]
+
 _EXIT_S = 5.0
 
 _LIVE: "set[Producer]" = (
@@ -47,11 +52,18 @@ class Producer:
         project: the project of every log that names none.
         api_key: for `http(s)`; sent as a bearer token.
         buffer_bytes: how much may wait in memory while the receiver is away.
-        block_s: the longest that one `log` waits for room in memory before it drops the log and counts it.
+        when_full: what becomes of a log that memory has no room for. `drop`: it is dropped and counted, after `block_s`.
+            `block`: the application waits until there is room; not on a thread that runs an event loop, where it drops.
+            `spool`: while the receiver is away logs are kept in `spool_dir`, and sent from there, in order, by this process
+            or the next; only when the disk has no room either, they are dropped and counted.
+        block_s: the longest that one `log` waits for room in memory before it drops the log. Logs of `wrap` don't wait.
+        spool_dir: a folder for this application's spools; several processes may share it. What is in it is log text.
+        spool_bytes: how much this producer may keep there.
 
     Raises:
         UnknownUrl: the URL names neither engine.
         BadKey: the key holds characters that no HTTP header can carry.
+        BadPolicy: `when_full` is none of the three, or it doesn't fit `spool_dir`.
     """
 
     def __init__(
@@ -62,14 +74,20 @@ class Producer:
         project: str = PROJECT,
         api_key: str | None = None,
         buffer_bytes: int = 64 * 2**20,
+        when_full: WhenFull = "drop",
         block_s: float = 0.1,
+        spool_dir: str | os.PathLike[str] | None = None,
+        spool_bytes: int = 2**30,
     ) -> None:
+        _check(when_full, spool_dir)
         self._url = url
-        self._app = app
-        self._project = project
+        self._origin = Origin(app, project)
         self._api_key = api_key
         self._buffer_bytes = buffer_bytes
+        self._when_full = when_full
         self._block_s = block_s
+        self._spool_dir = spool_dir
+        self._spool_bytes = spool_bytes
         self._delivery: Delivery | None = None
         self._closed = False
         self._lost = 0  # failed or dropped, as the last flush saw it
@@ -82,11 +100,38 @@ class Producer:
         shape; or what OpenAI was asked and answered (`request={...}, response=completion`), with any further fields.
         A field that LogRecord does not have is kept in `extra`. What cannot be taken is counted as dropped, with a warning.
         """
-        return self._log(log, request, response, fields, context=current(), block_s=self._block_s)
+        if log is None:
+            return self.log_from(current(), request=request, response=response, block_s=self._block_s, **fields)
+        log_id = new_id()
+        try:
+            log_id = log.log_id
+            self._take(entry_of_log(log, current(), self._origin), self._block_s)
+        except Exception as error:
+            self._note_unreadable(log_id, error)
+        return log_id
 
-    def log_from(self, context: Context, *, request: Any, response: Any, **fields: Any) -> str:
-        """As `log`, with the context of an earlier moment, and without ever waiting."""
-        return self._log(None, request, response, fields, context=context, block_s=0.0)
+    def log_from(self, context: Context, *, block_s: float = 0.0, **fields: Any) -> str:
+        """As `log`, with the context of an earlier moment, and without waiting unless told to."""
+        log_id = new_id()
+        try:
+            log_id = str(fields.pop("log_id", None) or log_id)
+            fields.setdefault("ts_ms", int(time.time() * 1000))
+            self._take(draft(log_id, fields, context), block_s)
+        except Exception as error:
+            self._note_unreadable(log_id, error)
+        return log_id
+
+    def log_as_is(self, payload: Mapping[str, Any], *, log_id: str, session_id: str | None = None) -> None:
+        """Take a record of any shape that the server reads (docs/formats.md); nothing is added to it.
+
+        Args:
+            log_id: what a warning names it by; the server reads its own from the payload.
+            session_id: the conversation that it keeps its order in.
+        """
+        try:
+            self._take(Entry(log_id, session_id, snapshot(payload)), 0.0)
+        except Exception as error:
+            self._note_unreadable(log_id, error)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until what was logged before is sent, at most `timeout_s`.
@@ -94,18 +139,21 @@ class Producer:
         Returns:
             True if every log since the last flush is durable at the receiver; False if some still wait, failed or were dropped.
         """
-        self._buffer.hurry()
-        settled = self._counts.wait_settled(self._counts.read(), timeout_s)
+        self._memory.hurry()
+        settled = self._counts.wait_settled(self._memory.entered, 0.0 if self._closed else timeout_s)
         stats = self._counts.read()
         lost, self._lost = self._lost, stats.failed + stats.dropped
         return settled and self._lost == lost
 
     def close(self, timeout_s: float = _EXIT_S) -> None:
-        """Send what waits, for at most about `timeout_s`, and stop; what is then unsent is counted as failed, with a warning."""
+        """Send what waits, for at most about `timeout_s`, and stop.
+
+        What is then unsent stays in the spool; without one it is counted as failed, with a warning.
+        """
         with self._lock:
             delivery, self._delivery = self._delivery, None
             closed, self._closed = self._closed, True
-        self._buffer.close()
+        self._memory.close()
         if delivery is not None:
             delivery.finish(timeout_s)
         _LIVE.discard(self)
@@ -128,75 +176,67 @@ class Producer:
         self.close()
 
     def _begin(self, sender: Sender) -> None:
-        """An empty producer, whose thread starts with the first log."""
+        """An empty producer, whose thread starts with the first log, or at once if there may be something in the spool."""
         self._sender = sender
-        self._buffer = Buffer(self._buffer_bytes)
+        self._memory = Buffer(self._buffer_bytes, wake_logs=ROUND_LOGS, wake_bytes=ROUND_BYTES)
         self._counts = Counts()
+        spool = Spool(Path(self._spool_dir), self._spool_bytes) if self._spool_dir is not None else None
+        self._backlog = Backlog(self._memory, spool, self._origin, self._counts)
         self._lock = threading.Lock()
         self._delivery = None
         self._closed = False
-        self._full = False
+        self._is_full = False
         self._lost = 0
+        if spool is not None:
+            self._start()
 
     def begin_in_child(self) -> None:
-        """After a fork: what waits is the parent's to send, and its thread and connections are not ours."""
+        """After a fork: what waits is the parent's to send, and its thread, files and connections are not ours."""
         _LEFT_TO_PARENT.extend((self._sender, self._delivery))
+        self._backlog.leave_to_parent()
         self._begin(open_sender(self._url, api_key=self._api_key))
 
-    def _log(
-        self,
-        log: LogRecord | None,
-        request: Any,
-        response: Any,
-        fields: dict[str, Any],
-        *,
-        context: Context,
-        block_s: float,
-    ) -> str:
-        log_id = log.log_id if log is not None else str(fields.get("log_id") or new_id())
-        try:
-            if log is None:
-                pair = pair_fields(request, response) if request is not None else {}
-                log = record({**pair, **fields, "log_id": log_id})
-            self._take(self._entry(in_context(log, context)), block_s)
-        except Exception as error:
-            self.note_dropped(log_id, f"it cannot be read as a log ({type(error).__name__})")
-        return log_id
-
-    def _entry(self, log: LogRecord) -> Entry:
-        log = msgspec.structs.replace(
-            log, app=log.app or self._app, project=self._project if log.project == PROJECT else log.project
-        )
-        return Entry(log.log_id, str(log.session_id) if log.session_id else None, pack((log,)))
-
-    def _take(self, entry: Entry, block_s: float) -> None:
-        if len(entry.line) > MAX_LOG_BYTES:
-            self.note_dropped(entry.log_id, f"it is {len(entry.line)} bytes, over the limit of {MAX_LOG_BYTES}")
+    def _take(self, log: Waiting, block_s: float) -> None:
+        if log.size > MAX_LOG_BYTES:
+            self.note_dropped(log.log_id, f"it is {log.size} bytes, over the limit of {MAX_LOG_BYTES}")
         elif not self._start():
-            self.note_dropped(entry.log_id, "the producer is closed")
+            self.note_dropped(log.log_id, "the producer is closed")
         else:
-            self._put(entry, block_s)
+            self._put(log, self._wait_s(block_s))
+
+    def _wait_s(self, block_s: float) -> float | None:
+        """How long a log may wait for room; None: as long as it takes."""
+        if (
+            asyncio._get_running_loop() is not None
+        ):  # the public way raises where there is none, which is the usual case
+            return 0.0
+        return None if self._when_full == "block" else block_s
 
     def _start(self) -> bool:
         """Start the thread unless it runs; False once closed."""
+        if self._delivery is not None:
+            return True
         with self._lock:
             if self._delivery is None and not self._closed:
-                delivery = Delivery(self._buffer, self._sender, self._counts)
+                delivery = Delivery(self._backlog, self._sender, self._counts)
                 delivery.start()
                 self._delivery = delivery
                 _LIVE.add(self)
             return not self._closed
 
-    def _put(self, entry: Entry, block_s: float) -> None:
+    def _put(self, log: Waiting, wait_s: float | None) -> None:
         """Counted as logged first: the thread may have sent it before `put` returns."""
         self._counts.add(logged=1)
-        if self._buffer.put(entry, block_s=block_s):
-            self._full = False
+        if self._memory.put(log, wait_s=wait_s):
+            self._is_full = False
             return
         self._counts.add(dropped=1)
-        if not self._full:
-            self._full = True
-            LOGGER.warning("tunemill: no room in memory, logs are dropped from %s on until there is", entry.log_id)
+        if not self._is_full:
+            self._is_full = True
+            LOGGER.warning("tunemill: no room in memory, logs are dropped from %s on until there is", log.log_id)
+
+    def _note_unreadable(self, log_id: str, error: Exception) -> None:
+        self.note_dropped(log_id, f"it cannot be read as a log ({type(error).__name__})")
 
     def _say_lost(self, unsent: int) -> None:
         stats = self._counts.read()
@@ -204,9 +244,16 @@ class Producer:
             LOGGER.warning("tunemill: %d logs were still unsent when time was up at close", unsent)
         if stats.failed + stats.dropped:
             LOGGER.warning(
-                "tunemill: of %d logs %d were sent, %d failed and %d were dropped",
-                stats.logged, stats.sent, stats.failed, stats.dropped,
+                "tunemill: of %d logs %d were sent, %d failed, %d were dropped and %d are in the spool",
+                stats.logged, stats.sent, stats.failed, stats.dropped, stats.spooled,
             )  # fmt: skip
+
+
+def _check(when_full: str, spool_dir: object) -> None:
+    if when_full not in ("drop", "block", "spool"):
+        raise BadPolicy("when_full is drop, block or spool")
+    if (when_full == "spool") != (spool_dir is not None):
+        raise BadPolicy("when_full='spool' and spool_dir go together: give both or neither")
 
 
 def _close_all() -> None:

@@ -1,48 +1,44 @@
-"""What an application hands over -> LogRecord: named fields, with messages in the shape of OpenAI's chat API."""
+"""Named fields -> LogRecord, with messages in our spelling or OpenAI's. All values are plain data: dicts, lists and scalars."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
-from tunemill.sdk.plain import plain
 
 _FIELDS = frozenset(LogRecord.__struct_fields__)
-_MESSAGE_FIELDS = frozenset({*Message.__struct_fields__, "function_call", "reasoning_content"}) - {"parts"}
+_MESSAGE_FIELDS = frozenset({*Message.__struct_fields__, "function_call", "reasoning_content"})
+_OF_CLIENT = frozenset({"parsed"})  # what openai's `parse` makes of the content
 
 
 def record(fields: Mapping[str, Any]) -> LogRecord:
     """A record of these fields; those that LogRecord does not have are kept in `extra`.
 
     Raises:
-        TypeError, ValueError, AttributeError: `messages` is missing, or a field is not of its shape.
+        TypeError, ValueError, AttributeError, LookupError: `messages` is missing, or a field is not of its shape.
     """
     given = {name: value for name, value in fields.items() if value is not None}
-    extra = {**plain(given.pop("extra", {})), **_extra(given)}
+    extra = {**given.pop("extra", {}), **_extra(given)}
     read = {name: _READERS.get(name, _as_given)(value) for name, value in given.items() if name in _FIELDS}
-    read.setdefault("log_id", new_id())
-    read.setdefault("ts_ms", int(time.time() * 1000))
     return LogRecord(**read, extra=extra or None)
 
 
-def message(value: Any) -> Message:
-    """One chat message: a Message, a dict in OpenAI's shape or OpenAI's own object."""
-    if isinstance(value, Message):
-        return value
-    given = plain(value)
-    content = given.get("content")
-    as_parts = isinstance(content, list)
+def message(given: Mapping[str, Any]) -> Message:
+    """One chat message, with content as text or as a list of parts."""
+    content: Any = given.get("content")
+    parts, refusal = given.get("parts"), given.get("refusal")
+    if isinstance(content, list):
+        content, parts, refusal = _joined(content, "text"), content, refusal or _joined(content, "refusal")
+    role = given["role"]
     return Message(
-        role=given["role"],
-        content=_text(content) if as_parts else content,
-        parts=content if as_parts else None,
-        tool_calls=tuple(_tool_call(call) for call in _calls(given)),
+        role="tool" if role == "function" else role,
+        content=content,
+        parts=parts,
+        tool_calls=tuple([_tool_call(call) for call in _calls(given)]),
         tool_call_id=given.get("tool_call_id"),
         name=given.get("name"),
-        refusal=given.get("refusal"),
+        refusal=refusal,
         reasoning=given.get("reasoning") or given.get("reasoning_content"),
     )
 
@@ -54,26 +50,25 @@ def _as_given(value: Any) -> Any:
 def _messages(value: Any) -> tuple[Message, ...]:
     if isinstance(value, str):
         return (Message(role="user", content=value),)
-    return tuple(message(item) for item in value)
+    return tuple([message(item) for item in value])
 
 
 def _output(value: Any) -> tuple[Message, ...]:
     """The answer: its text, its message, or one message per choice."""
     if isinstance(value, str):
         return (Message(role="assistant", content=value),)
-    if isinstance(value, list | tuple):
-        return tuple(message(item) for item in value)
-    return (message(value),)
+    return tuple([message(item) for item in value]) if isinstance(value, list) else (message(value),)
 
 
-def _usage(value: Any) -> Usage:
-    if isinstance(value, Usage):
-        return value
-    given = plain(value)
+def _usage(given: Mapping[str, Any]) -> Usage:
     return Usage(
         input_tokens=given.get("input_tokens", given.get("prompt_tokens")),
         output_tokens=given.get("output_tokens", given.get("completion_tokens")),
     )
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _metadata(value: Mapping[str, Any]) -> dict[str, str]:
@@ -95,14 +90,14 @@ def _tool_call(call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(name=what["name"], arguments=arguments, id=call.get("id"))
 
 
-def _text(parts: list[Any]) -> str | None:
-    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+def _joined(parts: list[Any], name: str) -> str | None:
+    texts = [part[name] for part in parts if isinstance(part, dict) and isinstance(part.get(name), str)]
     return "\n".join(texts) if texts else None
 
 
 def _extra(given: Mapping[str, Any]) -> dict[str, Any]:
     """What no field holds: unknown fields, and the parts of messages that Message has no place for."""
-    extra = {name: plain(value) for name, value in given.items() if name not in _FIELDS}
+    extra = {name: value for name, value in given.items() if name not in _FIELDS}
     for name in ("messages", "output"):
         rest = _unmapped(given.get(name))
         if rest:
@@ -112,12 +107,14 @@ def _extra(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unmapped(messages: Any) -> dict[str, Any]:
     """By position, the fields of each message that Message does not have."""
-    listed = messages if isinstance(messages, list | tuple) else [messages]
     rest: dict[str, Any] = {}
-    for position, item in enumerate(listed):
-        given = plain(item) if not isinstance(item, Message) else None
-        if isinstance(given, dict):
-            left = {key: value for key, value in given.items() if key not in _MESSAGE_FIELDS and value is not None}
+    for position, given in enumerate(messages if isinstance(messages, list) else [messages]):
+        if isinstance(given, dict) and not given.keys() <= _MESSAGE_FIELDS:
+            left = {
+                key: value
+                for key, value in given.items()
+                if key not in _MESSAGE_FIELDS and key not in _OF_CLIENT and value is not None
+            }
             if left:
                 rest[str(position)] = left
     return rest
@@ -128,7 +125,9 @@ _READERS: Mapping[str, Any] = {
     "output": _output,
     "usage": _usage,
     "metadata": _metadata,
-    "tags": tuple,
-    "tools": plain,
-    "params": plain,
+    "tags": _tags,
+    # Applications number their conversations and users.
+    "session_id": str,
+    "user_id": str,
+    "trace_id": str,
 }

@@ -1,159 +1,73 @@
-"""`wrap(OpenAI(), producer)`: every chat completion is logged, and the application notices nothing.
+"""`wrap(OpenAI(), producer)`: every call of a model is logged, and the application notices nothing.
 
 The client is known by its shape alone, so one wrapper serves OpenAI, AsyncOpenAI, their Azure kin and whatever imitates them.
 """
 
+import contextlib
 import inspect
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from tunemill.schemas.chunks import assemble
-from tunemill.schemas.ids import new_id
-from tunemill.sdk.context import Context, current, union
-from tunemill.sdk.plain import plain
+from tunemill.sdk.call import Call
 from tunemill.sdk.producer import Producer
-
-LOGGER = logging.getLogger("tunemill.sdk")
 
 _Client = TypeVar("_Client")
 
 
-def wrap(client: _Client, producer: Producer, *, tags: Sequence[str] = ()) -> _Client:
-    """Log every `client.chat.completions.create`, streamed or not, and return the same client.
+def wrap(client: _Client, producer: Producer, *, tags: str | Sequence[str] = ()) -> _Client:
+    """Log every `chat.completions` and `responses` call of a client, streamed or not, and return the same client.
 
-    What the application gets is what OpenAI returned or raised. Calls made through `with_raw_response` and
-    `with_streaming_response` can't be read and are counted as dropped. Clients made by `with_options` have to be wrapped
-    themselves. Wrapping again replaces the producer and the tags.
+    What the application gets is what OpenAI returned or raised. Copies that `with_options` makes are wrapped, too. Of
+    `with_streaming_response` nothing can be read: such calls are counted as dropped. Wrapping again replaces the
+    producer and the tags.
 
     Args:
-        tags: added to each log, `namespace:value`. For conversation, user and consent see `log_context`.
+        tags: added to each log, `namespace:value`, one or several. For conversation, user and consent see `log_context`.
 
     Raises:
         AttributeError: the client has no `chat.completions.create`.
     """
-    completions = client.chat.completions  # type: ignore[attr-defined]
-    original = getattr(completions.create, "tunemill_original", completions.create)
-    provider = _provider(client)
-
-    def create(*args: Any, **request: Any) -> Any:
-        call = Call(producer, request, provider, tags)
-        try:
-            result = original(*args, **request)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        return _awaited(result, call) if inspect.isawaitable(result) else call.answered(result)
-
-    create.tunemill_original = original  # type: ignore[attr-defined]
-    completions.create = create
+    logged = _Logged(producer, _provider(client), (tags,) if isinstance(tags, str) else tuple(tags))
+    logged.replace(client.chat.completions, "create", "parse")  # type: ignore[attr-defined]
+    responses = getattr(client, "responses", None)  # not every imitation has them
+    if hasattr(responses, "create"):
+        logged.replace(responses, "create", "parse")
+    _wrap_copies(client, producer, tags)
     return client
 
 
-class Call:
-    """One call that is under way. No method raises."""
+class _Logged:
+    """What all calls of one client share."""
 
-    def __init__(self, producer: Producer, request: dict[str, Any], provider: str | None, tags: Sequence[str]) -> None:
+    def __init__(self, producer: Producer, provider: str | None, tags: tuple[str, ...]) -> None:
         self._producer = producer
         self._provider = provider
         self._tags = tags
-        self._context: Context = current()
-        self._log_id = new_id()
-        self._began = time.monotonic()
-        self._ts_ms = int(time.time() * 1000)
-        self._request: Any = None
-        self._done = False
-        self._given_up = False
-        # A copy, because the application may go on with its list of messages before the answer is there.
-        self._quietly(lambda: setattr(self, "_request", plain(request)))
 
-    def answered(self, result: Any) -> Any:
-        """Log the answer, or, of a stream, see to it that its end is logged. The result itself is returned."""
-        self._quietly(lambda: self._read(result))
-        return result
+    def replace(self, resource: Any, *names: str) -> None:
+        """Put logging around these methods of a resource, where it has them."""
+        # `stream` calls `create`; `with_raw_response` keeps the methods that it found, so it has to look again.
+        with contextlib.suppress(AttributeError):
+            vars(resource).pop("with_raw_response", None)
+            vars(resource).pop("with_streaming_response", None)
+        for name in names:
+            method = getattr(resource, name, None)
+            if method is not None:
+                setattr(resource, name, self._around(getattr(method, "tunemill_original", method)))
 
-    def failed(self, error: BaseException) -> None:
-        """Log that the call failed, by the error's type."""
-        self._log(None, status="error", error=type(error).__name__)
+    def _around(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def method(*args: Any, **request: Any) -> Any:
+            call = Call(self._producer, request, self._provider, self._tags)
+            try:
+                result = original(*args, **request)
+            except BaseException as error:
+                call.failed(error)
+                raise
+            return _awaited(result, call) if inspect.isawaitable(result) else call.answered(result)
 
-    def _read(self, result: Any) -> None:
-        if hasattr(result, "choices"):
-            self._log(result)
-        elif hasattr(result, "_iterator"):
-            self._watch(result)
-        else:
-            self._producer.note_dropped(self._log_id, f"an answer of type {type(result).__name__} cannot be read")
-
-    def _watch(self, stream: Any) -> None:
-        """Look on while the application reads its stream; openai's stream classes read from `_iterator`."""
-        chunks: list[Any] = []
-        watch = self._watched_async if hasattr(stream, "__aiter__") else self._watched
-        stream._iterator = watch(stream._iterator, chunks)
-        _before(stream, "close", lambda: self._ended(chunks, early=True))
-
-    def _watched(self, inner: Iterator[Any], chunks: list[Any]) -> Iterator[Any]:
-        try:
-            for chunk in inner:
-                chunks.append(chunk)
-                yield chunk
-        except GeneratorExit:
-            self._ended(chunks, early=True)
-            raise
-        except BaseException as error:
-            self._ended(chunks, error=error)
-            raise
-        self._ended(chunks)
-
-    async def _watched_async(self, inner: AsyncIterator[Any], chunks: list[Any]) -> AsyncIterator[Any]:
-        try:
-            async for chunk in inner:
-                chunks.append(chunk)
-                yield chunk
-        except GeneratorExit:
-            self._ended(chunks, early=True)
-            raise
-        except BaseException as error:
-            self._ended(chunks, error=error)
-            raise
-        self._ended(chunks)
-
-    def _ended(self, chunks: list[Any], *, error: BaseException | None = None, early: bool = False) -> None:
-        """Log what came of a stream; one that the application left early says so in its metadata."""
-        fields: dict[str, Any] = {"status": "error", "error": type(error).__name__} if error is not None else {}
-        if early:
-            fields["metadata"] = {"stream": "left early"}
-        self._quietly(lambda: self._log(assemble(chunks), **fields))
-
-    def _log(self, response: Any, **fields: Any) -> None:
-        """Once: a stream can end in more than one way."""
-        if self._done:
-            return
-        self._done = True
-        self._quietly(
-            lambda: self._producer.log_from(
-                self._context,
-                request=self._request,
-                response=response,
-                log_id=self._log_id,
-                ts_ms=self._ts_ms,
-                provider=self._provider,
-                latency_ms=round((time.monotonic() - self._began) * 1000, 3),
-                tags=union(self._tags, ()),
-                **fields,
-            )
-        )
-
-    def _quietly(self, step: Callable[[], object]) -> None:
-        """Do it; a fault of ours is counted and named, and never the application's trouble."""
-        try:
-            step()
-        except Exception as error:
-            if self._given_up:
-                return
-            self._done = self._given_up = True
-            self._producer.note_dropped(self._log_id, f"it could not be observed ({type(error).__name__})")
+        method.tunemill_original = original  # type: ignore[attr-defined]
+        return method
 
 
 async def _awaited(result: Awaitable[Any], call: Call) -> Any:
@@ -165,15 +79,19 @@ async def _awaited(result: Awaitable[Any], call: Call) -> Any:
     return call.answered(answer)
 
 
-def _before(target: Any, name: str, first: Callable[[], None]) -> None:
-    """Do something before a method of this one object."""
-    original = getattr(target, name)
+def _wrap_copies(client: Any, producer: Producer, tags: str | Sequence[str]) -> None:
+    for name in ("copy", "with_options"):
+        method = getattr(client, name, None)
+        if method is not None:
+            setattr(client, name, _wrapping(getattr(method, "tunemill_original", method), producer, tags))
 
+
+def _wrapping(copy: Callable[..., Any], producer: Producer, tags: str | Sequence[str]) -> Callable[..., Any]:
     def method(*args: Any, **kwargs: Any) -> Any:
-        first()
-        return original(*args, **kwargs)
+        return wrap(copy(*args, **kwargs), producer, tags=tags)
 
-    setattr(target, name, method)
+    method.tunemill_original = copy  # type: ignore[attr-defined]
+    return method
 
 
 def _provider(client: Any) -> str | None:

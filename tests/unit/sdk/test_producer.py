@@ -15,9 +15,11 @@ from fakes.http_server import Answer, Asked, Server, json_answer, serving
 from tunemill.schemas.packing import pack, split
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
 from tunemill.sdk import BadKey, Producer, UnknownUrl, log_context
-from tunemill.sdk.buffer import Buffer, Entry
+from tunemill.sdk.backlog import Backlog
+from tunemill.sdk.buffer import Buffer
 from tunemill.sdk.counts import Counts
 from tunemill.sdk.delivery import Delivery
+from tunemill.sdk.draft import Entry, Origin
 from tunemill.sdk.errors import SendError, Unavailable
 from tunemill.sdk.pack import Pack
 
@@ -127,7 +129,7 @@ def test_the_context_fills_in_and_nests(server: Server) -> None:
         {},
         {"messages": 3},
         {"messages": [{"content": "no role"}]},
-        {"messages": [{"role": "user", "content": "\ud800"}]},
+        {"request": {"model": "m"}, "response": {"choices": 3}},
     ],
 )
 def test_what_is_no_log_is_dropped_counted_and_named_without_its_text(
@@ -262,19 +264,17 @@ def test_a_flush_waits_for_its_own_logs_and_not_for_as_many_later_ones() -> None
 
         def close(self) -> None: ...
 
-    buffer, counts = Buffer(1000), Counts()
-    counts.add(logged=1)
-    buffer.put(Entry("first", "0", b"{}"), block_s=0.0)
-    then = counts.read()
-    counts.add(logged=1)
-    buffer.put(Entry("later", "1", b"{}"), block_s=0.0)
-    delivery = Delivery(buffer, TwoLanes(), counts)
+    memory, counts = Buffer(1000, wake_logs=10, wake_bytes=1000), Counts()
+    delivery = Delivery(Backlog(memory, None, Origin(None, "default"), counts), TwoLanes(), counts)
+    memory.put(Entry("first", "0", b"{}"), wait_s=0.0)
+    entered = memory.entered
+    memory.put(Entry("later", "1", b"{}"), wait_s=0.0)
     delivery.start()
     assert later_is_sent.wait(10)
-    assert counts.read().sent == 1
-    assert not counts.wait_settled(then, 0.0)
+    assert not counts.wait_settled(entered, 0.0)
     comes_back.set()
-    assert counts.wait_settled(then, 10)
+    assert counts.wait_settled(entered, 10)
+    assert counts.read().sent == 2
     delivery.finish(10)
 
 
@@ -293,9 +293,9 @@ def test_a_fault_of_the_sending_thread_is_named_without_its_text(caplog: pytest.
 
         def close(self) -> None: ...
 
-    buffer = Buffer(1000)
-    delivery = Delivery(buffer, Faulty(), Counts())
-    buffer.put(Entry("a", None, b"{}"), block_s=0.0)
+    memory, counts = Buffer(1000, wake_logs=10, wake_bytes=1000), Counts()
+    delivery = Delivery(Backlog(memory, None, Origin(None, "default"), counts), Faulty(), counts)
+    memory.put(Entry("a", None, b"{}"), wait_s=0.0)
     delivery.start()
     delivery.finish(10)
     assert "KeyError in connect" in caplog.text

@@ -6,39 +6,24 @@ The shapes: https://platform.openai.com/docs/api-reference/chat
 from collections.abc import Mapping
 from typing import Any
 
-from tunemill.sdk.plain import plain
-
-# For the client, not the model; headers can hold keys.
-_CLIENT_ONLY = frozenset({"extra_headers", "extra_query", "timeout"})
-_MAPPED = frozenset({"messages", "model", "tools", "metadata", "user", "extra_body", "stream"})
+_MAPPED = frozenset({"messages", "model", "tools", "metadata", "user"})
 _ANSWER_MAPPED = frozenset({"id", "model", "choices", "usage", "object", "created"})
 
 
-def fields(request: Any, response: Any) -> dict[str, Any]:
-    """The fields that this pair says something about.
-
-    Args:
-        request: what `create` was called with, as a dict.
-        response: a ChatCompletion, a dict of that shape, or None when the call failed.
-    """
-    asked = plain(request)
-    asked = {**asked, **(asked.get("extra_body") or {})}
-    return {**_from_request(asked), **(_from_response(plain(response)) if response is not None else {})}
-
-
-def _from_request(asked: Mapping[str, Any]) -> dict[str, Any]:
-    params = {key: value for key, value in asked.items() if key not in _MAPPED | _CLIENT_ONLY and value is not None}
+def from_request(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of what was asked."""
     return {
         "messages": asked.get("messages"),
         "model": asked.get("model"),
         "tools": asked.get("tools"),
-        "params": params or None,
+        "params": {name: value for name, value in asked.items() if name not in _MAPPED} or None,
         "metadata": asked.get("metadata"),
         "user_id": asked.get("user"),
     }
 
 
-def _from_response(answer: Mapping[str, Any]) -> dict[str, Any]:
+def from_response(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the answer; without those that it says nothing about."""
     choices = answer.get("choices") or []
     found = {
         "output": [choice["message"] for choice in choices],
@@ -53,8 +38,8 @@ def _from_response(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _extra(answer: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the answer says beyond the fields: fingerprint, service tier, the details of usage, log probabilities."""
-    rest = {key: value for key, value in answer.items() if key not in _ANSWER_MAPPED and value is not None}
-    details = {key: value for key, value in (answer.get("usage") or {}).items() if isinstance(value, dict)}
+    rest = {name: value for name, value in answer.items() if name not in _ANSWER_MAPPED and value is not None}
+    details = {name: value for name, value in (answer.get("usage") or {}).items() if isinstance(value, dict)}
     logprobs = [choice.get("logprobs") for choice in answer.get("choices") or []]
     if details:
         rest["usage"] = details

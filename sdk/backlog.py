@@ -1,0 +1,219 @@
+"""Logs that wait to be sent, oldest first: those that could not be sent, then those on disk, then those in memory.
+
+Memory is filled by the application. With a spool, a thread of its own moves logs from memory to disk, behind those that are
+there: all of them while the receiver is away, and else as many as keep memory half empty.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunemill.sdk.buffer import Buffer
+from tunemill.sdk.counts import Counts
+from tunemill.sdk.draft import Entry, Origin, Waiting, entry
+from tunemill.sdk.errors import SpoolError, place
+from tunemill.sdk.limits import MAX_LOG_BYTES, ROUND_BYTES, ROUND_LOGS
+from tunemill.sdk.spool import Segment, Spool
+
+LOGGER = logging.getLogger("tunemill.sdk")
+
+_LINGER_S = 0.05  # a log waits this long for company
+_AGAIN_S = 1.0  # until a spool that took nothing is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is sent together."""
+
+    entries: tuple[Entry, ...]
+    entered: int  # how many logs had entered memory up to the last of these
+    segment: Segment | None = None  # where they lie on disk
+
+
+class Backlog:
+    """The way from memory, over disk if need be, to the sending thread."""
+
+    def __init__(self, memory: Buffer, spool: Spool | None, origin: Origin, counts: Counts) -> None:
+        self._memory = memory
+        self._spool = spool
+        self._origin = origin
+        self._counts = counts
+        self._unsent: Batch | None = None  # taken, and not yet settled
+        self._is_away = False
+        self._is_told = False
+        self._order = threading.Lock()  # memory is emptied, and the spool used, by one thread at a time
+        self._ended = threading.Event()
+        self._mover = threading.Thread(target=self._move_all, name="tunemill-spool", daemon=True)
+
+    @property
+    def has_spool(self) -> bool:
+        """Whether what is not sent is kept for the next process."""
+        return self._spool is not None
+
+    def open(self) -> None:
+        """Take over what processes that have ended left on disk, and begin to move logs there."""
+        if self._spool is None:
+            return
+        try:
+            found = self._spool.take_over()
+        except OSError as error:
+            LOGGER.warning("tunemill: the spool cannot be read (%s)", type(error).__name__)
+        else:
+            self._counts.add(logged=found.logs + found.broken, spooled=found.logs, failed=found.broken)
+            self._tell_broken(found.broken)
+        self._mover.start()
+
+    def take(self) -> Batch | None:
+        """The next logs to send, waiting for some; None once memory is closed and everything is sent. Then `settle` them."""
+        if self._unsent is None:
+            batch = self._next()
+            while batch is None:
+                if self._memory.is_closed and not self._memory and not self._spool:
+                    return None
+                self._memory.wait(_LINGER_S)
+                batch = self._next()
+            self._unsent = batch
+        return self._unsent
+
+    def settle(self, batch: Batch, left: Sequence[Entry]) -> None:
+        """What was taken is done, but for those left, which come first the next time."""
+        self._unsent = Batch(tuple(left), batch.entered, batch.segment) if left else None
+        with self._order:
+            if self._spool is not None:
+                self._keep(self._spool, batch, left)
+        if not left:
+            self._counts.settled(batch.entered)
+
+    def away(self, is_away: bool) -> None:
+        """The receiver is away, or it is back."""
+        if self._is_away != is_away:
+            self._is_away = is_away
+            self._memory.hurry()
+
+    def end(self) -> None:
+        """Nothing more comes in; what is here can still be taken."""
+        self._memory.close()
+
+    def close(self) -> None:
+        """Put everything that is left on disk, if there is a spool."""
+        self._ended.set()
+        self._memory.close()
+        if self._mover.is_alive():
+            self._mover.join()
+        with self._order:
+            spool, self._spool = self._spool, None  # whoever is stuck in sending may not use it any more
+            if spool is None:
+                return
+            try:
+                if self._unsent is not None and self._unsent.segment is None:
+                    self._keep(spool, self._unsent, self._unsent.entries)
+                while self._memory:
+                    self._move(spool)
+            except SpoolError as error:
+                self._tell(error)
+            spool.close()
+
+    def leave_to_parent(self) -> None:
+        """After a fork."""
+        if self._spool is not None:
+            self._spool.leave_to_parent()
+
+    def _next(self) -> Batch | None:
+        """The oldest logs that are not taken, if there are any."""
+        with self._order:
+            segment = self._spool.first() if self._spool is not None else None
+            if self._spool is not None and segment is not None:
+                return self._from_disk(self._spool, segment)
+            waiting = self._memory.first(ROUND_LOGS, ROUND_BYTES)
+            entered = self._memory.drop(len(waiting))
+        entries = [found for found in map(self._read, waiting) if found is not None]
+        if not entries:
+            self._counts.settled(entered)
+            return None
+        return Batch(tuple(entries), entered)
+
+    def _from_disk(self, spool: Spool, segment: Segment) -> Batch:
+        contents = spool.read(segment)
+        missing = segment.logs - len(contents.entries)
+        if missing:
+            segment.logs -= missing
+            self._counts.add(failed=missing, spooled=-missing)
+            self._tell_broken(missing)
+        return Batch(contents.entries, segment.entered, segment)
+
+    def _keep(self, spool: Spool, batch: Batch, left: Sequence[Entry]) -> None:
+        """What is left goes to where it came from, or to disk, ahead of everything; if that fails it stays in memory."""
+        try:
+            if batch.segment is not None:
+                spool.keep(left)
+            elif left:
+                spool.put_back(left, batch.entered)
+                self._counts.add(spooled=len(left))
+        except SpoolError as error:
+            self._tell(error)
+        else:
+            self._unsent = None
+
+    def _read(self, waiting: Waiting) -> Entry | None:
+        """The log to send, or None if it is none: counted, and told without its text."""
+        try:
+            found = entry(waiting, self._origin)
+        except Exception as error:
+            reason = f"it cannot be read as a log ({type(error).__name__})"
+        else:
+            if found.size <= MAX_LOG_BYTES:
+                return found
+            reason = f"it is {found.size} bytes, over the limit of {MAX_LOG_BYTES}"
+        self._counts.add(dropped=1)
+        LOGGER.warning("tunemill: log %s was dropped: %s", waiting.log_id, reason)
+        return None
+
+    def _move_all(self) -> None:
+        """The moving thread's work, until the end."""
+        try:
+            while not self._ended.is_set():
+                self._memory.wait(_LINGER_S)
+                self._ended.wait(_LINGER_S if self._move_some() else _AGAIN_S)
+        except Exception as fault:  # may not end in an application's traceback, nor in silence
+            LOGGER.error("tunemill: the spooling thread stopped (%s); logs wait in memory", place(fault))
+
+    def _move_some(self) -> bool:
+        """Whether the spool took what it should."""
+        try:
+            while self._is_moving():
+                with self._order:
+                    if self._spool is not None:
+                        self._move(self._spool)
+        except SpoolError as error:
+            self._tell(error)
+            return False
+        return True
+
+    def _is_moving(self) -> bool:
+        return self._memory.is_filling or (self._is_away and bool(self._memory) and not self._ended.is_set())
+
+    def _move(self, spool: Spool) -> None:
+        """The oldest in memory become the newest on disk.
+
+        Raises:
+            SpoolError: they stay in memory.
+        """
+        waiting = self._memory.first(ROUND_LOGS, spool.portion_bytes)
+        entries = [found for found in map(self._read, waiting) if found is not None]
+        self._memory.replace(len(waiting), entries)
+        if entries:
+            spool.append(entries, self._memory.taken + len(entries))
+            self._memory.drop(len(entries))
+            self._counts.add(spooled=len(entries))
+        self._is_told = False
+
+    def _tell(self, error: SpoolError) -> None:
+        """Once for each time that the spool takes nothing."""
+        if not self._is_told:
+            self._is_told = True
+            LOGGER.warning("tunemill: %s; logs wait in memory, and are dropped when that is full", error)
+
+    def _tell_broken(self, broken: int) -> None:
+        if broken:
+            LOGGER.warning("tunemill: %d logs in the spool were unreadable, as after a crash, and are skipped", broken)
