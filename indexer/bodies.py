@@ -1,4 +1,7 @@
-"""The embedded index's truth: whole logs, compressed, in one SQLite file; and which of them the search does not know yet."""
+"""The embedded index's truth: whole logs, compressed, in one SQLite file; and which of them the search does not know yet.
+
+The same file holds the traces' notes and the feedback.
+"""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -7,8 +10,11 @@ from pathlib import Path
 import msgspec
 import zstandard
 
+from tunemill.indexer import feedback_table, note_table
 from tunemill.indexer.document import Document
-from tunemill.schemas.records import TaggedLog
+from tunemill.indexer.feedback import FeedbackDocument, names, names_of
+from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
+from tunemill.schemas.stored import StoredLog, StoredNote
 
 CHUNK = 500  # rows read at once
 
@@ -39,7 +45,7 @@ class Bodies:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # what `write` returned for survives a power cut
         self._db.execute("PRAGMA secure_delete = ON")  # a deleted log is overwritten, not only unlinked
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_SCHEMA + note_table.SCHEMA + feedback_table.SCHEMA)
         self._compress = zstandard.ZstdCompressor(level=3).compress
         self._decompress = zstandard.ZstdDecompressor().decompress
 
@@ -57,20 +63,46 @@ class Bodies:
             return [self._insert(row) for row in rows]
 
     def delete(self, log_ids: Sequence[str], caught_up: bool) -> None:
-        """Forget these logs."""
+        """Forget these logs and what was said about them."""
         with self._db:
             self._begin(caught_up)
             for log_id in log_ids:
+                self._forget_beside(log_id)
                 self._db.execute("DELETE FROM logs WHERE log_id = ?", (log_id,))
                 self._mark(log_id)
 
-    def replace(self, tagged: TaggedLog, caught_up: bool) -> None:
-        """Keep another state of a log that is there."""
-        body = self._compress(msgspec.json.encode(tagged))
+    def replace(self, changed: Sequence[tuple[Document, bytes]], caught_up: bool) -> list[int | None]:
+        """Keep another state of each log that still has the body it was read with: its number, or None."""
         with self._db:
             self._begin(caught_up)
-            self._db.execute("UPDATE logs SET body = ? WHERE log_id = ?", (body, tagged.log.log_id))
-            self._mark(tagged.log.log_id)
+            return [self._replace(document, version) for document, version in changed]
+
+    def stored(self, log_ids: Sequence[str]) -> dict[str, StoredLog]:
+        """These logs, each with its body as its version."""
+        found = self._db.execute(
+            "SELECT log_id, body FROM logs WHERE log_id IN (SELECT value FROM json_each(?))", (_json(log_ids),)
+        )
+        return {log_id: StoredLog(self._decoded(body), body) for log_id, body in found}
+
+    def notes(self, trace_ids: Sequence[str]) -> dict[str, StoredNote]:
+        """The notes of these traces."""
+        return note_table.read(self._db, trace_ids)
+
+    def put_notes(self, changed: Sequence[StoredNote]) -> list[bool]:
+        """Keep another state of each note that still is as it was read."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            return [note_table.put(self._db, stored) for stored in changed]
+
+    def add_feedback(self, documents: Sequence[FeedbackDocument]) -> None:
+        """Keep each, in the place of one that has its id."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            feedback_table.put(self._db, documents)
+
+    def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
+        """What was said about this log, the oldest first."""
+        return feedback_table.about(self._db, names_of(log))
 
     def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id."""
@@ -153,6 +185,24 @@ class Bodies:
             return None
         self._mark(row[0])
         return cursor.lastrowid
+
+    def _forget_beside(self, log_id: str) -> None:
+        """Its feedback; and, if it was the last call of its trace, the trace's note and feedback."""
+        tagged = self.get(log_id)
+        response_id, trace_id = (tagged.log.response_id, tagged.log.trace_id) if tagged else (None, None)
+        is_last = trace_id is not None and note_table.take_out(self._db, trace_id, log_id)
+        feedback_table.forget(self._db, names(log_id, response_id, trace_id if is_last else None))
+
+    def _replace(self, document: Document, version: bytes) -> int | None:
+        body = self._compress(msgspec.json.encode(document.record))
+        found = self._db.execute(
+            "UPDATE logs SET ts_ms = ?, content_digest = ?, body = ? WHERE log_id = ? AND body = ? RETURNING seq",
+            (document.ts, document.content_digest, body, document.id, version),
+        ).fetchone()
+        if found is None:
+            return None
+        self._mark(document.id)
+        return int(found[0])
 
     def _mark(self, log_id: str) -> None:
         self._db.execute("INSERT OR IGNORE INTO behind VALUES (?)", (log_id,))

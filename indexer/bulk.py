@@ -1,6 +1,7 @@
 """Documents -> the lines of `_bulk` requests, as bytes that the client sends as they are."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -27,7 +28,23 @@ def create_item(document: Document) -> BulkItem:
     Raises:
         UnicodeEncodeError: a text holds half of a surrogate pair.
     """
-    return BulkItem(document.id, (_action("create", document.id), msgspec.json.encode(document)))
+    return put_item(document.id, document, operation="create")
+
+
+def replace_item(document_id: str, document: msgspec.Struct, version: tuple[int, int]) -> BulkItem:
+    """Store another state of a document that still has this sequence number and primary term.
+
+    Raises:
+        UnicodeEncodeError: a text holds half of a surrogate pair.
+    """
+    seq_no, primary_term = version
+    action = {"index": {"_id": document_id, "if_seq_no": seq_no, "if_primary_term": primary_term}}
+    return BulkItem(document_id, (msgspec.json.encode(action), msgspec.json.encode(document)))
+
+
+def put_item(document_id: str, document: msgspec.Struct, *, operation: Literal["create", "index"]) -> BulkItem:
+    """Store the document; `create`: unless its id is there."""
+    return BulkItem(document_id, (_action(operation, document_id), msgspec.json.encode(document)))
 
 
 def delete_item(log_id: str) -> BulkItem:

@@ -2,26 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import msgspec
 import structlog
 from elasticsearch import BadRequestError, ConflictError, NotFoundError
 
-from tunemill.indexer import mapping
-from tunemill.indexer.bulk import BulkItem, create_item, delete_item
+from tunemill.indexer import feedback, mapping
+from tunemill.indexer.bulk import BulkItem, create_item, delete_item, put_item, replace_item
 from tunemill.indexer.cursor import Place, decode, encode, search_key
 from tunemill.indexer.document import refusal, texts, to_document
 from tunemill.indexer.elastic_client import connect, error_type, translated
 from tunemill.indexer.elastic_query import to_dsl
-from tunemill.indexer.elastic_write import send_all
-from tunemill.indexer.errors import IndexUnavailable, LogNotFound
+from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored
+from tunemill.indexer.elastic_write import send_all, until_answered
+from tunemill.indexer.errors import IndexUnavailable, LogNotFound, SearchIndexError
 from tunemill.indexer.highlight import highlight
 from tunemill.indexer.outcome import ItemOutcome, Verdict
 from tunemill.indexer.query import Query
 from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.stored import Stored, StoredLog, StoredNote
+from tunemill.schemas.trace import without_calls
 from tunemill.telemetry.metrics import ID_CONFLICTS
 
 SEARCH_TIMEOUT = "10s"  # Elasticsearch stops a search that takes longer
@@ -36,6 +40,7 @@ _OUTCOMES = {
     Verdict.DUPLICATE: Outcome.DUPLICATE,
     Verdict.REJECTED: Outcome.REJECTED,
 }
+_MERGED = _OUTCOMES | {Verdict.INDEXED: Outcome.MERGED}
 _AGGREGATIONS = {name: {"terms": {"field": name, "size": FACET_VALUES}} for name in FACETS}
 
 _log = structlog.get_logger()
@@ -48,22 +53,23 @@ class ElasticIndex:
         self._client = connect(url)
         self._project = project
         self._alias = mapping.alias(project)
+        self._notes = mapping.notes_alias(project)
+        self._feedback = mapping.feedback_alias(project)
 
     async def setup(self) -> None:
-        """Make the template, the index and its alias, unless they are there."""
-        with translated():
-            await self._client.indices.put_index_template(
-                name=self._alias, **mapping.template(self._project), create=False
-            )
-            if await self._client.indices.exists_alias(name=self._alias):
-                return
-            try:
-                await self._client.indices.create(
-                    index=mapping.first_index(self._project), aliases={self._alias: {"is_write_index": True}}
-                )
-            except BadRequestError as error:
-                if error_type(error) != "resource_already_exists_exception":  # another process was faster
-                    raise
+        """Make the templates, the indices and their aliases, unless they are there."""
+        for alias, template in mapping.templates(self._project).items():
+            with translated():
+                await self._client.indices.put_index_template(name=alias, **template, create=False)
+                if await self._client.indices.exists_alias(name=alias):
+                    continue
+                try:
+                    await self._client.indices.create(
+                        index=mapping.first_index(alias), aliases={alias: {"is_write_index": True}}
+                    )
+                except BadRequestError as error:
+                    if error_type(error) != "resource_already_exists_exception":  # another process was faster
+                        raise
 
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
         """Store each log unless it is there; waits for an engine that is busy or away."""
@@ -78,16 +84,68 @@ class ElasticIndex:
                 places.append(at)
             except UnicodeEncodeError:
                 written[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
-        outcomes = await send_all(self._client, items, alias=self._alias, make_index=self.setup)
+        outcomes = await self._send(items)
         for at, outcome in zip(places, outcomes, strict=True):
             written[at] = _written(logs[at], outcome)
         await self._warn_of_conflicts([log for log, end in zip(logs, written, strict=True) if _is_duplicate(end)])
         return [end for end in written if end is not None]
 
+    async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
+        """These logs and the notes of these traces, searchable or not yet."""
+        logs, notes = (self._alias, log_ids), (self._notes, trace_ids)
+        return await until_answered(partial(read_stored, self._client, logs, notes), self.setup)
+
+    async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
+        """Store another state of each log that still is as it was read."""
+        documents = [(to_document(stored.tagged), stored.version) for stored in changed]
+        outcomes = await self._send([replace_item(document.id, document, version) for document, version in documents])
+        return [
+            None
+            if outcome.verdict is Verdict.DUPLICATE
+            else Written(document.id, _MERGED[outcome.verdict], outcome.code, outcome.reason)
+            for (document, _), outcome in zip(documents, outcomes, strict=True)
+        ]
+
+    async def put_notes(self, changed: Sequence[StoredNote]) -> Sequence[bool]:
+        """Store another state of each note that still is as it was read."""
+        outcomes = await self._send([_note_item(stored) for stored in changed], alias=self._notes)
+        if any(outcome.verdict is Verdict.REJECTED for outcome in outcomes):
+            raise SearchIndexError(
+                "Elasticsearch does not take a trace's note: its index has another mapping than ours"
+            )
+        return [outcome.verdict is Verdict.INDEXED for outcome in outcomes]
+
+    async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
+        """Store each; of two with one feedback_id the later one holds."""
+        refused = {item.feedback_id: end for item in items if (end := feedback.refusal(item)) is not None}
+        documents = [feedback.to_document(item) for item in items if item.feedback_id not in refused]
+        sent = [put_item(document.id, document, operation="index") for document in documents]
+        outcomes = await self._send(sent, alias=self._feedback)
+        ends = refused | {
+            document.id: Written(document.id, _OUTCOMES[outcome.verdict], outcome.code, outcome.reason)
+            for document, outcome in zip(documents, outcomes, strict=True)
+        }
+        return [ends[item.feedback_id] for item in items]
+
+    async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
+        """What was said about this log, the oldest first."""
+        with translated():
+            answer = await self._client.search(
+                index=self._feedback,
+                query={"terms": {"about": feedback.names_of(log)}},
+                sort=[{"ts": "asc"}, {"id": "asc"}],
+                size=feedback.MOST_SHOWN,
+                source_includes=["record"],
+            )
+        return tuple(msgspec.convert(hit["_source"]["record"], Feedback) for hit in answer["hits"]["hits"])
+
     async def delete(self, log_ids: Sequence[str]) -> None:
-        """Make these logs unfindable at once."""
-        items = [delete_item(log_id) for log_id in log_ids if log_id]
-        await send_all(self._client, items, alias=self._alias, make_index=self.setup, refresh=True)
+        """Make these logs unfindable at once, and forget what was said about them."""
+        known = [log_id for log_id in log_ids if log_id]
+        if not known:
+            return
+        await self._forget_beside(known)
+        await self._send([delete_item(log_id) for log_id in known], refresh=True)
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id, findable by search or not yet."""
@@ -135,7 +193,7 @@ class ElasticIndex:
     async def refresh(self) -> None:
         """What was written before is findable after."""
         with translated():
-            await self._client.indices.refresh(index=self._alias)
+            await self._client.indices.refresh(index=[self._alias, self._feedback])
 
     async def ping(self) -> None:
         """Return if Elasticsearch answers."""
@@ -145,6 +203,48 @@ class ElasticIndex:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+    async def _send(self, items: Sequence[BulkItem], *, alias: str = "", refresh: bool = False) -> list[ItemOutcome]:
+        return await send_all(self._client, items, alias=alias or self._alias, make_index=self.setup, refresh=refresh)
+
+    async def _forget_beside(self, log_ids: Sequence[str]) -> None:
+        """Their feedback; and of traces whose last calls they are, the note and the feedback."""
+        logs = (await self.stored(log_ids=log_ids, trace_ids=[])).logs
+        calls: dict[str, list[str]] = {}
+        for log_id, found in logs.items():
+            if found.tagged.log.trace_id:
+                calls.setdefault(found.tagged.log.trace_id, []).append(log_id)
+        ended = await self._taken_out(calls)
+        said = [name for log_id in log_ids for name in feedback.names(log_id, None, None)]
+        said += [name for log in logs.values() for name in feedback.names(None, log.tagged.log.response_id, None)]
+        said += [name for trace_id in ended for name in feedback.names(None, None, trace_id)]
+        while feedback_ids := await until_answered(partial(self._feedback_ids, said), self.setup):
+            await self._send([delete_item(feedback_id) for feedback_id in feedback_ids], alias=self._feedback, refresh=True)
+
+    async def _taken_out(self, calls: Mapping[str, Sequence[str]]) -> list[str]:
+        """Forget that these calls were ones of their traces, by trace; those traces that are left without any."""
+        ended: list[str] = []
+        waiting = list(calls)
+        while waiting:
+            notes = (await self.stored(log_ids=[], trace_ids=waiting)).notes
+            rests = [
+                StoredNote(without_calls(found.note, calls[trace_id]), found.version)
+                for trace_id, found in notes.items()
+            ]
+            done = await self.put_notes(rests)
+            ended += [
+                rest.note.trace_id for rest, is_put in zip(rests, done, strict=True) if is_put and not rest.note.log_ids
+            ]
+            waiting = [rest.note.trace_id for rest, is_put in zip(rests, done, strict=True) if not is_put]
+        return ended
+
+    async def _feedback_ids(self, about: Sequence[str]) -> list[str]:
+        with translated():
+            await self._client.indices.refresh(index=self._feedback)  # what is not searchable yet would stay
+            answer = await self._client.search(
+                index=self._feedback, query={"terms": {"about": about}}, size=feedback.MOST_SHOWN, source=False
+            )
+        return [hit["_id"] for hit in answer["hits"]["hits"]]
 
     def _search_body(self, request: SearchRequest, place: Place | None) -> dict[str, Any]:
         keys = [{"ts": "desc"}, {"id": "desc"}]
@@ -239,6 +339,13 @@ def _is_duplicate(written: Written | None) -> bool:
 
 def _written(log: TaggedLog, outcome: ItemOutcome) -> Written:
     return Written(log.log.log_id, _OUTCOMES[outcome.verdict], outcome.code, outcome.reason)
+
+
+def _note_item(stored: StoredNote) -> BulkItem:
+    document_id, document = note_document_id(stored.note.trace_id), NoteDocument(stored.note)
+    if stored.version is None:
+        return put_item(document_id, document, operation="create")
+    return replace_item(document_id, document, stored.version)
 
 
 def _record(hit: Mapping[str, Any]) -> TaggedLog:

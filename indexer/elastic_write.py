@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
 import structlog
 from elastic_transport import ApiError
@@ -23,6 +24,7 @@ _KEPT = ("items.*.status", "items.*.error.type", "items.*.error.reason")
 _AGAIN = {Verdict.RETRY, Verdict.NO_INDEX}
 _TOO_LARGE = ItemOutcome(Verdict.REJECTED, 413, "too_large", "the document is larger than Elasticsearch takes")
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 
 
@@ -90,10 +92,10 @@ async def _send_request(
     return _judged(answer.get("items", []), len(items))
 
 
-def _judged(answered: Sequence[dict[str, Any]], count: int) -> list[ItemOutcome]:
+def _judged(answered: Sequence[dict[str, Any]], sent: int) -> list[ItemOutcome]:
     """One outcome per item; an answer that leaves items out says nothing about any of them."""
-    if len(answered) != count:
-        return [ItemOutcome(Verdict.RETRY, 0)] * count
+    if len(answered) != sent:
+        return [ItemOutcome(Verdict.RETRY, 0)] * sent
     return [classify(item) for item in answered]
 
 
@@ -105,6 +107,22 @@ async def _halved(
     middle = len(items) // 2
     first = await _send_request(client, items[:middle], alias, refresh)
     return first + await _send_request(client, items[middle:], alias, refresh)
+
+
+async def until_answered(ask: Callable[[], Awaitable[T]], make_index: Callable[[], Awaitable[None]]) -> T:
+    """What `ask` gives, asked again until the engine answers.
+
+    Raises:
+        IndexRefused: Elasticsearch does not let us in.
+    """
+    for attempt in count():
+        try:
+            return await ask()
+        except IndexUnavailable as error:
+            status = error.__cause__.meta.status if isinstance(error.__cause__, ApiError) else 0
+            verdict = Verdict.NO_INDEX if status == 404 else Verdict.RETRY
+            await _before_next(attempt, [ItemOutcome(verdict, status)], make_index)
+    raise AssertionError("count never ends")
 
 
 async def _before_next(attempt: int, waiting: Sequence[ItemOutcome], make_index: Callable[[], Awaitable[None]]) -> None:

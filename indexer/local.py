@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
+from tunemill.indexer import feedback
 from tunemill.indexer.bodies import CHUNK, Bodies
 from tunemill.indexer.cursor import Place, decode, encode, search_key
 from tunemill.indexer.document import Document, refusal, texts, to_document
@@ -23,7 +24,8 @@ from tunemill.indexer.projection import Projection
 from tunemill.indexer.query import Query
 from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.telemetry.metrics import ID_CONFLICTS
 
 # More than are shown, because among equal counts tantivy takes any and we the first by name.
@@ -54,6 +56,29 @@ class LocalIndex:
     async def delete(self, log_ids: Sequence[str]) -> None:
         """Make these logs unfindable at once, and overwrite them in the file."""
         await self._write(lambda engine: engine.delete(log_ids))
+
+    async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
+        """These logs, and the notes of these traces."""
+        return await self._read(lambda engine: Stored(engine.reader.stored(log_ids), engine.reader.notes(trace_ids)))
+
+    async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
+        """Store another state of each log that still is as it was read; searchable when this returns."""
+        return await self._write(lambda engine: engine.replace(changed))
+
+    async def put_notes(self, changed: Sequence[StoredNote]) -> Sequence[bool]:
+        """Store another state of each note that still is as it was read."""
+        return await self._write(lambda engine: engine.writer.put_notes(changed))
+
+    async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
+        """Store each; of two with one feedback_id the later one holds."""
+        ends = {item.feedback_id: feedback.refusal(item) for item in items}
+        documents = [feedback.to_document(item) for item in items if ends[item.feedback_id] is None]
+        await self._write(lambda engine: engine.writer.add_feedback(documents))
+        return [ends[item.feedback_id] or Written(item.feedback_id, Outcome.INDEXED) for item in items]
+
+    async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
+        """What was said about this log, the oldest first."""
+        return await self._read(lambda engine: engine.reader.feedback_of(log))
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id."""
@@ -157,13 +182,22 @@ class _Engine:
 
     def set_tags(self, log_id: str, tags: tuple[Tag, ...]) -> None:
         """Into the truth, then into the search."""
-        self._heal()
-        tagged = self.writer.get(log_id)
-        if tagged is None:
+        found = self.writer.stored([log_id]).get(log_id)
+        if found is None:
             raise LogNotFound(f"no log has the id {log_id}")
-        self.writer.replace(msgspec.structs.replace(tagged, tags=tags), self._caught_up)
-        self._caught_up = False
+        self.replace([StoredLog(msgspec.structs.replace(found.tagged, tags=tags), found.version)])
+
+    def replace(self, changed: Sequence[StoredLog]) -> list[Written | None]:
+        """Into the truth, then into the search, each log that still is as it was read."""
         self._heal()
+        documents = [to_document(stored.tagged) for stored in changed]
+        versions = [stored.version for stored in changed]
+        seqs = self.writer.replace(list(zip(documents, versions, strict=True)), self._caught_up)
+        new = [(doc.id, seq, doc) for seq, doc in zip(seqs, documents, strict=True) if seq is not None]
+        self._project(lambda: self.projection.replace(new) if new else None)
+        return [
+            None if seq is None else Written(doc.id, Outcome.MERGED) for seq, doc in zip(seqs, documents, strict=True)
+        ]
 
     def search(self, request: SearchRequest, place: Place | None) -> SearchPage:
         """One page, its facets, and the total."""

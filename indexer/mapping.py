@@ -33,11 +33,22 @@ MAPPINGS: dict[str, Any] = {
     },
 }
 
+NOTE_MAPPINGS: dict[str, Any] = {"dynamic": False, "properties": {"note": {"type": "object", "enabled": False}}}
+
+FEEDBACK_MAPPINGS: dict[str, Any] = {
+    "dynamic": False,
+    "properties": {
+        "id": _KEYWORD,
+        "about": _KEYWORD,
+        "ts": {"type": "date", "format": "epoch_millis"},
+        "record": {"type": "object", "enabled": False},
+    },
+}
+
 SETTINGS: dict[str, Any] = {
     "number_of_shards": 1,
     "auto_expand_replicas": "0-1",
     "refresh_interval": "1s",  # set, because unset means that an index nobody searches is not refreshed
-    "analysis": ANALYSIS,
 }
 
 
@@ -46,19 +57,37 @@ def alias(project: str) -> str:
     return f"logs-{project}"
 
 
-def first_index(project: str) -> str:
+def notes_alias(project: str) -> str:
+    """The name of the traces' notes, which are only read by id."""
+    return f"traces-{project}"
+
+
+def feedback_alias(project: str) -> str:
+    """The name of the feedback."""
+    return f"feedback-{project}"
+
+
+def first_index(alias: str) -> str:
     """The index behind a new alias."""
-    return f"logs-{project}-000001"
+    return f"{alias}-000001"
 
 
-def template(project: str) -> dict[str, Any]:
-    """The index template of a project.
+def templates(project: str) -> dict[str, dict[str, Any]]:
+    """The index templates of a project, by their aliases.
 
-    Elasticsearch ships a template that makes data streams of `logs-*-*`; a higher priority wins over it. Of two projects'
-    patterns that both fit an index, the longer is the one meant.
+    Elasticsearch ships templates that make data streams of `logs-*-*` and some `traces-*`; a higher priority wins over them.
+    Of two projects' patterns that both fit an index, the longer is the one meant.
     """
+    kept = {
+        alias(project): (SETTINGS | {"analysis": ANALYSIS}, MAPPINGS),
+        notes_alias(project): (SETTINGS, NOTE_MAPPINGS),
+        feedback_alias(project): (SETTINGS, FEEDBACK_MAPPINGS),
+    }
     return {
-        "index_patterns": [f"logs-{project}-*"],
-        "priority": 500 + len(project),
-        "template": {"settings": SETTINGS, "mappings": MAPPINGS},
+        name: {
+            "index_patterns": [f"{name}-*"],
+            "priority": 500 + len(project),
+            "template": {"settings": settings, "mappings": mappings},
+        }
+        for name, (settings, mappings) in kept.items()
     }

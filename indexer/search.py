@@ -6,7 +6,8 @@ from typing import Literal, Protocol
 
 from tunemill.indexer.ast import Query, has_words
 from tunemill.schemas.outcome import Written
-from tunemill.schemas.records import Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 
 FACETS = ("tag", "app", "model", "language", "status")
 FACET_VALUES = 20  # of each, the most frequent
@@ -61,7 +62,7 @@ class SearchIndex(Protocol):
     """An engine that makes tagged logs searchable. It fits the stream's `LogIndex`.
 
     Every method raises `IndexUnavailable` when the engine does not answer, and `IndexRefused` when it does not let us in;
-    only `write` and `delete` wait for an engine that is away and go on when it is back.
+    only what the stream needs waits for an engine that is away and goes on when it is back.
     """
 
     async def setup(self) -> None:
@@ -69,6 +70,21 @@ class SearchIndex(Protocol):
 
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
         """Store each log unless it is there, and say what became of each, in order (see `streams.ports.LogIndex`)."""
+
+    async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
+        """These logs and the notes of these traces as they were written last (see `streams.ports.LogIndex`)."""
+
+    async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
+        """Store another state of each log that still is as it was read; searchable after `refresh`."""
+
+    async def put_notes(self, changed: Sequence[StoredNote]) -> Sequence[bool]:
+        """Store another state of each note that still is as it was read."""
+
+    async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
+        """Store each; of two with one feedback_id the later one holds."""
+
+    async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
+        """What was said about this log by its id, its answer's or its trace's, the oldest first; new ones after `refresh`."""
 
     async def delete(self, log_ids: Sequence[str]) -> None:
         """Make these logs unfindable at once; ids that are not there are no error."""

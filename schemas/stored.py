@@ -1,5 +1,6 @@
 """What an index holds, with the version by which it is replaced only if nobody else changed it meanwhile."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,3 +21,10 @@ class StoredNote(msgspec.Struct, frozen=True):
 
     note: TraceNote
     version: Any = None  # None: there was none
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What was found of some logs and traces; what is not there is left out."""
+
+    logs: Mapping[str, StoredLog]  # by log_id
+    notes: Mapping[str, StoredNote]  # by trace_id

@@ -1,5 +1,7 @@
 """What is known about a trace beside its calls: what it says about all of them, and which they are."""
 
+from collections.abc import Collection
+
 import msgspec
 
 
@@ -13,3 +15,9 @@ class TraceNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
     log_ids: tuple[str, ...] = ()  # the calls of this trace that came so far
+
+
+def without_calls(note: TraceNote, log_ids: Collection[str]) -> TraceNote:
+    """The note when these calls are forgotten; with the last of them goes everything that was said about them."""
+    rest = tuple(known for known in note.log_ids if known not in log_ids)
+    return msgspec.structs.replace(note, log_ids=rest) if rest else TraceNote(trace_id=note.trace_id)

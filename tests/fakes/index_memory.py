@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import TaggedLog
+from tunemill.schemas.records import Feedback, TaggedLog
+from tunemill.schemas.stored import Stored, StoredLog, StoredNote
+from tunemill.schemas.trace import TraceNote
 
 
 class Refused(Exception):
@@ -12,39 +14,94 @@ class Refused(Exception):
 
 
 class MemoryIndex:
-    """Logs by id. A log that is there is left as it is."""
+    """Logs, notes and feedback by id. A log that is there is left as it is; versions are the states themselves."""
 
     def __init__(self) -> None:
         self.logs: dict[str, TaggedLog] = {}
+        self.notes: dict[str, TraceNote] = {}
+        self.feedback: dict[str, Feedback] = {}
         self.deleted: list[str] = []
-        self.writes = 0
+        self.calls: list[str] = []  # the methods in the order of their calls
         self.rejects: set[str] = set()  # ids that it answers with a mapping error
         self.refuses = False  # whether it refuses every write
         self.delay_s = 0.0
         self.writing = asyncio.Event()  # set once a write has begun
         self.after_write: Callable[[], Awaitable[None]] | None = None  # runs when the logs are in, before write returns
+        self.between: Callable[[str], Awaitable[None]] | None = None  # runs before each method, with its name
 
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
+        await self._called("write")
         self.writing.set()
         await asyncio.sleep(self.delay_s)
         if self.refuses:
             raise Refused("no entry")
-        self.writes += 1
         written = [self._write_one(log) for log in logs]
         if self.after_write is not None:
             await self.after_write()
         return written
 
+    async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
+        await self._called("stored")
+        return Stored(
+            {log_id: StoredLog(self.logs[log_id], self.logs[log_id]) for log_id in log_ids if log_id in self.logs},
+            {name: StoredNote(self.notes[name], self.notes[name]) for name in trace_ids if name in self.notes},
+        )
+
+    async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
+        await self._called("replace")
+        return [self._replace_one(stored) for stored in changed]
+
+    async def put_notes(self, changed: Sequence[StoredNote]) -> Sequence[bool]:
+        await self._called("put_notes")
+        return [self._put_one(stored) for stored in changed]
+
+    async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
+        await self._called("add_feedback")
+        written = [
+            Written(item.feedback_id, Outcome.REJECTED, "bad_id", "the index does not take the id")
+            if item.feedback_id in self.rejects
+            else Written(item.feedback_id, Outcome.INDEXED)
+            for item in items
+        ]
+        self.feedback |= {item.feedback_id: item for item in items if item.feedback_id not in self.rejects}
+        return written
+
     async def delete(self, log_ids: Sequence[str]) -> None:
+        await self._called("delete")
         self.deleted += log_ids
         for log_id in log_ids:
             self.logs.pop(log_id, None)
 
+    async def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.between is not None:
+            await self.between(name)
+
     def _write_one(self, log: TaggedLog) -> Written:
         log_id = log.log.log_id
         if log_id in self.rejects:
-            return Written(log_id, Outcome.REJECTED, "mapping", "a field has another type than the index expects")
+            return _rejected(log_id)
         if log_id in self.logs:
             return Written(log_id, Outcome.DUPLICATE)
         self.logs[log_id] = log
         return Written(log_id, Outcome.INDEXED)
+
+    def _replace_one(self, stored: StoredLog) -> Written | None:
+        log_id = stored.tagged.log.log_id
+        if self.logs.get(log_id) != stored.version:
+            return None
+        if log_id in self.rejects:
+            return _rejected(log_id)
+        self.logs[log_id] = stored.tagged
+        return Written(log_id, Outcome.MERGED)
+
+    def _put_one(self, stored: StoredNote) -> bool:
+        trace_id = stored.note.trace_id
+        if self.notes.get(trace_id) != stored.version:
+            return False
+        self.notes[trace_id] = stored.note
+        return True
+
+
+def _rejected(log_id: str) -> Written:
+    return Written(log_id, Outcome.REJECTED, "mapping", "a field has another type than the index expects")

@@ -9,9 +9,13 @@ import msgspec
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, LogNotFound
+from tunemill.indexer.feedback import names, names_of
+from tunemill.indexer.feedback import to_document as to_feedback_document
 from tunemill.indexer.search import FACETS, FacetCount, Fragment, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.stored import Stored, StoredLog, StoredNote
+from tunemill.schemas.trace import TraceNote
 
 _WORD = re.compile(r"\w+")
 
@@ -21,6 +25,8 @@ class MemorySearch:
 
     def __init__(self, *logs: TaggedLog) -> None:
         self.logs = {log.log.log_id: log for log in logs}
+        self.notes: dict[str, TraceNote] = {}
+        self.feedback: dict[str, Feedback] = {}
         self.away = False
 
     async def setup(self) -> None:
@@ -30,10 +36,47 @@ class MemorySearch:
         self._answer()
         return [self._write_one(log) for log in logs]
 
+    async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
+        self._answer()
+        return Stored(
+            {log_id: StoredLog(self.logs[log_id], self.logs[log_id]) for log_id in log_ids if log_id in self.logs},
+            {name: StoredNote(self.notes[name], self.notes[name]) for name in trace_ids if name in self.notes},
+        )
+
+    async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
+        self._answer()
+        written: list[Written | None] = []
+        for stored in changed:
+            log_id = stored.tagged.log.log_id
+            is_same = self.logs.get(log_id) == stored.version
+            written.append(Written(log_id, Outcome.MERGED) if is_same else None)
+            self.logs |= {log_id: stored.tagged} if is_same else {}
+        return written
+
+    async def put_notes(self, changed: Sequence[StoredNote]) -> Sequence[bool]:
+        self._answer()
+        is_put = [self.notes.get(stored.note.trace_id) == stored.version for stored in changed]
+        self.notes |= {new.note.trace_id: new.note for new, put in zip(changed, is_put, strict=True) if put}
+        return is_put
+
+    async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
+        self._answer()
+        self.feedback |= {item.feedback_id: item for item in items}
+        return [Written(item.feedback_id, Outcome.INDEXED) for item in items]
+
+    async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
+        self._answer()
+        found = [item for item in self.feedback.values() if to_feedback_document(item).about in names_of(log)]
+        return tuple(sorted(found, key=lambda item: (item.ts_ms, item.feedback_id)))
+
     async def delete(self, log_ids: Sequence[str]) -> None:
         self._answer()
         for log_id in log_ids:
-            self.logs.pop(log_id, None)
+            gone = self.logs.pop(log_id, None)
+            said = names(log_id, gone.log.response_id if gone else None, None)
+            self.feedback = {
+                name: item for name, item in self.feedback.items() if to_feedback_document(item).about not in said
+            }
 
     async def get(self, log_id: str) -> TaggedLog | None:
         self._answer()

@@ -1,0 +1,71 @@
+"""Reading what Elasticsearch holds of logs and traces by id, in one round trip, with the versions to replace it by."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from elasticsearch import AsyncElasticsearch
+
+from tunemill.indexer.document import LONGEST_ID_BYTES
+from tunemill.indexer.elastic_client import translated
+from tunemill.indexer.errors import IndexUnavailable
+from tunemill.schemas.ids import payload_log_id
+from tunemill.schemas.records import TaggedLog
+from tunemill.schemas.stored import Stored, StoredLog, StoredNote
+from tunemill.schemas.trace import TraceNote
+
+MGET_DOCUMENTS = 500  # a few MiB
+
+
+class NoteDocument(msgspec.Struct, frozen=True):
+    """A trace's note as a document."""
+
+    note: TraceNote
+
+
+def note_document_id(trace_id: str) -> str:
+    """The `_id` of a trace's note: its id, or a digest of one that is too long."""
+    return trace_id if len(trace_id.encode()) <= LONGEST_ID_BYTES else payload_log_id(trace_id.encode())
+
+
+async def read_stored(
+    client: AsyncElasticsearch, logs: tuple[str, Sequence[str]], notes: tuple[str, Sequence[str]]
+) -> Stored:
+    """The documents of these ids in these two aliases, searchable or not yet.
+
+    Args:
+        logs: an alias, and log ids.
+        notes: an alias, and trace ids.
+    """
+    (logs_alias, log_ids), (notes_alias, trace_ids) = logs, notes
+    asked = [{"_index": logs_alias, "_id": log_id, "_source": ["record"]} for log_id in log_ids]
+    asked += [{"_index": notes_alias, "_id": note_document_id(trace_id)} for trace_id in trace_ids]
+    answered: list[Mapping[str, Any] | None] = []
+    for start in range(0, len(asked), MGET_DOCUMENTS):
+        with translated():
+            answer = await client.mget(docs=asked[start : start + MGET_DOCUMENTS])
+        answered += _found(answer["docs"])
+    return Stored(
+        {
+            log_id: StoredLog(msgspec.convert(found["_source"]["record"], TaggedLog), version_of(found))
+            for log_id, found in zip(log_ids, answered[: len(log_ids)], strict=True)
+            if found is not None
+        },
+        {
+            trace_id: StoredNote(msgspec.convert(found["_source"], NoteDocument).note, version_of(found))
+            for trace_id, found in zip(trace_ids, answered[len(log_ids) :], strict=True)
+            if found is not None
+        },
+    )
+
+
+def version_of(found: Mapping[str, Any]) -> tuple[int, int]:
+    """The sequence number and primary term of a document that was read."""
+    return found["_seq_no"], found["_primary_term"]
+
+
+def _found(docs: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
+    for doc in docs:
+        if (error := doc.get("error")) is not None:  # no index yet, or a shard that is away
+            raise IndexUnavailable(f"Elasticsearch could not look a document up ({error.get('type')})")
+        yield doc if doc.get("found") else None

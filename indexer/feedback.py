@@ -1,0 +1,57 @@
+"""Feedback -> the document that both engines keep of it, and where they look for a log's. Pure."""
+
+import msgspec
+
+from tunemill.indexer.dates import LATEST_MS
+from tunemill.indexer.document import LONGEST_ID_BYTES
+from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.records import Feedback, LogRecord
+
+MOST_SHOWN = 1000  # of one log
+
+
+class FeedbackDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Feedback and what it is found by."""
+
+    id: str
+    about: str  # the most exact thing that it names, as `names` spells it
+    ts: int  # milliseconds since the epoch, within the years 1970 to 9999
+    record: Feedback
+
+
+def to_document(feedback: Feedback) -> FeedbackDocument:
+    """What the index keeps. One that names a log is about that log alone, even if it names its trace, too."""
+    about = names(feedback.log_id, feedback.response_id, feedback.trace_id)
+    return FeedbackDocument(
+        id=feedback.feedback_id,
+        about=about[0] if about else "",
+        ts=min(max(feedback.ts_ms, 0), LATEST_MS),
+        record=feedback,
+    )
+
+
+def names_of(log: LogRecord) -> tuple[str, ...]:
+    """Everything that feedback about this log may be about."""
+    return names(log.log_id, log.response_id, log.trace_id)
+
+
+def names(log_id: str | None, response_id: str | None, trace_id: str | None) -> tuple[str, ...]:
+    """How these ids are spelled in `about`, the most exact first."""
+    given = (("log", log_id), ("response", response_id), ("trace", trace_id))
+    return tuple(f"{kind}:{value}" for kind, value in given if value)
+
+
+def refusal(feedback: Feedback) -> Written | None:
+    """Why no engine could store this; None if one can."""
+    feedback_id = feedback.feedback_id
+    try:
+        fits = 0 < len(feedback_id.encode()) <= LONGEST_ID_BYTES
+        msgspec.json.encode(feedback)
+    except UnicodeEncodeError:
+        return Written(feedback_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
+    if not fits:
+        reason = f"feedback_id is empty or has more than {LONGEST_ID_BYTES} bytes"
+        return Written(feedback_id, Outcome.REJECTED, "bad_id", reason)
+    if not names(feedback.log_id, feedback.response_id, feedback.trace_id):
+        return Written(feedback_id, Outcome.REJECTED, "about_nothing", "it names no log_id, response_id or trace_id")
+    return None
