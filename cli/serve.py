@@ -63,13 +63,19 @@ def api(
     from tunemill.cli.up import let_in, listen, serve_http, stop_on_signals
     from tunemill.curator_api.app import create_app
     from tunemill.curator_api.settings import Settings
+    from tunemill.streams.decode import examine
 
     settings = Settings(require_key=True, default_consent=default_consent)
 
     async def serve(opened: Opened) -> None:
         let_in(opened, settings, key)
         app = create_app(
-            bus=opened.bus, index=opened.index, registry=opened.registry, files_url=opened.files_url, settings=settings
+            bus=opened.bus,
+            index=opened.index,
+            registry=opened.registry,
+            files_url=opened.files_url,
+            settings=settings,
+            examine=examine,
         )
         await serve_http(app, listening, stop=stop_on_signals())
 

@@ -19,6 +19,7 @@ from tunemill.cli.settings import embedded
 from tunemill.curator_api.app import create_app
 from tunemill.curator_api.keys import LEAST_CHARACTERS, MalformedKey, accept_key, ensure_key
 from tunemill.curator_api.settings import Settings
+from tunemill.streams.decode import examine
 from tunemill.streams.local import run_local
 from tunemill.streams.rules import load_rules
 from tunemill.telemetry import logs
@@ -89,7 +90,12 @@ async def run_services(
 ) -> None:
     """Stream, API and trainer side by side until `stop` is set; if one of them fails, all end and its error is raised."""
     app = create_app(
-        bus=opened.bus, index=opened.index, registry=opened.registry, files_url=opened.files_url, settings=settings
+        bus=opened.bus,
+        index=opened.index,
+        registry=opened.registry,
+        files_url=opened.files_url,
+        settings=settings,
+        examine=examine,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(run_local(opened.bus, opened.index, load_rules(), stop=stop))

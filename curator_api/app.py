@@ -10,10 +10,23 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from tunemill.bus.port import Bus
-from tunemill.curator_api import datasets, draft_rows, logs, problems, rejected, runs, search, versions
+from tunemill.curator_api import (
+    datasets,
+    draft_rows,
+    feedback,
+    ingest,
+    logs,
+    otlp_api,
+    problems,
+    rejected,
+    runs,
+    search,
+    versions,
+)
 from tunemill.curator_api.access import admit
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.guard import Guard
+from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.page_answers import Answers
 from tunemill.curator_api.pages import pages_router
 from tunemill.curator_api.relay import relay_until
@@ -28,8 +41,14 @@ _DESCRIPTION = (
 )
 
 
-def create_app(*, bus: Bus, index: SearchIndex, registry: Engine, files_url: str, settings: Settings) -> FastAPI:
-    """The application over engines that are open, set up and migrated; whoever opened them closes them after it stopped."""
+def create_app(
+    *, bus: Bus, index: SearchIndex, registry: Engine, files_url: str, settings: Settings, examine: Examine
+) -> FastAPI:
+    """The application over engines that are open, set up and migrated; whoever opened them closes them after it stopped.
+
+    Args:
+        examine: the stream's own decoding of one item, so that a sender hears at once what will be rejected.
+    """
     app = FastAPI(
         title="tunemill",
         version=version("tunemill"),
@@ -39,11 +58,13 @@ def create_app(*, bus: Bus, index: SearchIndex, registry: Engine, files_url: str
         lifespan=_lifespan,
         responses=problems.responses(*problems.EVERYWHERE),
     )
-    curator = Curator(bus=bus, index=index, registry=registry, files=Files(files_url), settings=settings)
+    curator = Curator(
+        bus=bus, index=index, registry=registry, files=Files(files_url), settings=settings, examine=examine
+    )
     app.state.curator = curator
     app.add_middleware(Guard, settings=settings, admit=partial(admit, curator))
     problems.install(app)
-    for part in (logs, search, rejected, draft_rows, versions, datasets, runs):
+    for part in (ingest, otlp_api, feedback, logs, search, rejected, draft_rows, versions, datasets, runs):
         app.include_router(part.router)
     app.router.routes.extend(health.routes(_checks(curator)))
     app.include_router(pages_router(Answers(curator)))

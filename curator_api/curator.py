@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 
 from tunemill.bus.port import Bus
+from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.indexer.search import SearchIndex
@@ -22,6 +23,7 @@ class Curator:
     registry: Engine
     files: Files
     settings: Settings
+    examine: Examine
     tagging: asyncio.Lock = field(default_factory=asyncio.Lock)  # two edits of one log must not overwrite one another
 
 

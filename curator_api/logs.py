@@ -1,54 +1,25 @@
-"""Logs over HTTP: send them, see one, tag it, have it forgotten."""
+"""A log over HTTP: see it, tag it, have it forgotten."""
 
 import asyncio
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 
-from tunemill.bus.port import Outgoing
 from tunemill.curator_api import ledger
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import NotFound
-from tunemill.curator_api.intake import messages
-from tunemill.curator_api.payloads import Accepted, ErasureOut, LogId, LogOut, TagsIn, TagsOut
+from tunemill.curator_api.payloads import ErasureOut, LogId, LogOut, TagsIn, TagsOut
 from tunemill.curator_api.problems import responses
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.schemas.records import LogRecord, Tag, TaggedLog
-from tunemill.schemas.topics import LOGS
 
 router = APIRouter(prefix="/v1/logs", tags=["logs"])
 
 _log = structlog.get_logger()
 
 ThisLog = Annotated[LogId, Path()]  # may hold slashes: whoever made the log chose its id
-
-_JSON_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}
-            },
-            "application/x-ndjson": {"schema": {"type": "string"}},
-        },
-    }
-}
-
-
-@router.post("", status_code=202, responses=responses(400), openapi_extra=_JSON_BODY)
-async def send_logs(request: Request, here: Here, _person: Person) -> Accepted:
-    """Hand on logs of any accepted shape: one JSON object, an array, or one object a line.
-
-    Accepted is durable. A record that cannot be decoded becomes a dead letter, see `GET /v1/rejected`; so does, in a body of
-    type `application/x-ndjson`, a line that is no JSON at all.
-    """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    count, packed = messages(await request.body(), is_lines=media_type == "application/x-ndjson")
-    if packed:
-        await here.bus.publish(LOGS, [Outgoing(value=value) for value in packed])
-    return Accepted(accepted=count)
 
 
 @router.get("/{log_id:path}", responses=responses(404, 422))

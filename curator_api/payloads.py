@@ -1,9 +1,11 @@
 """What goes over HTTP: the bodies that endpoints take and give. Docs of the fields of a log stand in `schemas/avro/`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from tunemill.schemas.ids import MAX_LOG_ID_CHARS
 
 TAG = r"^[a-z0-9][a-z0-9_-]{0,31}:[^\s\x00-\x1f\x7f\"]{1,128}$"
 
@@ -16,6 +18,13 @@ def _storable(text: str | None) -> str | None:
         return None
     if "\x00" in text or any(0xD800 <= ord(character) <= 0xDFFF for character in text):
         raise ValueError("a NUL character or half a surrogate pair cannot be stored")
+    return text
+
+
+def _printable(text: str) -> str:
+    """Such as the stream takes for an id; half a surrogate pair is none."""
+    if not text.isprintable():
+        raise ValueError("it holds a character that cannot be printed")
     return text
 
 
@@ -38,6 +47,7 @@ Storable = AfterValidator(_storable)
 Object = Annotated[dict[str, JsonValue], AfterValidator(_encodable)]
 Recipe = Annotated[Object, AfterValidator(_small)]
 TagText = Annotated[str, Field(pattern=TAG, examples=["topic:math"]), Storable]
+Id = Annotated[str, Field(min_length=1, max_length=MAX_LOG_ID_CHARS), AfterValidator(_printable)]
 LogId = Annotated[str, Field(min_length=1, max_length=512), Storable]
 
 
@@ -116,10 +126,53 @@ class LogOut(Given):
     content_digest: str
 
 
+class RejectedItem(Given):
+    """An item that will not become a log, and why."""
+
+    item: int = Field(description="its place in the body, from 0")
+    code: str
+    reason: str
+
+
 class Accepted(Given):
-    """How many records were handed on."""
+    """What became of each item: those that are not named as rejected are accepted."""
 
     accepted: int
+    rejected: list[RejectedItem]
+
+
+class FeedbackIn(Taken):
+    """What somebody thought of an answer, found by any of its three ids."""
+
+    feedback_id: Id | None = Field(None, description="made here if left out; the same one again replaces the first")
+    log_id: Id | None = None
+    response_id: Id | None = Field(None, description="the `id` in the model's response")
+    trace_id: Id | None = None
+    name: Annotated[str, Field(min_length=1, max_length=128, examples=["helpful"]), Storable]
+    score: float | None = Field(None, allow_inf_nan=False)
+    label: Annotated[str, Field(max_length=1_000), Storable] | None = None
+    correction: Annotated[str, Field(max_length=1_000_000), Storable] | None = Field(
+        None, description="a better answer"
+    )
+    comment: Annotated[str, Field(max_length=100_000), Storable] | None = None
+    by: Annotated[str, Field(min_length=1, max_length=256), Storable] | None = Field(
+        None, description="who thought so; left out, it is the key's owner"
+    )
+    ts_ms: int | None = Field(None, ge=0, le=253_402_300_799_999, description="when; left out, it is now")
+
+    @model_validator(mode="after")
+    def _says_what_of_what(self) -> Self:
+        if self.log_id is None and self.response_id is None and self.trace_id is None:
+            raise ValueError("it names no answer: send log_id, response_id or trace_id")
+        if self.score is None and self.label is None and self.correction is None and self.comment is None:
+            raise ValueError("it says nothing: send score, label, correction or comment")
+        return self
+
+
+class FeedbackAccepted(Accepted):
+    """What became of each item, and the ids of those that are accepted, in their order."""
+
+    feedback_ids: list[str]
 
 
 class ErasureOut(Given):

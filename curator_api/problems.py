@@ -1,6 +1,6 @@
 """Errors as problem documents (RFC 9457): one shape for every failure, whatever raised it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from tunemill.bus.errors import BusUnavailable, MessageTooLarge
+from tunemill.curator_api import otlp_answer
 from tunemill.curator_api.draft import bad_query
 from tunemill.curator_api.errors import BadRequest, CuratorError, NotFound, TooLarge, Unavailable, Unprocessable
 from tunemill.indexer.errors import CursorInvalid, IndexRefused, IndexUnavailable, LogNotFound, QueryError
@@ -103,6 +104,9 @@ def answer_to(error: Exception, scope: Scope) -> Response:
     """The answer to any error, as the client of this request reads it."""
     known = error if isinstance(error, CuratorError) else translated(error)
     problem = unexpected(error) if known is None else known
+    encoding = otlp_answer.encoding_of(scope)
+    if encoding is not None:
+        return otlp_answer.refused(problem.status, problem.detail, _HEADERS.get(problem.status, {}), encoding)
     return _response(problem)
 
 
@@ -128,11 +132,19 @@ async def _answered(request: Request, error: Exception) -> Response:
 async def _validation_error(_request: Request, error: Exception) -> Response:
     """What is wrong and where; never the values that were sent."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    errors = [{"where": ".".join(str(step) for step in item["loc"]), "reason": item["msg"]} for item in found[:20]]
+    errors = [{"where": _where(item), "reason": item["msg"]} for item in found[:20]]
     if any(item["type"] == "json_invalid" for item in found):
         return _response(BadRequest("the body is not JSON"))
-    detail = "; ".join(f"{item['where']}: {item['reason']}" for item in errors[:3])
-    return _response(Unprocessable(detail, errors=errors))
+    return _response(Unprocessable(explained(found), errors=errors))
+
+
+def explained(found: Sequence[Mapping[str, Any]]) -> str:
+    """The first errors of a validation as one sentence."""
+    return "; ".join(": ".join(filter(None, (_where(item), item["msg"]))) for item in found[:3])
+
+
+def _where(item: Mapping[str, Any]) -> str:
+    return ".".join(str(step) for step in item["loc"])
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

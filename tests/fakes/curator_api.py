@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus
 from tunemill.curator_api.app import create_app
+from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.keys import accept_key, new_key
 from tunemill.curator_api.settings import Settings
 from tunemill.indexer.search import SearchIndex
@@ -65,8 +66,9 @@ async def running_api(
     index: SearchIndex | None = None,
     registry_url: str | None = None,
     client_host: str = "127.0.0.1",
+    examine: Examine = lambda _item: None,
 ) -> AsyncIterator[Running]:
-    """The API on engines in this folder, holding these logs."""
+    """The API on engines in this folder, holding these logs; `examine` stands for the stream's decoding."""
     settings = settings or Settings()
     bus = bus or open_bus(f"sqlite:{folder / 'bus.db'}")
     index = index or MemorySearch()
@@ -77,7 +79,14 @@ async def running_api(
     migrate(registry)
     key = new_key()
     accept_key(registry, settings.project, key)
-    app = create_app(bus=bus, index=index, registry=registry, files_url=str(folder / "files"), settings=settings)
+    app = create_app(
+        bus=bus,
+        index=index,
+        registry=registry,
+        files_url=str(folder / "files"),
+        settings=settings,
+        examine=examine,
+    )
     transport = httpx.ASGITransport(app, client=(client_host, 1))
     headers = {"authorization": f"Bearer {key}"} if settings.require_key else {}
     async with (

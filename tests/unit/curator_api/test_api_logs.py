@@ -1,8 +1,7 @@
-"""Logs, search and dead letters over HTTP."""
+"""A log, search and dead letters over HTTP."""
 
 from pathlib import Path
 
-import msgspec
 import pytest
 from fakes.curator_api import running_api, tagged
 from fakes.search_memory import MemorySearch
@@ -12,72 +11,8 @@ from tunemill.bus.port import Outgoing
 from tunemill.registry import outbox
 from tunemill.registry.tables import audit, erasures, tag_edits
 from tunemill.schemas import wire
-from tunemill.schemas.packing import split
 from tunemill.schemas.records import Erasure, Message, RejectedLog, ToolCall
-from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
-
-LINE = b'{"log_id":"a","ts_ms":1,"messages":[{"role":"user","content":"hi"}]}'
-
-
-async def test_logs_that_were_sent_lie_on_the_bus_as_they_came(tmp_path: Path) -> None:
-    async with running_api(tmp_path) as api:
-        answer = await api.client.post("/v1/logs", content=LINE)
-        assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
-        assert [message.value for message in await api.bus.tail(LOGS, limit=9)] == [LINE]
-
-
-@pytest.mark.parametrize(
-    ("body", "count"),
-    [(b"[" + LINE + b"," + LINE + b"]", 2), (LINE + b"\n\n" + LINE + b"\n", 2), (b"[]", 0), (b'{\n "pretty": 1\n}', 1)],
-)
-async def test_many_logs_in_one_request_are_counted(tmp_path: Path, body: bytes, count: int) -> None:
-    async with running_api(tmp_path) as api:
-        answer = await api.client.post("/v1/logs", content=body)
-        assert answer.json() == {"accepted": count}
-
-
-@pytest.mark.parametrize("wrap", [(b"", b"\n", b""), (b"[", b",\n", b"]")])
-async def test_a_large_request_is_cut_into_messages_that_hold_every_record_once(
-    tmp_path: Path, wrap: tuple[bytes, bytes, bytes]
-) -> None:
-    begin, between, end = wrap
-    items = [msgspec.json.encode({"n": n, "text": "x" * 100_000}) for n in range(30)]
-    async with running_api(tmp_path) as api:
-        answer = await api.client.post("/v1/logs", content=begin + between.join(items) + end)
-        assert answer.json() == {"accepted": 30}
-        messages = await api.bus.tail(LOGS, limit=99)
-    assert len(messages) > 1
-    found = sorted(msgspec.json.decode(item)["n"] for message in messages for item in split(message.value))
-    assert found == list(range(30))
-
-
-async def test_a_broken_line_spoils_nothing_but_itself(tmp_path: Path) -> None:
-    lines = [LINE, b"no JSON at all", b"42", LINE, b'{"torn":']
-    lines_type = {"Content-Type": "application/x-ndjson; charset=utf-8"}
-    async with running_api(tmp_path) as api:
-        answer = await api.client.post("/v1/logs", content=b"\n".join(lines), headers=lines_type)
-        assert (answer.status_code, answer.json()) == (202, {"accepted": 5})
-        messages = await api.bus.tail(LOGS, limit=9)
-    assert [item for message in reversed(messages) for item in split(message.value)] == lines
-
-
-@pytest.mark.parametrize("body", [b"", b"  \n", b"hello", b"3", b"[1, 2", b'{"torn": ', b"\xff\xfe{}", b"[" * 100_000])
-async def test_what_is_no_json_of_logs_is_refused_clearly(tmp_path: Path, body: bytes) -> None:
-    async with running_api(tmp_path) as api:
-        answer = await api.client.post("/v1/logs", content=body)
-        assert answer.status_code == 400
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["type"] == "urn:tunemill:problem:bad-request"
-        assert await api.bus.tail(LOGS, limit=9) == []
-
-
-async def test_a_record_that_no_message_can_hold_is_named_and_nothing_is_accepted(tmp_path: Path) -> None:
-    giant = b'{"text":"' + b"x" * LOGS.max_message_bytes + b'"}'
-    async with running_api(tmp_path) as api:
-        answer = await api.client.post("/v1/logs", content=LINE + b"\n" + giant)
-        assert answer.status_code == 413
-        assert "record 2" in answer.json()["detail"]
-        assert await api.bus.tail(LOGS, limit=9) == []
+from tunemill.schemas.topics import ERASURES, REJECTED
 
 
 async def test_a_log_has_every_field_and_who_set_its_tags(tmp_path: Path) -> None:

@@ -1,0 +1,254 @@
+"""Logs that come over HTTP: how a body is cut, what its sender hears of each item, and what lies on the bus."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from fakes.curator_api import running_api
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunemill.bus.errors import BusUnavailable
+from tunemill.bus.port import Outgoing
+from tunemill.bus.sqlite import SqliteBus
+from tunemill.curator_api.errors import BadRequest, ClientError, TooDeep
+from tunemill.curator_api.intake import MAX_DEPTH, MAX_ITEM_BYTES, MESSAGE_ITEMS, Rejection, receive, refuse_deep
+from tunemill.schemas import wire
+from tunemill.schemas.packing import split
+from tunemill.schemas.records import LogBatch, LogRecord, Message
+from tunemill.schemas.topics import LOGS, Topic
+
+LINE = b'{"log_id":"a","ts_ms":1,"messages":[{"role":"user","content":"hi"}]}'
+LINES = {"Content-Type": "application/x-ndjson; charset=utf-8"}
+GIANT = b'{"text":"' + b"x" * MAX_ITEM_BYTES + b'"}'
+
+
+def nothing(_item: bytes) -> None:
+    return None
+
+
+def only_lines(item: bytes) -> tuple[str, str] | None:
+    return None if item == LINE else ("unknown_shape", "the fields are those of no known shape")
+
+
+def on_the_bus(messages: Sequence[Outgoing]) -> list[bytes]:
+    """What the stream cuts these messages into."""
+    return [item for message in messages for item in split(message.value)]
+
+
+@pytest.mark.parametrize("path", ["/v1/logs", "/v1/litellm"])
+async def test_logs_that_were_sent_lie_on_the_bus_as_they_came(tmp_path: Path, path: str) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post(path, content=LINE)
+        assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "rejected": []})
+        assert [message.value for message in await api.bus.tail(LOGS, limit=9)] == [LINE]
+
+
+PRETTY = b'{\n "pretty": 1\n}'
+
+
+@pytest.mark.parametrize(
+    ("body", "items"),
+    [
+        (b"[" + LINE + b"," + LINE + b"]", [LINE, LINE]),
+        (LINE + b"\n\n" + LINE + b"\n", [LINE, LINE]),
+        (b" \n[" + LINE + b"]", [LINE]),
+        (b"[" + PRETTY + b" ,\n" + LINE + b"]", [PRETTY, LINE]),
+        (b"[1,\n" + LINE + b"]", [b"1", LINE]),
+        (PRETTY, [PRETTY]),
+        (b"[]", []),
+    ],
+)
+def test_many_items_in_one_body_are_cut_at_their_ends(body: bytes, items: list[bytes]) -> None:
+    received = receive(body, examine=nothing)
+    assert (received.items, received.rejected) == (len(items), [])
+    assert on_the_bus(received.messages) == items
+
+
+@pytest.mark.parametrize("wrap", [(b"", b"\n", b""), (b"[", b",\n", b"]")])
+@pytest.mark.parametrize("size", [100_000, 1])
+def test_a_large_body_becomes_messages_that_hold_every_item_once(wrap: tuple[bytes, bytes, bytes], size: int) -> None:
+    begin, between, end = wrap
+    items = [msgspec.json.encode({"n": n, "text": "x" * size}) for n in range(3_000_000 // (size + 1000))]
+    received = receive(begin + between.join(items) + end, examine=nothing)
+    assert len(received.messages) > 1
+    assert max(len(split(message.value)) for message in received.messages) <= MESSAGE_ITEMS
+    assert max(len(message.value) for message in received.messages) < 2 * 2**20
+    assert on_the_bus(received.messages) == items
+
+
+async def test_each_item_that_will_be_rejected_is_named_and_travels_with_the_others(tmp_path: Path) -> None:
+    lines = [LINE, b"no JSON at all", b"42", LINE, b'{"torn":']
+    async with running_api(tmp_path, examine=only_lines) as api:
+        answer = await api.client.post("/v1/logs", content=b"\n".join(lines), headers=LINES)
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
+        assert [(one["item"], one["code"]) for one in answer.json()["rejected"]] == [
+            (place, "unknown_shape") for place in (1, 2, 4)
+        ]
+        messages = await api.bus.tail(LOGS, limit=9)
+    assert on_the_bus([Outgoing(message.value) for message in reversed(messages)]) == lines
+
+
+async def test_an_item_that_no_message_can_hold_is_rejected_alone(tmp_path: Path) -> None:
+    async with running_api(tmp_path, examine=only_lines) as api:
+        mixed = await api.client.post("/v1/logs", content=LINE + b"\n" + GIANT + b'\n{"a":1}')
+        alone = await api.client.post("/v1/logs", content=GIANT)
+        kept = [item for message in await api.bus.tail(LOGS, limit=9) for item in split(message.value)]
+        metrics = (await api.client.get("/metrics")).text
+    assert (mixed.status_code, mixed.json()["accepted"]) == (202, 1)
+    assert [(one["item"], one["code"]) for one in mixed.json()["rejected"]] == [(1, "too_large"), (2, "unknown_shape")]
+    assert str(MAX_ITEM_BYTES) in mixed.json()["rejected"][0]["reason"]
+    assert (alone.status_code, alone.json()["limit"]) == (413, MAX_ITEM_BYTES)
+    assert kept == [LINE, b'{"a":1}']
+    assert 'tunemill_rejected_total{code="too_large",stage="receive"}' in metrics
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"  \n", b"hello", b"3", b"[1, 2", b'{"torn": ', b"\xff\xfe{}", b'{"a":' + b"1" * 5000 + b"}", b'"{}"'],
+)
+async def test_what_is_no_json_of_logs_is_refused_clearly(tmp_path: Path, body: bytes) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=body)
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:tunemill:problem:bad-request"
+        assert await api.bus.tail(LOGS, limit=9) == []
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        nested(MAX_DEPTH + 1),
+        b"[" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        LINE + b"\n" + nested(500),
+        b"[" + LINE + b"," + nested(MAX_DEPTH + 1) + b"]",
+    ],
+)
+async def test_a_body_that_is_nested_too_deep_is_refused_with_the_limit(tmp_path: Path, body: bytes) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=body)
+        assert (answer.status_code, answer.json()["type"]) == (400, "urn:tunemill:problem:too-deep")
+        assert answer.json()["limit"] == MAX_DEPTH
+
+
+def test_only_real_brackets_count_as_depth() -> None:
+    deep_text = msgspec.json.encode({"text": '[{"' * 1000 + "\\", "more": ["]" * 500, {"a": '\\"{'}]})
+    flat = b"[" + b",".join([b"[]"] * 1000) + b"]"
+    for fine in (nested(MAX_DEPTH), deep_text, flat, b'{"torn": "' + b"[" * 50, b"]" * 1000):
+        refuse_deep(fine)
+    for deep in (nested(MAX_DEPTH + 1), b'{"a":"]]]]","b":' + nested(MAX_DEPTH) + b"}"):
+        with pytest.raises(TooDeep):
+            refuse_deep(deep)
+
+
+values = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='[]{}"\\a\n', max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='[{"', max_size=3), inner, max_size=3),
+    max_leaves=30,
+)
+
+
+@given(value=values, extra=st.integers(0, 3))
+def test_depth_is_that_of_the_json_whatever_its_strings_hold(value: object, extra: int) -> None:
+    def depth(inside: object) -> int:
+        children = inside.values() if isinstance(inside, dict) else inside if isinstance(inside, list) else None
+        return 0 if children is None else 1 + max(map(depth, children), default=0)
+
+    around = MAX_DEPTH - depth(value) + extra - 1
+    body = b"[" * around + json.dumps([value] * 20).encode() + b"]" * around
+    if extra:
+        with pytest.raises(TooDeep):
+            refuse_deep(body)
+    else:
+        refuse_deep(body)
+
+
+def test_a_deep_line_among_lines_spoils_nothing_but_itself() -> None:
+    received = receive(LINE + b"\n" + nested(5000), is_lines=True, examine=only_lines)
+    assert [rejection.item for rejection in received.rejected] == [1]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "key"),
+    [
+        ([b'"s"'], "s"),
+        ([b'"s"', b'"s"'], "s"),
+        ([b'"s"', b'"t"'], None),
+        ([b'"s"', b"null"], None),
+        ([b"null"], "of-trace"),
+        ([b"7"], None),
+        ([b'"' + b"s" * 129 + b'"'], None),
+        ([b'"\\ud800"'], None),
+    ],
+)
+def test_a_message_has_the_key_that_its_items_have_between_them(sessions: list[bytes], key: str | None) -> None:
+    items = [b'{"messages":[],"session_id":' + session + b',"trace_id":"of-trace"}' for session in sessions]
+    (message,) = receive(b"\n".join(items), is_lines=True, examine=nothing).messages
+    assert message.key == key
+
+
+LOG = LogRecord(log_id="a", ts_ms=1, messages=(Message(role="user", content="hi"),))
+
+
+def test_avro_is_taken_as_it_is() -> None:
+    batch = wire.encode(LogBatch((LOG, LOG)))
+    assert receive(wire.encode(LOG), examine=nothing) == (1, [], [Outgoing(wire.encode(LOG))])
+    seen: list[bytes] = []
+    received = receive(
+        batch, examine=lambda item: seen.append(item) or ("invalid", "why") if seen else seen.append(item)
+    )
+    assert (received.items, received.messages) == (2, [Outgoing(batch)])
+    assert received.rejected == [Rejection(1, "invalid", "why")]
+    assert seen == [wire.encode(LOG)] * 2
+    with pytest.raises(BadRequest, match="torn"):
+        receive(batch[:-1], examine=nothing)
+
+
+@given(
+    body=st.binary(max_size=60) | st.text(alphabet='[]{}",:1\n \\a', max_size=60).map(str.encode),
+    is_lines=st.booleans(),
+)
+def test_no_body_raises_anything_but_the_clients_fault(body: bytes, is_lines: bool) -> None:
+    try:
+        received = receive(body, is_lines=is_lines, examine=lambda _item: ("x", "y"))
+    except ClientError:
+        return
+    assert received.items == len(received.rejected)
+
+
+async def test_without_the_bus_nothing_is_accepted_and_the_client_is_told_when_to_come_again(tmp_path: Path) -> None:
+    class Away(SqliteBus):
+        async def publish(self, topic: Topic, messages: Sequence[Outgoing]) -> None:
+            raise BusUnavailable("away")
+
+    async with running_api(tmp_path, bus=Away(tmp_path / "bus.db")) as api:
+        answer = await api.client.post("/v1/logs", content=LINE)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "nothing was accepted" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("text", ["single", "json_array", "ndjson"])
+async def test_litellms_webhook_is_taken_in_each_of_its_formats(tmp_path: Path, text: str) -> None:
+    payloads = [{"id": f"{n}", "call_type": "acompletion", "messages": [], "response": None} for n in range(3)]
+    bodies: dict[str, Callable[[], list[bytes]]] = {
+        "single": lambda: [msgspec.json.encode(payload) for payload in payloads],
+        "json_array": lambda: [msgspec.json.encode(payloads)],
+        "ndjson": lambda: [b"\n".join(map(msgspec.json.encode, payloads))],
+    }
+    async with running_api(tmp_path) as api:
+        accepted = 0
+        for body in bodies[text]():
+            answer = await api.client.post("/v1/litellm", content=body, headers={"content-type": "application/json"})
+            accepted += answer.json()["accepted"]
+        messages = await api.bus.tail(LOGS, limit=9)
+    assert accepted == 3
+    found = [msgspec.json.decode(item) for message in reversed(messages) for item in split(message.value)]
+    assert found == payloads
