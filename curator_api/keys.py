@@ -7,6 +7,7 @@ guessed, and this one cannot. An operator may choose a key of their own; how har
 import hashlib
 import re
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 
 from sqlalchemy import Engine, func, insert, select
@@ -61,6 +62,13 @@ def key_id_of(engine: Engine, project: str, key: str) -> str | None:
     live = (api_keys.c.key_sha256 == _digest(key), api_keys.c.project == project, api_keys.c.revoked_ms.is_(None))
     with engine.connect() as connection:
         return connection.execute(select(api_keys.c.key_id).where(*live)).scalar_one_or_none()
+
+
+def signing_secrets(engine: Engine, project: str, key_id: str) -> Sequence[str]:
+    """What only we and the holders of the live keys with this public part know; an operator's keys may share one."""
+    live = (api_keys.c.key_id == key_id, api_keys.c.project == project, api_keys.c.revoked_ms.is_(None))
+    with engine.connect() as connection:
+        return list(connection.execute(select(api_keys.c.key_sha256).where(*live)).scalars())
 
 
 def _digest(key: str) -> str:
