@@ -15,7 +15,10 @@ from tunemill.curator_api import (
     draft_rows,
     feedback,
     ingest,
+    langfuse_api,
     logs,
+    media,
+    media_bytes,
     otlp_api,
     problems,
     rejected,
@@ -64,7 +67,8 @@ def create_app(
     app.state.curator = curator
     app.add_middleware(Guard, settings=settings, admit=partial(admit, curator))
     problems.install(app)
-    for part in (ingest, otlp_api, feedback, logs, search, rejected, draft_rows, versions, datasets, runs):
+    langfuse = (langfuse_api, media, media_bytes)
+    for part in (ingest, otlp_api, *langfuse, feedback, logs, search, rejected, draft_rows, versions, datasets, runs):
         app.include_router(part.router)
     app.router.routes.extend(health.routes(_checks(curator)))
     app.include_router(pages_router(Answers(curator)))
