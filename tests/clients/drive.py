@@ -26,12 +26,18 @@ class Client:
     arguments: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
     cases: tuple[Case, ...] = field(default=TABLE, repr=False)
+    noted: tuple[str, ...] = ()  # what it can tell of a call beside the call itself: fields of the log
+    scored: bool = False  # it scores each call
+
+
+Told = dict[str, dict[str, str | None]]  # by case, the ids that a driver told
 
 
 class DriverFailed(Exception):
     """A client's process ended with an error; the message ends with what it said."""
 
 
+_NOTED = ("user_id", "session_id", "tags", "metadata")
 _OURS = {"PYTHONPATH": str(HERE.parents[1] / "src")}  # beside what pip would install of the SDK's dependencies
 _LATEST = {"OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental"}
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -50,36 +56,38 @@ CLIENTS = (
         {**_LATEST, _CAPTURE: "EVENT_ONLY", "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT": "true"},
     ),
     Client("otel_openai_old", "otel_openai_old", "otel_send.py", (*_OPENAI_V2, "--events-first"), {_CAPTURE: "true"}),
-    Client("openinference", "openinference", "otel_send.py", _OPENINFERENCE),
+    Client("openinference", "openinference", "otel_send.py", _OPENINFERENCE, noted=_NOTED),
     Client("openllmetry", "openllmetry", "otel_send.py", (*_OPENLLMETRY, "--options", _INLINE)),
     Client(
         "openllmetry_event", "openllmetry", "otel_send.py", (*_OPENLLMETRY, "--options", '{"use_attributes": false}')
     ),
     Client("openllmetry_old", "openllmetry_old", "otel_send.py", (*_OPENLLMETRY, "--options", _INLINE)),
-    Client("langfuse2", "langfuse2", "langfuse2_send.py"),
-    Client("langfuse3", "langfuse3", "langfuse_send.py"),
-    Client("langfuse4", "langfuse4", "langfuse_send.py"),
-    Client("langfuse5", "langfuse5", "langfuse_send.py"),
-    Client("litellm", "litellm", "litellm_send.py"),
+    Client("langfuse2", "langfuse2", "langfuse2_send.py", noted=_NOTED, scored=True),
+    Client("langfuse3", "langfuse3", "langfuse_send.py", noted=_NOTED, scored=True),
+    Client("langfuse4", "langfuse4", "langfuse_send.py", noted=_NOTED, scored=True),
+    Client("langfuse5", "langfuse5", "langfuse_send.py", noted=_NOTED, scored=True),
+    Client("litellm", "litellm", "litellm_send.py", noted=_NOTED),
     Client("openai", "openai", "openai_send.py", cases=(*TABLE, *RAW)),
-    Client("sdk_wrap", "openai", "sdk_send.py", variables=_OURS, cases=(*TABLE, *WRAPPED)),
+    Client("sdk_wrap", "openai", "sdk_send.py", variables=_OURS, cases=(*TABLE, *WRAPPED), noted=_NOTED),
 )
 
 
-def drive(
-    client: Client, cases: Sequence[Case], *, model_url: str, to: str, key: str, python: Path | None = None
-) -> dict[str, dict[str, str | None]]:
+def drive(client: Client, *, model_url: str, to: str, key: str, run: str = "", arguments: Sequence[str] = ()) -> Told:
     """Make every case's call with the real client, and return by case the ids that its log can be found by.
+
+    Args:
+        run: a suffix of the models' names.
+        arguments: further ones of this client's script.
 
     Raises:
         EnvironmentAbsent: the client can't be installed here.
         DriverFailed: the client's process failed.
     """
-    python = python or environment(client.environment)
+    python = environment(client.environment)
     with tempfile.TemporaryDirectory(prefix="tunemill-client-") as folder:
         asked = Path(folder) / "cases.json"
-        asked.write_text(json.dumps(as_sent(cases, client.name)), encoding="utf-8")
-        command = [str(python), "-W", "ignore", str(HERE / client.script), *client.arguments]
+        asked.write_text(json.dumps(as_sent(client.cases, client.name + run)), encoding="utf-8")
+        command = [str(python), "-W", "ignore", str(HERE / client.script), *client.arguments, *arguments]
         command += ["--cases", str(asked), "--model-url", model_url, "--to", to, "--key", key]
         done = subprocess.run(
             command, capture_output=True, check=False, text=True, timeout=LONGEST_S, env=_variables(client), cwd=folder

@@ -5,6 +5,8 @@ Each call is made within a span of the application's own, as a request handler's
 
 import importlib
 import json
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import calls
 import openai
@@ -44,7 +46,7 @@ def main() -> None:
     tracer = trace.get_tracer("shop")
     client = openai.OpenAI(base_url=arguments.model_url, api_key=calls.MODEL_KEY, max_retries=0)
     for case, request in calls.cases(arguments):
-        with tracer.start_as_current_span("answer a customer") as span:
+        with tracer.start_as_current_span("answer a customer") as span, _noted(module, request):
             response_id = calls.complete(client, request)
             trace_id = f"{span.get_span_context().trace_id:032x}"
         for provider in (events, spans) if arguments.events_first else (spans, events):
@@ -52,6 +54,15 @@ def main() -> None:
         calls.tell(case, response_id=response_id, trace_id=trace_id)
     spans.shutdown()
     events.shutdown()
+
+
+def _noted(module: str, request: dict[str, Any]) -> AbstractContextManager[Any]:
+    """Of these instrumentations only OpenInference has a way to say whose call it is."""
+    if module.startswith("openinference"):
+        from openinference.instrumentation import using_attributes
+
+        return using_attributes(**calls.noted(request))
+    return nullcontext()
 
 
 def _set_event_logger(events: LoggerProvider) -> None:
