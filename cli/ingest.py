@@ -136,13 +136,21 @@ def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 def _shape_check(name: str | None) -> Callable[[bytes], bool]:
     if name is None:
         return lambda record: True
+    from tunemill.streams.decode import shapes_in
+    from tunemill.streams.errors import Undecodable
     from tunemill.streams.formats.registry import SHAPES
-    from tunemill.streams.unpack import shapes_in
 
     names = [shape.name for shape in SHAPES]
     if name not in names:
         raise typer.BadParameter(f"there is no format {name!r}; there are {', '.join(names)}")
-    return lambda record: set(shapes_in(record)) == {name}
+
+    def is_of_shape(record: bytes) -> bool:
+        try:
+            return shapes_in(record) == {name}
+        except Undecodable:
+            return False
+
+    return is_of_shape
 
 
 def _tell(tally: Tally, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from tunemill.schemas.records import Feedback, LogRecord
 from tunemill.schemas.topics import LOGS
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.errors import Undecodable
-from tunemill.streams.formats import registry
+from tunemill.streams.formats import registry, tunemill_record
 from tunemill.streams.formats.shape import Arrival, JsonObject, Piece, Reading
 from tunemill.streams.unpack import Record, unpack
 
@@ -55,6 +55,21 @@ def examine(payload: bytes) -> tuple[str, str] | None:
     return None
 
 
+def shapes_in(payload: bytes) -> set[str]:
+    """The names of the shapes that the records in `payload` have.
+
+    Raises:
+        Undecodable: it cannot be taken apart, or a record has no known shape.
+    """
+    return {_shape_name(record) for record in unpack(payload)}
+
+
+def _shape_name(record: Record) -> str:
+    if isinstance(record, LogRecord) or (isinstance(record, bytes) and record.startswith(wire.MARKER)):
+        return tunemill_record.SHAPE.name
+    return registry.shape_of(record if isinstance(record, dict) else _json_object(record)).name
+
+
 def _check_size(payload: bytes) -> None:
     if len(payload) > MAX_RECORD_BYTES:
         raise Undecodable("too_large", f"the record has {len(payload)} bytes; at most {MAX_RECORD_BYTES} are taken")
@@ -74,6 +89,10 @@ def _identified(log: LogRecord) -> LogRecord:
 
 
 def _from_json(record: bytes, ts_ms: int) -> Reading:
+    return _from_object(_json_object(record), record, ts_ms)
+
+
+def _json_object(record: bytes) -> JsonObject:
     if not record.strip():
         raise Undecodable("empty", "the record has no bytes")
     try:
@@ -84,7 +103,7 @@ def _from_json(record: bytes, ts_ms: int) -> Reading:
         raise Undecodable("not_json", "the record is neither Avro nor JSON") from error
     if not isinstance(value, dict):
         raise Undecodable("unknown_shape", "the record is not a JSON object")
-    return _from_object(value, record, ts_ms)
+    return value
 
 
 def _from_object(value: JsonObject, payload: bytes, ts_ms: int) -> Reading:
