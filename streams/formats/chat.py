@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from tunemill.schemas.records import Message, ToolCall
+from tunemill.schemas.records import Json, Message, ToolCall
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.fields import read_text
 from tunemill.streams.formats.shape import JsonObject, left_over
@@ -111,3 +111,34 @@ def as_json_text(arguments: Any) -> str:
     if isinstance(arguments, str):
         return arguments
     return "{}" if arguments is None else msgspec.json.encode(arguments).decode()
+
+
+def as_content(parts: Sequence[JsonObject]) -> tuple[str | None, Json]:
+    """A message's `content` and `parts` from its content parts in OpenAI's spelling; one text alone needs no parts."""
+    texts = [part["text"] for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]
+    return "\n".join(texts) if texts else None, None if len(parts) == len(texts) < 2 else list(parts)
+
+
+def text_part(text: str) -> JsonObject:
+    """A content part of text."""
+    return {"type": "text", "text": text}
+
+
+def image_part(url: str, **more: Any) -> JsonObject:
+    """A content part of an image, whose URL may hold the image itself (`data:`)."""
+    return {"type": "image_url", "image_url": {"url": url, **more}}
+
+
+def file_part(**file: Any) -> JsonObject:
+    """A content part of a file: `file_id` or `file_data`, and `filename`; what is None is left out."""
+    return {"type": "file", "file": {name: item for name, item in file.items() if item is not None}}
+
+
+def data_url(mime_type: str, base64_text: str) -> str:
+    """The URL that holds these bytes."""
+    return f"data:{mime_type};base64,{base64_text}"
+
+
+def function_tool(**function: Any) -> JsonObject:
+    """The definition of a tool: `name`, `description`, `parameters`; what is None is left out."""
+    return {"type": "function", "function": {name: item for name, item in function.items() if item is not None}}

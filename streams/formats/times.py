@@ -6,6 +6,8 @@ from typing import Any
 
 from tunemill.streams.errors import Undecodable
 
+_LATEST_S = 2**53  # beyond it a float has no whole seconds; the bounds of a log's time are checked later
+
 
 def read_iso_ms(value: Mapping[str, Any], name: str, where: str = "") -> float | None:
     """The time in a field of ISO 8601 text; without an offset it is UTC.
@@ -30,3 +32,17 @@ def read_iso_ms(value: Mapping[str, Any], name: str, where: str = "") -> float |
     if told_ms < 0:
         raise Undecodable("bad_time", f"{place} is before 1970")
     return told_ms
+
+
+def read_epoch_ms(value: Mapping[str, Any], name: str) -> float | None:
+    """The time in a field of seconds since the epoch.
+
+    Raises:
+        Undecodable: it is something else.
+    """
+    found = value.get(name)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < _LATEST_S:
+        raise Undecodable("bad_time", f"{name} is not a number of seconds since the epoch")
+    return found * 1000
