@@ -53,5 +53,6 @@ def cut(body: bytes, *, is_json: bool, signal: Signal, max_bytes: int) -> Cut:
     Raises:
         OtlpError: it is not a request of this signal.
     """
-    module = otlp_json if is_json else otlp_protobuf
-    return module.cut(body, signal, max_bytes)
+    if is_json:
+        return otlp_json.cut(body, signal, max_bytes)
+    return otlp_protobuf.cut(body, signal, max_bytes)

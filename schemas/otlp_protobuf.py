@@ -66,11 +66,14 @@ class _Filling:
     def __init__(self, kind: Any, max_bytes: int) -> None:
         self._kind, self._max_bytes = kind, max_bytes
         self._messages: list[bytes] = []
+        self._head: Any = None  # that of the scope which is being filled
+        self._target: Any = None  # its list of records
         self._start()
 
     def add(self, head: Any, record: Any) -> int:
         """Put the record behind the others of its scope; if no message can hold it, its size is returned instead of 0."""
-        size, head_bytes = record.ByteSize() + _FRAME_BYTES, head.ByteSize() + _FRAME_BYTES
+        size: int = record.ByteSize() + _FRAME_BYTES
+        head_bytes: int = head.ByteSize() + _FRAME_BYTES
         if head_bytes + size > self._max_bytes:
             return size + head_bytes
         if self._bytes + size + head_bytes > self._max_bytes or self._records == MAX_CUT_RECORDS:
@@ -89,8 +92,7 @@ class _Filling:
 
     def _start(self) -> None:
         self._message, self._bytes, self._records = self._kind(), 0, 0
-        self._head: Any = None  # that of the scope which is being filled
-        self._target: Any = None  # its list of records
+        self._head = self._target = None
 
     def _finish(self) -> None:
         if self._records:

@@ -1,10 +1,10 @@
 """Every shape that is accepted. A shape is recognised by its field names; the more telling one comes first."""
 
 from tunemill.streams.errors import Undecodable
-from tunemill.streams.formats import flywheel, langfuse, openai_pair, tunemill_record
-from tunemill.streams.formats.shape import Arrival, JsonObject, Reading
+from tunemill.streams.formats import flywheel, langfuse, openai_pair, otlp, tunemill_record
+from tunemill.streams.formats.shape import Arrival, JsonObject, Reading, Shape
 
-SHAPES = (langfuse.SHAPE, flywheel.SHAPE, openai_pair.SHAPE, tunemill_record.SHAPE)
+SHAPES = (otlp.SHAPE, langfuse.SHAPE, flywheel.SHAPE, openai_pair.SHAPE, tunemill_record.SHAPE)
 
 
 def read(value: JsonObject, arrival: Arrival) -> Reading:
@@ -13,8 +13,17 @@ def read(value: JsonObject, arrival: Arrival) -> Reading:
     Raises:
         Undecodable: no shape does, or the one that did cannot read it.
     """
+    return shape_of(value).read(value, arrival)
+
+
+def shape_of(value: JsonObject) -> Shape:
+    """The first shape that recognises this JSON object.
+
+    Raises:
+        Undecodable: no shape does.
+    """
     for shape in SHAPES:
         if shape.matches(value):
-            return shape.read(value, arrival)
+            return shape
     names = ", ".join(shape.name for shape in SHAPES)
     raise Undecodable("unknown_shape", f"the fields are those of no known shape ({names})")
