@@ -43,10 +43,12 @@ _NAMED_OF_TRACE = {**_NAMED, "name": "trace_name"}
 _BESIDE_CONTENT = frozenset(("id", "metadata", *_NAMED))
 _CALL_FIELDS = _BESIDE_CONTENT | {
     *("traceId", "type", "input", "output", "startTime", "endTime", "model", "modelParameters", "trace"),
-    *("usage", "usageDetails", "costDetails", "level", "user_id"),
+    *("usage", "usageDetails", "costDetails", "level", "statusMessage", "user_id"),
 }
 _TRACE_FIELDS = _BESIDE_CONTENT | {"timestamp", "userId", "sessionId", "tags", "input", "output", "public"}
-_USAGE_COSTS = frozenset(("inputCost", "outputCost", "totalCost", "unit"))
+_OLDER_COSTS = {"total": "totalCost", "input": "inputCost", "output": "outputCost"}
+_OLDER_FIELDS = frozenset((*_OLDER_COSTS.values(), "unit"))
+_TOTAL = frozenset(("total",))
 _FLOAT = re.compile(r"-?\d+(\.\d+(e[+-]?\d+)?|e[+-]?\d+)")  # as Python and JavaScript write one
 _KINDS = {
     "SPAN": "span",
@@ -103,19 +105,26 @@ def _read_generation(body: JsonObject, event_id: str, told_ms: float, *, rank: i
         error=error_name(body.get("statusMessage")) if failed else None,
         trace_id=trace_id,
         user_id=read_text(body, "user_id", "body"),  # so the wrapper of OpenAI in SDK 2 spells it
-        metadata=_read_metadata(body, _NAMED),
+        metadata=_read_metadata({**_of_trace(body), **body}, _NAMED),
         # by the names of the body, so that what an update adds joins what the beginning said
         extra=as_extra(
             {
                 **left_over(body, _CALL_FIELDS),
                 **counted,
                 "level": None if failed or body.get("level") == "DEFAULT" else body.get("level"),
+                "error" if failed else "statusMessage": body.get("statusMessage"),
                 "input": asked,
                 "output": answered,
             }
         ),
     )
     return Piece(log, rank=rank, end_ms=end_ms)
+
+
+def _of_trace(body: JsonObject) -> JsonObject:
+    """What SDK 2 says about the trace with each of its calls: the release."""
+    found = body.get("trace")
+    return found if isinstance(found, dict) else {}
 
 
 def _read_observation(body: JsonObject, event_id: str, told_ms: float, *, rank: int) -> Reading:
@@ -131,7 +140,7 @@ def _read_trace(body: JsonObject, _event_id: str, _told_ms: float) -> TraceNote 
     tags = read_list(body, "tags", "body")
     if not all(isinstance(tag, str) for tag in tags):
         raise Undecodable("invalid", "body.tags is not a list of text")
-    said = {
+    said: JsonObject = {
         "user_id": read_text(body, "userId", "body"),
         "session_id": read_text(body, "sessionId", "body"),
         "tags": tuple(tags),
@@ -187,16 +196,10 @@ def _read_usage(body: JsonObject) -> tuple[Usage, float | None, JsonObject]:
     cost_usd = read_cost(body.get("costDetails"))
     if isinstance(older, dict):
         if cost_usd is None:
-            costs = {
-                "total": older.get("totalCost"),
-                "input": older.get("inputCost"),
-                "output": older.get("outputCost"),
-            }
-            cost_usd = read_cost(left_over(costs, frozenset()))
-        rest = left_over(rest, _USAGE_COSTS) if in_tokens else {**rest, "older": older}
-    costs = body.get("costDetails")
-    split = left_over(costs, frozenset(("total",))) if isinstance(costs, dict) else costs
-    return usage, cost_usd, {"usage": rest, "costDetails": split}
+            cost_usd = read_cost({ours: older.get(theirs) for ours, theirs in _OLDER_COSTS.items() if theirs in older})
+        rest = left_over(rest, _OLDER_FIELDS) if in_tokens else {**rest, "older": older}
+    cost = body.get("costDetails")
+    return usage, cost_usd, {"usage": rest, "cost": left_over(cost, _TOTAL) if isinstance(cost, dict) else cost}
 
 
 def _read_parameters(body: JsonObject) -> JsonObject | None:
@@ -210,10 +213,11 @@ def _is_float(item: Any) -> bool:
 
 
 def _read_metadata(body: JsonObject, names: Mapping[str, str]) -> dict[str, str]:
-    """Metadata may be any JSON; the names that Langfuse has for an observation or a trace stand among it."""
+    """Metadata, which may be any JSON; what Langfuse has names for stands among it, the application's own keys go first."""
     given = body.get("metadata")
     found = read_metadata(given) if given is None or isinstance(given, dict) else {"metadata": as_text(given)}
-    return found | {ours: as_text(body[theirs]) for theirs, ours in names.items() if body.get(theirs) is not None}
+    named = {ours: as_text(body[theirs]) for theirs, ours in names.items() if body.get(theirs) is not None}
+    return named | found
 
 
 def _storable_id(text: str) -> str:
