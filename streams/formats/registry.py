@@ -1,10 +1,32 @@
 """Every shape that is accepted. A shape is recognised by its field names; the more telling one comes first."""
 
 from tunemill.streams.errors import Undecodable
-from tunemill.streams.formats import flywheel, langfuse, openai_pair, otlp, tunemill_record
+from tunemill.streams.formats import (
+    anthropic,
+    bedrock,
+    chunks,
+    flywheel,
+    langfuse,
+    litellm,
+    openai_pair,
+    otlp,
+    responses,
+    tunemill_record,
+)
 from tunemill.streams.formats.shape import Arrival, JsonObject, Reading, Shape
 
-SHAPES = (otlp.SHAPE, langfuse.SHAPE, flywheel.SHAPE, openai_pair.SHAPE, tunemill_record.SHAPE)
+SHAPES = (
+    otlp.SHAPE,
+    langfuse.SHAPE,
+    litellm.SHAPE,
+    bedrock.SHAPE,
+    flywheel.SHAPE,
+    responses.SHAPE,
+    anthropic.SHAPE,
+    chunks.SHAPE,
+    openai_pair.SHAPE,
+    tunemill_record.SHAPE,
+)
 
 
 def read(value: JsonObject, arrival: Arrival) -> Reading:

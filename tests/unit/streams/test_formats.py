@@ -37,7 +37,10 @@ def rejected(value: Any) -> Undecodable:
 
 
 def test_each_shape_is_listed_once():
-    assert [shape.name for shape in SHAPES] == ["langfuse", "flywheel", "openai_pair", "tunemill_record"]
+    assert [shape.name for shape in SHAPES] == [
+        *("otlp", "langfuse", "litellm", "bedrock", "flywheel", "openai_responses", "anthropic", "openai_chunks"),
+        *("openai_pair", "tunemill_record"),
+    ]
 
 
 def test_a_tunemill_record_comes_back_as_it_was_sent():
