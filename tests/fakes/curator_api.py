@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from fakes.search_memory import MemorySearch
 from sqlalchemy import Engine
+from starlette.types import ASGIApp
 
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus
@@ -49,6 +50,7 @@ def tagged(log_id: str, question: str = "What is 2+2?", answer: str | None = "4"
 class Running:
     """An API, a client with its key, and the engines behind it."""
 
+    app: ASGIApp
     client: httpx.AsyncClient
     bus: Bus
     index: SearchIndex
@@ -93,7 +95,7 @@ async def running_api(
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client,
     ):
-        yield Running(client, bus, index, registry, folder / "files", key)
+        yield Running(app, client, bus, index, registry, folder / "files", key)
     registry.dispose()
     await index.close()
     await bus.close()

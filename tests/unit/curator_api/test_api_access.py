@@ -1,5 +1,6 @@
 """Who is let in, from where, with how much; and what goes with every answer."""
 
+import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -12,9 +13,11 @@ from fakes.search_memory import MemorySearch
 from sqlalchemy import QueuePool, select
 
 from tunemill.curator_api import keys
+from tunemill.curator_api.guard import ELSEWHERE_BODY_BYTES
 from tunemill.curator_api.settings import Settings
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import api_keys
+from tunemill.schemas.topics import LOGS
 
 OPEN = Settings(require_key=False)
 SECURE = {
@@ -64,6 +67,10 @@ def test_a_key_of_the_operators_choice_is_let_in(tmp_path: Path) -> None:
 ADDRESSES = [
     ("GET", "/v1/search"),
     ("POST", "/v1/logs"),
+    ("POST", "/v1/litellm"),
+    ("POST", "/v1/feedback"),
+    ("GET", "/v1/nowhere"),
+    ("GET", "/api/public/nowhere"),
     ("GET", "/v1/logs/a"),
     ("DELETE", "/v1/logs/a"),
     ("GET", "/v1/datasets"),
@@ -76,15 +83,86 @@ ADDRESSES = [
 @pytest.mark.parametrize(("method", "path"), ADDRESSES)
 async def test_without_a_key_nobody_gets_in(tmp_path: Path, method: str, path: str) -> None:
     async with running_api(tmp_path, tagged("a")) as api:
-        for wrong in ({}, {"authorization": "Bearer tm_" + "0" * 12 + "_" + "0" * 43}, {"authorization": "Basic eDp5"}):
+        right = base64.b64encode(f"{api.key}:".encode()).decode()  # as the user's name, not as the password
+        for wrong in (
+            None,
+            "Bearer tm_" + "0" * 12 + "_" + "0" * 43,
+            "Bearer ",
+            "Basic eDp5",
+            f"Basic {right}",
+            b"Basic \xff",
+            f"Token {api.key}",
+            api.key,
+        ):
             del api.client.headers["authorization"]
-            api.client.headers.update(wrong)
+            api.client.headers.update({} if wrong is None else {"authorization": wrong})
             answer = await api.client.request(method, path)
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"] == "Bearer"
             assert answer.json()["type"] == "urn:tunemill:problem:unauthorised"
             api.client.headers["authorization"] = "-"
         assert await api.index.get("a") is not None
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "Basic", "BASIC"])
+async def test_a_key_may_come_as_a_token_or_as_a_password(tmp_path: Path, scheme: str) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        password = base64.b64encode(f"pk-whoever:{api.key}".encode()).decode()
+        sent = f"{scheme} {api.key if scheme.lower() == 'bearer' else password}"
+        answer = await api.client.post("/v1/logs/a/tags", json={"add": ["team:x"]}, headers={"authorization": sent})
+        assert answer.status_code == 200
+        tagged_by = (await api.client.get("/v1/logs/a")).json()["tagged_by"]
+        assert tagged_by["team:x"] == f"person:{api.key.split('_')[1]}"
+
+
+@pytest.mark.parametrize("path", ["/v1/logs", "/v1/traces", "/v1/nowhere", "/api/public/nowhere"])
+@pytest.mark.parametrize(("stated", "closes"), [(2**25, True), (None, True), (2**10, False)])
+async def test_the_body_of_a_stranger_is_not_read(tmp_path: Path, path: str, stated: int | None, closes: bool) -> None:
+    """And where it is large, the connection ends, or the server would have to read it away."""
+    async with running_api(tmp_path) as api:
+        length = (b"transfer-encoding", b"chunked") if stated is None else (b"content-length", str(stated).encode())
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            raise AssertionError("the body was read")
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http", "method": "POST", "path": path, "query_string": b"", "client": ("127.0.0.1", 1),
+            "headers": [(b"host", b"localhost"), length, (b"authorization", b"Bearer nobody")],
+        }  # fmt: skip
+        await api.app(scope, receive, send)
+    assert sent[0]["status"] == 401
+    assert ((b"connection", b"close") in sent[0]["headers"]) is closes
+
+
+async def test_a_body_whose_client_went_away_is_not_taken_for_whole(tmp_path: Path) -> None:
+    messages = [
+        {"type": "http.request", "body": b'{"log_id":"a"}\n{"log_id":"b"}\n', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    async with running_api(tmp_path) as api:
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(_message: Any) -> None:
+            raise AssertionError("nobody listens")
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/logs", "query_string": b"", "client": ("127.0.0.1", 1),
+            "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {api.key}".encode())],
+        }  # fmt: skip
+        await api.app(scope, receive, send)
+        assert await api.bus.tail(LOGS, limit=9) == []
+
+
+async def test_elsewhere_a_body_may_be_no_larger_than_a_form(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/sign-in", content=b"x" * (ELSEWHERE_BODY_BYTES + 1))
+        assert (answer.status_code, answer.json()["limit"]) == (413, ELSEWHERE_BODY_BYTES)
 
 
 async def test_every_endpoint_under_v1_asks_for_a_key(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""Feedback over HTTP: what is taken, what its sender hears of each item, and what lies on the bus."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from fakes.curator_api import Running, running_api
+
+from tunemill.bus.errors import BusUnavailable
+from tunemill.bus.port import Outgoing
+from tunemill.bus.sqlite import SqliteBus
+from tunemill.schemas import wire
+from tunemill.schemas.records import Feedback
+from tunemill.schemas.topics import FEEDBACK, Topic
+
+THUMB = {"name": "helpful", "score": 1, "log_id": "a"}
+
+
+async def on_the_bus(api: Running) -> list[Feedback]:
+    messages = await api.bus.tail(FEEDBACK, limit=99)
+    found = [wire.decode(message.value, Feedback) for message in reversed(messages)]
+    assert [message.key for message in reversed(messages)] == [item.feedback_id for item in found]
+    return found
+
+
+async def test_feedback_lies_on_the_bus_with_an_id_a_time_and_who_it_is_from(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/feedback", json=THUMB)
+        (found,) = await on_the_bus(api)
+        assert answer.status_code == 202
+        assert answer.json() == {"accepted": 1, "feedback_ids": [found.feedback_id], "rejected": []}
+        assert (found.log_id, found.name, found.score) == ("a", "helpful", 1.0)
+        assert found.by == f"person:{api.key.split('_')[1]}"
+        assert found.ts_ms > 1_700_000_000_000
+
+
+async def test_what_the_sender_says_holds(tmp_path: Path) -> None:
+    whole: dict[str, Any] = {
+        "feedback_id": "mine-1",
+        "name": "answer",
+        "response_id": "chatcmpl-1",
+        "trace_id": "0" * 32,
+        "label": "wrong",
+        "correction": "4, ни больше ни меньше",
+        "comment": "two\nlines",
+        "by": "customer-7",
+        "ts_ms": 5,
+    }
+    async with running_api(tmp_path) as api:
+        assert (await api.client.post("/v1/feedback", json=whole)).json()["feedback_ids"] == ["mine-1"]
+        assert await on_the_bus(api) == [Feedback(**whole)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        msgspec.json.encode([THUMB, THUMB]),
+        msgspec.json.encode(THUMB) + b"\n\n" + msgspec.json.encode(THUMB) + b"\n",
+    ],
+)
+async def test_many_items_come_as_an_array_or_as_lines(tmp_path: Path, body: bytes) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/feedback", content=body)
+        ids = answer.json()["feedback_ids"]
+        assert (answer.json()["accepted"], len(set(ids))) == (2, 2)
+        assert [item.feedback_id for item in await on_the_bus(api)] == ids
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"name": "helpful", "score": 1}, "log_id, response_id or trace_id"),
+    ({"name": "helpful", "log_id": "a"}, "score, label, correction or comment"),
+    ({"score": 1, "log_id": "a"}, "name"),
+    ({**THUMB, "score": "private"}, "score"),
+    ({**THUMB, "rating": 3}, "rating"),
+    ({**THUMB, "name": ""}, "name"),
+    ({**THUMB, "feedback_id": "a\nb"}, "feedback_id"),
+    ({**THUMB, "log_id": "a" * 129}, "log_id"),
+    ({**THUMB, "comment": "private\x00"}, "comment"),
+    ({**THUMB, "ts_ms": -1}, "ts_ms"),
+]
+
+
+@pytest.mark.parametrize(("item", "said"), BAD)
+async def test_feedback_that_cannot_be_taken_is_named_with_what_is_wrong(
+    tmp_path: Path, item: dict[str, Any], said: str
+) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/feedback", json=item)
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:tunemill:problem:unprocessable")
+        assert said in answer.json()["detail"]
+        assert "private" not in answer.text
+        assert await on_the_bus(api) == []
+
+
+async def test_one_bad_item_spoils_nothing_but_itself(tmp_path: Path) -> None:
+    bad = [b'{"name":"helpful","score":1}', b"7", b'{"name":"helpful","log_id":"a","score":1e999}']
+    good = [msgspec.json.encode(THUMB), msgspec.json.encode({**THUMB, "log_id": "b"})]
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/feedback", content=b"[" + b",".join([good[0], *bad, good[1]]) + b"]")
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
+        assert [(one["item"], one["code"]) for one in answer.json()["rejected"]] == [(n, "invalid") for n in (1, 2, 3)]
+        assert [item.log_id for item in await on_the_bus(api)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"7", b'{"name":' + b"[" * 500 + b"]" * 500 + b"}"])
+async def test_what_is_no_json_object_is_refused(tmp_path: Path, body: bytes) -> None:
+    async with running_api(tmp_path) as api:
+        assert (await api.client.post("/v1/feedback", content=body)).status_code == 400
+
+
+async def test_without_the_bus_nothing_is_accepted(tmp_path: Path) -> None:
+    class Away(SqliteBus):
+        async def publish(self, topic: Topic, messages: Sequence[Outgoing]) -> None:
+            raise BusUnavailable("away")
+
+    async with running_api(tmp_path, bus=Away(tmp_path / "bus.db")) as api:
+        assert (await api.client.post("/v1/feedback", json=THUMB)).status_code == 503
+
+
+async def test_its_description_names_each_field(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        described = (await api.client.get("/openapi.json")).json()["paths"]["/v1/feedback"]["post"]
+    one, many = described["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
+    assert many["items"] == one
+    assert set(one["properties"]) == set(Feedback.__struct_fields__) - {"project"}
