@@ -13,8 +13,9 @@ from tunemill.schemas import wire
 from tunemill.schemas.records import Erasure, LogBatch, LogRecord, Message, RejectedLog, TaggedLog
 from tunemill.streams.decode import MAX_DEPTH, MAX_RECORD_BYTES, decode
 from tunemill.streams.errors import Undecodable
-from tunemill.streams.process import MAX_RECORDS, process
+from tunemill.streams.process import process
 from tunemill.streams.rules import load_rules
+from tunemill.streams.unpack import MAX_RECORDS
 
 CODES = {
     *("empty", "not_json", "not_avro", "unknown_schema", "unknown_shape", "invalid"),
