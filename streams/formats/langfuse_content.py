@@ -1,18 +1,23 @@
-"""What an observation of Langfuse holds: messages as whoever logged it spelled them, tokens, cost, parameters, an error.
+"""What an observation of Langfuse holds: messages as whoever logged it spelled them, tokens, cost and parameters.
 
 Nothing here is rejected: its input and output are free-form, so what looks like no message is the text of one.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from tunemill.schemas.records import Message, Usage
 from tunemill.streams.errors import Undecodable
-from tunemill.streams.formats import openai_pair
+from tunemill.streams.formats import openai_pair, responses
+from tunemill.streams.formats.attributes import given
 from tunemill.streams.formats.ending import finish_reason
 from tunemill.streams.formats.json_text import as_text, read_json
 from tunemill.streams.formats.loose_messages import read_loose_messages
+from tunemill.streams.formats.pair import Half
 from tunemill.streams.formats.shape import JsonObject, left_over
 
+_ITEMS = ("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning")
+_ITEM_PARTS = ("input_text", "input_image", "input_file", "output_text")
 _CONTENTS = ("content", "parts", "tool_calls", "function_call", "refusal")
 _INPUT_TOKENS = ("input", "prompt_tokens", "input_tokens", "promptTokens")
 _OUTPUT_TOKENS = ("output", "completion_tokens", "output_tokens", "completionTokens")
@@ -24,11 +29,16 @@ def read_input(value: Any) -> tuple[tuple[Message, ...], Any, JsonObject]:
     """The messages and the tools of a request, and what else was said with them.
 
     Args:
-        value: messages in OpenAI's spelling, an object with them and `tools`, one message, text, or JSON of any of these.
+        value: messages in OpenAI's spelling, an object with them and `tools`, one message, a request of the Responses
+            API or the list of its items, text, or JSON of any of these.
     """
     found = read_json(value)
     if found in (None, "", [], {}):
         return (), None, {}
+    items = _items_asked(found)
+    if items is not None and (half := _half(responses.read_request, items)) is not None:
+        rests = given({**half.rests, "params": half.fields["params"]})
+        return half.fields["messages"], half.fields["tools"], rests
     if isinstance(found, dict) and _is_list_of_objects(found.get("messages")):
         messages, rests = read_loose_messages(_without_tools(found["messages"]), "user")
         tools = found.get("tools") or found.get("functions") or _tools_among(found["messages"])
@@ -46,18 +56,15 @@ def read_output(value: Any) -> tuple[tuple[Message, ...], str | None, JsonObject
     """The answers of a model, why the first one ended where that is told, and what else was said with them.
 
     Args:
-        value: a message in OpenAI's spelling, a list of choices, a whole response, text, or JSON of any of these.
+        value: a message in OpenAI's spelling, a list of choices, a whole response, items of a response of the
+            Responses API, text, or JSON of any of these.
     """
     found = read_json(value)
     if found in (None, "", [], {}):
         return (), None, {}
-    if isinstance(found, dict) and _is_list_of_objects(found.get("choices")):
-        try:
-            half = openai_pair.read_response(found)
-        except Undecodable:
-            return (Message(role="assistant", content=as_text(value)),), None, {}
-        rests = {name: rest for name, rest in half.rests.items() if rest}
-        return half.fields["output"], finish_reason(half.fields["finish_reason"]), rests
+    half = _half_answered(found)
+    if half is not None and half.fields["output"]:
+        return half.fields["output"], finish_reason(half.fields["finish_reason"]), given(half.rests)
     choices = [found] if isinstance(found, dict) else found
     if not _is_list_of_objects(choices) or not all(_is_message(_message_of(choice)) for choice in choices):
         return (Message(role="assistant", content=as_text(value)),), None, {}
@@ -95,6 +102,42 @@ def read_parameters(value: Any) -> JsonObject | None:
     if not isinstance(found, dict):
         return None
     return {name: item for name, item in found.items() if item is not None and item not in _NO_LIMIT} or None
+
+
+def _half(read: Callable[[JsonObject], Half], value: JsonObject) -> Half | None:
+    try:
+        return read(value)
+    except Undecodable:
+        return None
+
+
+def _items_asked(found: Any) -> JsonObject | None:
+    """This as a request of the Responses API; None when it is none."""
+    if isinstance(found, dict):
+        return found if isinstance(found.get("input"), str | list) and "messages" not in found else None
+    return {"input": found} if _is_list_of_objects(found) and any(map(_is_item, found)) else None
+
+
+def _half_answered(found: Any) -> Half | None:
+    """This as a whole response of either API, or as the items of one."""
+    if isinstance(found, dict) and _is_list_of_objects(found.get("choices")):
+        return _half(openai_pair.read_response, found)
+    if isinstance(found, dict) and _is_list_of_objects(found.get("output")):
+        return _half(responses.read_response, found)
+    items = [found] if isinstance(found, dict) else found
+    if _is_list_of_objects(items) and any(map(_is_item, items)):
+        return _half(responses.read_response, {"output": items})
+    return None
+
+
+def _is_item(value: JsonObject) -> bool:
+    """Whether this is an item of the Responses API, or a message with content parts of that API."""
+    if "role" not in value:
+        return value.get("type") in _ITEMS
+    content = value.get("content")
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") in _ITEM_PARTS for part in content
+    )
 
 
 def _is_list_of_objects(value: Any) -> bool:

@@ -121,12 +121,16 @@ def _read_answered(reader: Reader) -> Half:
         "finish_reason": finish_reason(reader.text("llm.finish_reason")),
     }
     model = reader.text("llm.response.model_name", "llm.model_name")
-    rests = {"choices": rests, "usage": _details(reader, "llm.token_count."), "cost": _details(reader, "llm.cost.")}
+    rests = {
+        "choices": rests,
+        "usage": _details(reader, "llm.token_count.", _COUNTED),
+        "cost": _details(reader, "llm.cost.", ("total",)),
+    }
     return Half({**fields, **({"model": model} if model else {})}, rests)
 
 
-def _details(reader: Reader, prefix: str) -> JsonObject:
-    return {name: value for name, value in reader.under(prefix).items() if name not in _COUNTED}
+def _details(reader: Reader, prefix: str, told: tuple[str, ...]) -> JsonObject:
+    return {name: value for name, value in reader.under(prefix).items() if name not in told}
 
 
 def _read_whole(reader: Reader, span: Span, *, is_hidden: bool) -> list[Half]:

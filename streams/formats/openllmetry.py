@@ -4,7 +4,6 @@ Its later versions write OpenTelemetry's GenAI conventions; of those this dialec
 Names: https://github.com/traceloop/openllmetry/blob/main/packages/opentelemetry-semantic-conventions-ai/opentelemetry/semconv_ai/__init__.py
 """
 
-
 import msgspec
 
 from tunemill.schemas.records import Message, Usage
@@ -114,7 +113,9 @@ def _message(item: JsonObject) -> JsonObject:
     spelled = left_over(item, _RESPELLED)
     content = item.get("content", item.get("user"))
     parts = read_json(content)
-    is_parts = isinstance(parts, list) and all(isinstance(part, dict) and "type" in part for part in parts)
+    is_parts = (
+        isinstance(parts, list) and bool(parts) and all(isinstance(part, dict) and "type" in part for part in parts)
+    )
     return {**spelled, "content": parts if is_parts else content}
 
 
