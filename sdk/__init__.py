@@ -3,12 +3,13 @@
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
 from tunemill.sdk.context import log_context
 from tunemill.sdk.counts import Stats
-from tunemill.sdk.errors import BadKey, UnknownUrl
+from tunemill.sdk.errors import BadKey, BadPolicy, UnknownUrl
 from tunemill.sdk.producer import Producer
 from tunemill.sdk.wrap import wrap
 
 __all__ = [
     "BadKey",
+    "BadPolicy",
     "LogRecord",
     "Message",
     "Producer",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from tunemill.sdk.buffer import Buffer
 from tunemill.sdk.counts import Counts
-from tunemill.sdk.draft import Entry, Origin, Waiting, entry
+from tunemill.sdk.entry import Entry
 from tunemill.sdk.errors import SpoolError, place
-from tunemill.sdk.limits import MAX_LOG_BYTES, ROUND_BYTES, ROUND_LOGS
+from tunemill.sdk.limits import ROUND_BYTES, ROUND_LOGS
 from tunemill.sdk.spool import Segment, Spool
 
 LOGGER = logging.getLogger("tunemill.sdk")
@@ -34,10 +34,9 @@ class Batch:
 class Backlog:
     """The way from memory, over disk if need be, to the sending thread."""
 
-    def __init__(self, memory: Buffer, spool: Spool | None, origin: Origin, counts: Counts) -> None:
+    def __init__(self, memory: Buffer, spool: Spool | None, counts: Counts) -> None:
         self._memory = memory
         self._spool = spool
-        self._origin = origin
         self._counts = counts
         self._unsent: Batch | None = None  # taken, and not yet settled
         self._is_away = False
@@ -125,13 +124,8 @@ class Backlog:
             segment = self._spool.first() if self._spool is not None else None
             if self._spool is not None and segment is not None:
                 return self._from_disk(self._spool, segment)
-            waiting = self._memory.first(ROUND_LOGS, ROUND_BYTES)
-            entered = self._memory.drop(len(waiting))
-        entries = [found for found in map(self._read, waiting) if found is not None]
-        if not entries:
-            self._counts.settled(entered)
-            return None
-        return Batch(tuple(entries), entered)
+            entries = self._memory.first(ROUND_LOGS, ROUND_BYTES)
+            return Batch(tuple(entries), self._memory.drop(len(entries))) if entries else None
 
     def _from_disk(self, spool: Spool, segment: Segment) -> Batch:
         contents = spool.read(segment)
@@ -155,31 +149,19 @@ class Backlog:
         else:
             self._unsent = None
 
-    def _read(self, waiting: Waiting) -> Entry | None:
-        """The log to send, or None if it is none: counted, and told without its text."""
-        try:
-            found = entry(waiting, self._origin)
-        except Exception as error:
-            reason = f"it cannot be read as a log ({type(error).__name__})"
-        else:
-            if found.size <= MAX_LOG_BYTES:
-                return found
-            reason = f"it is {found.size} bytes, over the limit of {MAX_LOG_BYTES}"
-        self._counts.add(dropped=1)
-        LOGGER.warning("tunemill: log %s was dropped: %s", waiting.log_id, reason)
-        return None
-
     def _move_all(self) -> None:
         """The moving thread's work, until the end."""
         try:
             while not self._ended.is_set():
                 self._memory.wait(_LINGER_S)
-                self._ended.wait(_LINGER_S if self._move_some() else _AGAIN_S)
+                self._ended.wait(self._move_some())
         except Exception as fault:  # may not end in an application's traceback, nor in silence
             LOGGER.error("tunemill: the spooling thread stopped (%s); logs wait in memory", place(fault))
 
-    def _move_some(self) -> bool:
-        """Whether the spool took what it should."""
+    def _move_some(self) -> float:
+        """Move what should be moved; how many seconds there is nothing to do afterwards."""
+        if not self._is_moving():
+            return _LINGER_S
         try:
             while self._is_moving():
                 with self._order:
@@ -187,8 +169,8 @@ class Backlog:
                         self._move(self._spool)
         except SpoolError as error:
             self._tell(error)
-            return False
-        return True
+            return _AGAIN_S
+        return 0.0
 
     def _is_moving(self) -> bool:
         return self._memory.is_filling or (self._is_away and bool(self._memory) and not self._ended.is_set())
@@ -199,9 +181,7 @@ class Backlog:
         Raises:
             SpoolError: they stay in memory.
         """
-        waiting = self._memory.first(ROUND_LOGS, spool.portion_bytes)
-        entries = [found for found in map(self._read, waiting) if found is not None]
-        self._memory.replace(len(waiting), entries)
+        entries = self._memory.first(ROUND_LOGS, spool.portion_bytes)
         if entries:
             spool.append(entries, self._memory.taken + len(entries))
             self._memory.drop(len(entries))

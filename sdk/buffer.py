@@ -3,10 +3,9 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from itertools import islice
 
-from tunemill.sdk.draft import Waiting
+from tunemill.sdk.entry import Entry
 
 
 class Buffer:
@@ -20,7 +19,7 @@ class Buffer:
         self._max_bytes = max_bytes
         self._wake_logs = wake_logs
         self._wake_bytes = min(wake_bytes, max_bytes // 2)
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Entry] = deque()
         self._bytes = 0
         self._taken = 0
         self._closed = False
@@ -28,7 +27,7 @@ class Buffer:
         self._overflowing = False
         self._changed = threading.Condition()
 
-    def put(self, log: Waiting, *, wait_s: float | None) -> bool:
+    def put(self, log: Entry, *, wait_s: float | None) -> bool:
         """Append, waiting at most `wait_s` for room, or as long as it takes; False if there was none or the buffer is closed.
 
         With a limit, only the first to find the buffer full waits. While it stays full the next ones are turned away at once,
@@ -55,10 +54,10 @@ class Buffer:
             self._changed.wait_for(enough, max(0.0, until - time.monotonic()))
             self._hurried = False
 
-    def first(self, max_logs: int, max_bytes: int) -> list[Waiting]:
+    def first(self, max_logs: int, max_bytes: int) -> list[Entry]:
         """The oldest, which stay inside until `drop`; only one thread at a time may do the two."""
         with self._changed:
-            found: list[Waiting] = []
+            found: list[Entry] = []
             size = 0
             for log in islice(self._waiting, max_logs):
                 size += log.size
@@ -67,19 +66,12 @@ class Buffer:
                 found.append(log)
             return found
 
-    def replace(self, count: int, by: Sequence[Waiting]) -> None:
-        """The oldest are these now; those that are missing have gone."""
-        with self._changed:
-            self._pop(count - len(by))
-            for _ in by:
-                self._bytes -= self._waiting.popleft().size
-            self._waiting.extendleft(reversed(by))
-            self._bytes += sum(log.size for log in by)
-
     def drop(self, count: int) -> int:
         """Let go of the oldest; how many logs have gone in all, these included."""
         with self._changed:
-            self._pop(count)
+            for _ in range(count):
+                self._bytes -= self._waiting.popleft().size
+            self._taken += count
             self._changed.notify_all()
             return self._taken
 
@@ -120,12 +112,7 @@ class Buffer:
             self._closed = True
             self._changed.notify_all()
 
-    def _pop(self, count: int) -> None:
-        for _ in range(count):
-            self._bytes -= self._waiting.popleft().size
-        self._taken += count
-
-    def _has_room(self, log: Waiting) -> bool:
+    def _has_room(self, log: Entry) -> bool:
         return not self._waiting or self._bytes + log.size <= self._max_bytes
 
     def _is_enough(self) -> bool:

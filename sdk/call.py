@@ -2,24 +2,18 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from tunemill.schemas.chunks import StreamedAnswer
 from tunemill.schemas.ids import new_id
 from tunemill.sdk.context import Context, current
-from tunemill.sdk.plain import is_unset, snapshot
+from tunemill.sdk.entry import as_sent
+from tunemill.sdk.plain import snapshot
 from tunemill.sdk.producer import Producer
-from tunemill.sdk.response_events import ResponseAnswer
 
-
-class _Answer(Protocol):
-    """An answer that comes in pieces."""
-
-    def add(self, piece: Any, /) -> None: ...
-
-    def whole(self) -> Any: ...
+_LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class Call:
@@ -46,12 +40,11 @@ class Call:
 
     def failed(self, error: BaseException) -> None:
         """Log that the call failed, by the error's type."""
-        self._log(None, status="error", error=type(error).__name__)
+        self._log(None, error=type(error).__name__)
 
     def _ask(self, request: dict[str, Any]) -> None:
         """Encoded at once: the application may go on with its list of messages before the answer is there."""
-        asked = {name: value for name, value in request.items() if not is_unset(value)}
-        self._request = msgspec.Raw(snapshot(asked))
+        self._request = msgspec.Raw(snapshot(as_sent(request)))
 
     def _read(self, result: Any) -> None:
         if hasattr(result, "choices") or hasattr(result, "output"):
@@ -114,7 +107,7 @@ class Call:
 
     def _ended(self, answer: "_Pieces", *, error: BaseException | None = None, early: bool = False) -> None:
         """Log what came of a stream; one that the application left early says so in its metadata."""
-        fields: dict[str, Any] = {"status": "error", "error": type(error).__name__} if error is not None else {}
+        fields: dict[str, Any] = {"error": type(error).__name__} if error is not None else {}
         if early:
             fields["metadata"] = {"stream": "left early"}
         self._quietly(lambda: self._log(answer.whole(), **fields))
@@ -152,18 +145,24 @@ class Call:
 
 
 class _Pieces:
-    """A streamed answer of either API, told by its first piece."""
+    """A streamed answer: of chat completions put together piece by piece, of the Responses API its events."""
 
     def __init__(self) -> None:
-        self._answer: _Answer | None = None
+        self._answer = StreamedAnswer()
+        self._events: list[Any] = []
+        self._response: Any = None
 
     def add(self, piece: Any) -> None:
-        if self._answer is None:
-            self._answer = StreamedAnswer() if hasattr(piece, "choices") else ResponseAnswer()
-        self._answer.add(piece)
+        if hasattr(piece, "choices"):
+            self._answer.add(piece)
+        elif getattr(piece, "type", None) in _LAST_EVENTS:
+            self._response = piece.response
+        else:
+            self._events.append(piece)
 
     def whole(self) -> Any:
-        return self._answer.whole() if self._answer is not None else None
+        """The answer; of a stream that ended before its last event, which tells all, the events."""
+        return self._response or self._events or self._answer.whole()
 
 
 def _before(target: Any, name: str, first: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
 """What a stretch of code knows about all its calls: `with log_context(session_id=...)`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ class Context:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-_NONE = Context()
-_CURRENT: ContextVar[Context] = ContextVar("tunemill_log_context", default=_NONE)
+NO_CONTEXT = Context()
+_CURRENT: ContextVar[Context] = ContextVar("tunemill_log_context", default=NO_CONTEXT)
 
 
 def current() -> Context:
@@ -51,7 +51,7 @@ def log_context(
         session_id=session_id or outer.session_id,
         user_id=user_id or outer.user_id,
         consent=consent or outer.consent,
-        tags=union(outer.tags, tags),
+        tags=union(outer.tags, listed(tags)),
         metadata={**outer.metadata, **(metadata or {})},
     )
     token = _CURRENT.set(inner)
@@ -63,7 +63,7 @@ def log_context(
 
 def in_context(log: LogRecord, context: Context) -> LogRecord:
     """The log with what its context adds."""
-    if context is _NONE:
+    if context is NO_CONTEXT:
         return log
     return msgspec.structs.replace(
         log,
@@ -75,10 +75,11 @@ def in_context(log: LogRecord, context: Context) -> LogRecord:
     )
 
 
-def union(first: str | Sequence[str], second: str | Sequence[str]) -> tuple[str, ...]:
-    """Both, in order, each once. A text alone is one tag."""
-    return tuple(dict.fromkeys((*_listed(first), *_listed(second))))
+def union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
+    """Both, in order, each once."""
+    return tuple(dict.fromkeys((*first, *second)))
 
 
-def _listed(tags: str | Sequence[str]) -> Sequence[str]:
-    return (tags,) if isinstance(tags, str) else tags
+def listed(tags: str | Iterable[str]) -> tuple[str, ...]:
+    """Several tags, or one that is given as a text alone."""
+    return (tags,) if isinstance(tags, str) else tuple(tags)

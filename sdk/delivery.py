@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tunemill.sdk.backlog import Backlog, Batch
 from tunemill.sdk.counts import Counts
-from tunemill.sdk.draft import Entry
+from tunemill.sdk.entry import Entry
 from tunemill.sdk.errors import PartlyRefused, SendError, TooLarge, Unavailable, place
 from tunemill.sdk.pack import Pack, packs, singly
 from tunemill.sdk.sender import Sender

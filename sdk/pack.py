@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tunemill.sdk.draft import Entry
+from tunemill.sdk.entry import Entry
 
 MAX_PACK_BYTES = 512 * 2**10  # a Kafka message that every default takes; a larger log travels alone
 MAX_PACK_LOGS = 64

@@ -8,6 +8,13 @@ import msgspec
 _UNSET = frozenset({"Omit", "NotGiven"})  # what openai's client passes for an argument that was not given
 _DEEPEST = 48  # the server takes 64 levels, and the log adds its own
 _INT_BITS = 64
+# What openai's `parse` makes of an answer's text, where it puts it: it says nothing that the text doesn't.
+_PARSED: dict[str, Any] = {
+    "choices": {
+        "__all__": {"message": {"parsed": True, "tool_calls": {"__all__": {"function": {"parsed_arguments"}}}}}
+    },
+    "output": {"__all__": {"parsed_arguments": True, "content": {"__all__": {"parsed"}}}},
+}
 
 
 def snapshot(value: Any) -> bytes:
@@ -70,8 +77,10 @@ def _named(value: Any) -> str:
 
 def _unusual(value: Any) -> Any:
     """What msgspec does not know, for it to encode."""
-    serializer = getattr(type(value), "__pydantic_serializer__", None)
+    kind = type(value)
+    serializer = getattr(kind, "__pydantic_serializer__", None)
     if serializer is not None:
         # What `model_dump_json` calls, without its checks. Warnings would be about what the provider sent.
-        return msgspec.Raw(serializer.to_json(value, exclude_unset=True, warnings=False))
+        exclude = _PARSED if kind.__name__.startswith("Parsed") else None
+        return msgspec.Raw(serializer.to_json(value, exclude_unset=True, exclude=exclude, warnings=False))
     return None if is_unset(value) else plain(value)

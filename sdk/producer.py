@@ -20,7 +20,7 @@ from tunemill.sdk.buffer import Buffer
 from tunemill.sdk.context import Context, current
 from tunemill.sdk.counts import Counts, Stats
 from tunemill.sdk.delivery import Delivery
-from tunemill.sdk.draft import Entry, Origin, Waiting, draft, entry_of_log
+from tunemill.sdk.entry import Entry, Origin, entry_of_fields, entry_of_log
 from tunemill.sdk.errors import BadPolicy
 from tunemill.sdk.limits import MAX_LOG_BYTES, ROUND_BYTES, ROUND_LOGS
 from tunemill.sdk.plain import snapshot
@@ -116,7 +116,7 @@ class Producer:
         try:
             log_id = str(fields.pop("log_id", None) or log_id)
             fields.setdefault("ts_ms", int(time.time() * 1000))
-            self._take(draft(log_id, fields, context), block_s)
+            self._take(entry_of_fields(log_id, fields, context, self._origin), block_s)
         except Exception as error:
             self._note_unreadable(log_id, error)
         return log_id
@@ -181,7 +181,7 @@ class Producer:
         self._memory = Buffer(self._buffer_bytes, wake_logs=ROUND_LOGS, wake_bytes=ROUND_BYTES)
         self._counts = Counts()
         spool = Spool(Path(self._spool_dir), self._spool_bytes) if self._spool_dir is not None else None
-        self._backlog = Backlog(self._memory, spool, self._origin, self._counts)
+        self._backlog = Backlog(self._memory, spool, self._counts)
         self._lock = threading.Lock()
         self._delivery = None
         self._closed = False
@@ -196,7 +196,7 @@ class Producer:
         self._backlog.leave_to_parent()
         self._begin(open_sender(self._url, api_key=self._api_key))
 
-    def _take(self, log: Waiting, block_s: float) -> None:
+    def _take(self, log: Entry, block_s: float) -> None:
         if log.size > MAX_LOG_BYTES:
             self.note_dropped(log.log_id, f"it is {log.size} bytes, over the limit of {MAX_LOG_BYTES}")
         elif not self._start():
@@ -224,7 +224,7 @@ class Producer:
                 _LIVE.add(self)
             return not self._closed
 
-    def _put(self, log: Waiting, wait_s: float | None) -> None:
+    def _put(self, log: Entry, wait_s: float | None) -> None:
         """Counted as logged first: the thread may have sent it before `put` returns."""
         self._counts.add(logged=1)
         if self._memory.put(log, wait_s=wait_s):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tunemill.sdk.draft import Entry
+from tunemill.sdk.entry import Entry
 
 _CHECKSUM = 9  # eight hexadecimal digits and a space
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunemill.sdk.draft import Entry
+from tunemill.sdk.entry import Entry
 from tunemill.sdk.errors import SpoolError
 from tunemill.sdk.segment import Contents, framed, open_private, read_segment, write_all, write_segment
 from tunemill.sdk.spool_folder import OwnedFolder, abandoned

@@ -8,18 +8,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
 import pytest
-from fakes.http_server import Answer, Asked, Server, json_answer, serving
+from fakes.http_server import Answer, Asked, json_answer, serving
+from fakes.log_server import LogServer, log_server
 
 from tunemill.schemas.packing import pack, split
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
-from tunemill.sdk import BadKey, Producer, UnknownUrl, log_context
+from tunemill.sdk import BadKey, Producer, Stats, UnknownUrl, log_context
 from tunemill.sdk.backlog import Backlog
 from tunemill.sdk.buffer import Buffer
 from tunemill.sdk.counts import Counts
 from tunemill.sdk.delivery import Delivery
-from tunemill.sdk.draft import Entry, Origin
+from tunemill.sdk.entry import Entry
 from tunemill.sdk.errors import SendError, Unavailable
 from tunemill.sdk.pack import Pack
 
@@ -30,22 +30,18 @@ def accept(asked: Asked) -> Answer:
     return json_answer({"accepted": len(split(asked.body))}, 202)
 
 
-def logs_of(server: Server) -> list[LogRecord]:
-    return [msgspec.json.decode(line, type=LogRecord) for asked in server.asked for line in split(asked.body)]
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(accept) as running:
+def server() -> Iterator[LogServer]:
+    with log_server() as running:
         yield running
 
 
-def test_logs_arrive_packed_with_ids_made_before_sending(server: Server) -> None:
+def test_logs_arrive_packed_with_ids_made_before_sending(server: LogServer) -> None:
     with Producer(server.url, app="shop", project="eu", api_key="sesame") as producer:
         ids = [producer.log(messages=HI, output=f"yo {n}", model="m") for n in range(200)]
         assert producer.flush(10)
         assert producer.stats().sent == producer.stats().logged == 200
-    arrived = logs_of(server)
+    arrived = server.logs
     assert [log.log_id for log in arrived] == ids
     assert len(set(ids)) == 200
     assert (arrived[0].app, arrived[0].project) == ("shop", "eu")
@@ -56,20 +52,20 @@ def test_logs_arrive_packed_with_ids_made_before_sending(server: Server) -> None
     assert {asked.headers["content-type"] for asked in server.asked} == {"application/x-ndjson"}
 
 
-def test_a_message_is_what_pack_makes_and_stays_within_its_bytes(server: Server) -> None:
+def test_a_message_is_what_pack_makes_and_stays_within_its_bytes(server: LogServer) -> None:
     logs = [
         LogRecord(log_id=f"l{n}", ts_ms=n, messages=(Message(role="user", content="x" * 100_000),)) for n in range(12)
     ]
     with Producer(server.url) as producer:
         for log in logs:
             producer.log(log)
-    assert logs_of(server) == logs
+    assert server.logs == logs
     assert b"\n".join(asked.body for asked in server.asked) == pack(logs)
     assert all(len(asked.body) <= 512 * 1024 for asked in server.asked)
     assert len(server.asked) >= 3
 
 
-def test_fields_are_read_in_openai_shape(server: Server) -> None:
+def test_fields_are_read_in_openai_shape(server: LogServer) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}
     picture = [
         {"type": "text", "text": "what is"},
@@ -85,16 +81,16 @@ def test_fields_are_read_in_openai_shape(server: Server) -> None:
             metadata={"build": 12},
             colour="red",
         )
-    (log,) = logs_of(server)
+    (log,) = server.logs
     assert log.messages[0] == Message(role="user", content="what is\nthis", parts=picture)
     assert log.messages[1].tool_calls == (ToolCall(name="add", arguments='{"a":1}', id="c1"),)
     assert log.output == (Message(role="assistant", content="a cat", reasoning="paws"),)
     assert log.usage == Usage(input_tokens=7, output_tokens=2)
     assert (log.tags, log.metadata) == (("team:blue",), {"build": "12"})
-    assert log.extra == {"colour": "red", "messages": {"1": {"weight": 0}}}
+    assert log.extra == {"record": {"colour": "red"}, "messages": {"1": {"weight": 0}}}
 
 
-def test_a_request_and_its_response_become_one_log(server: Server) -> None:
+def test_a_request_and_its_response_become_one_log(server: LogServer) -> None:
     request = {"model": "gpt", "messages": HI, "temperature": 0, "user": "u1", "extra_headers": {"X-Secret": "s3cret"}}
     answer = {
         "id": "r1",
@@ -105,19 +101,23 @@ def test_a_request_and_its_response_become_one_log(server: Server) -> None:
     }
     with Producer(server.url) as producer:
         producer.log(request=request, response=answer, latency_ms=3.5)
-    (log,) = logs_of(server)
+    (log,) = server.logs
     assert (log.model, log.response_id, log.finish_reason, log.user_id) == ("gpt-1", "r1", "stop", "u1")
     assert (log.params, log.latency_ms) == ({"temperature": 0}, 3.5)
-    assert log.extra == {"service_tier": "default", "usage": {"prompt_tokens_details": {"cached_tokens": 1}}}
+    assert log.extra == {
+        "request": {"model": "gpt"},
+        "response": {"service_tier": "default"},
+        "usage": {"prompt_tokens_details": {"cached_tokens": 1}},
+    }
     assert b"s3cret" not in server.asked[0].body
 
 
-def test_the_context_fills_in_and_nests(server: Server) -> None:
+def test_the_context_fills_in_and_nests(server: LogServer) -> None:
     with Producer(server.url) as producer, log_context(session_id="s1", consent="train", tags=["a:1"]):
         with log_context(user_id="u1", tags=["b:2"], metadata={"step": "2"}):
             producer.log(messages=HI, tags=["c:3"], session_id="mine")
         producer.log(messages=HI)
-    inner, outer = logs_of(server)
+    inner, outer = server.logs
     assert (inner.session_id, inner.user_id, inner.consent) == ("mine", "u1", "train")
     assert (inner.tags, inner.metadata) == (("a:1", "b:2", "c:3"), {"step": "2"})
     assert (outer.session_id, outer.user_id, outer.tags) == ("s1", None, ("a:1",))
@@ -133,40 +133,46 @@ def test_the_context_fills_in_and_nests(server: Server) -> None:
     ],
 )
 def test_what_is_no_log_is_dropped_counted_and_named_without_its_text(
-    server: Server, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
+    server: LogServer, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
 ) -> None:
     with Producer(server.url) as producer:
         log_id = producer.log(**fields, output="very private")
         assert not producer.flush(5)
-        assert producer.stats().dropped == producer.stats().logged == 1
+        assert producer.stats().dropped + producer.stats().failed == producer.stats().logged == 1
     assert log_id in caplog.text
     assert "private" not in caplog.text
 
 
 def test_a_log_over_the_limit_is_dropped_and_the_next_one_is_sent(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: LogServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Producer(server.url) as producer:
         giant = producer.log(messages="x" * 5_000_000)
         fine = producer.log(messages=HI)
-    assert [log.log_id for log in logs_of(server)] == [fine]
+    assert [log.log_id for log in server.logs] == [fine]
     assert giant in caplog.text
     assert (producer.stats().sent, producer.stats().dropped) == (1, 1)
 
 
 def test_logs_wait_for_a_server_that_is_away_and_arrive_in_order() -> None:
-    answers = iter([503, 401, 500])
-
-    def later(asked: Asked) -> Answer:
-        status = next(answers, None)
-        return Answer(status) if status else accept(asked)
-
-    with serving(later) as server, Producer(server.url) as producer:
+    with log_server(away=[503, 401, 500]) as server, Producer(server.url) as producer:
         ids = [producer.log(messages=HI) for _ in range(100)]
         assert producer.flush(20)
         assert len(server.asked) == 3 + 2
-        assert [log.log_id for log in logs_of(server)[-100:]] == ids
+        assert [log.log_id for log in server.logs] == ids
         assert producer.stats().sent == 100
+
+
+def test_of_a_message_that_is_taken_in_part_the_refused_logs_are_counted(
+    server: LogServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Producer(server.url) as producer:
+        ids = [producer.log(messages=HI if number != 3 else [{"content": "private"}]) for number in range(6)]
+        assert not producer.flush(10)
+        assert producer.stats() == Stats(logged=6, sent=5, failed=1)
+    assert [log.log_id for log in server.logs] == ids[:3] + ids[4:]
+    assert ids[3] in caplog.text
+    assert "private" not in caplog.text
 
 
 def test_what_the_server_refuses_is_counted_as_failed(caplog: pytest.LogCaptureFixture) -> None:
@@ -203,7 +209,7 @@ def test_a_full_buffer_drops_counts_and_warns_once(caplog: pytest.LogCaptureFixt
     assert any("still unsent" in record.message for record in caplog.records)
 
 
-def test_after_close_logs_are_dropped_and_nothing_raises(server: Server) -> None:
+def test_after_close_logs_are_dropped_and_nothing_raises(server: LogServer) -> None:
     producer = Producer(server.url)
     producer.log(messages=HI)
     producer.close()
@@ -212,7 +218,7 @@ def test_after_close_logs_are_dropped_and_nothing_raises(server: Server) -> None
     assert (producer.stats().sent, producer.stats().dropped) == (1, 1)
 
 
-def test_many_threads_lose_nothing(server: Server) -> None:
+def test_many_threads_lose_nothing(server: LogServer) -> None:
     with Producer(server.url) as producer:
         threads = [threading.Thread(target=lambda: [producer.log(messages=HI) for _ in range(100)]) for _ in range(8)]
         for thread in threads:
@@ -220,7 +226,7 @@ def test_many_threads_lose_nothing(server: Server) -> None:
         for thread in threads:
             thread.join()
         assert producer.flush(20)
-    assert len({log.log_id for log in logs_of(server)}) == 800
+    assert len({log.log_id for log in server.logs}) == 800
 
 
 @pytest.mark.parametrize("url", ["", "localhost:9092", "kafka://", "https://", "ftp://host/x", "https//u:sesame@h"])
@@ -230,7 +236,7 @@ def test_a_url_of_no_engine_is_refused_at_once(url: str) -> None:
     assert "sesame" not in str(caught.value)
 
 
-def test_a_key_with_the_line_break_of_its_file_is_sent_without_it(server: Server) -> None:
+def test_a_key_with_the_line_break_of_its_file_is_sent_without_it(server: LogServer) -> None:
     with Producer(server.url, api_key="sesame\n") as producer:
         producer.log(messages=HI)
         assert producer.flush(10)
@@ -238,7 +244,7 @@ def test_a_key_with_the_line_break_of_its_file_is_sent_without_it(server: Server
 
 
 @pytest.mark.parametrize("key", ["ses\name", "s\u00e9same"])
-def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_repeated(server: Server, key: str) -> None:
+def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_repeated(server: LogServer, key: str) -> None:
     with pytest.raises(BadKey) as caught:
         Producer(server.url, api_key=key)
     assert "same" not in str(caught.value)
@@ -265,7 +271,7 @@ def test_a_flush_waits_for_its_own_logs_and_not_for_as_many_later_ones() -> None
         def close(self) -> None: ...
 
     memory, counts = Buffer(1000, wake_logs=10, wake_bytes=1000), Counts()
-    delivery = Delivery(Backlog(memory, None, Origin(None, "default"), counts), TwoLanes(), counts)
+    delivery = Delivery(Backlog(memory, None, counts), TwoLanes(), counts)
     memory.put(Entry("first", "0", b"{}"), wait_s=0.0)
     entered = memory.entered
     memory.put(Entry("later", "1", b"{}"), wait_s=0.0)
@@ -294,7 +300,7 @@ def test_a_fault_of_the_sending_thread_is_named_without_its_text(caplog: pytest.
         def close(self) -> None: ...
 
     memory, counts = Buffer(1000, wake_logs=10, wake_bytes=1000), Counts()
-    delivery = Delivery(Backlog(memory, None, Origin(None, "default"), counts), Faulty(), counts)
+    delivery = Delivery(Backlog(memory, None, counts), Faulty(), counts)
     memory.put(Entry("a", None, b"{}"), wait_s=0.0)
     delivery.start()
     delivery.finish(10)
@@ -302,12 +308,12 @@ def test_a_fault_of_the_sending_thread_is_named_without_its_text(caplog: pytest.
     assert "private" not in caplog.text
 
 
-def test_what_is_left_is_sent_when_the_interpreter_exits(server: Server) -> None:
+def test_what_is_left_is_sent_when_the_interpreter_exits(server: LogServer) -> None:
     run_script(f"from tunemill.sdk import Producer; Producer({server.url!r}).log(messages='bye')")
-    assert [log.messages[0].content for log in logs_of(server)] == ["bye"]
+    assert [log.messages[0].content for log in server.logs] == ["bye"]
 
 
-def test_a_forked_child_sends_its_own_logs_and_the_parent_its_own(server: Server) -> None:
+def test_a_forked_child_sends_its_own_logs_and_the_parent_its_own(server: LogServer) -> None:
     run_script(f"""
 import os
 from tunemill.sdk import Producer
@@ -321,7 +327,7 @@ if child == 0:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """)
-    assert sorted(str(log.messages[0].content) for log in logs_of(server)) == ["before", "child", "parent"]
+    assert sorted(str(log.messages[0].content) for log in server.logs) == ["before", "child", "parent"]
 
 
 def test_importing_the_sdk_pulls_in_nothing_heavy() -> None:

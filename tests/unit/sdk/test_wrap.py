@@ -4,13 +4,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import openai
 import pytest
 from fakes.http_server import Answer, Asked, Server, json_answer, serving
+from fakes.log_server import LogServer, log_server
 from openai import AsyncOpenAI, OpenAI
 
-from tunemill.schemas.packing import split
 from tunemill.schemas.records import LogRecord, ToolCall, Usage
 from tunemill.sdk import Producer, call, log_context, wrap
 
@@ -62,7 +61,7 @@ def openai_answer(asked: Asked) -> Answer:
 class Rig:
     """An OpenAI-shaped server, a log server and a producer."""
 
-    def __init__(self, openai_server: Server, logs: Server, producer: Producer) -> None:
+    def __init__(self, openai_server: Server, logs: LogServer, producer: Producer) -> None:
         self.url = openai_server.url + "/v1"
         self.openai_server = openai_server
         self.logs_server = logs
@@ -77,9 +76,7 @@ class Rig:
     def log(self) -> LogRecord:
         """The one log that arrived."""
         assert self.producer.flush(10)
-        (log,) = [
-            msgspec.json.decode(line, type=LogRecord) for asked in self.logs_server.asked for line in split(asked.body)
-        ]
+        (log,) = self.logs_server.logs
         return log
 
 
@@ -87,7 +84,7 @@ class Rig:
 def rig() -> Iterator[Rig]:
     with (
         serving(openai_answer) as answering,
-        serving(lambda asked: json_answer({"accepted": 1}, 202)) as logs,
+        log_server() as logs,
         Producer(logs.url, app="shop") as producer,
     ):
         yield Rig(answering, logs, producer)
