@@ -32,6 +32,7 @@ _CHUNK = "gen_ai.content.completion.chunk"  # says that one came, and nothing of
 CONTENT_EVENTS = frozenset((DETAILS, CHOICE, *MESSAGES, _PROMPT, _COMPLETION, _CHUNK))
 
 _CALLS = frozenset(("chat", "text_completion", "generate_content"))
+_CALLS_OF_OPENLLMETRY = ("chat", "completion")  # which spelled these conventions so before there was an operation
 _KINDS = {
     "embeddings": "embeddings",
     "retrieval": "retrieval",
@@ -71,6 +72,8 @@ def _read(span: Span) -> Told:
 
 def _looks_like_a_call(attributes: Mapping[str, Any]) -> bool:
     """Whether a span without a known operation tells a call: it names a model, and tokens that were written, or content."""
+    if attributes.get("llm.request.type") in _CALLS_OF_OPENLLMETRY:
+        return True
     return ("gen_ai.request.model" in attributes or "gen_ai.response.model" in attributes) and any(
         name in attributes
         for name in (

@@ -97,7 +97,7 @@ def _read_call(reader: Reader) -> JsonObject:
         "output": answered_rest,
         "usage": usage_rest,
         "cost": {name: item for name, item in cost.items() if name != "total"},
-        "error": status_message if is_error else None,
+        "error": {"message": status_message} if is_error and status_message else None,
         "level": None if is_error or level == "DEFAULT" else level,
         "status_message": None if is_error else status_message,
     }

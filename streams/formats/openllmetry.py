@@ -88,7 +88,9 @@ def _read_call(reader: Reader) -> JsonObject:
         input_tokens=reader.count("gen_ai.usage.prompt_tokens"),
         output_tokens=reader.count("gen_ai.usage.completion_tokens"),
     )
+    fingerprint = reader.text("gen_ai.openai.system_fingerprint")
     extra = {
+        "response": {"system_fingerprint": fingerprint} if fingerprint else None,
         "messages": message_rests,
         "choices": choice_rests,
         "finish_reasons": told,

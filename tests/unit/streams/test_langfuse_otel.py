@@ -64,7 +64,7 @@ def test_a_failed_call_names_its_error_and_keeps_the_text_aside() -> None:
     call, _ = captured_spans("langfuse4", "error")
     fields = DIALECT.read(call).fields
     assert (fields["status"], fields["error"]) == ("error", "429")
-    assert fields["extra"]["error"].startswith("Error code: 429 - ")
+    assert fields["extra"]["error"]["message"].startswith("Error code: 429 - ")
 
 
 def test_everything_that_a_generation_may_say() -> None:
