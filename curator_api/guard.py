@@ -76,8 +76,14 @@ class Guard:
     async def _inflated(self, scope: Scope, body: bytes) -> bytes:
         """The body as it was before it was compressed; the headers then say nothing else."""
         encoding = ",".join(Headers(scope=scope).getlist("content-encoding"))
-        limits = {"max_bytes": self._settings.max_inflated_bytes, "max_ratio": self._settings.max_inflation_ratio}
-        whole = await asyncio.to_thread(inflate, body, encoding, **limits)
+        whole = await asyncio.to_thread(
+            inflate,
+            body,
+            encoding,
+            max_bytes=self._settings.max_inflated_bytes,
+            max_ratio=self._settings.max_inflation_ratio,
+            any_ratio_bytes=self._settings.max_body_bytes,
+        )
         replaced = (b"content-encoding", b"content-length")
         kept = [(name, value) for name, value in scope["headers"] if name.lower() not in replaced]
         scope["headers"] = [*kept, (b"content-length", str(len(whole)).encode())]

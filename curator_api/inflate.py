@@ -9,7 +9,6 @@ import zstandard
 from tunemill.curator_api.errors import BadRequest, TooLarge, UnknownEncoding
 
 STEP_BYTES = 1024  # what goes in at once; at most 32 MiB come out (zstd: 128 KiB for each 4 bytes)
-RATIO_COUNTS_FROM_BYTES = 8 * 2**20  # less than this is no burden, however small it was packed
 ZSTD_WINDOW_BYTES = 8 * 2**20  # RFC 9659: what every sender of `Content-Encoding: zstd` keeps within
 _WITH_HEADER, _RAW, _GZIP = zlib.MAX_WBITS, -zlib.MAX_WBITS, 16 + zlib.MAX_WBITS
 
@@ -24,12 +23,13 @@ class _Stream(Protocol):
     def unused_data(self) -> bytes: ...
 
 
-def inflate(body: bytes, encoding: str, *, max_bytes: int, max_ratio: int) -> bytes:
+def inflate(body: bytes, encoding: str, *, max_bytes: int, max_ratio: int, any_ratio_bytes: int) -> bytes:
     """The body that was compressed as `Content-Encoding` says.
 
     Args:
         max_bytes: what may come out at most.
-        max_ratio: how many times its own size, once that is more than a few MiB.
+        max_ratio: how many times its own size.
+        any_ratio_bytes: so much may come out whatever the ratio.
 
     Raises:
         UnknownEncoding: the encoding is none of ours, or several one after another.
@@ -42,7 +42,7 @@ def inflate(body: bytes, encoding: str, *, max_bytes: int, max_ratio: int) -> by
     start = _STARTS.get(name)
     if start is None:
         raise UnknownEncoding("the body is compressed in a way that is not known here: send gzip, zstd or deflate")
-    limit = min(max_bytes, max(RATIO_COUNTS_FROM_BYTES, len(body) * max_ratio))
+    limit = min(max_bytes, max(any_ratio_bytes, len(body) * max_ratio))
     pieces: list[bytes] = []
     size = 0
     try:

@@ -17,4 +17,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_consent: Consent = "none"  # what holds for a log whose consent is not stated
     max_body_bytes: int = 32 * 2**20  # of a request, as it comes
     max_inflated_bytes: int = 128 * 2**20  # of a compressed one, inflated
-    max_inflation_ratio: int = 500  # how many times its own size that may be; real logs stay under 300
+    max_inflation_ratio: int = 100  # how many times its own size that may be, beyond what may come uncompressed
