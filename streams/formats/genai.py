@@ -87,12 +87,16 @@ def read_call(reader: Reader, events: Iterable[SpanEvent] = ()) -> JsonObject:
     """The fields of a log that these attributes, and events of the span, say something about."""
     told = _read_content(reader, events)
     asked_model, model = reader.text("gen_ai.request.model"), reader.text("gen_ai.response.model")
-    response_id, reasons = reader.text("gen_ai.response.id"), _finish_reasons(reader)
-    error_type = reader.text("error.type")
+    response_id, words = reader.text("gen_ai.response.id"), _finish_words(reader)
+    reasons = [finish_reason(word) for word in words]
+    error_type, cost_usd = reader.text("error.type"), reader.number("gen_ai.usage.cost")
     usage, usage_rest = _read_usage(reader)
     extra = {
         "request": {"model": asked_model} if model and asked_model not in (None, model) else None,
-        "response": _others(reader, "gen_ai.response.", "openai.response.", "gen_ai.openai.response."),
+        "response": {
+            **_others(reader, "gen_ai.response.", "openai.response.", "gen_ai.openai.response."),
+            **({"finish_reasons": words} if words != reasons else {}),
+        },
         "messages": told.message_rests,
         "choices": _with_reasons(told.answers.rests, reasons),
         "usage": usage_rest,
@@ -108,7 +112,7 @@ def read_call(reader: Reader, events: Iterable[SpanEvent] = ()) -> JsonObject:
             "tools": read_tools(reader.value("gen_ai.tool.definitions")),
             "params": _read_parameters(reader),
             "usage": usage,
-            "cost_usd": reader.number("gen_ai.usage.cost"),
+            "cost_usd": cost_usd,
             "finish_reason": reasons[0] if reasons else told.answers.finish_reason,
             "response_id": response_id,
             "session_id": reader.text("gen_ai.conversation.id"),
@@ -164,10 +168,12 @@ def _read_events(events: Iterable[SpanEvent]) -> _Told:
     return _Told(tuple(messages), rests, Answers(answers, choices[0].finish_reason if choices else None, choice_rests))
 
 
-def _finish_reasons(reader: Reader) -> list[str | None]:
+def _finish_words(reader: Reader) -> list[str]:
+    """Why each choice ended, in the provider's words."""
     name = "gen_ai.response.finish_reasons"
-    alone = None if (found := reader.texts(name)) else reader.text(name)
-    return [finish_reason(word) for word in found or ([alone] if alone else [])]
+    found = reader.texts(name)
+    alone = None if found else reader.text(name)
+    return list(found) or ([alone] if alone else [])
 
 
 def _with_reasons(rests: JsonObject, reasons: list[str | None]) -> JsonObject:
