@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -9,6 +10,7 @@ import pytest
 from fakes.http_server import Answer, Asked, Server, json_answer, serving
 from fakes.log_server import LogServer, log_server
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
 
 from tunemill.schemas.records import LogRecord, ToolCall, Usage
 from tunemill.sdk import Producer, call, log_context, wrap
@@ -51,7 +53,8 @@ def openai_answer(asked: Asked) -> Answer:
         lines = [*CHUNKS[:3], *broken] if broken else [*CHUNKS, None]
         events = [f"data: {json.dumps(line) if line else '[DONE]'}\n\n" for line in lines]
         return Answer(200, "".join(events).encode(), "text/event-stream")
-    message = {"role": "assistant", "content": "yo", "refusal": None}
+    content = '{"answer": 42}' if request["model"] == "json" else "yo"
+    message = {"role": "assistant", "content": content, "refusal": None}
     choices = [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]
     return json_answer(
         {"id": "r1", "object": "chat.completion", "created": 1, "model": "m-1", "choices": choices, "usage": USAGE}
@@ -210,3 +213,96 @@ def test_a_fault_of_ours_never_reaches_the_application(rig: Rig, monkeypatch: py
         assert client.chat.completions.create(model="m", messages=HI).id == "r1"
         assert len(list(client.chat.completions.create(model="m", messages=HI, stream=True))) == len(CHUNKS)
     assert rig.producer.stats().dropped == 2
+
+
+def test_one_tag_may_be_given_as_a_text(rig: Rig) -> None:
+    with wrap(rig.sync(), rig.producer, tags="team:blue") as client, log_context(tags="topic:math"):
+        client.chat.completions.create(model="m", messages=HI)
+    assert rig.log().tags == ("topic:math", "team:blue")
+
+
+class Answer42(BaseModel):
+    answer: int
+
+
+def test_a_parsed_answer_is_logged_as_its_text(rig: Rig) -> None:
+    with rig.sync() as client:
+        parsed = client.chat.completions.parse(model="json", messages=HI, response_format=Answer42)
+    assert parsed.choices[0].message.parsed == Answer42(answer=42)
+    log = rig.log()
+    assert log.output[0].content == '{"answer": 42}'
+    assert log.params == {"response_format": "<Answer42>"}
+    assert b"parsed" not in rig.logs_server.asked[0].body
+
+
+async def test_an_async_parsed_answer_is_logged(rig: Rig) -> None:
+    async with rig.asynchronous() as client:
+        parsed = await client.chat.completions.parse(model="json", messages=HI, response_format=Answer42)
+    assert parsed.choices[0].message.parsed == Answer42(answer=42)
+    assert rig.log().output[0].content == '{"answer": 42}'
+
+
+def test_the_stream_helper_is_logged_once(rig: Rig) -> None:
+    with rig.sync() as client, client.chat.completions.stream(model="m", messages=HI) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].message.content == "yo there"
+    log = rig.log()
+    assert_whole_stream(log)
+    assert log.messages[0].content == "hi"
+
+
+async def test_the_async_stream_helper_is_logged_once(rig: Rig) -> None:
+    async with rig.asynchronous() as client, client.chat.completions.stream(model="m", messages=HI) as stream:
+        assert "content.delta" in [event.type async for event in stream]
+    assert_whole_stream(rig.log())
+
+
+def test_a_raw_stream_is_logged_once_the_application_reads_it(rig: Rig) -> None:
+    with rig.sync() as client:
+        raw = client.chat.completions.with_raw_response.create(model="m", messages=HI, stream=True)
+        assert raw.headers["content-type"] == "text/event-stream"
+        assert len(list(raw.parse())) == len(CHUNKS)
+    assert_whole_stream(rig.log())
+
+
+async def test_an_async_raw_response_is_logged(rig: Rig) -> None:
+    async with rig.asynchronous() as client:
+        raw = await client.chat.completions.with_raw_response.create(model="m", messages=HI)
+        assert raw.parse().choices[0].message.content == "yo"
+    assert rig.log().output[0].content == "yo"
+
+
+def test_a_raw_response_that_was_looked_at_before_wrapping_is_logged(rig: Rig) -> None:
+    with OpenAI(base_url=rig.url, api_key="sk-secret", max_retries=0) as client:
+        assert client.chat.completions.with_raw_response
+        assert client.chat.completions.with_streaming_response
+        wrap(client, rig.producer).chat.completions.with_raw_response.create(model="m", messages=HI)
+    assert rig.log().output[0].content == "yo"
+
+
+def test_a_streaming_response_is_passed_on_and_counted_as_dropped(rig: Rig) -> None:
+    with rig.sync() as client, client.chat.completions.with_streaming_response.create(model="m", messages=HI) as answer:
+        assert json.loads(answer.read())["choices"][0]["message"]["content"] == "yo"
+    assert rig.producer.stats().dropped == 1
+
+
+@pytest.mark.parametrize("how", ["with_options", "copy"])
+def test_copies_of_a_wrapped_client_are_wrapped(rig: Rig, how: str) -> None:
+    with rig.sync() as client:
+        again = getattr(client, how)(timeout=7)
+        assert again is not client
+        getattr(again, how)(timeout=8).chat.completions.create(model="m", messages=HI)
+    assert rig.log().tags == ("app:test",)
+
+
+def test_a_client_without_the_responses_api_is_wrapped_all_the_same(rig: Rig) -> None:
+    class Completions:
+        def create(self, **request: Any) -> Any:
+            return openai.types.chat.ChatCompletion.model_validate(
+                json.loads(openai_answer(Asked("POST", "/", {}, json.dumps(request).encode())).body)
+            )
+
+    imitation = SimpleNamespace(chat=SimpleNamespace(completions=Completions()), base_url="https://llm.example/v1")
+    wrap(imitation, rig.producer).chat.completions.create(model="m", messages=HI)
+    log = rig.log()
+    assert (log.output[0].content, log.provider) == ("yo", "llm.example")
