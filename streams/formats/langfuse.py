@@ -24,6 +24,7 @@ from tunemill.streams.formats.langfuse_content import (
     read_parameters,
     read_usage,
 )
+from tunemill.streams.formats.litellm import without_personal
 from tunemill.streams.formats.shape import (
     Arrival,
     JsonObject,
@@ -215,7 +216,13 @@ def _is_float(item: Any) -> bool:
 def _read_metadata(body: JsonObject, names: Mapping[str, str]) -> dict[str, str]:
     """Metadata, which may be any JSON; what Langfuse has names for stands among it, the application's own keys go first."""
     given = body.get("metadata")
-    found = read_metadata(given) if given is None or isinstance(given, dict) else {"metadata": as_text(given)}
+    found = (
+        {}
+        if given is None
+        else read_metadata(without_personal(given))
+        if isinstance(given, dict)
+        else {"metadata": as_text(given)}
+    )
     named = {ours: as_text(body[theirs]) for theirs, ours in names.items() if body.get(theirs) is not None}
     return named | found
 

@@ -11,6 +11,7 @@ from tunemill.streams.formats.attributes import Reader, given
 from tunemill.streams.formats.ending import error_name, finish_reason
 from tunemill.streams.formats.json_text import as_text
 from tunemill.streams.formats.langfuse_content import read_cost, read_input, read_output, read_parameters, read_usage
+from tunemill.streams.formats.litellm import without_personal
 from tunemill.streams.formats.shape import JsonObject, as_extra
 from tunemill.streams.formats.span import Dialect, Span, Told
 
@@ -71,7 +72,7 @@ def _read_metadata(reader: Reader, name: str) -> dict[str, str]:
     found = {**reader.object(name), **reader.under(f"{name}.")}
     if not found and (alone := reader.value(name)) is not None:
         found = {"metadata": alone}
-    return {key: _unquoted(value) for key, value in found.items()}
+    return {key: _unquoted(value) for key, value in without_personal(found).items()}
 
 
 def _unquoted(value: Any) -> str:

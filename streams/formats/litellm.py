@@ -63,16 +63,21 @@ _KEY_FIELDS = tuple(  # of the payload's metadata: who called the proxy, by name
     )
 )
 _OWN_METADATA = ("requester_metadata", "spend_logs_metadata")  # the caller's own pairs
-_METADATA_USED = frozenset(
+_PERSONAL = frozenset(  # not kept: what tells of a person or a machine
     (
-        *(*_KEY_FIELDS, *_OWN_METADATA, "user_api_key_end_user_id", "usage_object"),
-        # Not kept: what tells of a person or a machine.
         *("user_api_key_user_email", "user_api_key_auth_metadata", "requester_ip_address", "user_agent"),
         *("requester_custom_headers",),
     )
 )
+_METADATA_USED = frozenset((*_KEY_FIELDS, *_OWN_METADATA, "user_api_key_end_user_id", "usage_object")) | _PERSONAL
 _HIDDEN_USED = frozenset(("additional_headers", "usage_object"))
 _ERROR_USED = frozenset(("traceback",))
+
+
+def without_personal(metadata: Mapping[str, Any]) -> JsonObject:
+    """Metadata as it is, unless LiteLLM wrote it: then without what tells of a person or a machine."""
+    dropped = _PERSONAL if any(name.startswith("user_api_key_") for name in metadata) else ()
+    return {name: item for name, item in metadata.items() if name not in dropped}
 
 
 def _matches(value: Mapping[str, Any]) -> bool:

@@ -308,6 +308,16 @@ def test_metadata_may_be_any_json_and_goes_before_the_names_of_langfuse() -> Non
     assert generation(metadata="plain").metadata == {"metadata": "plain"}
 
 
+def test_what_litellm_tells_of_a_person_is_not_kept() -> None:
+    by_litellm = {
+        "user_api_key_alias": "shop",
+        "user_api_key_user_email": "a@b.example",
+        "requester_ip_address": "10.0.0.9",
+    }
+    assert generation(metadata=by_litellm).metadata == {"user_api_key_alias": "shop"}
+    assert generation(metadata={"user_agent": "my own word"}).metadata == {"user_agent": "my own word"}
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
