@@ -2,18 +2,24 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from tunemill.bus.port import Bus, Message, Outgoing
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import RejectedLog, TaggedLog
-from tunemill.schemas.topics import REJECTED
+from tunemill.schemas.records import Feedback, LogRecord, RejectedLog, TaggedLog
+from tunemill.schemas.topics import FEEDBACK, REJECTED
+from tunemill.schemas.trace import TraceNote
+from tunemill.streams.assemble import assemble
 from tunemill.streams.dead_letter import dead_letter
 from tunemill.streams.erased import ErasedLogs
+from tunemill.streams.formats.shape import NotACall, Piece
+from tunemill.streams.mask import MaskedPiece
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.process import process
 from tunemill.streams.rules import Rules
@@ -21,6 +27,8 @@ from tunemill.telemetry import metrics
 
 PART_BYTES = 16 * 2**20  # logs take several times their bytes once they are decoded
 _WRITE_LOGS = 1000  # per call of the index: a few megabytes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +42,37 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class _Origin:
-    """A tagged log and where it came from."""
+class _Origin(Generic[T]):
+    """Something that a message told, and where it came from."""
 
-    log: TaggedLog
+    item: T
     message: Message
     place: int
 
 
+@dataclass(slots=True)
+class _Read:
+    """What the messages told, by what is done with it."""
+
+    logs: list[_Origin[TaggedLog]] = field(default_factory=list)
+    told: list[_Origin[MaskedPiece | TraceNote]] = field(default_factory=list)  # parts of logs, and about their traces
+    feedback: list[Feedback] = field(default_factory=list)
+    unreadable: list[RejectedLog] = field(default_factory=list)
+    beside: Counter[str] = field(default_factory=Counter)  # what is no log and no part of one, by kind
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What became of one log or part of one, and the masked log that it is or is in."""
+
+    written: Written
+    log: LogRecord
+    origin: _Origin[Any]
+
+
 async def run_batch(messages: Sequence[Message], hop: Hop) -> Mapping[Outcome, int]:
-    """Account for every log in these messages: when this returns, each is indexed, a duplicate, a dead letter or erased.
+    """Account for every log in these messages: when this returns, each is indexed, joined to one that was there, a duplicate, a
+    dead letter or erased.
 
     The order of the steps is the promise; only after the last may the messages be acknowledged.
 
@@ -51,20 +80,20 @@ async def run_batch(messages: Sequence[Message], hop: Hop) -> Mapping[Outcome, i
         Exception: whatever the index or the bus raised. Nothing was acknowledged, and the batch comes again.
     """
     started = time.monotonic()
-    # 1. Bytes to tagged logs and rejections, off the event loop.
-    origins, unreadable = await asyncio.to_thread(_process_all, messages, hop.rules, _now_ms())
+    # 1. Bytes to tagged logs, parts of logs and rejections, off the event loop.
+    read = await asyncio.to_thread(_process_all, messages, hop.rules, _now_ms())
     # 2. Drop what was erased. Delete it, too: a crash after step 3 may have left it in the index.
-    kept, erased_ids = await _without_erased(origins, hop)
-    # 3. Write, and wait until every log is accounted for.
-    written = [done for chunk in _chunks(kept) for done in await hop.index.write([origin.log for origin in chunk])]
+    erased = await _drop_erased(read, hop)
+    # 3. Write whole logs, then join parts to what is there, and wait until all of them are accounted for.
+    ends = [*await _write(read.logs, hop.index), *await _assemble(read.told, hop)]
     # 4. An erasure may have come while the write ran: look again.
-    late = await _erase_late(kept, hop)
-    # 5. Dead letters, durable before anything is acknowledged.
-    letters = [*unreadable, *_refused(kept, written, late)]
-    await _publish(letters, hop.bus)
+    late = await _erase_late(ends, hop)
+    # 5. Feedback and dead letters, durable before anything is acknowledged.
+    letters = [*read.unreadable, *_refused(ends, late)]
+    await _publish(read.feedback, letters, hop.bus)
     # 6. Counters.
-    counts = _count(written, late, len(erased_ids), len(unreadable))
-    _report(counts, letters, time.monotonic() - started)
+    counts = _count(ends, late, erased, len(read.unreadable))
+    _report(counts, letters, read.beside, time.monotonic() - started)
     return counts
 
 
@@ -93,78 +122,121 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _process_all(messages: Sequence[Message], rules: Rules, now_ms: int) -> tuple[list[_Origin], list[RejectedLog]]:
-    origins, letters = [], []
+def _process_all(messages: Sequence[Message], rules: Rules, now_ms: int) -> _Read:
+    read = _Read()
     for message in messages:
         for place, result in enumerate(process(message, rules, now_ms=now_ms)):
-            if isinstance(result, RejectedLog):
-                letters.append(result)
-            else:
-                origins.append(_Origin(result, message, place))
-    return origins, letters
+            match result:
+                case TaggedLog():
+                    read.logs.append(_Origin(result, message, place))
+                case MaskedPiece():
+                    read.told.append(_Origin(result, message, place))
+                case TraceNote():
+                    read.told.append(_Origin(result, message, place))
+                    read.beside["trace_note"] += 1
+                case Feedback():
+                    read.feedback.append(result)
+                    read.beside["feedback"] += 1
+                case NotACall(kind):
+                    read.beside[kind] += 1
+                case RejectedLog():
+                    read.unreadable.append(result)
+    return read
 
 
-async def _without_erased(origins: Sequence[_Origin], hop: Hop) -> tuple[list[_Origin], list[str]]:
+async def _drop_erased(read: _Read, hop: Hop) -> int:
+    """Forget what belongs to erased logs, and delete those; how many logs and parts of logs that was."""
     await hop.erased.catch_up()
-    gone = [origin.log.log.log_id for origin in origins if origin.log.log.log_id in hop.erased]
-    if gone:
-        await hop.index.delete(gone)
-    return [origin for origin in origins if origin.log.log.log_id not in hop.erased], gone
+    origins: list[_Origin[Any]] = [*read.logs, *read.told]
+    erased = [log_id for log_id in map(_log_id, origins) if log_id in hop.erased]
+    if erased:
+        await hop.index.delete(list(dict.fromkeys(erased)))
+        read.logs = [origin for origin in read.logs if _log_id(origin) not in hop.erased]
+        read.told = [origin for origin in read.told if _log_id(origin) not in hop.erased]
+    return len(erased)
 
 
-def _chunks(origins: Sequence[_Origin]) -> list[Sequence[_Origin]]:
-    return [origins[start : start + _WRITE_LOGS] for start in range(0, len(origins), _WRITE_LOGS)]
+def _log_id(origin: _Origin[Any]) -> str:
+    """The id of the log that this is or is a part of; a trace's note has none."""
+    match origin.item:
+        case TaggedLog(log=log) | MaskedPiece(piece=Piece(log=log)):
+            return log.log_id
+    return ""
 
 
-async def _erase_late(kept: Sequence[_Origin], hop: Hop) -> set[str]:
+async def _write(origins: Sequence[_Origin[TaggedLog]], index: LogIndex) -> list[_End]:
+    written: list[Written] = []
+    for start in range(0, len(origins), _WRITE_LOGS):
+        written += await index.write([origin.item for origin in origins[start : start + _WRITE_LOGS]])
+    return [_End(done, origin.item.log, origin) for origin, done in zip(origins, written, strict=True)]
+
+
+async def _assemble(origins: Sequence[_Origin[MaskedPiece | TraceNote]], hop: Hop) -> list[_End]:
+    if not origins:
+        return []
+    assembled = await assemble([origin.item for origin in origins], hop.index, hop.rules)
+    return [
+        _End(assembled[place].written, assembled[place].log, origin)
+        for place, origin in enumerate(origins)
+        if place in assembled
+    ]
+
+
+async def _erase_late(ends: Sequence[_End], hop: Hop) -> set[str]:
     """The ids of logs that were erased while they were written; they are deleted again."""
-    if not kept:
+    if not ends:
         return set()
     await hop.erased.catch_up()
-    late = {origin.log.log.log_id for origin in kept if origin.log.log.log_id in hop.erased}
+    late = {end.log.log_id for end in ends if end.log.log_id in hop.erased}
     if late:
         await hop.index.delete(sorted(late))
     return late
 
 
-def _refused(kept: Sequence[_Origin], written: Sequence[Written], late: set[str]) -> list[RejectedLog]:
+def _refused(ends: Sequence[_End], late: set[str]) -> list[RejectedLog]:
     """The dead letters of what the index would not take, holding the masked log; nothing is kept of what was erased."""
     now_ms = _now_ms()
     return [
         dead_letter(
-            origin.message,
-            origin.place,
-            msgspec.json.encode(origin.log.log),
+            end.origin.message,
+            end.origin.place,
+            msgspec.json.encode(end.log),
             stage="index",
-            code=done.error_code or "refused",
-            reason=done.reason or "the index refused the log",
+            code=end.written.error_code or "refused",
+            reason=end.written.reason or "the index refused the log",
             now_ms=now_ms,
         )
-        for origin, done in zip(kept, written, strict=True)
-        if done.outcome is Outcome.REJECTED and done.log_id not in late
+        for end in ends
+        if end.written.outcome is Outcome.REJECTED and end.log.log_id not in late
     ]
 
 
-async def _publish(letters: Sequence[RejectedLog], bus: Bus) -> None:
+async def _publish(feedback: Sequence[Feedback], letters: Sequence[RejectedLog], bus: Bus) -> None:
+    if feedback:
+        await bus.publish(FEEDBACK, [Outgoing(wire.encode(item), key=item.feedback_id) for item in feedback])
     if letters:
         await bus.publish(REJECTED, [Outgoing(wire.encode(letter), key=letter.rejected_id) for letter in letters])
 
 
-def _count(written: Sequence[Written], late: set[str], erased: int, unreadable: int) -> Mapping[Outcome, int]:
-    """Each log once; what was erased while it was written counts as erased, whatever the index had said."""
+def _count(ends: Sequence[_End], late: set[str], erased: int, unreadable: int) -> Mapping[Outcome, int]:
+    """Each log once, and each part of one; what was erased while it was written counts as erased, whatever the index had said."""
     counts = dict.fromkeys(Outcome, 0)
-    for done in written:
-        counts[Outcome.ERASED if done.log_id in late else done.outcome] += 1
+    for end in ends:
+        counts[Outcome.ERASED if end.log.log_id in late else end.written.outcome] += 1
     counts[Outcome.ERASED] += erased
     counts[Outcome.REJECTED] += unreadable
     return counts
 
 
-def _report(counts: Mapping[Outcome, int], letters: Iterable[RejectedLog], seconds: float) -> None:
+def _report(
+    counts: Mapping[Outcome, int], letters: Iterable[RejectedLog], beside: Mapping[str, int], seconds: float
+) -> None:
     metrics.LOGS.labels("received").inc(sum(counts.values()))
     for outcome, count in counts.items():
         metrics.LOGS.labels(outcome.value).inc(count)
     for letter in letters:
         metrics.REJECTED.labels(letter.stage, letter.error_code).inc()
+    for kind, count in beside.items():
+        metrics.NOT_CALLS.labels(kind).inc(count)
     metrics.BATCH_SECONDS.observe(seconds)
     metrics.LAST_PROGRESS.set_to_current_time()

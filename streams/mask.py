@@ -1,16 +1,22 @@
-"""Secrets out: every string of a log, before anything is stored. Pure.
+"""Secrets out: every string of a log, of a part of one, and of what is said beside it, before anything is stored. Pure.
 
 The patterns are run once over all strings together; only where they find something, string by string.
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import msgspec
 
 from tunemill.privacy.secrets import KINDS, has_secret, without_secrets
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import LogRecord
+from tunemill.streams.formats.shape import Piece
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_IDS = ("log_id", "feedback_id")  # one record each: two that hold secrets must not become one
 
 
 class Masked(msgspec.Struct, frozen=True):
@@ -20,12 +26,35 @@ class Masked(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...]
 
 
+class MaskedPiece(msgspec.Struct, frozen=True):
+    """A part of a log without secrets, and the kinds of those that were found."""
+
+    piece: Piece
+    kinds: tuple[str, ...]
+
+
 def mask(log: LogRecord) -> Masked:
     """The log with every secret in any of its strings replaced; the same object when there is none."""
+    return Masked(*_without_secrets(log))
+
+
+def mask_piece(piece: Piece) -> MaskedPiece:
+    """A part of a log likewise, and what it says about its trace."""
+    log, kinds = _without_secrets(piece.log)
+    note = piece.note and mask_beside(piece.note)
+    return MaskedPiece(replace(piece, log=log, note=note), kinds)
+
+
+def mask_beside(said: T) -> T:
+    """A trace's note or feedback likewise."""
+    return _without_secrets(said)[0]
+
+
+def _without_secrets(record: T) -> tuple[T, tuple[str, ...]]:
     strings: list[str] = []
-    _map_strings(msgspec.to_builtins(log), strings.append)
+    _map_strings(msgspec.to_builtins(record), strings.append)
     if not has_secret("\n".join(strings)):
-        return Masked(log, ())
+        return record, ()
     found: set[str] = set()
 
     def clean(text: str) -> str:
@@ -33,10 +62,18 @@ def mask(log: LogRecord) -> Masked:
         found.update(kinds)
         return masked
 
-    masked = msgspec.convert(_map_strings(msgspec.to_builtins(log), clean), LogRecord)
-    if masked.log_id != log.log_id:  # an id that held a secret: still one id for each replay
-        masked = msgspec.structs.replace(masked, log_id=payload_log_id(log.log_id.encode()))
-    return Masked(masked, tuple(kind for kind in KINDS if kind in found))
+    masked = msgspec.convert(_map_strings(msgspec.to_builtins(record), clean), type(record))
+    return _with_ids_of(record, masked), tuple(kind for kind in KINDS if kind in found)
+
+
+def _with_ids_of(record: T, masked: T) -> T:
+    """An id that held a secret is replaced by a digest: still one id for each replay, and another for each record."""
+    changed = {}
+    for name in _IDS:
+        given = getattr(record, name, None)
+        if given is not None and given != getattr(masked, name):
+            changed[name] = payload_log_id(given.encode())
+    return msgspec.structs.replace(masked, **changed) if changed else masked
 
 
 def _map_strings(value: Any, change: Callable[[str], Any]) -> Any:

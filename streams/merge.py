@@ -1,7 +1,8 @@
 """Parts of one call -> the call. Pure: the same parts give the same log, in whatever order and however often they come.
 
-What a log says is taken apart into slots: a field, or a name inside `usage`, `params`, `metadata` or `extra`. In each slot the
-part of the highest rank holds; a trace's note ranks below every part. The log remembers in `extra.joined` which part ranks where.
+What a log says is taken apart into slots: a field, a name inside `usage`, `params` or `metadata`, or one of the two upper levels
+of `extra`. In each slot the part of the highest rank holds; a trace's note ranks below every part. The log remembers in
+`extra.joined` which rank holds which slot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +39,8 @@ class _Joined(msgspec.Struct, frozen=True, omit_defaults=True):
 
     rank: int = _WHOLE  # the highest
     ranks: dict[str, int] = {}  # of the slots that are held by a part of another rank
-    message_ns: tuple[int, ...] = ()
-    choices: tuple[int, ...] = ()
+    message_ns: list[int] = []
+    choices: list[int] = []
     end_ms: float | None = None
 
 
@@ -70,7 +71,7 @@ def merge(log: LogRecord, piece: Piece) -> LogRecord:
 def with_note(log: LogRecord, note: TraceNote) -> LogRecord:
     """The log with what its trace says about all calls; what the log's own parts say goes first."""
     said = {name: getattr(note, name) for name in _NOTED if getattr(note, name) is not None}
-    said |= {f"metadata.{key}": value for key, value in note.metadata.items()}
+    said |= {_slot("metadata", key): value for key, value in note.metadata.items()}
     slots = {slot: (_NOTE, value) for slot, value in said.items()}
     told = _Told(rank=_NOTE, slots=slots, ts_ms=log.ts_ms, tags=frozenset(note.tags))
     return _as_log(log.log_id, _both(_told_by_log(log), told))
@@ -94,6 +95,8 @@ def _both(known: _Told, new: _Told) -> _Told:
     for slot, (rank, value) in new.slots.items():
         if slot not in slots or rank >= slots[slot][0]:
             slots[slot] = (rank, value)
+    for around in {slot.rpartition("/")[0] for slot in slots}:  # what is inside goes before a value that holds no names
+        slots.pop(around, None)
     ends = [end for end in (known.end_ms, new.end_ms) if end is not None]
     return _Told(
         rank=max(known.rank, new.rank),
@@ -108,7 +111,7 @@ def _both(known: _Told, new: _Told) -> _Told:
 
 
 def _told_by_piece(piece: Piece) -> _Told:
-    joined = _Joined(rank=piece.rank, message_ns=piece.message_ns, choices=piece.choices, end_ms=piece.end_ms)
+    joined = _Joined(piece.rank, {}, list(piece.message_ns), list(piece.choices), piece.end_ms)
     return _told(piece.log, joined)
 
 
@@ -144,12 +147,24 @@ def _told(log: LogRecord, joined: _Joined) -> _Told:
 def _said(log: LogRecord) -> dict[str, Any]:
     """The value of each slot that holds one, less the messages."""
     said = {name: getattr(log, name) for name in _PLAIN}
-    said |= {f"usage.{name}": getattr(log.usage, name) for name in _USAGE}
+    said |= {_slot("usage", name): getattr(log.usage, name) for name in _USAGE}
     for name in _OBJECTS:
         found = getattr(log, name)
-        inside = found if isinstance(found, dict) else {name: found}
-        said |= {f"{name}.{key}": value for key, value in inside.items() if (name, key) != ("extra", JOINED)}
+        for key, value in (found if isinstance(found, dict) else {name: found}).items():
+            if name != "extra" or not isinstance(value, dict):
+                said[_slot(name, key)] = value
+            elif key != JOINED:
+                said |= {_slot(name, key, inner): item for inner, item in value.items()}
     return {slot: value for slot, value in said.items() if value is not None}
+
+
+def _slot(*path: str) -> str:
+    """A path as text, spelled as a JSON pointer (RFC 6901)."""
+    return "/".join(name.replace("~", "~0").replace("/", "~1") for name in path)
+
+
+def _path(slot: str) -> list[str]:
+    return [name.replace("~1", "/").replace("~0", "~") for name in slot.split("/")]
 
 
 def _placed(messages: tuple[Message, ...], places: Sequence[int]) -> _Placed:
@@ -174,8 +189,8 @@ def _as_log(log_id: str, told: _Told) -> LogRecord:
     joined = _Joined(
         rank=told.rank,
         ranks={slot: rank for slot, (rank, _) in sorted(slots.items()) if rank != told.rank},
-        message_ns=tuple(place for place, _ in messages),
-        choices=tuple(place for place, _ in output),
+        message_ns=[place for place, _ in messages],
+        choices=[place for place, _ in output],
         end_ms=told.end_ms,
     )
     said = {slot: value for slot, (_, value) in slots.items()}
@@ -196,8 +211,14 @@ def _as_log(log_id: str, told: _Told) -> LogRecord:
 
 
 def _inside(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    prefix = f"{name}."
-    return {slot.removeprefix(prefix): value for slot, value in said.items() if slot.startswith(prefix)}
+    found: dict[str, Any] = {}
+    for slot, value in said.items():
+        field, *path = _path(slot)
+        if field == name and len(path) == 1:
+            found[path[0]] = value
+        elif field == name and path:
+            found.setdefault(path[0], {})[path[1]] = value
+    return found
 
 
 def _either(first: Any, second: Any) -> Any:

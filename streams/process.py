@@ -1,19 +1,28 @@
-"""One message -> its logs, tagged or rejected. Pure: no I/O, no clock, and no input makes it raise."""
+"""One message -> what it tells: logs, tagged or rejected, parts of logs, and what is said beside them.
+
+Pure: no I/O, no clock, and no input makes it raise.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
+
+import msgspec
 
 from tunemill.bus.port import Message
 from tunemill.schemas import wire
-from tunemill.schemas.records import LogRecord, RejectedLog, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, RejectedLog, TaggedLog
+from tunemill.schemas.trace import TraceNote
 from tunemill.streams.dead_letter import dead_letter
 from tunemill.streams.decode import MAX_RECORD_BYTES, decode
 from tunemill.streams.errors import Undecodable
-from tunemill.streams.mask import mask
+from tunemill.streams.formats.shape import NotACall, Piece, Reading
+from tunemill.streams.mask import MaskedPiece, mask, mask_beside, mask_piece
 from tunemill.streams.rules import Rules
 from tunemill.streams.tag import tag
+from tunemill.streams.unpack import Record, unpack
 
-MAX_RECORDS = 10_000  # in one message; each of its records may need a dead letter of its own
+Result = TaggedLog | MaskedPiece | TraceNote | Feedback | NotACall | RejectedLog
 
 T = TypeVar("T")
 
@@ -26,43 +35,52 @@ class _Rejected(Exception):
         self.stage, self.code, self.reason = stage, code, reason
 
 
-def process(message: Message, rules: Rules, *, now_ms: int) -> list[TaggedLog | RejectedLog]:
+def process(message: Message, rules: Rules, *, now_ms: int) -> list[Result]:
     """What became of each record in the message, in their order: the place in the list is the record's in the message."""
     try:
-        records = _unpack(message.value)
+        records = _step("decode", lambda: unpack(message.value))
     except _Rejected as error:
         return [_letter(message, 0, message.value, error, now_ms)]
     return [_process_one(message, place, record, rules, now_ms) for place, record in enumerate(records)]
 
 
-def _unpack(value: bytes) -> list[bytes | LogRecord]:
+def _process_one(message: Message, place: int, record: Record, rules: Rules, now_ms: int) -> Result:
     try:
-        records = list(wire.unpack(value))
-    except wire.WireError as error:
-        raise _Rejected("decode", error.code, str(error)) from error
-    if len(records) > MAX_RECORDS:
-        raise _Rejected(
-            "decode", "too_many", f"the message holds {len(records)} records; at most {MAX_RECORDS} are taken"
-        )
-    return records
-
-
-def _process_one(
-    message: Message, place: int, record: bytes | LogRecord, rules: Rules, now_ms: int
-) -> TaggedLog | RejectedLog:
-    try:
-        log = _step("decode", lambda: _decode(message, record))
-        masked = _step("mask", lambda: mask(log))
+        reading = _step("decode", lambda: _decode(message, record))
+        if not isinstance(reading, LogRecord):
+            return _beside(reading)
+        masked = _step("mask", lambda: mask(reading))
         return _step("decode", lambda: tag(masked, rules))  # tagging itself never fails; the content's digest may
     except _Rejected as error:
-        payload = record if isinstance(record, bytes) else wire.encode(record)
-        return _letter(message, place, payload, error, now_ms)
+        return _letter(message, place, _payload(record), error, now_ms)
 
 
-def _decode(message: Message, record: bytes | LogRecord) -> LogRecord:
+def _decode(message: Message, record: Record) -> Reading:
     if isinstance(record, LogRecord) and len(message.value) > MAX_RECORD_BYTES:  # else none of its records is too large
         record = wire.encode(record)
     return decode(record, ts_ms=message.ts_ms)
+
+
+def _beside(reading: Piece | TraceNote | Feedback | NotACall) -> Result:
+    """What is no whole log, without secrets. A part is tagged when it is joined."""
+    if isinstance(reading, Piece):
+        piece = _step("decode", lambda: replace(reading, log=_as_held(reading.log), note=_as_held(reading.note)))
+        return _step("mask", lambda: mask_piece(piece))
+    if isinstance(reading, NotACall):
+        return reading
+    said = _step("decode", lambda: _as_held(reading))
+    return _step("mask", lambda: mask_beside(said))
+
+
+def _as_held(value: T) -> T:
+    """The value as it comes back from an index, so that the same part said again is seen to be the same."""
+    return msgspec.json.decode(msgspec.json.encode(value), type=type(value))
+
+
+def _payload(record: Record) -> bytes:
+    if isinstance(record, LogRecord):
+        return wire.encode(record)
+    return record if isinstance(record, bytes) else msgspec.json.encode(record)
 
 
 def _step(stage: str, work: Callable[[], T]) -> T:

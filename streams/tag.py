@@ -12,6 +12,7 @@ from tunemill.streams.rules import Rules
 from tunemill.streams.text import texts_of
 
 CALLER = "caller"
+_SECRET = "secret:"  # noqa: S105  the namespace of a tag
 _SECRETS = "secrets@1"
 _PII = "pii@1"
 
@@ -20,13 +21,33 @@ def tag(masked: Masked, rules: Rules) -> TaggedLog:
     """The log with the caller's tags, those of its secrets and language, of private data, and of the rules that match."""
     log = masked.log
     given = [Tag(name, CALLER) for name in log.tags]
-    given += [Tag(f"secret:{kind}", _SECRETS) for kind in masked.kinds]
+    given += [Tag(f"{_SECRET}{kind}", _SECRETS) for kind in masked.kinds]
     content_digest = _content_digest(log)
     try:
         language, found = _look(log, rules)
     except Exception:  # whatever a rule or the model stumbled over, the log itself is sound
         return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each(given), tag_status="failed")
     return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each([*given, *found]), language=language)
+
+
+def secret_kinds(tags: Iterable[Tag]) -> tuple[str, ...]:
+    """The kinds of secrets that a log was tagged with."""
+    return tuple(entry.tag.removeprefix(_SECRET) for entry in tags if entry.by == _SECRETS)
+
+
+def tag_again(stored: TaggedLog, masked: Masked, rules: Rules) -> TaggedLog:
+    """The log, grown since it was stored, with its tags by the same rules; what people and models set or took off stays so.
+
+    Args:
+        masked: the log as it is now, and the kinds of secrets that its new parts held.
+    """
+    known = secret_kinds(stored.tags)
+    before = tag(Masked(stored.log, known), rules).tags
+    now = tag(Masked(masked.log, tuple(dict.fromkeys((*known, *masked.kinds)))), rules)
+    taken_off = {entry.tag for entry in before} - {entry.tag for entry in stored.tags}
+    set_by_others = [entry for entry in stored.tags if entry not in before]
+    still = [entry for entry in now.tags if entry.tag not in taken_off]
+    return msgspec.structs.replace(now, tags=_first_of_each([*set_by_others, *still]))
 
 
 def _look(log: LogRecord, rules: Rules) -> tuple[str | None, list[Tag]]:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote
+
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -28,6 +31,7 @@ class MemoryIndex:
         self.writing = asyncio.Event()  # set once a write has begun
         self.after_write: Callable[[], Awaitable[None]] | None = None  # runs when the logs are in, before write returns
         self.between: Callable[[str], Awaitable[None]] | None = None  # runs before each method, with its name
+        self.behind: Callable[[str], Awaitable[None]] | None = None  # likewise, when the method's work is done
 
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
         await self._called("write")
@@ -38,7 +42,7 @@ class MemoryIndex:
         written = [self._write_one(log) for log in logs]
         if self.after_write is not None:
             await self.after_write()
-        return written
+        return await self._done("write", written)
 
     async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
         await self._called("stored")
@@ -49,11 +53,11 @@ class MemoryIndex:
 
     async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
         await self._called("replace")
-        return [self._replace_one(stored) for stored in changed]
+        return await self._done("replace", [self._replace_one(stored) for stored in changed])
 
     async def put_notes(self, changed: Sequence[StoredNote]) -> Sequence[bool]:
         await self._called("put_notes")
-        return [self._put_one(stored) for stored in changed]
+        return await self._done("put_notes", [self._put_one(stored) for stored in changed])
 
     async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
         await self._called("add_feedback")
@@ -76,6 +80,11 @@ class MemoryIndex:
         self.calls.append(name)
         if self.between is not None:
             await self.between(name)
+
+    async def _done(self, name: str, result: T) -> T:
+        if self.behind is not None:
+            await self.behind(name)
+        return result
 
     def _write_one(self, log: TaggedLog) -> Written:
         log_id = log.log.log_id

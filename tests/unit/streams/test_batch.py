@@ -77,7 +77,13 @@ async def test_every_log_of_a_batch_is_accounted_for(bus: SqliteBus, index: Memo
     ]
     async with hop(bus, index) as on:
         counts = await run_batch(batch, on)
-    assert counts == {Outcome.INDEXED: 2, Outcome.DUPLICATE: 1, Outcome.REJECTED: 2, Outcome.ERASED: 1}
+    assert counts == {
+        Outcome.INDEXED: 2,
+        Outcome.MERGED: 0,
+        Outcome.DUPLICATE: 1,
+        Outcome.REJECTED: 2,
+        Outcome.ERASED: 1,
+    }
     assert set(index.logs) == {"a", "b"}
     assert [(letter.rejected_id, letter.stage, letter.error_code) for letter in await letters(bus)] == [
         ("llm.logs:0:1:0", "decode", "not_json"),
@@ -116,7 +122,13 @@ async def test_a_replay_does_not_bring_an_erased_log_back(bus: SqliteBus, index:
         counts = await run_batch(batch, on)
     async with hop(bus, index) as restarted:
         await run_batch(batch, restarted)
-    assert counts == {Outcome.INDEXED: 0, Outcome.DUPLICATE: 1, Outcome.REJECTED: 0, Outcome.ERASED: 1}
+    assert counts == {
+        Outcome.INDEXED: 0,
+        Outcome.MERGED: 0,
+        Outcome.DUPLICATE: 1,
+        Outcome.REJECTED: 0,
+        Outcome.ERASED: 1,
+    }
     assert set(index.logs) == {"b"}
 
 

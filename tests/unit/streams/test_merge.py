@@ -36,9 +36,10 @@ def joined(*parts: Piece | TraceNote) -> LogRecord:
     return log
 
 
-words = st.sampled_from(["a", "b", "c"])
+words = st.sampled_from(["a", "b/c", "~1"])
 maybe = st.none() | words
 values = st.dictionaries(words, words | st.integers(0, 3) | st.lists(words, max_size=2), max_size=3)
+extras = st.dictionaries(words, words | values, max_size=3)
 messages = st.builds(Message, role=st.sampled_from(["user", "assistant"]), content=maybe)
 whole_lists = st.lists(messages, max_size=2).map(tuple)
 
@@ -56,7 +57,7 @@ def pieces(draw: st.DrawFn, rank: int) -> Piece:
         user_id=draw(maybe),
         operation=draw(st.sampled_from(["chat", "text_completion"])),
         params=draw(st.none() | values | words),
-        extra=draw(st.none() | values | words),
+        extra=draw(st.none() | extras | words),
         metadata=draw(st.dictionaries(words, words, max_size=2)),
         usage=Usage(input_tokens=draw(st.none() | st.integers(0, 3))),
         latency_ms=draw(st.none() | st.integers(0, 9).map(float)),
@@ -98,8 +99,8 @@ def test_any_order_and_any_repetition_of_the_same_parts_gives_the_same_log(data:
 
 
 def test_what_says_nothing_new_changes_nothing():
-    log = joined(part(0, messages=(HI,)), part(1, model="m", output=(WELL,)))
-    assert merge(log, part(0, messages=(HI,))) == log
+    log = joined(part(0, messages=(HI,), message_ns=(7,)), part(1, model="m", output=(WELL,), choices=(0,)))
+    assert merge(log, part(0, messages=(HI,), message_ns=(7,))) == log
     whole = LogRecord(log_id=ID, ts_ms=1, messages=(HI,), extra={"a": 1})
     assert merge(whole, part(ts_ms=2)) == whole
 
@@ -111,6 +112,12 @@ def test_the_higher_rank_holds_and_the_lower_fills_what_it_left_open():
     assert (log.model, log.user_id, log.app, log.params) == ("answered", "u", "one", {"a": 1, "b": 2})
     assert log.usage == Usage(output_tokens=3)
     assert {name: item for name, item in log.extra.items() if name != JOINED} == {"x": "high"}
+
+
+def test_what_two_parts_say_inside_one_part_of_extra_is_united():
+    event, span = part(0, extra={"usage": {"cached": 1, "all": 2}}), part(1, extra={"usage": {"all": 3}, "scope": "s"})
+    for log in (joined(event, span), joined(span, event)):
+        assert log.extra | {JOINED: None} == {"usage": {"cached": 1, "all": 3}, "scope": "s", JOINED: None}
 
 
 def test_of_three_ranks_the_middle_one_goes_before_the_lowest():

@@ -1,0 +1,304 @@
+"""Parts of calls become logs in the index: in any order, over several workers, and whatever breaks on the way."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from fakes.index_memory import MemoryIndex
+
+from tunemill.schemas.outcome import Outcome
+from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
+from tunemill.schemas.trace import TraceNote
+from tunemill.streams import assemble as assembling
+from tunemill.streams.assemble import assemble
+from tunemill.streams.formats.shape import Piece
+from tunemill.streams.mask import MaskedPiece
+from tunemill.streams.rules import load_rules
+
+RULES = load_rules()
+Told = MaskedPiece | TraceNote
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembling, "_FIRST_WAIT_S", 0.0)
+
+
+@pytest.fixture
+def index() -> MemoryIndex:
+    return MemoryIndex()
+
+
+def part(
+    log_id: str = "t-a", rank: int = 1, *, kinds: tuple[str, ...] = (), note: TraceNote | None = None, **fields: Any
+) -> MaskedPiece:
+    given = {"ts_ms": 1000, "messages": (), "trace_id": log_id.partition("-")[0], **fields}
+    places = tuple(given.pop("message_ns", ()))
+    return MaskedPiece(Piece(LogRecord(log_id=log_id, **given), rank, places, note=note), kinds)
+
+
+def event(log_id: str, at_ns: int, text: str) -> MaskedPiece:
+    return part(log_id, 0, messages=(Message(role="user", content=text),), message_ns=(at_ns,))
+
+
+def note(trace_id: str = "t", **fields: Any) -> TraceNote:
+    return TraceNote(trace_id=trace_id, **fields)
+
+
+CODE = "Please explain to me why this function does not work\n```python\nprint(1)\n```"
+
+
+async def joined(index: MemoryIndex, *told: Told) -> list[str]:
+    """What became of each part."""
+    ends = await assemble(told, index, RULES)
+    return [ends[place].written.outcome.value for place in sorted(ends)]
+
+
+def tags(tagged: TaggedLog) -> set[str]:
+    return {entry.tag for entry in tagged.tags}
+
+
+async def test_the_first_part_is_indexed_the_others_are_merged_and_a_repeat_is_a_duplicate(index: MemoryIndex):
+    assert await joined(index, event("t-a", 1, "hi"), part(model="m"), part("t-b")) == ["indexed", "merged", "indexed"]
+    assert await joined(index, event("t-a", 2, "again"), part(model="m"), part("t-c")) == [
+        *("merged", "duplicate", "indexed"),
+    ]
+    assert await joined(index, event("t-a", 1, "hi"), event("t-a", 2, "again")) == ["duplicate", "duplicate"]
+    log = index.logs["t-a"].log
+    assert (log.model, [message.content for message in log.messages]) == ("m", ["hi", "again"])
+    assert index.notes["t"].log_ids == ("t-a", "t-b", "t-c")
+
+
+async def test_a_replay_of_parts_that_take_back_one_anothers_word_changes_nothing(index: MemoryIndex):
+    updates = part(model="first"), part(model="second")
+    await joined(index, *updates)
+    stored = dict(index.logs)
+    assert await joined(index, *updates) == ["duplicate", "duplicate"]
+    assert index.logs == stored
+
+
+async def test_a_note_is_applied_to_calls_before_and_after_it_and_to_no_other_trace(index: MemoryIndex):
+    await joined(index, part("t-a"), part("u-a"), part("t-b", user_id="own"))
+    assert await joined(index, note(user_id="ann", tags=("beta",), metadata={"env": "prod"})) == []
+    await joined(index, part("t-c"))
+    assert {log_id: tagged.log.user_id for log_id, tagged in index.logs.items()} == {
+        "t-a": "ann",
+        "t-b": "own",
+        "t-c": "ann",
+        "u-a": None,
+    }
+    assert "beta" in tags(index.logs["t-a"])
+    assert index.logs["t-c"].log.metadata == {"env": "prod"}
+
+
+async def test_a_part_may_bring_the_note_of_its_trace(index: MemoryIndex):
+    await joined(index, part("t-a"))
+    await joined(index, part("t-b", note=note(session_id="s")))
+    assert [index.logs[log_id].log.session_id for log_id in ("t-a", "t-b")] == ["s", "s"]
+
+
+async def test_a_later_word_of_a_note_holds_for_all_calls(index: MemoryIndex):
+    await joined(index, part("t-a"), note(user_id="ann"))
+    await joined(index, note(user_id="bob"), part("t-b"))
+    assert {tagged.log.user_id for tagged in index.logs.values()} == {"bob"}
+
+
+async def test_a_log_is_tagged_when_it_is_joined_and_again_when_it_grows(index: MemoryIndex):
+    await joined(index, part("t-a", 1, tags=("team:shop",)))
+    assert "topic:code" not in tags(index.logs["t-a"])
+    await joined(index, event("t-a", 1, CODE))
+    assert tags(index.logs["t-a"]) >= {"team:shop", "topic:code", "lang:en"}
+    assert index.logs["t-a"].language == "en"
+
+
+async def test_what_people_set_or_took_off_stays_so_when_a_part_comes(index: MemoryIndex):
+    await joined(index, event("t-a", 1, CODE), part("t-a", tags=("team:shop",), kinds=("api-key",)))
+    tagged = index.logs["t-a"]
+    kept = tuple(entry for entry in tagged.tags if entry.tag not in ("topic:code", "team:shop"))
+    mine = (Tag("reviewed:yes", "person:ann"), Tag("topic:odd", "judge@2"))
+    index.logs["t-a"] = TaggedLog(log=tagged.log, content_digest=tagged.content_digest, tags=(*kept, *mine))
+    await joined(index, event("t-a", 2, "please"), part("t-a", app="x", kinds=("jwt",)))
+    assert tags(index.logs["t-a"]) == {*(entry.tag for entry in (*kept, *mine)), "secret:jwt"}
+    assert {"secret:api-key", "lang:en"} <= tags(index.logs["t-a"])
+
+
+async def test_a_log_that_came_whole_is_only_filled(index: MemoryIndex):
+    whole = TaggedLog(
+        log=LogRecord(log_id="t-a", ts_ms=1, messages=(Message(role="user", content="hi"),), model="m"),
+        content_digest="d",
+    )
+    await index.write([whole])
+    assert await joined(index, part("t-a", model="other", app="shop")) == ["merged"]
+    assert (index.logs["t-a"].log.model, index.logs["t-a"].log.app) == ("m", "shop")
+
+
+async def test_parts_without_a_trace_are_joined_without_a_note(index: MemoryIndex):
+    assert await joined(index, part("x", trace_id=None), part("x", 0, trace_id=None, app="a")) == ["indexed", "merged"]
+    assert index.notes == {}
+
+
+async def test_a_part_that_does_not_name_its_trace_is_joined_to_one_that_does(index: MemoryIndex):
+    assert await joined(index, part("t-a", trace_id=None), part("t-a", app="a")) == ["indexed", "merged"]
+    assert index.notes["t"].log_ids == ("t-a",)
+
+
+async def test_what_the_index_rejects_is_rejected_with_the_joined_log(index: MemoryIndex):
+    index.rejects = {"t-a"}
+    ends = await assemble([part("t-a", model="m"), event("t-a", 1, "hi"), part("t-b")], index, RULES)
+    assert [ends[place].written.outcome for place in (0, 1, 2)] == [Outcome.REJECTED, Outcome.REJECTED, Outcome.INDEXED]
+    assert {(end.written.error_code, end.log.model, end.log.messages[0].content) for end in (ends[0], ends[1])} == {
+        ("mapping", "m", "hi")
+    }
+
+
+async def test_a_log_that_grows_beyond_what_the_index_takes_stays_as_it_was(index: MemoryIndex):
+    await joined(index, part("t-a"))
+    stored = dict(index.logs)
+    index.rejects = {"t-a"}
+    assert await joined(index, event("t-a", 1, "hi")) == ["rejected"]
+    assert await joined(index, note(user_id="ann")) == []
+    assert index.logs == stored
+
+
+async def test_parts_that_cannot_be_joined_hold_up_no_others(index: MemoryIndex, monkeypatch: pytest.MonkeyPatch):
+    def stumbling(log: LogRecord, piece: Piece) -> LogRecord:
+        raise ZeroDivisionError("the text of a log")
+
+    monkeypatch.setattr(assembling, "merge", stumbling)
+    ends = await assemble([part("t-a"), event("t-a", 1, "hi"), part("t-b")], index, RULES)
+    assert [(ends[place].written.outcome, ends[place].written.error_code) for place in (0, 1, 2)] == [
+        (Outcome.REJECTED, "internal"),
+        (Outcome.REJECTED, "internal"),
+        (Outcome.INDEXED, None),
+    ]
+    assert "text" not in str(ends[0].written.reason)
+
+
+async def test_a_trace_with_one_call_takes_one_read_and_two_writes(index: MemoryIndex):
+    await joined(index, part("t-a"), event("t-a", 1, "hi"))
+    assert index.calls == ["stored", "write", "put_notes"]
+    index.calls.clear()
+    await joined(index, event("t-a", 2, "more"))
+    assert index.calls == ["stored", "replace"]
+    index.calls.clear()
+    await joined(index, event("t-a", 2, "more"))
+    assert index.calls == ["stored"]
+
+
+async def test_many_traces_at_once(index: MemoryIndex, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(assembling, "_TRACES", 7)
+    told = [part(f"t{at}-{call}") for at in range(20) for call in range(3)]
+    assert await joined(index, *told) == ["indexed"] * 60
+    assert index.calls == ["stored", "write", "put_notes"] * 3
+
+
+class Crash(Exception):
+    """The process is gone."""
+
+
+SCRIPT: tuple[tuple[Told, ...], ...] = (
+    (event("t-a", 2, "second"), part("t-b", model="m"), part("u-a")),
+    (note(user_id="ann", tags=("beta",)), event("t-a", 1, "first")),
+    (part("t-a", model="m", app="x"), part("t-c", 0), note("u", session_id="s")),
+    (note(user_id="bob", metadata={"k": "v"}), part("t-b", 0, app="y")),
+)
+
+
+async def outcome_of(script: Sequence[Sequence[Told]]) -> tuple[dict[str, TaggedLog], dict[str, TraceNote]]:
+    index = MemoryIndex()
+    for batch in script:
+        await assemble(batch, index, RULES)
+    return index.logs, index.notes
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+async def test_a_crash_at_any_call_and_a_replay_give_the_same_documents(after: bool):
+    expected = await outcome_of(SCRIPT)
+    crashes = 0
+    while True:
+        index, calls = MemoryIndex(), 0
+
+        async def crash(name: str) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == crashes + 1:  # noqa: B023
+                raise Crash(name)
+
+        setattr(index, "behind" if after else "between", crash)
+        crashed = False
+        for batch in SCRIPT:
+            try:
+                await assemble(batch, index, RULES)
+            except Crash:
+                crashed = True
+                await assemble(batch, index, RULES)
+        assert (index.logs, index.notes) == expected
+        if not crashed:
+            break
+        crashes += 1
+    assert crashes >= 9
+
+
+async def test_another_worker_in_between_is_seen_at_any_call():
+    """The second batch is worked on whole at each call of the first one: the logs get all parts and the note in either order."""
+    first: tuple[Told, ...] = (event("t-a", 1, "hi"), part("t-b"))
+    second: tuple[Told, ...] = (part("t-a", model="m"), note(user_id="ann"), part("t-c"))
+    for at in range(8):
+        index, calls = MemoryIndex(), 0
+
+        async def other(_name: str) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at + 1:  # noqa: B023
+                index.between = None  # noqa: B023
+                await assemble(second, index, RULES)  # noqa: B023
+
+        index.between = other
+        await assemble(first, index, RULES)
+        if calls <= at:
+            await assemble(second, index, RULES)
+        assert {log_id: tagged.log.user_id for log_id, tagged in index.logs.items()} == dict.fromkeys(
+            ("t-a", "t-b", "t-c"), "ann"
+        ), at
+        assert (index.logs["t-a"].log.model, len(index.logs["t-a"].log.messages)) == ("m", 1)
+        assert set(index.notes["t"].log_ids) == {"t-a", "t-b", "t-c"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_several_workers_with_parts_of_one_trace_agree(seed: int):
+    """Each call of the index lets the others go on, in an order that the seed decides."""
+    chance = random.Random(seed)
+    index = MemoryIndex()
+    told: list[Told] = [event(f"t-{call}", at, f"{at}") for call in "abc" for at in range(3)]
+    told += [part(f"t-{call}", model="m") for call in "abc"]
+    told += [note(user_id="ann"), note(tags=("beta",)), note(metadata={"k": "v"})]
+    told += chance.sample(told, 5)
+    chance.shuffle(told)
+
+    async def pause(_name: str) -> None:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+
+    index.between = pause
+    ends = await asyncio.gather(*[assemble(told[worker::4], index, RULES) for worker in range(4)])
+    outcomes = [end.written.outcome for worker in ends for end in worker.values()]
+    assert outcomes.count(Outcome.INDEXED) == 3
+    assert len(outcomes) == sum(isinstance(item, MaskedPiece) for item in told)
+    for call in "abc":
+        log = index.logs[f"t-{call}"].log
+        assert (log.user_id, log.tags, log.metadata, log.model) == ("ann", ("beta",), {"k": "v"}, "m")
+        assert [message.content for message in log.messages] == ["0", "1", "2"]
+
+
+async def test_a_log_that_is_deleted_meanwhile_is_not_brought_back_by_a_note(index: MemoryIndex):
+    await joined(index, part("t-a"))
+
+    async def erase(name: str) -> None:
+        if name == "replace":
+            index.logs.clear()
+
+    index.between = erase
+    await joined(index, note(user_id="ann"))
+    assert index.logs == {}
