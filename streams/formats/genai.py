@@ -43,6 +43,7 @@ _KINDS = {
     "invoke_workflow": "chain",
 }  # of the operations that are no call of a model, as the counter names them
 _PARAMETERS = {"choice.count": "n", "stop_sequences": "stop"}  # in OpenAI's words
+_NO_ERRORS = ("unnamed", "_OTHER")  # say only that there was one
 _CLASS = ("<class '", "'>")  # around the name of an exception where an instrumentation wrote the class itself
 
 
@@ -66,7 +67,7 @@ def _read(span: Span) -> Told:
     if operation in _KINDS or not (operation in _CALLS or _looks_like_a_call(attributes)):
         session_id = reader.text("gen_ai.conversation.id")
         note = {"session_id": session_id} if session_id else {}
-        return Told(False, {}, frozenset(reader.used), note, _KINDS.get(operation or "", "span"))
+        return Told(False, note, frozenset(reader.used), note, _KINDS.get(operation or "", "span"))
     return Told(True, read_call(reader, span.events), frozenset(reader.used))
 
 
@@ -116,16 +117,19 @@ def read_call(reader: Reader, events: Iterable[SpanEvent] = ()) -> JsonObject:
             "finish_reason": reasons[0] if reasons else told.answers.finish_reason,
             "response_id": response_id,
             "session_id": reader.text("gen_ai.conversation.id"),
-            **({"status": "error", "error": error_name(class_name(error_type))} if error_type else {}),
+            **({"status": "error", "error": error_of(error_type)} if error_type else {}),
             "extra": as_extra(extra),
         }
     )
 
 
-def class_name(error_type: str) -> str:
-    """The name of an exception, where an instrumentation wrote its class: `<class 'openai.RateLimitError'>`."""
+def error_of(told: Any) -> str | None:
+    """The name of an error in an attribute, where it is one: an exception's, also as its class was written out, or a code."""
+    if not isinstance(told, str):
+        return None
     before, after = _CLASS
-    return error_type.removeprefix(before).removesuffix(after)
+    name = error_name(told.removeprefix(before).removesuffix(after))
+    return None if name in _NO_ERRORS else name
 
 
 def _read_content(reader: Reader, events: Iterable[SpanEvent]) -> _Told:

@@ -17,7 +17,6 @@ from tunemill.schemas.trace import TraceNote
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats import genai, langfuse_otel, openinference, openllmetry
 from tunemill.streams.formats.attributes import Reader
-from tunemill.streams.formats.ending import error_name
 from tunemill.streams.formats.fields import read_object
 from tunemill.streams.formats.genai_events import Event, read_event
 from tunemill.streams.formats.shape import Arrival, JsonObject, NotACall, Piece, Reading, Shape, as_extra
@@ -46,12 +45,12 @@ def _read(value: JsonObject, arrival: Arrival) -> Reading:
 
 
 def _why_whole(request: JsonObject) -> str:
-    """Why a request was not taken apart into spans and log records before it came here."""
+    """Why a request comes here whole: those that are sound are taken apart before."""
     try:
-        count = len(list(otlp_json.items(request)))
+        count = sum(1 for _ in otlp_json.items(request))
     except OtlpError as error:
         return str(error)
-    return f"a request with {count} spans or log records inside another record"
+    return f"one record was expected, and not a request with {count} spans or log records"
 
 
 def _read_span(value: JsonObject, arrival: Arrival) -> Reading:
@@ -63,9 +62,10 @@ def _read_span(value: JsonObject, arrival: Arrival) -> Reading:
     tolds = [dialect.read(span) for dialect in DIALECTS if dialect.matches(span)]
     general = _read_general(span)
     note = _note(span, [*tolds, general])
-    if any(told.is_call for told in tolds):
+    calls = [told for told in tolds if told.is_call]
+    if calls:
         extra = {"span": _about_span(told_span, scope)}
-        return Piece(_log(span, [*tolds, general], extra, arrival), note=_note(span, tolds))
+        return Piece(_log(span, [*tolds, general], extra, arrival), note=_note(span, calls))
     if note is not None:
         return note
     return NotACall(next((told.kind for told in tolds if told.kind != "span"), "span"))
@@ -146,11 +146,8 @@ def _log(span: Span, tolds: Sequence[Told], extra: JsonObject, arrival: Arrival)
 def _error(span: Span) -> str:
     """A short name of the error, from the most telling place."""
     named = [event.attributes.get("exception.type") for event in span.events if event.name == "exception"]
-    for found in (span.attributes.get("error.type"), *named, span.status_message):
-        name = error_name(genai.class_name(found)) if isinstance(found, str) else "unnamed"
-        if name not in ("unnamed", "_OTHER"):
-            return name
-    return "unnamed"
+    told = (span.attributes.get("error.type"), *named, span.status_message)
+    return next((name for found in told if (name := genai.error_of(found))), "unnamed")
 
 
 def _kept_events(span: Span) -> list[JsonObject]:
