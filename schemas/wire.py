@@ -136,15 +136,10 @@ def _decode_avro(payload: bytes) -> msgspec.Struct:
     codec = _by_header().get(payload[:HEADER_BYTES])
     if codec is None:
         raise WireError("unknown_schema", f"no schema has the fingerprint {payload[2:HEADER_BYTES].hex()}")
-    body = io.BytesIO(payload[HEADER_BYTES:])
+    value = read_avro(payload[HEADER_BYTES:], codec.schema)
     try:
-        value = fastavro.schemaless_reader(body, codec.schema, None)
-        if body.read(1):
-            raise WireError("not_avro", "bytes are left over after the Avro record")
         return msgspec.convert(value, type=codec.record)
-    except WireError:
-        raise
-    except Exception as error:  # fastavro raises whatever the torn bytes lead it to
+    except (msgspec.ValidationError, RecursionError) as error:
         raise WireError("not_avro", "the Avro body is torn or of another schema") from error
 
 
@@ -163,3 +158,37 @@ def unpack(payload: bytes) -> Sequence[bytes | LogRecord]:
     if codec is None or codec.record is not LogBatch:
         return [payload]
     return cast(LogBatch, _decode_avro(payload)).logs
+
+
+def parse_schema_text(text: str, named: Sequence[str] = ()) -> Any:
+    """An Avro schema of somebody else's, ready to read with.
+
+    Args:
+        named: schemas that it refers to by name, each after those that it refers to itself.
+
+    Raises:
+        WireError: it is no Avro schema.
+    """
+    known: dict[str, Any] = {}
+    try:
+        for one in named:
+            parse_schema(json.loads(one), named_schemas=known)
+        return parse_schema(json.loads(text), named_schemas=known)
+    except Exception as error:  # fastavro raises whatever the text leads it to
+        raise WireError("unknown_schema", "the schema is no Avro schema that can be read") from error
+
+
+def read_avro(body: bytes, schema: Any) -> Any:
+    """The value in an Avro body of a parsed schema, in Python's types: times as datetime, fixed bytes as bytes.
+
+    Raises:
+        WireError: it is torn, or of another schema.
+    """
+    source = io.BytesIO(body)
+    try:
+        value = fastavro.schemaless_reader(source, schema, None)
+    except Exception as error:  # fastavro raises whatever the torn bytes lead it to
+        raise WireError("not_avro", "the Avro body is torn or of another schema") from error
+    if source.read(1):
+        raise WireError("not_avro", "bytes are left over after the Avro record")
+    return value

@@ -1,8 +1,9 @@
 """What can go wrong in the stream, and what then happens to the record.
 
 StreamError
-├── Undecodable     the data's fault: the record goes to the dead letters at stage decode
-└── RulesInvalid    the operator's fault: the file of rules is wrong, and nothing starts
+├── Undecodable          the data's fault: the record goes to the dead letters at stage decode
+├── RulesInvalid         the operator's fault: the file of rules is wrong, and nothing starts
+└── RegistryUnavailable  the schema registry's or its operator's: the batch ends without a commit, and comes again
 """
 
 
@@ -26,3 +27,7 @@ class Undecodable(StreamError):
 
 class RulesInvalid(StreamError):
     """A file of tag rules cannot be used; the message names the rule and the reason."""
+
+
+class RegistryUnavailable(StreamError):
+    """The schema registry cannot be asked; the message says how it failed and holds no address."""

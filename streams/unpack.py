@@ -8,6 +8,7 @@ import msgspec
 from tunemill.schemas import otlp, wire
 from tunemill.schemas.otlp_item import OtlpError
 from tunemill.schemas.records import LogRecord
+from tunemill.streams.confluent import Schemas, is_framed, read_frame
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.shape import JsonObject
 
@@ -28,14 +29,17 @@ class _Batch(msgspec.Struct):
     request: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-def unpack(value: bytes) -> list[Record]:
+def unpack(value: bytes, schemas: Schemas | None = None) -> list[Record]:
     """The records in a message: one, or those of a JSON array, of NDJSON, of an Avro batch, of OTLP requests or Langfuse batches.
+
+    Args:
+        schemas: those of Confluent's frames; None when there is no schema registry.
 
     Raises:
         Undecodable: the message is torn, or holds too many records.
     """
     try:
-        records = list(islice(_records(value), MAX_RECORDS + 1))
+        records = list(islice(_records(value, schemas), MAX_RECORDS + 1))
     except (OtlpError, wire.WireError) as error:
         raise Undecodable(error.code, str(error)) from error
     if len(records) > MAX_RECORDS:
@@ -43,7 +47,10 @@ def unpack(value: bytes) -> list[Record]:
     return records
 
 
-def _records(value: bytes) -> Iterator[Record]:
+def _records(value: bytes, schemas: Schemas | None) -> Iterator[Record]:
+    if is_framed(value):
+        yield from read_frame(value, schemas)
+        return
     if value.startswith(otlp.PROTOBUF_BYTE):
         try:
             yield from otlp.items(value, most=MAX_RECORDS)
