@@ -32,7 +32,7 @@ def noted(model: str) -> dict[str, Any]:
 
 def known(client: str, case: Case) -> set[str]:
     """The fields in which this client's log of this case is known to differ."""
-    return {field for one, other, field in GAPS if one == client and other in (case.name, "*")}
+    return {field for one, other, field in GAPS if (one, other) == (client, case.name)}
 
 
 def as_log(value: dict[str, Any]) -> LogRecord:

@@ -38,6 +38,7 @@ class DriverFailed(Exception):
 
 
 _NOTED = ("user_id", "session_id", "tags", "metadata")
+_WHOLE = {"MAX_BASE64_LENGTH_FOR_LOGGING": "0"}  # else LiteLLM cuts pictures out of what it logs
 _OURS = {"PYTHONPATH": str(HERE.parents[1] / "src")}  # beside what pip would install of the SDK's dependencies
 _LATEST = {"OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental"}
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -55,6 +56,13 @@ CLIENTS = (
         _OPENAI_V2,
         {**_LATEST, _CAPTURE: "EVENT_ONLY", "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT": "true"},
     ),
+    Client(
+        "otel_openai_json",
+        "otel_openai",
+        "otel_send.py",
+        (*_OPENAI_V2, "--encoding", "json"),
+        {**_LATEST, _CAPTURE: "SPAN_AND_EVENT", "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT": "true"},
+    ),
     Client("otel_openai_old", "otel_openai_old", "otel_send.py", (*_OPENAI_V2, "--events-first"), {_CAPTURE: "true"}),
     Client("openinference", "openinference", "otel_send.py", _OPENINFERENCE, noted=_NOTED),
     Client("openllmetry", "openllmetry", "otel_send.py", (*_OPENLLMETRY, "--options", _INLINE)),
@@ -66,7 +74,9 @@ CLIENTS = (
     Client("langfuse3", "langfuse3", "langfuse_send.py", noted=_NOTED, scored=True),
     Client("langfuse4", "langfuse4", "langfuse_send.py", noted=_NOTED, scored=True),
     Client("langfuse5", "langfuse5", "langfuse_send.py", noted=_NOTED, scored=True),
-    Client("litellm", "litellm", "litellm_send.py", noted=_NOTED),
+    Client("litellm", "litellm", "litellm_send.py", variables=_WHOLE, noted=_NOTED),
+    Client("litellm_ndjson", "litellm", "litellm_send.py", ("--log-format", "ndjson"), _WHOLE, noted=_NOTED),
+    Client("litellm_single", "litellm", "litellm_send.py", ("--log-format", "single"), noted=_NOTED),
     Client("openai", "openai", "openai_send.py", cases=(*TABLE, *RAW)),
     Client("sdk_wrap", "openai", "sdk_send.py", variables=_OURS, cases=(*TABLE, *WRAPPED), noted=_NOTED),
 )

@@ -28,7 +28,11 @@ async def main() -> None:
             litellm,
             {**request, "model": f"openai/{request['model']}", "api_base": arguments.model_url},
             user=noted["user_id"],
-            metadata={"session_id": noted["session_id"], "tags": noted["tags"], **noted["metadata"]},
+            metadata={
+                "session_id": noted["session_id"],
+                "tags": noted["tags"],
+                "spend_logs_metadata": noted["metadata"],
+            },
         )
         await asyncio.wait_for(logged.wait(), 10)
         logged.clear()

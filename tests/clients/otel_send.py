@@ -12,8 +12,6 @@ import calls
 import openai
 from opentelemetry import trace
 from opentelemetry._logs import set_logger_provider
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
@@ -25,17 +23,22 @@ def main() -> None:
     parser = calls.parser()
     parser.add_argument("--instrumentor", required=True, help="module:class")
     parser.add_argument("--options", type=json.loads, default={}, help="the instrumentor's options, as JSON")
+    parser.add_argument("--encoding", default="proto", help="proto or json")
     parser.add_argument("--events-first", action="store_true", help="export a call's events before its span")
     arguments = parser.parse_args()
     headers = {"Authorization": f"Bearer {arguments.key}"}
     resource = Resource.create({"service.name": "shop"})
 
+    exporter = f"opentelemetry.exporter.otlp.{arguments.encoding}.http"
+    span_exporter = importlib.import_module(f"{exporter}.trace_exporter").OTLPSpanExporter
+    log_exporter = importlib.import_module(f"{exporter}._log_exporter").OTLPLogExporter
+
     spans = TracerProvider(resource=resource)
-    spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{arguments.to}/v1/traces", headers=headers)))
+    spans.add_span_processor(BatchSpanProcessor(span_exporter(endpoint=f"{arguments.to}/v1/traces", headers=headers)))
     trace.set_tracer_provider(spans)
     events = LoggerProvider(resource=resource)
     events.add_log_record_processor(
-        BatchLogRecordProcessor(OTLPLogExporter(f"{arguments.to}/v1/logs", headers=headers))
+        BatchLogRecordProcessor(log_exporter(endpoint=f"{arguments.to}/v1/logs", headers=headers))
     )
     set_logger_provider(events)
     _set_event_logger(events)
