@@ -17,9 +17,10 @@ from tunemill.telemetry.metrics import REJECTED
 
 router = APIRouter(prefix="/v1", tags=["logs"])
 
-_LINES = "application/x-ndjson"
+_NDJSON = "application/x-ndjson"
+_LINES = frozenset({_NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 _ONE_OR_MANY = {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}
-_JSON: dict[str, Any] = {"application/json": {"schema": _ONE_OR_MANY}, _LINES: {"schema": {"type": "string"}}}
+_JSON: dict[str, Any] = {"application/json": {"schema": _ONE_OR_MANY}, _NDJSON: {"schema": {"type": "string"}}}
 _ALSO: dict[str, Any] = {
     name: {"schema": {"type": "string", "format": "binary"}} for name in ("avro/binary", otlp_answer.PROTOBUF)
 }
@@ -42,7 +43,7 @@ async def send_logs(request: Request, here: Here, _person: Person) -> Accepted |
     `GET /v1/rejected`; only an item that is too large for a message is left out. In a body of type `application/x-ndjson` a
     line that is no JSON at all spoils nothing but itself.
     """
-    is_lines = _media_type(request) == _LINES
+    is_lines = _media_type(request) in _LINES
     signal = await _otlp_signal(request, is_lines)
     if signal is not None:
         return await otlp_api.export(request, here, signal)
@@ -52,7 +53,7 @@ async def send_logs(request: Request, here: Here, _person: Person) -> Accepted |
 @router.post("/litellm", status_code=202, openapi_extra={"requestBody": {"required": True, "content": _JSON}})
 async def send_litellm(request: Request, here: Here, _person: Person) -> Accepted:
     """LiteLLM's generic webhook, in each of its formats: `json_array`, `ndjson`, `single`. Answered like `POST /v1/logs`."""
-    return await _hand_on(await request.body(), here, is_lines=_media_type(request) == _LINES)
+    return await _hand_on(await request.body(), here, is_lines=_media_type(request) in _LINES)
 
 
 async def _hand_on(body: bytes, here: Curator, *, is_lines: bool) -> Accepted:

@@ -1,6 +1,7 @@
 """A request's body, cut into items and packed into messages for the bus. What an item says is decoded later, by the stream. Pure."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -97,6 +98,7 @@ def cut(body: bytes, *, is_lines: bool = False) -> Sequence[bytes]:
         BadRequest: it is none of that.
         TooDeep: arrays and objects lie too deep inside one another.
     """
+    body = body.removeprefix(BOM_UTF8)  # some editors and shells begin a file with it
     if not body.strip():
         raise BadRequest("the body is empty: send a JSON object, an array of objects, or one object a line")
     if is_lines:

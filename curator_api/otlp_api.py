@@ -14,6 +14,7 @@ from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import BadRequest
 from tunemill.curator_api.intake import MAX_ITEM_BYTES, refuse_deep
 from tunemill.curator_api.otlp_answer import JSON, PROTOBUF, Encoding
+from tunemill.curator_api.problems import EVERYWHERE
 from tunemill.schemas import otlp
 from tunemill.schemas.otlp_item import Cut, OtlpError, Signal
 from tunemill.schemas.topics import LOGS
@@ -26,24 +27,28 @@ ANSWERS: dict[str, Any] = {
     PROTOBUF: {"schema": {"type": "string", "format": "binary"}},
 }
 DESCRIBED: dict[str, Any] = {"requestBody": {"required": True, "content": ANSWERS}}
-_TAKEN: dict[int | str, dict[str, Any]] = {
-    200: {"description": "An OTLP export response, in the request's encoding", "content": ANSWERS}
+_ANSWERED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "An OTLP export response, in the request's encoding", "content": ANSWERS},
+    **{
+        status: {"description": "A google.rpc.Status, in the request's encoding", "content": ANSWERS}
+        for status in EVERYWHERE
+    },
 }
 
 
-@router.post("/v1/traces", response_class=Response, responses=_TAKEN, openapi_extra=DESCRIBED)
+@router.post("/v1/traces", response_class=Response, responses=_ANSWERED, openapi_extra=DESCRIBED)
 async def send_traces(request: Request, here: Here, _person: Person) -> Response:
     """Hand on spans: an OTLP request, protobuf or JSON. Calls of models become logs; other spans are counted and not kept."""
     return await export(request, here, "traces")
 
 
-@router.post("/api/public/otel/v1/traces", response_class=Response, responses=_TAKEN, openapi_extra=DESCRIBED)
+@router.post("/api/public/otel/v1/traces", response_class=Response, responses=_ANSWERED, openapi_extra=DESCRIBED)
 async def send_langfuse_traces(request: Request, here: Here, _person: Person) -> Response:
     """The same at the address that Langfuse's SDKs add to their host."""
     return await export(request, here, "traces")
 
 
-@router.post("/api/public/otel/v1/logs", response_class=Response, responses=_TAKEN, openapi_extra=DESCRIBED)
+@router.post("/api/public/otel/v1/logs", response_class=Response, responses=_ANSWERED, openapi_extra=DESCRIBED)
 async def send_otlp_logs(request: Request, here: Here, _person: Person) -> Response:
     """Hand on OTLP log records, whose content belongs to spans. `POST /v1/logs` takes them, too."""
     return await export(request, here, "logs")

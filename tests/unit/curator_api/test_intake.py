@@ -21,7 +21,6 @@ from tunemill.schemas.records import LogBatch, LogRecord, Message
 from tunemill.schemas.topics import LOGS, Topic
 
 LINE = b'{"log_id":"a","ts_ms":1,"messages":[{"role":"user","content":"hi"}]}'
-LINES = {"Content-Type": "application/x-ndjson; charset=utf-8"}
 GIANT = b'{"text":"' + b"x" * MAX_ITEM_BYTES + b'"}'
 
 
@@ -58,6 +57,7 @@ PRETTY = b'{\n "pretty": 1\n}'
         (b"[" + PRETTY + b" ,\n" + LINE + b"]", [PRETTY, LINE]),
         (b"[1,\n" + LINE + b"]", [b"1", LINE]),
         (PRETTY, [PRETTY]),
+        (b"\xef\xbb\xbf" + LINE, [LINE]),
         (b"[]", []),
     ],
 )
@@ -79,10 +79,15 @@ def test_a_large_body_becomes_messages_that_hold_every_item_once(wrap: tuple[byt
     assert on_the_bus(received.messages) == items
 
 
-async def test_each_item_that_will_be_rejected_is_named_and_travels_with_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "media_type", ["application/x-ndjson; charset=utf-8", "application/jsonl", "APPLICATION/NDJSON"]
+)
+async def test_each_item_that_will_be_rejected_is_named_and_travels_with_the_others(
+    tmp_path: Path, media_type: str
+) -> None:
     lines = [LINE, b"no JSON at all", b"42", LINE, b'{"torn":']
     async with running_api(tmp_path, examine=only_lines) as api:
-        answer = await api.client.post("/v1/logs", content=b"\n".join(lines), headers=LINES)
+        answer = await api.client.post("/v1/logs", content=b"\n".join(lines), headers={"content-type": media_type})
         assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
         assert [(one["item"], one["code"]) for one in answer.json()["rejected"]] == [
             (place, "unknown_shape") for place in (1, 2, 4)
