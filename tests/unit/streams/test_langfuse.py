@@ -173,6 +173,10 @@ def test_a_whole_generation_in_one_event() -> None:
     }
 
 
+def test_the_user_is_known_from_the_call_alone() -> None:
+    assert generation(user_id="u").user_id == "u", "as the wrapper of OpenAI in SDK 2 spells it"
+
+
 def test_an_update_says_only_what_is_given() -> None:
     log = generation("update", level="WARNING", statusMessage="slow")
     assert (log.messages, log.output, log.model, log.params, log.usage) == ((), (), None, None, Usage())
