@@ -67,8 +67,15 @@ class Reader:
             self.used.add(name)
         return self._attributes.get(name)
 
-    def items(self, name: str) -> list[dict[str, Any]]:
-        """The objects of a flattened list."""
+    def items(self, name: str, *, is_wanted: bool = True) -> list[dict[str, Any]]:
+        """The objects of a flattened list.
+
+        Args:
+            is_wanted: or else they count as read only.
+        """
+        if not is_wanted:
+            self.under(f"{name}.")
+            return []
         found, used = unflatten(self._attributes, name)
         self.used |= used
         return found
@@ -77,6 +84,15 @@ class Reader:
         """The attributes whose names begin so, by the rest of their names."""
         found = under(self._attributes, prefix)
         self.used.update(prefix + rest for rest in found)
+        return found
+
+    def left(self, *prefixes: str) -> dict[str, Any]:
+        """The attributes whose names begin so and that have not been read yet, by the rest of their names."""
+        found = {}
+        for name, value in self._attributes.items():
+            if name.startswith(prefixes) and name not in self.used and value is not None:
+                found[name[len(next(prefix for prefix in prefixes if name.startswith(prefix))) :]] = value
+                self.used.add(name)
         return found
 
     def drop(self, *names: str) -> None:

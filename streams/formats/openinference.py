@@ -34,6 +34,7 @@ _RESPELLED = frozenset(("contents", "tool_calls", "function_call_name", "functio
 _COUNTED = ("prompt", "completion", "total")
 _DATA_URL = re.compile(r"data:audio/([\w.+-]+);base64,")
 _AUDIO = {"mpeg": "mp3", "x-wav": "wav"}  # OpenAI's words for formats
+_OPENAI = "openai"  # in the scope of the instrumentation of OpenAI's client
 _HIDDEN = "__REDACTED__"  # stands where the sender hides something
 
 
@@ -61,30 +62,36 @@ def _read(span: Span) -> Told:
 
 
 def _read_call(reader: Reader, span: Span) -> JsonObject:
-    """The call: from its flattened attributes, and better from the whole request and response where the span has them."""
-    asked, answered = _read_asked(reader), _read_answered(reader)
-    fields, rests = {**asked.fields, **answered.fields}, {**asked.rests, **answered.rests}
-    for half in _read_whole(reader, span, is_hidden=_is_hidden(fields)):
-        fields |= given(half.fields)
-        rests |= half.rests
-    if not fields.get("messages"):
+    """The call: from the whole request and response where the span has them, and from its flattened attributes."""
+    whole_asked, whole_answered = _read_whole_request(reader, span), _read_whole_response(reader, span)
+    asked = _read_asked(reader, is_told=bool(whole_asked.fields.get("messages")))
+    answered = _read_answered(reader, is_told=bool(whole_answered.fields.get("output")))
+    halves = (asked, answered, whole_asked, whole_answered)
+    fields = {name: value for half in halves for name, value in given(half.fields).items()}
+    rests = {name: rest for half in halves for name, rest in half.rests.items()}
+    if "messages" not in fields:
         fields["messages"], tools, rests["input"] = read_input(_shown(reader, "input.value"))
-        fields["tools"] = fields.get("tools") or tools
-    if not fields.get("output"):
+        fields.setdefault("tools", tools)
+    if "output" not in fields:
         fields["output"], reason, rests["output"] = read_output(_shown(reader, "output.value"))
-        fields["finish_reason"] = fields.get("finish_reason") or reason
+        fields.setdefault("finish_reason", reason)
     asked_model = asked.fields["model"]
-    if asked_model not in (None, fields["model"]):
+    if asked_model not in (None, fields.get("model")):
         rests["request"] = {**rests.get("request", {}), "model": asked_model}
     reader.drop("input.value", "input.mime_type", "output.value", "output.mime_type", "llm.token_count.total")
     return {**fields, "extra": as_extra(rests)}
 
 
-def _read_asked(reader: Reader) -> Half:
-    """What the flattened attributes say about the request."""
-    parameters = reader.object("llm.invocation_parameters")
-    messages, rests = read_loose_messages([_message(item) for item in reader.items("llm.input_messages")], "user")
+def _read_asked(reader: Reader, *, is_told: bool) -> Half:
+    """What the flattened attributes say about the request.
+
+    Args:
+        is_told: the whole request told the messages.
+    """
+    items = reader.items("llm.input_messages", is_wanted=not is_told)
+    messages, rests = read_loose_messages([_message(item) for item in items], "user")
     prompts = [item["prompt"] for item in reader.items("llm.prompts") if isinstance(item.get("prompt"), dict)]
+    parameters = reader.object("llm.invocation_parameters")
     model, user_id = parameters.get("model"), parameters.get("user")
     return Half(
         {
@@ -92,7 +99,7 @@ def _read_asked(reader: Reader) -> Half:
             "operation": "text_completion" if prompts and not messages else "chat",
             "model": reader.text("llm.request.model_name") or (model if isinstance(model, str) else None),
             "provider": reader.text("llm.provider", "llm.system"),
-            "tools": [_tool(item) for item in reader.items("llm.tools")] or None,
+            "tools": [_tool(item) for item in reader.items("llm.tools")],
             "params": left_over(parameters, _NOT_PARAMETERS),
             "user_id": user_id if isinstance(user_id, str) else None,
         },
@@ -100,70 +107,71 @@ def _read_asked(reader: Reader) -> Half:
     )
 
 
-def _read_answered(reader: Reader) -> Half:
-    """What the flattened attributes say about the response."""
-    messages = [_message(item) for item in reader.items("llm.output_messages")]
+def _read_answered(reader: Reader, *, is_told: bool) -> Half:
+    """What the flattened attributes say about the response.
+
+    Args:
+        is_told: the whole response told the answers.
+    """
+    messages = [_message(item) for item in reader.items("llm.output_messages", is_wanted=not is_told)]
     choices = [item["completion"] for item in reader.items("llm.choices") if isinstance(item.get("completion"), dict)]
     images = [_part({"type": "image", "image": item}) for item in reader.items("output.images")]
-    output, rests = read_loose_messages(
-        messages
-        or [{"content": choice.get("text")} for choice in choices]
-        or ([{"content": images}] if images else []),
-        "assistant",
+    texts = [{"content": choice.get("text")} for choice in choices]
+    output, rests = read_loose_messages(messages or texts or ([{"content": images}] if images else []), "assistant")
+    return Half(
+        {
+            "output": output,
+            "model": reader.text("llm.response.model_name", "llm.model_name"),
+            "usage": Usage(
+                input_tokens=reader.count("llm.token_count.prompt"),
+                output_tokens=reader.count("llm.token_count.completion"),
+            ),
+            "cost_usd": reader.number("llm.cost.total"),
+            "finish_reason": finish_reason(reader.text("llm.finish_reason")),
+        },
+        {
+            "choices": rests,
+            "usage": _details(reader, "llm.token_count.", _COUNTED),
+            "cost": _details(reader, "llm.cost.", ("total",)),
+        },
     )
-    usage = Usage(
-        input_tokens=reader.count("llm.token_count.prompt"), output_tokens=reader.count("llm.token_count.completion")
-    )
-    fields = {
-        "output": output,
-        "usage": usage,
-        "cost_usd": reader.number("llm.cost.total"),
-        "finish_reason": finish_reason(reader.text("llm.finish_reason")),
-    }
-    model = reader.text("llm.response.model_name", "llm.model_name")
-    rests = {
-        "choices": rests,
-        "usage": _details(reader, "llm.token_count.", _COUNTED),
-        "cost": _details(reader, "llm.cost.", ("total",)),
-    }
-    return Half({**fields, **({"model": model} if model else {})}, rests)
 
 
 def _details(reader: Reader, prefix: str, told: tuple[str, ...]) -> JsonObject:
     return {name: value for name, value in reader.under(prefix).items() if name not in told}
 
 
-def _read_whole(reader: Reader, span: Span, *, is_hidden: bool) -> list[Half]:
-    """What the whole request and response say, which hold more: refusals, reasoning, files, ids.
+def _read_whole_request(reader: Reader, span: Span) -> Half:
+    """What the whole request says, which holds more than the flattened attributes: audio, files, details of images.
 
-    Those of OpenAI's own client only: what other clients write there is in the spelling of other APIs. And not where
-    the sender hides messages: then they are hidden in the flattened attributes alone.
+    That of OpenAI's own client only: what other clients write there is in the spelling of other APIs. And not where the
+    sender hides messages: in the flattened attributes alone they are hidden one by one.
     """
-    if is_hidden or "openai" not in span.scope:
-        return []
-    asked, answered = read_json(reader.value("input.value")), read_json(reader.value("output.value"))
-    halves = []
-    if isinstance(asked, dict):
-        read_request = (
-            responses.read_request if "input" in asked and "messages" not in asked else openai_pair.read_request
-        )
-        halves.append(_half(read_request, asked))
-    if isinstance(answered, dict):
-        is_response = answered.get("object") == "response"
-        halves.append(_half(responses.read_response if is_response else openai_pair.read_response, answered))
-    return [half for half in halves if half is not None]
+    request = read_json(reader.value("input.value"))
+    if not isinstance(request, dict) or _OPENAI not in span.scope or _is_hidden(span, "llm.input_messages."):
+        return Half({})
+    is_responses = "input" in request and "messages" not in request
+    return _half(responses.read_request if is_responses else openai_pair.read_request, request)
 
 
-def _half(read: Callable[[JsonObject], Half], value: JsonObject) -> Half | None:
+def _read_whole_response(reader: Reader, span: Span) -> Half:
+    """What the whole response says, likewise: refusals, reasoning, its id, and why each choice ended."""
+    response = read_json(reader.value("output.value"))
+    if not isinstance(response, dict) or _OPENAI not in span.scope or _is_hidden(span, "llm.output_messages."):
+        return Half({})
+    is_responses = response.get("object") == "response"
+    return _half(responses.read_response if is_responses else openai_pair.read_response, response)
+
+
+def _half(read: Callable[[JsonObject], Half], value: JsonObject) -> Half:
     try:
         return read(value)
     except Undecodable:
-        return None
+        return Half({})
 
 
-def _is_hidden(fields: JsonObject) -> bool:
-    messages = (*fields["messages"], *fields["output"])
-    return not messages or any(_HIDDEN in (message.content or "") for message in messages)
+def _is_hidden(span: Span, prefix: str) -> bool:
+    return any(value == _HIDDEN for name, value in span.attributes.items() if name.startswith(prefix))
 
 
 def _shown(reader: Reader, name: str) -> Any:
