@@ -117,19 +117,17 @@ class Call:
         if self._is_done:
             return
         self._is_done = True
-        self._quietly(
-            lambda: self._producer.log_from(
-                self._context,
-                request=self._request,
-                response=response,
-                log_id=self._log_id,
-                ts_ms=self._ts_ms,
-                provider=self._provider,
-                latency_ms=round((time.perf_counter() - self._began) * 1000, 3),
-                tags=self._tags,
-                **fields,
-            )
-        )
+        told = {
+            "request": self._request,
+            "response": response,
+            "log_id": self._log_id,
+            "ts_ms": self._ts_ms,
+            "provider": self._provider,
+            "latency_ms": round((time.perf_counter() - self._began) * 1000, 3),
+            "tags": self._tags,
+            **fields,
+        }
+        self._quietly(lambda: self._producer.log_from(self._context, told))
 
     def _drop(self, reason: str) -> None:
         self._is_done = True

@@ -3,6 +3,7 @@
 It is encoded at once, on the application's thread, in a few microseconds: what the application changes later does not matter.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,7 @@ def entry_of_fields(log_id: str, fields: Mapping[str, Any], context: Context, or
     """
     told = {name: value for name, value in fields.items() if value is not None}
     told["log_id"] = log_id
+    told.setdefault("ts_ms", int(time.time() * 1000))
     if "request" in told:
         told["request"] = as_sent(told["request"])
         told.setdefault("response", None)

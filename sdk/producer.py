@@ -8,7 +8,6 @@ import atexit
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -101,7 +100,7 @@ class Producer:
         A field that LogRecord does not have is kept in `extra`. What cannot be taken is counted as dropped, with a warning.
         """
         if log is None:
-            return self.log_from(current(), request=request, response=response, block_s=self._block_s, **fields)
+            return self.log_from(current(), {"request": request, "response": response, **fields}, block_s=self._block_s)
         log_id = new_id()
         try:
             log_id = log.log_id
@@ -110,12 +109,11 @@ class Producer:
             self._note_unreadable(log_id, error)
         return log_id
 
-    def log_from(self, context: Context, *, block_s: float = 0.0, **fields: Any) -> str:
+    def log_from(self, context: Context, fields: Mapping[str, Any], *, block_s: float = 0.0) -> str:
         """As `log`, with the context of an earlier moment, and without waiting unless told to."""
         log_id = new_id()
         try:
-            log_id = str(fields.pop("log_id", None) or log_id)
-            fields.setdefault("ts_ms", int(time.time() * 1000))
+            log_id = str(fields.get("log_id") or log_id)
             self._take(entry_of_fields(log_id, fields, context, self._origin), block_s)
         except Exception as error:
             self._note_unreadable(log_id, error)
