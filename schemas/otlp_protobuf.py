@@ -268,6 +268,8 @@ def _attributes(pairs: Any, depth: int = 0) -> Item:
 
 def _value(value: Any, depth: int) -> Any:
     kind = value.WhichOneof("value")
+    if kind == "string_value":  # nearly all are text
+        return value.string_value
     return _READ[kind](value, depth) if kind in _READ else None
 
 
@@ -284,7 +286,6 @@ def _object(value: Any, depth: int) -> Any:
 
 
 _READ: dict[str, Callable[[Any, int], Any]] = {
-    "string_value": lambda value, _: value.string_value,
     "bool_value": lambda value, _: value.bool_value,
     "int_value": lambda value, _: value.int_value,
     "double_value": _double,

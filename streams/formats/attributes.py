@@ -23,10 +23,12 @@ class Reader:
 
     def text(self, *names: str) -> str | None:
         """The first of these that is text and not empty; the others count as read only if they say the same."""
-        found = next((value for name in names if isinstance(value := self._attributes.get(name), str) and value), None)
-        if found is not None:
-            self.used.update(name for name in names if self._attributes.get(name) == found)
-        return found
+        for name in names:
+            value = self._attributes.get(name)
+            if isinstance(value, str) and value:
+                self.used.update(other for other in names if self._attributes.get(other) == value)
+                return value
+        return None
 
     def count(self, *names: str) -> int | None:
         """The first of these that is a whole number, not negative."""
@@ -40,10 +42,16 @@ class Reader:
     def number(self, name: str) -> float | None:
         """A finite number."""
         value = self._attributes.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            return None
+        if not math.isfinite(number):
             return None
         self.used.add(name)
-        return float(value)
+        return number
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The texts of a list, which may be JSON; empty when it is no such list."""

@@ -95,7 +95,7 @@ def read_call(reader: Reader, events: Iterable[SpanEvent] = ()) -> JsonObject:
     extra = {
         "request": {"model": asked_model} if model and asked_model not in (None, model) else None,
         "response": {
-            **_others(reader, "gen_ai.response.", "openai.response.", "gen_ai.openai.response."),
+            **reader.left("gen_ai.response.", "openai.response.", "gen_ai.openai.response."),
             **({"finish_reasons": words} if words != reasons else {}),
         },
         "messages": told.message_rests,
@@ -187,7 +187,7 @@ def _with_reasons(rests: JsonObject, reasons: list[str | None]) -> JsonObject:
 
 
 def _read_parameters(reader: Reader) -> JsonObject:
-    found = _others(reader, "gen_ai.request.", "openai.request.", "gen_ai.openai.request.")
+    found = reader.left("gen_ai.request.", "openai.request.", "gen_ai.openai.request.")
     if output_type := reader.text("gen_ai.output.type"):
         found["output_type"] = output_type
     return {_PARAMETERS.get(name, name): value for name, value in found.items()}
@@ -199,18 +199,7 @@ def _read_usage(reader: Reader) -> tuple[Usage, JsonObject]:
         output_tokens=reader.count("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
     )
     reader.drop("gen_ai.usage.total_tokens")  # the sum of the two
-    return usage, _others(reader, "gen_ai.usage.")
-
-
-def _others(reader: Reader, *prefixes: str) -> JsonObject:
-    """The attributes whose names begin so and which no field holds yet, by the rest of their names."""
-    read = frozenset(reader.used)
-    return {
-        name: value
-        for prefix in prefixes
-        for name, value in reader.under(prefix).items()
-        if prefix + name not in read and value is not None
-    }
+    return usage, reader.left("gen_ai.usage.")
 
 
 DIALECT = Dialect("genai", _matches, _read)

@@ -173,7 +173,10 @@ class _Parts:
             self._sort(str(place), part if isinstance(part, dict) else text_part(as_text(part)))
 
     def _sort(self, place: str, part: JsonObject) -> None:
-        kind = part.get("type")
+        kind, text = part.get("type"), part.get("content")
+        if kind == "text" and isinstance(text, str) and len(part) == 2:  # nearly all are like this
+            self.content.append(text_part(text))
+            return
         text, name = _text(part, "content"), _text(part, "name")
         if kind in ("reasoning", "thinking") and text is not None:
             self.thoughts.append(text)
@@ -189,8 +192,7 @@ class _Parts:
             self.content.append(part if spelled is None else spelled)
             if spelled is None:
                 return
-        rest = left_over(part, _PART_FIELDS[str(kind)])
-        if rest:
+        if not _PART_FIELDS[str(kind)].issuperset(part) and (rest := left_over(part, _PART_FIELDS[str(kind)])):
             self.rests[place] = rest
 
 
@@ -231,6 +233,8 @@ def _message(item: JsonObject, parts: _Parts, role: str) -> Message:
 
 
 def _rest(item: JsonObject, parts: _Parts) -> JsonObject:
+    if not parts.rests and _MESSAGE_FIELDS.issuperset(item):
+        return {}
     return as_extra({**left_over(item, _MESSAGE_FIELDS), "parts": parts.rests}) or {}
 
 

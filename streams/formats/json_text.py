@@ -15,7 +15,8 @@ def read_json(value: Any) -> Any:
         found = msgspec.json.decode(value)
     except (msgspec.DecodeError, ValueError, RecursionError):  # ValueError: numbers of thousands of digits
         return value
-    return value if _is_deep(found) else found
+    may_be_deep = value.count("{") + value.count("[") > DEEPEST  # cheap, and true of few
+    return value if may_be_deep and _is_deep(found) else found
 
 
 def as_text(value: Any) -> str:
