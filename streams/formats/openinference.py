@@ -31,7 +31,6 @@ _KINDS = {
 }  # of the spans that are no call of a model, as the counter names them
 _NOT_PARAMETERS = frozenset(("model", "messages", "tools", "functions", "input", "instructions", "prompt", "user"))
 _RESPELLED = frozenset(("contents", "tool_calls", "function_call_name", "function_call_arguments_json"))
-_COUNTED = ("prompt", "completion", "total")
 _DATA_URL = re.compile(r"data:audio/([\w.+-]+);base64,")
 _AUDIO = {"mpeg": "mp3", "x-wav": "wav"}  # OpenAI's words for formats
 _OPENAI = "openai"  # in the scope of the instrumentation of OpenAI's client
@@ -63,6 +62,7 @@ def _read(span: Span) -> Told:
 
 def _read_call(reader: Reader, span: Span) -> JsonObject:
     """The call: from the whole request and response where the span has them, and from its flattened attributes."""
+    reader.drop("llm.token_count.total")  # the sum of the two
     whole_asked, whole_answered = _read_whole_request(reader, span), _read_whole_response(reader, span)
     asked = _read_asked(reader, is_told=bool(whole_asked.fields.get("messages")))
     answered = _read_answered(reader, is_told=bool(whole_answered.fields.get("output")))
@@ -78,7 +78,7 @@ def _read_call(reader: Reader, span: Span) -> JsonObject:
     asked_model = asked.fields["model"]
     if asked_model not in (None, fields.get("model")):
         rests["request"] = {**rests.get("request", {}), "model": asked_model}
-    reader.drop("input.value", "input.mime_type", "output.value", "output.mime_type", "llm.token_count.total")
+    reader.drop("input.value", "input.mime_type", "output.value", "output.mime_type")
     return {**fields, "extra": as_extra(rests)}
 
 
@@ -118,7 +118,7 @@ def _read_answered(reader: Reader, *, is_told: bool) -> Half:
     images = [_part({"type": "image", "image": item}) for item in reader.items("output.images")]
     texts = [{"content": choice.get("text")} for choice in choices]
     output, rests = read_loose_messages(messages or texts or ([{"content": images}] if images else []), "assistant")
-    return Half(
+    return Half(  # what is left of the tokens and the cost, after those that are fields
         {
             "output": output,
             "model": reader.text("llm.response.model_name", "llm.model_name"),
@@ -131,14 +131,10 @@ def _read_answered(reader: Reader, *, is_told: bool) -> Half:
         },
         {
             "choices": rests,
-            "usage": _details(reader, "llm.token_count.", _COUNTED),
-            "cost": _details(reader, "llm.cost.", ("total",)),
+            "usage": reader.left("llm.token_count."),
+            "cost": reader.left("llm.cost."),
         },
     )
-
-
-def _details(reader: Reader, prefix: str, told: tuple[str, ...]) -> JsonObject:
-    return {name: value for name, value in reader.under(prefix).items() if name not in told}
 
 
 def _read_whole_request(reader: Reader, span: Span) -> Half:

@@ -245,6 +245,16 @@ def test_who_called_what_it_cost_and_what_was_left_over() -> None:
     assert "llm.prompt_template.template" not in found.used
 
 
+@pytest.mark.parametrize("cost", [10**400, float("inf"), float("nan"), True, "0.5"])
+def test_a_cost_that_is_no_number_is_left_to_extra(cost: Any) -> None:
+    found = told({**LLM, "llm.input_messages.0.message.content": "hi", "llm.cost.prompt": 0.25, "llm.model_name": 5,
+                  "llm.token_count.prompt": -1, "tag.tags": "a", "metadata": "text", "llm.cost.total": cost})  # fmt: skip
+    assert set(found.fields) == {"messages", "operation", "extra"}
+    assert set(found.fields["extra"]["cost"]) == {"prompt", "total"}
+    assert found.fields["extra"]["usage"] == {"prompt": -1}
+    assert not {"llm.model_name", "tag.tags", "metadata"} & found.used
+
+
 @pytest.mark.parametrize(
     ("kind", "counted"),
     [
