@@ -24,14 +24,16 @@ from faust.types import TP
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Message
-from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
+from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED
 from tunemill.streams.batch import Hop, parts, run_batch
 from tunemill.streams.erased import ErasedLogs, follow_erasures
+from tunemill.streams.feedback import follow_feedback
 from tunemill.streams.ledger import AckLedger, Partition
 from tunemill.streams.local import GROUP
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.probe import serve_health
 from tunemill.streams.rules import Rules
+from tunemill.streams.schema_registry import SchemaRegistry, opened_registry
 from tunemill.telemetry.health import Check
 
 EXIT_UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
@@ -72,6 +74,7 @@ def run_faust(
     health_port: int | None,
     health_host: str = "127.0.0.1",
     group: str = GROUP,
+    schema_registry_url: str | None = None,
 ) -> None:
     """Work until SIGTERM or SIGINT, then finish the batch in hand. Anything unforeseen exits with status 70.
 
@@ -79,10 +82,14 @@ def run_faust(
         kafka_url: `kafka://host:port[,host:port]`.
         health_port: where `/health/live`, `/health/ready` and `/metrics` are served; None: nowhere.
         health_host: the address to serve them on; in a container `0.0.0.0`, for probes come from outside.
-        group: the consumer group whose offsets are ours.
+        group: the consumer group whose offsets are ours; feedback is read by one of its own, named after it.
+        schema_registry_url: where the schemas of Confluent's frames are; without it such messages are dead letters.
     """
     try:
-        asyncio.run(_run(kafka_url, open_log_index, rules, (health_host, health_port), group))
+        health = (health_host, health_port)
+        asyncio.run(
+            _run(kafka_url, open_log_index, rules, health=health, group=group, schema_registry_url=schema_registry_url)
+        )
     except Exception as error:
         exit_without_commit(error)
 
@@ -186,22 +193,30 @@ async def _run(
     kafka_url: str,
     open_log_index: Callable[[], WorkerIndex],
     rules: Rules,
+    *,
     health: tuple[str, int | None],
     group: str,
+    schema_registry_url: str | None,
 ) -> None:
     stop = _stop_on_signals()
     async with _opened(kafka_url, open_log_index) as (bus, index):
-        await bus.create_topics([LOGS, REJECTED, ERASURES])
-        async with follow_erasures(bus, index) as erased, serve_health(_checks(bus, index, erased), *health):
+        await bus.create_topics([LOGS, REJECTED, ERASURES, FEEDBACK])
+        async with (
+            follow_erasures(bus, index) as erased,
+            opened_registry(schema_registry_url) as schemas,
+            serve_health(_checks(bus, index, erased, schemas), *health),
+        ):
             await index.setup()
             await erased.catch_up()
-            worker = Worker(Hop(index, bus, erased, rules))
+            hop = Hop(index, bus, erased, rules, schemas)
+            worker = Worker(hop)
             app = build_app(kafka_url, worker.work, group=group)
             app.finalize()
             await app.start()
             log.info("worker_started", group=group)
-            async with _in_background(_keep_erasing(erased)) as erasing:
-                await _until_stopped(app, stop, erasing)
+            feedback = follow_feedback(hop, group=f"{group}-feedback")
+            async with _in_background(_keep_erasing(erased), feedback) as beside:
+                await _until_stopped(app, stop, beside)
                 app.consumer.stop_flow()
                 await worker.drain()
             async with asyncio.timeout(STOP_DEADLINE_S):
@@ -226,12 +241,13 @@ async def _opened(kafka_url: str, open_log_index: Callable[[], WorkerIndex]) -> 
         await bus.close()
 
 
-def _checks(bus: Bus, index: WorkerIndex, erased: ErasedLogs) -> dict[str, Check]:
+def _checks(bus: Bus, index: WorkerIndex, erased: ErasedLogs, schemas: SchemaRegistry | None) -> dict[str, Check]:
     async def erasures_loaded() -> None:
         if not erased.is_loaded:
             raise RuntimeError("the erasure ledger is not read to its end")
 
-    return {"bus": bus.ping, "index": index.ping, "erasures": erasures_loaded}
+    checks: dict[str, Check] = {"bus": bus.ping, "index": index.ping, "erasures": erasures_loaded}
+    return checks | ({"schema_registry": schemas.ping} if schemas else {})
 
 
 async def _keep_erasing(erased: ErasedLogs) -> NoReturn:
@@ -243,26 +259,29 @@ async def _keep_erasing(erased: ErasedLogs) -> NoReturn:
 
 
 @asynccontextmanager
-async def _in_background(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator["asyncio.Task[NoReturn]"]:
-    task = asyncio.create_task(work)
+async def _in_background(*works: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[list["asyncio.Task[NoReturn]"]]:
+    tasks = [asyncio.create_task(work) for work in works]
     try:
-        yield task
+        yield tasks
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)  # a consumer that is cancelled leaves its group first
 
 
-async def _until_stopped(app: faust.App, stop: asyncio.Event, erasing: "asyncio.Task[NoReturn]") -> None:
+async def _until_stopped(app: faust.App, stop: asyncio.Event, beside: Sequence["asyncio.Task[NoReturn]"]) -> None:
     """Return when a signal came.
 
     Raises:
-        Exception: whatever the index raised when a log was erased.
+        Exception: whatever the index raised when a log was erased, or feedback stored.
         RuntimeError: Faust gave up by itself; its supervisors would otherwise leave a process that reads nothing.
     """
     waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]
-    await asyncio.wait([*waits, erasing], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([*waits, *beside], return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-    if erasing.done():
-        erasing.result()
+    for task in beside:
+        if task.done():
+            task.result()
     if not stop.is_set():
         raise RuntimeError("Faust stopped by itself") from app.crash_reason

@@ -16,6 +16,7 @@ from tunemill.schemas.records import Feedback, LogRecord, RejectedLog, TaggedLog
 from tunemill.schemas.topics import FEEDBACK, REJECTED
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.assemble import assemble
+from tunemill.streams.confluent import Schemas, schema_ids
 from tunemill.streams.dead_letter import dead_letter
 from tunemill.streams.erased import ErasedLogs
 from tunemill.streams.formats.shape import NotACall, Piece
@@ -23,6 +24,7 @@ from tunemill.streams.mask import MaskedPiece
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.process import process
 from tunemill.streams.rules import Rules
+from tunemill.streams.schema_registry import SchemaRegistry
 from tunemill.telemetry import metrics
 
 PART_BYTES = 16 * 2**20  # logs take several times their bytes once they are decoded
@@ -39,6 +41,7 @@ class Hop:
     bus: Bus
     erased: ErasedLogs
     rules: Rules
+    schemas: SchemaRegistry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,10 @@ async def run_batch(messages: Sequence[Message], hop: Hop) -> Mapping[Outcome, i
         Exception: whatever the index or the bus raised. Nothing was acknowledged, and the batch comes again.
     """
     started = time.monotonic()
+    # 0. The schemas of Confluent's frames, if there are any.
+    schemas = await hop.schemas.look_up(schema_ids(message.value for message in messages)) if hop.schemas else None
     # 1. Bytes to tagged logs, parts of logs and rejections, off the event loop.
-    read = await asyncio.to_thread(_process_all, messages, hop.rules, _now_ms())
+    read = await asyncio.to_thread(_process_all, messages, hop.rules, schemas)
     # 2. Drop what was erased. Delete it, too: a crash after step 3 may have left it in the index.
     erased = await _drop_erased(read, hop)
     # 3. Write whole logs, then join parts to what is there, and wait until all of them are accounted for.
@@ -122,10 +127,10 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _process_all(messages: Sequence[Message], rules: Rules, now_ms: int) -> _Read:
-    read = _Read()
+def _process_all(messages: Sequence[Message], rules: Rules, schemas: Schemas | None) -> _Read:
+    read, now_ms = _Read(), _now_ms()
     for message in messages:
-        for place, result in enumerate(process(message, rules, now_ms=now_ms)):
+        for place, result in enumerate(process(message, rules, schemas, now_ms=now_ms)):
             match result:
                 case TaggedLog():
                     read.logs.append(_Origin(result, message, place))

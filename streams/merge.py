@@ -29,6 +29,9 @@ _PLAIN = tuple(
     for name in LogRecord.__struct_fields__
     if name not in {*_OBJECTS, "log_id", "ts_ms", "messages", "output", "usage", "status", "tags"}
 )
+_DEFAULTS = {  # a part that holds one of these has not said so
+    entry.name: entry.default for entry in msgspec.structs.fields(LogRecord) if isinstance(entry.default, str)
+}
 _NOTED = ("user_id", "session_id", "app")
 
 _Placed = tuple[tuple[int, Message], ...]  # messages that come one by one, each with its place
@@ -146,7 +149,7 @@ def _told(log: LogRecord, joined: _Joined) -> _Told:
 
 def _said(log: LogRecord) -> dict[str, Any]:
     """The value of each slot that holds one, less the messages."""
-    said = {name: getattr(log, name) for name in _PLAIN}
+    said = {name: value for name in _PLAIN if (value := getattr(log, name)) != _DEFAULTS.get(name)}
     said |= {_slot("usage", name): getattr(log.usage, name) for name in _USAGE}
     for name in _OBJECTS:
         found = getattr(log, name)

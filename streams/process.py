@@ -13,6 +13,7 @@ from tunemill.bus.port import Message
 from tunemill.schemas import wire
 from tunemill.schemas.records import Feedback, LogRecord, RejectedLog, TaggedLog
 from tunemill.schemas.trace import TraceNote
+from tunemill.streams.confluent import Schemas
 from tunemill.streams.dead_letter import dead_letter
 from tunemill.streams.decode import MAX_RECORD_BYTES, decode
 from tunemill.streams.errors import Undecodable
@@ -35,10 +36,14 @@ class _Rejected(Exception):
         self.stage, self.code, self.reason = stage, code, reason
 
 
-def process(message: Message, rules: Rules, *, now_ms: int) -> list[Result]:
-    """What became of each record in the message, in their order: the place in the list is the record's in the message."""
+def process(message: Message, rules: Rules, schemas: Schemas | None = None, *, now_ms: int) -> list[Result]:
+    """What became of each record in the message, in their order: the place in the list is the record's in the message.
+
+    Args:
+        schemas: those of Confluent's frames; None when there is no schema registry.
+    """
     try:
-        records = _step("decode", lambda: unpack(message.value))
+        records = _step("decode", lambda: unpack(message.value, schemas))
     except _Rejected as error:
         return [_letter(message, 0, message.value, error, now_ms)]
     return [_process_one(message, place, record, rules, now_ms) for place, record in enumerate(records)]

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -145,3 +146,14 @@ class SchemaRegistry:
 
 class _Away(RegistryUnavailable):
     """It may be back soon."""
+
+
+@asynccontextmanager
+async def opened_registry(url: str | None) -> AsyncIterator[SchemaRegistry | None]:
+    """The registry at this address, or None without one."""
+    registry = None if url is None else SchemaRegistry(url)
+    try:
+        yield registry
+    finally:
+        if registry is not None:
+            await registry.close()

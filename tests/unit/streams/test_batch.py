@@ -17,8 +17,8 @@ from tunemill.bus.sqlite import SqliteBus
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
-from tunemill.schemas.records import Erasure, LogRecord, Message, RejectedLog
-from tunemill.schemas.topics import ERASURES, LOGS, REJECTED, Topic
+from tunemill.schemas.records import Erasure, Feedback, LogRecord, Message, RejectedLog
+from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED, Topic
 from tunemill.streams.batch import Hop, next_offsets, run_batch
 from tunemill.streams.erased import follow_erasures
 from tunemill.streams.local import GROUP, run_local
@@ -42,7 +42,7 @@ def at(offset: int, value: bytes) -> BusMessage:
 @pytest.fixture
 async def bus(tmp_path: Path) -> AsyncIterator[SqliteBus]:
     bus = SqliteBus(tmp_path / "bus.db")
-    await bus.create_topics([LOGS, REJECTED, ERASURES])
+    await bus.create_topics([LOGS, REJECTED, ERASURES, FEEDBACK])
     yield bus
     await bus.close()
 
@@ -111,6 +111,86 @@ async def test_what_the_index_refuses_lies_in_the_dead_letters_masked_and_readab
     (letter,) = await letters(bus)
     again = msgspec.json.decode(letter.payload, type=LogRecord)
     assert again == log("a", "key [SECRET:api-key]")
+
+
+def langfuse(kind: str, **body: object) -> bytes:
+    """An item of a Langfuse batch: parts of calls, and what is said beside them."""
+    item = {"id": "e", "type": kind, "timestamp": "2026-01-01T00:00:00Z", "body": body}
+    return msgspec.json.encode(item)
+
+
+SECRET = "sk-" + "a1B2" * 8
+CREATE = langfuse("generation-create", id="call", traceId="t", model="m", input=[{"role": "user", "content": "hello"}])
+UPDATE = langfuse("generation-update", id="call", traceId="t", output={"role": "assistant", "content": SECRET})
+TRACE = langfuse("trace-create", id="t", userId="ann", metadata={"key": SECRET})
+SCORE = langfuse("score-create", id="s", traceId="t", observationId="call", name="helpful", value=1, comment=SECRET)
+SPAN = langfuse("span-create", id="x", traceId="t", name="retrieve")
+
+
+async def feedback(bus: SqliteBus) -> list[Feedback]:
+    return [wire.decode(message.value, Feedback) for message in reversed(await bus.tail(FEEDBACK, limit=100))]
+
+
+async def test_parts_notes_feedback_and_what_is_no_call_go_their_own_ways_masked(bus: SqliteBus, index: MemoryIndex):
+    before = {name: counted(name) for name in ("received", *Outcome)}
+    spans = REGISTRY.get_sample_value("tunemill_not_calls_total", {"kind": "span"}) or 0.0
+    async with hop(bus, index) as on:
+        counts = await run_batch([at(0, b"\n".join([CREATE, SPAN, SCORE])), at(1, TRACE), at(2, UPDATE)], on)
+        assert {outcome: count for outcome, count in counts.items() if count} == {
+            Outcome.INDEXED: 1,
+            Outcome.MERGED: 1,
+        }
+        again = await run_batch([at(2, UPDATE)], on)
+    assert again[Outcome.DUPLICATE] == sum(again.values()) == 1
+    tagged = index.logs["t-call"]
+    assert (tagged.log.user_id, tagged.log.model, tagged.log.output[0].content) == ("ann", "m", "[SECRET:api-key]")
+    assert "secret:api-key" in {entry.tag for entry in tagged.tags}
+    assert index.notes["t"].metadata == {"key": "[SECRET:api-key]"}
+    (said,) = await feedback(bus)
+    assert (said.log_id, said.score, said.comment) == ("t-call", 1.0, "[SECRET:api-key]")
+    assert REGISTRY.get_sample_value("tunemill_not_calls_total", {"kind": "span"}) == spans + 1
+    after = {name: counted(name) - before[name] for name in before}
+    assert after["received"] == sum(after[name] for name in Outcome) == 3
+
+
+async def test_a_part_of_an_erased_log_is_dropped_and_counted(bus: SqliteBus, index: MemoryIndex):
+    async with hop(bus, index) as on:
+        await run_batch([at(0, CREATE)], on)
+        await bus.publish(ERASURES, [erasure("t-call")])
+        counts = await run_batch([at(1, UPDATE), at(2, TRACE)], on)
+    assert counts[Outcome.ERASED] == sum(counts.values()) == 1
+    assert index.logs == {}
+
+
+async def test_a_part_whose_log_is_erased_while_it_is_joined_is_counted_as_erased(bus: SqliteBus, index: MemoryIndex):
+    async def erase_now() -> None:
+        await bus.publish(ERASURES, [erasure("t-call")])
+
+    index.after_write = erase_now
+    async with hop(bus, index) as on:
+        counts = await run_batch([at(0, b"\n".join([CREATE, UPDATE]))], on)
+    assert counts[Outcome.ERASED] == sum(counts.values()) == 2
+    assert index.logs == {}
+
+
+async def test_parts_that_the_index_refuses_lie_in_the_dead_letters_joined_and_masked(
+    bus: SqliteBus, index: MemoryIndex
+):
+    index.rejects = {"t-call"}
+    async with hop(bus, index) as on:
+        counts = await run_batch([at(0, CREATE), at(1, UPDATE)], on)
+    assert counts[Outcome.REJECTED] == sum(counts.values()) == 2
+    found = await letters(bus)
+    assert {letter.offset for letter in found} == {0, 1}
+    for letter in found:
+        log = msgspec.json.decode(letter.payload, type=LogRecord)
+        assert (log.messages[0].content, log.output[0].content) == ("hello", "[SECRET:api-key]")
+
+
+async def test_a_batch_of_whole_logs_asks_the_index_for_nothing_more(bus: SqliteBus, index: MemoryIndex):
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a"), log("b")])), at(1, SCORE), at(2, SPAN)], on)
+    assert index.calls == ["write"]
 
 
 async def test_a_replay_does_not_bring_an_erased_log_back(bus: SqliteBus, index: MemoryIndex):
@@ -239,6 +319,20 @@ async def test_the_embedded_loop_indexes_commits_and_stops(bus: SqliteBus, index
     stop.set()
     await loop
     assert await unread(bus) == 0
+
+
+async def test_the_embedded_loop_stores_feedback_also_that_from_among_the_logs(bus: SqliteBus, index: MemoryIndex):
+    stop = asyncio.Event()
+    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    own = Feedback(feedback_id="own", ts_ms=1, name="helpful", trace_id="t")
+    await bus.publish(FEEDBACK, [Outgoing(wire.encode(own), key="own")])
+    await bus.publish(LOGS, [Outgoing(SCORE)])
+    await until(lambda: len(index.feedback) == 2)
+    stop.set()
+    await loop
+    async with bus.subscribe([FEEDBACK], group=GROUP) as subscription:
+        assert await subscription.lag() == 0
+    assert index.feedback["own"] == own
 
 
 async def test_the_embedded_loop_finishes_the_batch_in_hand_before_it_stops(bus: SqliteBus, index: MemoryIndex):

@@ -114,6 +114,11 @@ def test_the_higher_rank_holds_and_the_lower_fills_what_it_left_open():
     assert {name: item for name, item in log.extra.items() if name != JOINED} == {"x": "high"}
 
 
+def test_a_part_that_does_not_say_what_was_done_takes_nothing_back():
+    assert joined(part(0, operation="text_completion", source="langfuse"), part(1)).operation == "text_completion"
+    assert joined(part(1, source="langfuse"), part(0)).source == "langfuse"
+
+
 def test_what_two_parts_say_inside_one_part_of_extra_is_united():
     event, span = part(0, extra={"usage": {"cached": 1, "all": 2}}), part(1, extra={"usage": {"all": 3}, "scope": "s"})
     for log in (joined(event, span), joined(span, event)):
