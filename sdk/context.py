@@ -1,5 +1,6 @@
 """What a stretch of code knows about all its calls: `with log_context(session_id=...)`."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tunemill.schemas.records import LogRecord
+
+LOGGER = logging.getLogger("tunemill.sdk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,17 @@ def log_context(
         tags: the caller's own, `namespace:value`; one or several.
     """
     outer = current()
-    inner = Context(
-        session_id=session_id or outer.session_id,
-        user_id=user_id or outer.user_id,
-        consent=consent or outer.consent,
-        tags=union(outer.tags, listed(tags)),
-        metadata={**outer.metadata, **(metadata or {})},
-    )
+    try:
+        inner = Context(
+            session_id=session_id or outer.session_id,
+            user_id=user_id or outer.user_id,
+            consent=consent or outer.consent,
+            tags=union(outer.tags, listed(tags)),
+            metadata={**outer.metadata, **(metadata or {})},
+        )
+    except Exception as error:  # an application's odd object may not end its work
+        LOGGER.warning("tunemill: a log context cannot be read and is passed over (%s)", type(error).__name__)
+        inner = outer
     token = _CURRENT.set(inner)
     try:
         yield
