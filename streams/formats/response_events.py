@@ -21,6 +21,12 @@ _PARTS = {  # pieces of a part of an item: the list, the name of the place in it
     "response.reasoning_text.delta": ("content", "content_index", "reasoning_text", "text"),
     "response.reasoning_summary_text.delta": ("summary", "summary_index", "summary_text", "text"),
 }
+_TYPES = {
+    "response.function_call_arguments.delta": "function_call",
+    "response.custom_tool_call_input.delta": "custom_tool_call",
+    "response.reasoning_text.delta": "reasoning",
+    "response.reasoning_summary_text.delta": "reasoning",
+}
 
 
 def is_events(value: Any) -> bool:
@@ -64,7 +70,8 @@ def _add(items: dict[int, JsonObject], kind: str, event: Mapping[str, Any], wher
     if kind in _ITEMS:
         items[index] = deepcopy(read_object(event, "item", where))
         return
-    item, piece = items.setdefault(index, {}), read_text(event, "delta", where) or ""
+    begun = {"type": _TYPES.get(kind, "message"), "role": "assistant"}  # when the event that began it is not there
+    item, piece = items.setdefault(index, begun), read_text(event, "delta", where) or ""
     if kind in _TEXTS:
         name = _TEXTS[kind]
         item[name] = (read_text(item, name, where) or "") + piece
