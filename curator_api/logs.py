@@ -1,6 +1,7 @@
 """A log over HTTP: see it, tag it, have it forgotten."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Annotated
 
 import structlog
@@ -10,10 +11,10 @@ from tunemill.curator_api import ledger
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import NotFound
-from tunemill.curator_api.payloads import ErasureOut, LogId, LogOut, TagsIn, TagsOut
+from tunemill.curator_api.payloads import ErasureOut, FeedbackOut, LogId, LogOut, TagsIn, TagsOut
 from tunemill.curator_api.problems import responses
 from tunemill.indexer.errors import SearchIndexError
-from tunemill.schemas.records import LogRecord, Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
 
 router = APIRouter(prefix="/v1/logs", tags=["logs"])
 
@@ -24,8 +25,9 @@ ThisLog = Annotated[LogId, Path()]  # may hold slashes: whoever made the log cho
 
 @router.get("/{log_id:path}", responses=responses(404, 422))
 async def get_log(log_id: ThisLog, here: Here, _person: Person) -> LogOut:
-    """One log, normalised, with its tags and who set them."""
-    return log_out(await find_log(here, log_id))
+    """One log, normalised, with its tags and who set them, and what was said about it."""
+    tagged = await find_log(here, log_id)
+    return log_out(tagged, await here.index.feedback_of(tagged.log))
 
 
 @router.delete("/{log_id:path}", status_code=202, responses=responses(422))
@@ -76,7 +78,7 @@ def edited_tags(tags: tuple[Tag, ...], *, add: list[str], remove: list[str], by:
     return kept + tuple(Tag(tag, by) for tag in dict.fromkeys(add) if tag not in known)
 
 
-def log_out(tagged: TaggedLog) -> LogOut:
+def log_out(tagged: TaggedLog, feedback: Iterable[Feedback]) -> LogOut:
     """A log as the API gives it."""
     record = {field: getattr(tagged.log, field) for field in LogRecord.__struct_fields__}
     return LogOut.model_validate(
@@ -87,5 +89,6 @@ def log_out(tagged: TaggedLog) -> LogOut:
             "tag_status": tagged.tag_status,
             "language": tagged.language,
             "content_digest": tagged.content_digest,
+            "feedback": [{field: getattr(item, field) for field in FeedbackOut.model_fields} for item in feedback],
         }
     )

@@ -91,6 +91,22 @@ class UsageOut(Given):
     output_tokens: int | None
 
 
+class FeedbackOut(Given):
+    """What somebody thought of this answer."""
+
+    feedback_id: str
+    ts_ms: int
+    name: str
+    log_id: str | None
+    response_id: str | None
+    trace_id: str | None
+    score: float | None
+    label: str | None
+    correction: str | None
+    comment: str | None
+    by: str | None
+
+
 class LogOut(Given):
     """One LLM call, normalised; fields without a value are null."""
 
@@ -124,6 +140,7 @@ class LogOut(Given):
     tag_status: str
     language: str | None
     content_digest: str
+    feedback: list[FeedbackOut] = Field(description="the oldest first; new feedback shows after about a second")
 
 
 class RejectedItem(Given):

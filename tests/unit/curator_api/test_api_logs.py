@@ -11,7 +11,7 @@ from tunemill.bus.port import Outgoing
 from tunemill.registry import outbox
 from tunemill.registry.tables import audit, erasures, tag_edits
 from tunemill.schemas import wire
-from tunemill.schemas.records import Erasure, Message, RejectedLog, ToolCall
+from tunemill.schemas.records import Erasure, Feedback, Message, RejectedLog, ToolCall
 from tunemill.schemas.topics import ERASURES, REJECTED
 
 
@@ -36,6 +36,27 @@ async def test_a_log_has_every_field_and_who_set_its_tags(tmp_path: Path) -> Non
     assert (found["tags"], found["tagged_by"]) == (["topic:math"], {"topic:math": "rule@1"})
     assert (found["model"], found["metadata"], found["tag_status"]) == (None, {"team": "x"}, "ok")
     assert missing.status_code == 404
+
+
+async def test_a_log_shows_what_was_said_about_it(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", response_id="r"), tagged("b")) as api:
+        said = [
+            Feedback(feedback_id="late", ts_ms=2, name="helpful", response_id="r", score=1.0, by="person:ann"),
+            Feedback(feedback_id="early", ts_ms=1, name="correct", log_id="a", correction="five", comment="no"),
+        ]
+        await api.index.add_feedback(said)
+        found = (await api.client.get("/v1/logs/a")).json()["feedback"]
+        assert (await api.client.get("/v1/logs/b")).json()["feedback"] == []
+    assert [item["feedback_id"] for item in found] == ["early", "late"]
+    assert found[1] == {
+        "feedback_id": "late",
+        "ts_ms": 2,
+        "name": "helpful",
+        "score": 1.0,
+        "by": "person:ann",
+        "response_id": "r",
+        **dict.fromkeys(("log_id", "trace_id", "label", "correction", "comment")),
+    }
 
 
 async def test_tags_that_a_person_edits_are_in_the_index_and_in_the_ledger(tmp_path: Path) -> None:
