@@ -14,9 +14,8 @@ from tunemill.streams.formats.shape import JsonObject
 
 MAX_RECORDS = 10_000  # in one message; each of its records may need a dead letter of its own
 
-Record = (
-    bytes | LogRecord | JsonObject
-)  # JSON or Avro of one record, a log of an Avro batch, a span or log record of OTLP
+# JSON or Avro of one record; a log of an Avro batch; a span or log record of OTLP, or what a Confluent frame holds.
+Record = bytes | LogRecord | JsonObject
 
 _OTLP_NAMES = (b'"resourceSpans"', b'"resourceLogs"')
 

@@ -28,8 +28,8 @@ DETAILS = "gen_ai.client.inference.operation.details"  # the event that holds th
 CHOICE = "gen_ai.choice"
 MESSAGES = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 _PROMPT, _COMPLETION = "gen_ai.content.prompt", "gen_ai.content.completion"
-_CHUNK = "gen_ai.content.completion.chunk"  # says that one came, and nothing of it
-CONTENT_EVENTS = frozenset((DETAILS, CHOICE, *MESSAGES, _PROMPT, _COMPLETION, _CHUNK))
+_CHUNKS = ("gen_ai.content.completion.chunk", "llm.content.completion.chunk")  # say that one came, and nothing of it
+CONTENT_EVENTS = frozenset((DETAILS, CHOICE, *MESSAGES, _PROMPT, _COMPLETION, *_CHUNKS))
 
 _CALLS = frozenset(("chat", "text_completion", "generate_content"))
 _CALLS_OF_OPENLLMETRY = ("chat", "completion")  # which spelled these conventions so before there was an operation
@@ -42,7 +42,11 @@ _KINDS = {
     "plan": "agent",
     "invoke_workflow": "chain",
 }  # of the operations that are no call of a model, as the counter names them
-_PARAMETERS = {"choice.count": "n", "stop_sequences": "stop"}  # in OpenAI's words
+_PARAMETERS = {
+    "choice.count": "n",
+    "stop_sequences": "stop",
+    "reasoning.level": "reasoning_effort",
+}  # in OpenAI's words
 _NO_ERRORS = ("unnamed", "_OTHER")  # say only that there was one
 _CLASS = ("<class '", "'>")  # around the name of an exception where an instrumentation wrote the class itself
 
