@@ -126,7 +126,8 @@ def _half_answered(found: Any) -> Half | None:
         return _half(responses.read_response, found)
     items = [found] if isinstance(found, dict) else found
     if _is_list_of_objects(items) and any(map(_is_item, items)):
-        return _half(responses.read_response, {"output": items})
+        is_whole = {item["status"] for item in items if item.get("status") is not None} == {"completed"}
+        return _half(responses.read_response, {"output": items, "status": "completed" if is_whole else None})
     return None
 
 

@@ -39,14 +39,14 @@ def _read(span: Span) -> Told:
     kind = reader.text(_TYPE)
     note, own = _read_trace(reader), _read_metadata(reader, "langfuse.observation.metadata")
     reader.drop(*_TOLD_AGAIN)
+    reader.under("langfuse.internal.")
     if kind != "generation" and not (kind is None and _MODEL in span.attributes):
         return Told(False, note, frozenset(reader.used), note, _KINDS.get(kind or "", "span"))
     call = _read_call(reader)
-    reason = finish_reason(own.pop("finish_reason", None))  # where the wrapper of OpenAI puts that of a stream
-    call["finish_reason"] = call["finish_reason"] or reason
+    own, ending = _read_ending(own)
     version = {"version": version} if (version := reader.text("langfuse.version")) else {}
     metadata = {**note.get("metadata", {}), "name": span.name, **version, **own}
-    return Told(True, given({**note, **call, "metadata": metadata}), frozenset(reader.used), note)
+    return Told(True, given({**note, **ending, **given(call), "metadata": metadata}), frozenset(reader.used), note)
 
 
 def _read_trace(reader: Reader) -> JsonObject:
@@ -73,6 +73,17 @@ def _read_metadata(reader: Reader, name: str) -> dict[str, str]:
     if not found and (alone := reader.value(name)) is not None:
         found = {"metadata": alone}
     return {key: _unquoted(value) for key, value in without_personal(found).items()}
+
+
+def _read_ending(metadata: dict[str, str]) -> tuple[dict[str, str], JsonObject]:
+    """The metadata less what Langfuse's wrapper of OpenAI's client put there at the end of a stream, and that as fields."""
+    is_response = metadata.get("object") == "response"
+    taken = {"object", "id", "status"} if is_response else {"finish_reason"}
+    fields = {
+        "response_id": metadata.get("id") if is_response else None,
+        "finish_reason": finish_reason(metadata.get("finish_reason")) if not is_response else None,
+    }
+    return {name: text for name, text in metadata.items() if name not in taken}, fields
 
 
 def _unquoted(value: Any) -> str:

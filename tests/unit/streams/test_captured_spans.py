@@ -18,7 +18,7 @@ UNTOLD = {
     ("openllmetry_old", "choices"): {"params"},  # the number of choices
     ("openllmetry", "choices"): {"params"},
     ("openllmetry", "tools"): {"arguments"},  # sent as values: the model's spaces are lost
-    **{(f"langfuse{version}", "image"): {"messages"} for version in (3, 4, 5)},  # the image was uploaded
+    **{(f"langfuse{version}", "image"): {"messages", "parts"} for version in (3, 4, 5)},  # the image was uploaded
 }
 CLIENTS = ("openinference", "openllmetry", "openllmetry_old", "langfuse3", "langfuse4", "langfuse5")
 

@@ -66,6 +66,8 @@ def test_requests(value: Any, messages: Any, tools: Any, rest: Any, as_json: boo
         ({"role": "assistant", "content": "", "tool_calls": [{"name": "f", "args": {"a": 1}, "id": "c"}]},
          (Message(role="assistant", content="", tool_calls=(ToolCall(name="f", arguments='{"a":1}', id="c"),)),), None, {}),
         ({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hello"}]}, (SAID,), None, {}),
+        ([{"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c", "status": "completed"}],
+         (Message(role="assistant", tool_calls=(ToolCall(name="f", arguments="{}", id="c"),)),), "tool_calls", {}),
         ([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
           {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hello"}]}],
          (Message(role="assistant", content="hello", reasoning="Hm."),), None, {}),

@@ -119,6 +119,28 @@ def test_metadata_that_is_no_object_is_kept_whole() -> None:
     assert log_of({"langfuse.observation.metadata": '{"a": "b"}'}).metadata["a"] == "b"
 
 
+def test_a_stream_of_the_responses_api_tells_its_id_in_the_metadata() -> None:
+    item = {
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": "The Baltic Sea."}],
+    }
+    log = log_of(
+        {
+            "langfuse.observation.input": '[{"role": "user", "content": "Name a sea."}]',
+            "langfuse.observation.output": json.dumps(item),
+            "langfuse.observation.metadata.object": '"response"',
+            "langfuse.observation.metadata.id": '"resp_1"',
+            "langfuse.observation.metadata.status": '"completed"',
+            "langfuse.observation.metadata.tier": '"gold"',
+        }
+    )
+    assert log.output == (Message(role="assistant", content="The Baltic Sea."),)
+    assert (log.response_id, log.finish_reason) == ("resp_1", "stop")
+    assert log.metadata == {"name": "answer", "tier": "gold"}
+
+
 @pytest.mark.parametrize(
     ("kind", "counted"),
     [
