@@ -60,23 +60,21 @@ class Guard:
             await answer_to(error, scope)(scope, receive, answer.send)
 
     async def _let_through(self, scope: Scope, receive: Receive) -> bytes:
-        """The request's body, once its sender may send it; the scope then holds who that is."""
+        """The request's body, once its sender may send it; where a key is asked for, the scope then holds whose it is."""
         headers = Headers(scope=scope)
         if not self._settings.require_key:
             refuse_other_origins(headers, scope["method"])
         limit = self._settings.max_body_bytes
-        if scope["path"].startswith(API_PATHS):
-            host = scope["client"][0] if scope.get("client") else None
-            scope[PERSON] = await asyncio.to_thread(self._admit, headers.get("authorization"), host)
-        else:
-            limit = min(limit, ELSEWHERE_BODY_BYTES)
+        if not scope["path"].startswith(API_PATHS):
+            return await read_body(scope, receive, min(limit, ELSEWHERE_BODY_BYTES))
+        host = scope["client"][0] if scope.get("client") else None
+        scope[PERSON] = await asyncio.to_thread(self._admit, headers.get("authorization"), host)
         body = await read_body(scope, receive, limit)
-        return await self._inflated(scope, body) if body and "content-encoding" in headers else body
+        encoding = ",".join(headers.getlist("content-encoding"))
+        return await self._inflated(body, encoding) if body and encoding else body
 
-    async def _inflated(self, scope: Scope, body: bytes) -> bytes:
-        """The body as it was before it was compressed; the headers then say nothing else."""
-        encoding = ",".join(Headers(scope=scope).getlist("content-encoding"))
-        whole = await asyncio.to_thread(
+    async def _inflated(self, body: bytes, encoding: str) -> bytes:
+        return await asyncio.to_thread(
             inflate,
             body,
             encoding,
@@ -84,10 +82,6 @@ class Guard:
             max_ratio=self._settings.max_inflation_ratio,
             any_ratio_bytes=self._settings.max_body_bytes,
         )
-        replaced = (b"content-encoding", b"content-length")
-        kept = [(name, value) for name, value in scope["headers"] if name.lower() not in replaced]
-        scope["headers"] = [*kept, (b"content-length", str(len(whole)).encode())]
-        return whole
 
 
 class _Answer:

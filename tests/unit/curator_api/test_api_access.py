@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from fakes.curator_api import running_api, tagged
 from fakes.search_memory import MemorySearch
+from fastapi import FastAPI
 from sqlalchemy import QueuePool, select
 
 from tunemill.curator_api import keys
+from tunemill.curator_api.access import Person
 from tunemill.curator_api.guard import ELSEWHERE_BODY_BYTES
 from tunemill.curator_api.settings import Settings
 from tunemill.registry.open import migrate, open_registry
@@ -136,6 +138,16 @@ async def test_the_body_of_a_stranger_is_not_read(tmp_path: Path, path: str, sta
         await api.app(scope, receive, send)
     assert sent[0]["status"] == 401
     assert ((b"connection", b"close") in sent[0]["headers"]) is closes
+
+
+async def test_an_endpoint_where_the_guard_does_not_look_lets_nobody_in(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        assert isinstance(api.app, FastAPI)
+
+        @api.app.get("/elsewhere")
+        def elsewhere(_person: Person) -> None: ...
+
+        assert (await api.client.get("/elsewhere")).status_code == 401
 
 
 async def test_a_body_whose_client_went_away_is_not_taken_for_whole(tmp_path: Path) -> None:

@@ -132,3 +132,15 @@ async def test_every_limit_of_a_compressed_request_is_named(tmp_path: Path) -> N
             assert (answer.status_code, said in answer.json()["detail"]) == (status, True), answer.text
         assert answer.headers["accept-encoding"] == "gzip, zstd, deflate"
         assert await api.bus.tail(LOGS, limit=9) == []
+
+
+async def test_nothing_is_inflated_for_a_stranger(tmp_path: Path) -> None:
+    """Forms and uploads come as they are."""
+    async with running_api(tmp_path) as api:
+        form = f"key={api.key}".encode()
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        plain = await api.client.post("/sign-in", content=form, headers=headers)
+        packed = await api.client.post(
+            "/sign-in", content=gzip.compress(form), headers={**headers, "content-encoding": "gzip"}
+        )
+    assert (plain.status_code, packed.status_code) == (303, 400)

@@ -98,15 +98,19 @@ async def test_each_item_that_will_be_rejected_is_named_and_travels_with_the_oth
 
 async def test_an_item_that_no_message_can_hold_is_rejected_alone(tmp_path: Path) -> None:
     async with running_api(tmp_path, examine=only_lines) as api:
-        mixed = await api.client.post("/v1/logs", content=LINE + b"\n" + GIANT + b'\n{"a":1}')
+        mixed = await api.client.post("/v1/logs", content=LINE + b'\n{"a":1}\n' + GIANT + b'\n{"a":1}')
         alone = await api.client.post("/v1/logs", content=GIANT)
         kept = [item for message in await api.bus.tail(LOGS, limit=9) for item in split(message.value)]
         metrics = (await api.client.get("/metrics")).text
     assert (mixed.status_code, mixed.json()["accepted"]) == (202, 1)
-    assert [(one["item"], one["code"]) for one in mixed.json()["rejected"]] == [(1, "too_large"), (2, "unknown_shape")]
-    assert str(MAX_ITEM_BYTES) in mixed.json()["rejected"][0]["reason"]
+    assert [(one["item"], one["code"]) for one in mixed.json()["rejected"]] == [
+        (1, "unknown_shape"),
+        (2, "too_large"),
+        (3, "unknown_shape"),
+    ]
+    assert str(MAX_ITEM_BYTES) in mixed.json()["rejected"][1]["reason"]
     assert (alone.status_code, alone.json()["limit"]) == (413, MAX_ITEM_BYTES)
-    assert kept == [LINE, b'{"a":1}']
+    assert kept == [LINE, b'{"a":1}', b'{"a":1}']
     assert 'tunemill_rejected_total{code="too_large",stage="receive"}' in metrics
 
 

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from prometheus_client import REGISTRY
 
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Outgoing
@@ -133,7 +134,10 @@ async def test_gzip_as_exporters_send_it(tmp_path: Path, encoding: str) -> None:
 async def test_what_no_message_can_hold_is_a_partial_success_and_the_rest_is_durable(
     tmp_path: Path, path: str, request_of: Any, encoding: str
 ) -> None:
-    giant = LOGS.max_message_bytes
+    def counted() -> float:
+        return REGISTRY.get_sample_value("tunemill_rejected_total", {"stage": "receive", "code": "too_large"}) or 0
+
+    giant, before = LOGS.max_message_bytes, counted()
     async with running_api(tmp_path) as api:
         answer = await post(api, path, encoded(request_of(1, giant, 2), encoding), encoding)
         assert answer.status_code == 200
@@ -144,6 +148,7 @@ async def test_what_no_message_can_hold_is_a_partial_success_and_the_rest_is_dur
             told = read(answer, ExportLogsServiceResponse).partial_success
             assert told.rejected_log_records == 1
         assert "place 1" in told.error_message
+        assert counted() == before + 1
         assert len(await on_the_bus(api)) == 2
 
 
