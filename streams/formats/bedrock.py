@@ -28,6 +28,7 @@ _BODY_FIELDS = frozenset(
         *("outputContentType", "outputBodyJson", "outputTokenCount"),
     )
 )
+_BODY = "output.outputBodyJson"
 _NOT_CALLS = {  # fields of the bodies of models that generate no text
     "embedding": "embeddings",
     "embeddings": "embeddings",
@@ -38,7 +39,11 @@ _NOT_CALLS = {  # fields of the bodies of models that generate no text
     "text_prompts": "image",
     "documents": "rerank",
 }
-_LATENCIES = (("amazon-bedrock-invocationMetrics", "invocationLatency"), ("metrics", "latencyMs"))
+_LATENCIES = (  # the ways to it in a body, or in a piece of one
+    ("amazon-bedrock-invocationMetrics", "invocationLatency"),
+    ("metrics", "latencyMs"),
+    ("metadata", "metrics", "latencyMs"),
+)
 
 
 def _matches(value: Mapping[str, Any]) -> bool:
@@ -87,17 +92,23 @@ def _read_bodies(asked: JsonObject, answered: Any) -> tuple[Half, Half]:
     bodies = answered if isinstance(answered, list) else [] if answered is None else [answered]
     if "messages" in asked:
         if "anthropic_version" in asked or is_anthropic_events(answered):
-            return anthropic.read_request(asked), anthropic.read_answer({"body": answered}, "body")
+            return anthropic.read_request(asked), anthropic.read_answer({_BODY: answered}, _BODY)
         if _speaks_openai(bodies):
             return openai_pair.read_request(asked), _read_openai(answered)
-        is_stream = bedrock_converse.is_events(answered)
-        body = bedrock_converse.assemble(answered) if is_stream else read_object({"body": answered}, "body")
-        response = bedrock_converse.as_response(body)
-        return anthropic.read_request(bedrock_converse.as_request(asked)), anthropic.read_response(response)
+        return anthropic.read_request(bedrock_converse.as_request(asked)), _read_conversed(answered)
     request = bedrock_prompt.as_request(asked)
     if request is None:
         raise Undecodable("invalid", "input.inputBodyJson has neither messages nor a prompt of text")
     return openai_pair.read_request(request), openai_pair.read_response(bedrock_prompt.as_response(bodies))
+
+
+def _read_conversed(answered: Any) -> Half:
+    if not bedrock_converse.is_events(answered):
+        body = read_object({_BODY: answered}, _BODY)
+        return anthropic.read_response(bedrock_converse.as_response(body))
+    half = anthropic.read_response(bedrock_converse.as_response(bedrock_converse.assemble(answered)))
+    is_cut = half.fields["finish_reason"] is None
+    return Half(half.fields, {**half.rests, "stream": "cut"}, half.error) if is_cut else half
 
 
 def _speaks_openai(bodies: list[Any]) -> bool:
@@ -106,12 +117,12 @@ def _speaks_openai(bodies: list[Any]) -> bool:
 
 def _read_openai(answered: Any) -> Half:
     if isinstance(answered, list):
-        return read_chunks(answered, "output.outputBodyJson")
+        return read_chunks(answered, _BODY)
     choices = [
         {**choice, "finish_reason": choice.get("finish_reason") or choice.get("stop_reason"), "stop_reason": None}
         if isinstance(choice, dict)
         else choice
-        for choice in read_list(answered, "choices", "output.outputBodyJson")
+        for choice in read_list(answered, "choices", _BODY)
     ]
     return openai_pair.read_response({**answered, "choices": choices})
 
@@ -152,9 +163,10 @@ def _envelope(value: JsonObject, answered: Any) -> Envelope:
 def _latency_ms(answered: Any) -> float | None:
     """From the metrics that the Converse API adds to its answer, and a stream to its last piece."""
     for body in reversed(answered) if isinstance(answered, list) else [answered]:
-        for name, field in _LATENCIES:
-            metrics = body.get(name) if isinstance(body, dict) else None
-            told = metrics.get(field) if isinstance(metrics, dict) else None
+        for way in _LATENCIES:
+            told = body
+            for name in way:
+                told = told.get(name) if isinstance(told, dict) else None
             if isinstance(told, int | float) and not isinstance(told, bool):
                 return float(told)
     return None

@@ -144,8 +144,9 @@ def _read_request(value: JsonObject, kind: str) -> Half:
 
 
 def _read_response(value: JsonObject, response: Any) -> Half:
-    if isinstance(response, str):
-        answered = Half({"output": (Message(role="assistant", content=response),)})
+    text = response.get("text") if isinstance(response, dict) else response
+    if isinstance(text, str):
+        answered = Half({"output": (Message(role="assistant", content=text),)})
     elif not response:
         answered = Half({})
     elif not isinstance(response, dict):

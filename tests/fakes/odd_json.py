@@ -25,13 +25,14 @@ def odd(draw: st.DrawFn, samples: list[Any]) -> Any:
     value = json.loads(json.dumps(draw(st.sampled_from(samples))))
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(_paths(value) or [()]))
+        replacement = json.loads(json.dumps(draw(_ODD)))  # it may be changed in its turn
         if not path:
-            return draw(_ODD)
+            return replacement
         holder = value
         for step in path[:-1]:
             holder = holder[step]
         if draw(st.booleans()):
-            holder[path[-1]] = draw(_ODD)
+            holder[path[-1]] = replacement
         else:
             del holder[path[-1]]
     return value
