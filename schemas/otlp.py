@@ -12,15 +12,6 @@ from tunemill.schemas.otlp_item import Cut, Item, OtlpError, Signal
 PROTOBUF_BYTE = b"\n"  # a request in protobuf begins with the tag of its only field; JSON may begin so, too
 
 
-def is_otlp(payload: bytes) -> bool:
-    """Whether `items` can read these bytes."""
-    try:
-        items(payload)
-    except OtlpError:
-        return False
-    return True
-
-
 def items(payload: bytes, *, most: int | None = None) -> list[Item]:
     """Each span or log record of one request.
 

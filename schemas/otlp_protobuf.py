@@ -1,8 +1,8 @@
-"""OTLP requests in protobuf -> items, and into messages for the bus. The only module that knows protobuf."""
+"""OTLP requests in protobuf -> items, and into messages for the bus.."""
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from functools import cache
 from typing import Any
 
@@ -174,12 +174,13 @@ def _messages(messages: Iterable[Any]) -> Iterator[Any]:
 
 def _mend_text(message: Any) -> None:
     for field, value in message.ListFields():
+        is_list = isinstance(value, MutableSequence)
         if field.type == field.TYPE_MESSAGE:
-            for child in value if field.is_repeated else (value,):
+            for child in value if is_list else (value,):
                 _mend_text(child)
         elif field.name in _BINARY or field.type != field.TYPE_BYTES:
             continue
-        elif field.is_repeated:
+        elif is_list:
             value[:] = [_mended(text) for text in value]
         else:
             setattr(message, field.name, _mended(value))
