@@ -1,4 +1,4 @@
-"""OTLP requests in protobuf -> items, and into messages for the bus.."""
+"""OTLP requests in protobuf -> items, and into messages for the bus."""
 
 import base64
 import math
