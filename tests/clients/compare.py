@@ -11,7 +11,10 @@ from tunemill.schemas.records import LogRecord, Message, Usage
 
 
 def differences(case: Case, log: LogRecord, *, model: str) -> dict[str, tuple[Any, Any]]:
-    """What was expected and what is there, by field; `arguments` are the tools' arguments as the model spelt them."""
+    """What was expected and what is there, by field of the log.
+
+    `arguments` are the tools' arguments as the model spelt them; `parts` and `tool_call_ids` are those of the messages.
+    """
     expected = _fields(case.expected)
     expected["model"] = model
     expected["response_id"] = response_id(model) if case.status < 400 else None
@@ -54,6 +57,8 @@ def _fields(log: LogRecord) -> dict[str, Any]:
     return {
         "messages": [_said(message) for message in log.messages],
         "output": [_said(message) for message in log.output],
+        "parts": [message.parts for message in log.messages],
+        "tool_call_ids": [message.tool_call_id for message in log.messages],
         "arguments": [call.arguments for call in calls],
         "model": log.model,
         "tools": log.tools,
@@ -67,8 +72,8 @@ def _fields(log: LogRecord) -> dict[str, Any]:
 
 
 def _said(message: Message) -> dict[str, Any]:
-    """A message with its arguments as values: most wires carry no spelling of them."""
-    said: dict[str, Any] = msgspec.to_builtins(message)
+    """A message without what is compared by itself, and with its arguments as values: most wires carry no spelling of them."""
+    said: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(message, parts=None, tool_call_id=None))
     for call in said.get("tool_calls", ()):
         call["arguments"] = json.loads(call["arguments"])
     return said

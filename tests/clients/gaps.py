@@ -29,13 +29,16 @@ GAPS: Gaps = {
         "streaming",
         "finish_reason",
     ): "the drop-in client sends the answer's messages and not why they ended",
-    **_gaps(_LANGFUSE, ["image"], ["messages"], "the client uploads pictures, and refers to them in the message"),
+    **_gaps(_LANGFUSE, ["image"], ["parts"], "the client uploads pictures, and refers to them in the message"),
     **_gaps(
         _OPENAI_V2, ["tools"], ["arguments"], "the client parses the arguments: their values arrive, not their spelling"
     ),
     **_gaps(_OPENAI_V2, ["tools"], ["tools"], "the client does not tell the definitions of the tools"),
     **_gaps(
-        _OPENAI_V2, ["image"], ["messages"], "the client tells no content that is a list of parts, not even its text"
+        _OPENAI_V2,
+        ["image"],
+        ["messages", "parts"],
+        "the client tells no content that is a list of parts, not even its text",
     ),
     ("otel_openai_old", "tools", "tools"): "the conventions of then have no place for the definitions of tools",
     ("otel_openai_old", "choices", "params"): "the client does not tell how many choices were asked for",
@@ -49,7 +52,7 @@ GAPS: Gaps = {
     (
         "openllmetry_event",
         "tools",
-        "messages",
+        "tool_call_ids",
     ): "the client's event of a tool's result does not say of which call it is",
     ("openllmetry_event", "tools", "tools"): "the client's events have no place for the definitions of tools",
     (
@@ -62,5 +65,7 @@ GAPS: Gaps = {
         "streaming",
         "usage",
     ): "the client counts the tokens of a stream only with tiktoken's files at hand",
-    ("litellm_single", "image", "messages"): "LiteLLM cuts long base64 unless MAX_BASE64_LENGTH_FOR_LOGGING is 0",
+    ("litellm_single", "image", "parts"): "LiteLLM cuts long base64 unless MAX_BASE64_LENGTH_FOR_LOGGING is 0",
 }
+# Logs beyond one for each call.
+STRAY = {"openllmetry_event": 1}  # the answer of a stream, which the client files under the span around the call

@@ -1,5 +1,6 @@
-"""Makes each case's call with LiteLLM, whose generic webhook tells of it."""
+"""Makes each case's call with LiteLLM, whose generic webhook or tunemill's own callback tells of it."""
 
+import argparse
 import asyncio
 import os
 from typing import Any
@@ -9,19 +10,41 @@ import calls
 
 async def main() -> None:
     parser = calls.parser()
-    parser.add_argument("--log-format", default="json_array", help="json_array, ndjson or single")
+    parser.add_argument(
+        "--callback", default="json_array", help="tunemill, or the webhook's form: json_array, ndjson, single"
+    )
     arguments = parser.parse_args()
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it is fetched
     import litellm
+
+    logged = asyncio.Event()  # LiteLLM tells its callbacks, in this order, from a task of its own
+    if arguments.callback == "tunemill":
+        from tunemill.sdk import Producer
+        from tunemill.sdk.litellm import TunemillLogger
+
+        with Producer(arguments.to, api_key=arguments.key) as producer:
+            litellm.callbacks = [TunemillLogger(producer), _announcer(logged)]
+            await _call_all(litellm, arguments, logged)
+            if not producer.flush(30):
+                raise SystemExit(f"not everything was sent: {producer.stats()}")
+    else:
+        webhook = _webhook(arguments)
+        litellm.callbacks = [webhook, _announcer(logged)]
+        await _call_all(litellm, arguments, logged)
+        await webhook.flush_queue()
+
+
+def _webhook(arguments: argparse.Namespace) -> Any:
     from litellm.integrations.generic_api.generic_api_callback import GenericAPILogger
 
-    webhook = GenericAPILogger(
+    return GenericAPILogger(
         endpoint=f"{arguments.to}/v1/litellm",
         headers={"Authorization": f"Bearer {arguments.key}"},
-        log_format=arguments.log_format,
+        log_format=arguments.callback,
     )
-    logged = asyncio.Event()  # LiteLLM tells its callbacks, in this order, from a task of its own
-    litellm.callbacks = [webhook, _announcer(logged)]
+
+
+async def _call_all(litellm: Any, arguments: argparse.Namespace, logged: asyncio.Event) -> None:
     for case, request in calls.cases(arguments):
         noted = calls.noted(request)
         response_id = await _complete(
@@ -37,7 +60,6 @@ async def main() -> None:
         await asyncio.wait_for(logged.wait(), 10)
         logged.clear()
         calls.tell(case, response_id=response_id)
-    await webhook.flush_queue()
 
 
 def _announcer(logged: asyncio.Event) -> Any:

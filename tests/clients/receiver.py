@@ -11,8 +11,9 @@ import pytest
 
 from clients.cases import Case, model_of
 from clients.compare import as_log, differences, known
-from clients.drive import Client, Told
+from clients.drive import Told
 from clients.environments import EnvironmentAbsent
+from clients.roster import Client
 from tunemill.schemas.records import LogRecord
 
 SETTLED_S = 20.0  # after which a log is what it will be

@@ -1,0 +1,74 @@
+"""Every client, every case, over HTTP: the real client calls, its log is searched for and compared field by field."""
+
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from clients.cases import PLAIN, Case
+from clients.compare import known, noted
+from clients.drive import drive
+from clients.gaps import GAPS, STRAY
+from clients.receiver import Receiver
+from clients.roster import CLIENTS, Client
+from engines.process import free_port, running
+from fakes.model_server import model_server
+
+KEY = "tm_" + "clients" * 6
+CELLS = [(client, case) for client in CLIENTS for case in client.cases]
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    folder = tmp_path_factory.mktemp("clients")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "tunemill.cli", "up", "--port", str(port), "--data", str(folder), "--key", KEY]
+    with (
+        running(command, log=folder / "up.log", answers=lambda: _is_ready(url)),
+        model_server() as model,
+        httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as api,
+    ):
+        yield Receiver(api, lambda client: drive(client, model_url=f"{model.url}/v1", to=url, key=KEY))
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready").is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize(("client", "case"), CELLS, ids=[f"{client.name}-{case.name}" for client, case in CELLS])
+def test_a_call_arrives_whole(receiver: Receiver, client: Client, case: Case) -> None:
+    log = receiver.log(client, case)
+    differ = receiver.differences(client, case, log)
+    assert set(differ) == known(client.name, case), differ
+    assert receiver.sent(client).told[case.name].get("trace_id") in (None, log.trace_id)
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_each_call_counts_once(receiver: Receiver, client: Client) -> None:
+    assert receiver.sent(client).logs == len(client.cases) + STRAY.get(client.name, 0)
+
+
+@pytest.mark.parametrize(
+    "client", [client for client in CLIENTS if client.tells_caller], ids=lambda client: client.name
+)
+def test_what_is_said_beside_a_call_arrives(receiver: Receiver, client: Client) -> None:
+    expected = noted(receiver.model(client, PLAIN))
+    log = receiver.log(client, PLAIN)
+    assert (log.user_id, log.session_id) == (expected["user_id"], expected["session_id"])
+    assert set(log.tags) >= set(expected["tags"])
+    assert log.metadata.items() >= expected["metadata"].items()
+
+
+@pytest.mark.parametrize("client", [client for client in CLIENTS if client.scores], ids=lambda client: client.name)
+def test_a_score_arrives_as_feedback(receiver: Receiver, client: Client) -> None:
+    (feedback,) = receiver.answer(receiver.log(client, PLAIN).log_id)["feedback"]
+    assert (feedback["name"], feedback["score"], feedback["comment"]) == ("helpful", 0.75, "of plain")
+
+
+def test_every_gap_is_of_a_cell_of_the_table() -> None:
+    cells = {(client.name, case.name) for client, case in CELLS}
+    assert {(client, case) for client, case, _ in GAPS} <= cells
