@@ -25,6 +25,7 @@ from tunemill.streams.formats.span_extra import app_of, checked_ids, kept, kept_
 
 DIALECTS = (langfuse_otel.DIALECT, openinference.DIALECT, openllmetry.DIALECT, genai.DIALECT)
 
+_NO_TIME_NS = 2**64  # OTLP's times have 64 bits; a span that is sent as an item of ours may name any number
 _UNITED = ("params", "metadata", "extra")
 _NOTED = ("user_id", "session_id", "tags", "metadata")
 
@@ -128,7 +129,7 @@ def _log(span: Span, tolds: Sequence[Told], extra: JsonObject, arrival: Arrival)
     given = {
         "messages": (),
         "app": app_of(span.resource),
-        "latency_ms": (span.end_ns - span.start_ns) / 1e6 if 0 < span.start_ns <= span.end_ns else None,
+        "latency_ms": (span.end_ns - span.start_ns) / 1e6 if 0 < span.start_ns <= span.end_ns < _NO_TIME_NS else None,
         **fields,
         "status": "error" if is_error else "ok",
         "error": (fields.get("error") or _error(span)) if is_error else None,
