@@ -33,7 +33,7 @@ CONTENT_EVENTS = frozenset((DETAILS, CHOICE, *MESSAGES, _PROMPT, _COMPLETION, *_
 
 _CALLS = frozenset(("chat", "text_completion", "generate_content"))
 _CALLS_OF_OPENLLMETRY = ("chat", "completion")  # which spelled these conventions so before there was an operation
-_KINDS = {
+NOT_CALLS = {
     "embeddings": "embeddings",
     "retrieval": "retrieval",
     "execute_tool": "tool",
@@ -68,10 +68,10 @@ def _read(span: Span) -> Told:
     attributes = {name: value for told in (*details, span.attributes) for name, value in told.items()}
     reader = Reader(attributes)
     operation = reader.text("gen_ai.operation.name")
-    if operation in _KINDS or not (operation in _CALLS or _looks_like_a_call(attributes)):
+    if operation in NOT_CALLS or not (operation in _CALLS or _looks_like_a_call(attributes)):
         session_id = reader.text("gen_ai.conversation.id")
         note = {"session_id": session_id} if session_id else {}
-        return Told(False, note, frozenset(reader.used), note, _KINDS.get(operation or "", "span"))
+        return Told(False, note, frozenset(reader.used), note, NOT_CALLS.get(operation or "", "span"))
     return Told(True, read_call(reader, span.events), frozenset(reader.used))
 
 

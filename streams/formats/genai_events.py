@@ -11,7 +11,7 @@ from tunemill.schemas.ids import span_log_id
 from tunemill.schemas.records import Feedback, LogRecord
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.attributes import Reader
-from tunemill.streams.formats.genai import CHOICE, DETAILS, MESSAGES, read_call
+from tunemill.streams.formats.genai import CHOICE, DETAILS, MESSAGES, NOT_CALLS, read_call
 from tunemill.streams.formats.genai_messages import event_data, read_choice, read_event_message
 from tunemill.streams.formats.json_text import read_json
 from tunemill.streams.formats.shape import Arrival, JsonObject, NotACall, Piece, Reading
@@ -79,11 +79,14 @@ def _log(event: Event, resource: Attributes, arrival: Arrival, extra: JsonObject
 
 
 def _read_details(event: Event, resource: Attributes, arrival: Arrival) -> Reading:
-    """The whole call. Without the ids of a span there is nothing to join it to, and it stands alone."""
+    """The whole call, if it is one. Without the ids of a span there is nothing to join it to, and it stands alone."""
     body = read_json(event.body)
     attributes = {**(body if isinstance(body, dict) else {}), **event.attributes}
     reader = Reader(attributes)
     reader.drop("event.name")
+    operation = reader.text("gen_ai.operation.name")
+    if operation in NOT_CALLS:
+        return NotACall(NOT_CALLS[operation])
     fields = read_call(reader)
     rests = {"attributes": kept(attributes, reader.used), "resource": kept_resource(resource)}
     fields["extra"] = {**fields.get("extra", {}), **{name: rest for name, rest in rests.items() if rest}} or None

@@ -394,6 +394,11 @@ def test_the_whole_content_without_a_span_is_a_log_of_its_own():
     assert decode(details, ts_ms=TS_MS) == log
 
 
+def test_the_whole_content_of_what_is_no_call():
+    details = record("gen_ai.client.inference.operation.details", **{"gen_ai.operation.name": "embeddings"})
+    assert decode(details, ts_ms=TS_MS) == NotACall("embeddings")
+
+
 def test_an_evaluation_is_feedback():
     item = record(
         "gen_ai.evaluation.result",
