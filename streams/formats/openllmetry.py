@@ -34,7 +34,8 @@ _DETAILS = {
     "llm.usage.reasoning_tokens": "reasoning_tokens",
 }
 _KINDS = {"agent": "agent", "tool": "tool", "workflow": "chain", "task": "chain"}  # of Traceloop's decorators
-_NO_CALLS = {"embedding": "embeddings", "rerank": "retrieval"}  # by the type of the request
+_CALLS = ("chat", "completion")
+_NO_CALLS = {"embedding": "embeddings", "rerank": "retrieval"}  # by the type of the request, as _CALLS
 _RESPELLED = frozenset(("content", "user", "finish_reason"))
 _THINKING = "thinking"  # the role under which the instrumentation of Anthropic's client tells reasoning
 _PROPERTIES = "traceloop.association.properties."
@@ -55,7 +56,9 @@ def _read(span: Span) -> Told:
     if request_type in _NO_CALLS or span.attributes.get("gen_ai.operation.name") == "embeddings":
         return Told(False, caller, frozenset(reader.used), kind=_NO_CALLS.get(request_type or "", "embeddings"))
     call = {**_read_call(reader), **caller}
-    is_call = request_type is not None or "messages" in call or "output" in call
+    if request_type == "completion":
+        call["operation"] = "text_completion"
+    is_call = request_type in _CALLS or "messages" in call or "output" in call
     return Told(is_call, call, frozenset(reader.used))
 
 

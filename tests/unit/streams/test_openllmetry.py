@@ -100,11 +100,13 @@ def test_content_that_is_json_but_no_list_of_parts_stays_text() -> None:
 def test_a_text_completion_and_an_older_function_call() -> None:
     log = log_of(
         {
+            "llm.request.type": "completion",
             "gen_ai.prompt.0.user": "hello",
             "gen_ai.completion.0.tool_calls.0.name": "f",
             "gen_ai.completion.0.tool_calls.0.arguments": "{",
         }
     )
+    assert log.operation == "text_completion"
     assert log.messages == (Message(role="user", content="hello"),)
     assert log.output == (Message(role="assistant", tool_calls=(ToolCall(name="f", arguments="{"),)),)
 
@@ -159,6 +161,7 @@ def test_names_of_workflows_are_left_to_extra() -> None:
         ({"traceloop.span.kind": "unknown"}, "span"),
         ({"llm.request.type": "embedding", "gen_ai.prompt.0.content": "hi"}, "embeddings"),
         ({"llm.request.type": "rerank"}, "retrieval"),
+        ({"llm.request.type": "unknown", "gen_ai.request.model": "m"}, "span"),
         ({"gen_ai.operation.name": "embeddings", "gen_ai.prompt.0.content": "hi"}, "embeddings"),
         ({"traceloop.association.properties.user_id": "u", "db.system": "postgresql"}, "span"),
     ],
