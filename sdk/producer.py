@@ -101,21 +101,23 @@ class Producer:
         """
         if log is None:
             return self.log_from(current(), {"request": request, "response": response, **fields}, block_s=self._block_s)
-        log_id = new_id()
+        log_id = ""
         try:
             log_id = log.log_id
             self._take(entry_of_log(log, current(), self._origin), self._block_s)
         except Exception as error:
+            log_id = log_id or new_id()
             self._note_unreadable(log_id, error)
         return log_id
 
     def log_from(self, context: Context, fields: Mapping[str, Any], *, block_s: float = 0.0) -> str:
         """As `log`, with the context of an earlier moment, and without waiting unless told to."""
-        log_id = new_id()
+        log_id = ""
         try:
-            log_id = str(fields.get("log_id") or log_id)
+            log_id = str(fields.get("log_id") or "") or new_id()
             self._take(entry_of_fields(log_id, fields, context, self._origin), block_s)
         except Exception as error:
+            log_id = log_id or new_id()
             self._note_unreadable(log_id, error)
         return log_id
 

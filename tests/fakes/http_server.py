@@ -50,6 +50,7 @@ def serving(answer: Callable[[Asked], Answer], *, port: int = 0) -> Iterator[Ser
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement
 
         def _reply(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
