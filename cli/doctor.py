@@ -15,7 +15,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from tunemill.cli.settings import ENVIRONMENT, MissingSetting, engines_from
+from tunemill.cli.settings import ENGINES, MissingSetting, engines_from
 
 LEAST_FREE_BYTES = 8 * 2**30  # PyTorch, a model and room to work
 
@@ -97,12 +97,10 @@ def _accelerator(_data: Path) -> Iterator[Finding]:
 
 
 def _engines(_data: Path) -> Iterator[Finding]:
-    """The four addresses, when any is set: each must be there and answer."""
-    if not any(
-        os.environ.get(name)
-        for name in ENVIRONMENT
-        if name.endswith(("BUS_URL", "INDEX_URL", "REGISTRY_URL", "FILES_URL"))
-    ):
+    """The four addresses, when any is set: each must be there and answer. So must the schema registry, if there is one."""
+    if registry_url := os.environ.get("TUNEMILL_SCHEMA_REGISTRY_URL"):
+        yield from _reachable("schema registry", registry_url)
+    if not any(os.environ.get(name) for name in ENGINES):
         yield Finding("engines", True, "embedded: no address is set")
         return
     try:

@@ -34,6 +34,7 @@ def streams(port: Port = 8001, host: Host = "127.0.0.1") -> None:
         raise typer.BadParameter(
             "the worker reads Kafka: set TUNEMILL_BUS_URL to kafka://host:port. On SQLite use `tunemill up`."
         )
+    from tunemill.cli.up import schema_registry_url
     from tunemill.indexer.open import open_index
     from tunemill.streams.app import run_faust
     from tunemill.streams.rules import load_rules
@@ -44,6 +45,7 @@ def streams(port: Port = 8001, host: Host = "127.0.0.1") -> None:
         load_rules(),
         health_host=host,
         health_port=port,
+        schema_registry_url=schema_registry_url(os.environ),
     )
 
 

@@ -9,12 +9,14 @@ ENVIRONMENT: dict[str, str] = {
     "TUNEMILL_INDEX_URL": "where logs are searched: local:<folder> or http(s)://host:port of Elasticsearch",
     "TUNEMILL_REGISTRY_URL": "what is remembered: an SQLAlchemy URL, sqlite:///<file> or postgresql+psycopg://...",
     "TUNEMILL_FILES_URL": "datasets and adapters: a folder or an fsspec URL such as s3://bucket/prefix",
+    "TUNEMILL_SCHEMA_REGISTRY_URL": "the schema registry of messages that Confluent's serializers write: http(s)://[user:password@]host:port",
     "TUNEMILL_WORK_DIR": "the trainer's scratch folder on this machine: checkpoints and progress of runs under way",
     "TUNEMILL_HOST": "the address that a service listens on; 127.0.0.1 unless told",
     "TUNEMILL_DEFAULT_CONSENT": "train or none: what holds for a log that says nothing; none unless told",
     "TUNEMILL_KEY": "the API key, for the client commands; for `up` and `api`, the key to accept instead of making one",
     "TUNEMILL_URL": "the API's address, for the client commands",
 }
+ENGINES = ("TUNEMILL_BUS_URL", "TUNEMILL_INDEX_URL", "TUNEMILL_REGISTRY_URL", "TUNEMILL_FILES_URL")
 
 
 class MissingSetting(Exception):
@@ -48,8 +50,7 @@ def engines_from(environment: Mapping[str, str]) -> Engines:
     Raises:
         MissingSetting: one is not set; the message names it and what it holds.
     """
-    names = ("TUNEMILL_BUS_URL", "TUNEMILL_INDEX_URL", "TUNEMILL_REGISTRY_URL", "TUNEMILL_FILES_URL")
-    for name in names:
+    for name in ENGINES:
         if not environment.get(name):
             raise MissingSetting(f"set {name}: {ENVIRONMENT[name]}")
-    return Engines(*(environment[name] for name in names))
+    return Engines(*(environment[name] for name in ENGINES))

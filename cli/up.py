@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,8 +20,10 @@ from tunemill.curator_api.app import create_app
 from tunemill.curator_api.keys import LEAST_CHARACTERS, MalformedKey, accept_key, ensure_key
 from tunemill.curator_api.settings import Settings
 from tunemill.streams.decode import examine
+from tunemill.streams.errors import RegistryUnavailable
 from tunemill.streams.local import run_local
 from tunemill.streams.rules import load_rules
+from tunemill.streams.schema_registry import checked_url
 from tunemill.telemetry import logs
 from tunemill.trainer.service import run_trainer
 
@@ -46,16 +48,16 @@ def up(
     """Start everything in one process, on the embedded engines."""
     logs.configure(service="up", as_json=not os.isatty(2))
     settings = Settings(require_key=True, default_consent=default_consent)
-    run(_up(data, port, key, settings))
+    run(_up(data, port, key, settings, schema_registry_url(os.environ)))
 
 
-async def _up(data: Path, port: int, key: str | None, settings: Settings) -> None:
+async def _up(data: Path, port: int, key: str | None, settings: Settings, registry_url: str | None) -> None:
     stop = stop_on_signals()
     with listen(HOST, port) as listening:
         async with opened_embedded(data) as opened:
             let_in(opened, settings, key)
             typer.echo(f"tunemill is at http://{HOST}:{port} - data in {data.resolve()}")
-            await run_services(opened, data, settings, listening, stop=stop)
+            await run_services(opened, data, settings, listening, stop=stop, schema_registry_url=registry_url)
 
 
 def let_in(opened: Opened, settings: Settings, key: str | None) -> None:
@@ -86,7 +88,13 @@ async def opened_embedded(data: Path) -> AsyncIterator[Opened]:
 
 
 async def run_services(
-    opened: Opened, data: Path, settings: Settings, listening: socket.socket, *, stop: asyncio.Event
+    opened: Opened,
+    data: Path,
+    settings: Settings,
+    listening: socket.socket,
+    *,
+    stop: asyncio.Event,
+    schema_registry_url: str | None = None,
 ) -> None:
     """Stream, API and trainer side by side until `stop` is set; if one of them fails, all end and its error is raised."""
     app = create_app(
@@ -98,9 +106,28 @@ async def run_services(
         examine=examine,
     )
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_local(opened.bus, opened.index, load_rules(), stop=stop))
+        group.create_task(
+            run_local(opened.bus, opened.index, load_rules(), stop=stop, schema_registry_url=schema_registry_url)
+        )
         group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, data / "work", stop=stop))
         group.create_task(serve_http(app, listening, stop=stop))
+
+
+def schema_registry_url(environment: Mapping[str, str]) -> str | None:
+    """The address of the schema registry; None when there is none.
+
+    Raises:
+        typer.BadParameter: it is no URL of http or https.
+    """
+    name = "TUNEMILL_SCHEMA_REGISTRY_URL"
+    url = environment.get(name)
+    if not url:
+        return None
+    try:
+        checked_url(url)
+    except RegistryUnavailable as error:
+        raise typer.BadParameter(str(error), param_hint=name) from error
+    return url
 
 
 def listen(host: str, port: int) -> socket.socket:

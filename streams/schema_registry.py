@@ -23,7 +23,6 @@ _NO_URL = "the address of the schema registry is no URL of http or https"
 
 log = structlog.get_logger()
 
-
 T = TypeVar("T")
 
 
@@ -36,6 +35,21 @@ class _Answer(msgspec.Struct, rename={"schema_type": "schemaType"}):
     schema: str
     schema_type: str = "AVRO"
     references: list[_Reference] | None = None
+
+
+def checked_url(url: str) -> httpx.URL:
+    """The address of a schema registry.
+
+    Raises:
+        RegistryUnavailable: it is no URL of http or https.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise RegistryUnavailable(_NO_URL) from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise RegistryUnavailable(_NO_URL)
+    return parsed
 
 
 class SchemaRegistry:
@@ -51,12 +65,7 @@ class SchemaRegistry:
         Raises:
             RegistryUnavailable: it is no such URL.
         """
-        try:
-            self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S)
-        except httpx.InvalidURL as error:
-            raise RegistryUnavailable(_NO_URL) from error
-        if self._client.base_url.scheme not in ("http", "https") or not self._client.base_url.host:
-            raise RegistryUnavailable(_NO_URL)
+        self._client = httpx.AsyncClient(base_url=checked_url(url), timeout=_TIMEOUT_S)
         self._waits_s = waits_s
         self._known: dict[int, WriterSchema | str] = {}
 
