@@ -128,4 +128,9 @@ def _read_tool(tool: Any) -> Any:
     return {**left_over(tool, _TOOL_FIELDS), **made}
 
 
-SHAPE = Shape("anthropic", _matches, _read)
+SHAPE = Shape(
+    "anthropic",
+    _matches,
+    _read,
+    about="a request and a response of Anthropic's Messages API, or the events of a stream",
+)

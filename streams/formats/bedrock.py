@@ -184,4 +184,4 @@ def _caller(value: JsonObject) -> dict[str, str]:
     return {name: item for name, item in told.items() if isinstance(item, str)}
 
 
-SHAPE = Shape("bedrock", _matches, _read)
+SHAPE = Shape("bedrock", _matches, _read, about="a model invocation log of Amazon Bedrock")

@@ -69,4 +69,9 @@ def read_chunks(chunks: Any, where: str) -> Half:
     return answered if ended else Half(answered.fields, {**answered.rests, "stream": "cut"}, answered.error)
 
 
-SHAPE = Shape("openai_chunks", _matches, _read)
+SHAPE = Shape(
+    "openai_chunks",
+    _matches,
+    _read,
+    about="a request to OpenAI's completions API and the chunks of the streamed answer",
+)

@@ -242,4 +242,4 @@ def _without_nulls(value: Any) -> Any:
     return {name: item for name, item in kept.items() if item not in ({}, [])}
 
 
-SHAPE = Shape("litellm", _matches, _read)
+SHAPE = Shape("litellm", _matches, _read, about="LiteLLM's StandardLoggingPayload: the generic webhook, or a callback")

@@ -173,4 +173,9 @@ def _joined(texts: Any) -> str | None:
     return "\n".join(text for text in texts if text) or None
 
 
-SHAPE = Shape("openai_responses", _matches, _read)
+SHAPE = Shape(
+    "openai_responses",
+    _matches,
+    _read,
+    about="a request and a response of OpenAI's Responses API, or the events of a stream",
+)

@@ -19,7 +19,7 @@ from tunemill.streams.unpack import MAX_RECORDS
 
 CODES = {
     *("empty", "not_json", "not_avro", "unknown_schema", "unknown_shape", "invalid"),
-    *("too_large", "too_deep", "too_many", "bad_log_id", "bad_time", "not_otlp", "no_schema_registry"),
+    *("too_large", "too_deep", "too_many", "bad_log_id", "bad_time", "not_otlp", "no_schema_registry", "elsewhere"),
 }
 RULES = load_rules()
 GOOD = LogRecord(log_id="good", ts_ms=1, messages=(Message(role="user", content="hello"),))
