@@ -34,6 +34,7 @@ _DEFAULTS = {  # a part that holds one of these has not said so
 }
 _NOTED = ("user_id", "session_id", "app")
 
+_Slot = tuple[str, ...]  # a field, and the names inside it
 _Placed = tuple[tuple[int, Message], ...]  # messages that come one by one, each with its place
 
 
@@ -52,7 +53,7 @@ class _Told:
     """What one part says, or all parts so far."""
 
     rank: int
-    slots: Mapping[str, tuple[int, Any]]  # the rank of the part that holds it, and its value
+    slots: Mapping[_Slot, tuple[int, Any]]  # the rank of the part that holds it, and its value
     messages: _Placed = ()
     output: _Placed = ()
     ts_ms: int
@@ -73,9 +74,9 @@ def merge(log: LogRecord, piece: Piece) -> LogRecord:
 
 def with_note(log: LogRecord, note: TraceNote) -> LogRecord:
     """The log with what its trace says about all calls; what the log's own parts say goes first."""
-    said = {name: getattr(note, name) for name in _NOTED if getattr(note, name) is not None}
-    said |= {_slot("metadata", key): value for key, value in note.metadata.items()}
-    slots = {slot: (_NOTE, value) for slot, value in said.items()}
+    said: dict[_Slot, Any] = {(name,): getattr(note, name) for name in _NOTED}
+    said |= {("metadata", key): value for key, value in note.metadata.items()}
+    slots = {slot: (_NOTE, value) for slot, value in said.items() if value is not None}
     told = _Told(rank=_NOTE, slots=slots, ts_ms=log.ts_ms, tags=frozenset(note.tags))
     return _as_log(log.log_id, _both(_told_by_log(log), told))
 
@@ -98,7 +99,7 @@ def _both(known: _Told, new: _Told) -> _Told:
     for slot, (rank, value) in new.slots.items():
         if slot not in slots or rank >= slots[slot][0]:
             slots[slot] = (rank, value)
-    for around in {slot.rpartition("/")[0] for slot in slots}:  # what is inside goes before a value that holds no names
+    for around in {slot[:-1] for slot in slots if len(slot) > 2}:  # what is inside goes before a value without names
         slots.pop(around, None)
     ends = [end for end in (known.end_ms, new.end_ms) if end is not None]
     return _Told(
@@ -131,13 +132,14 @@ def _told(log: LogRecord, joined: _Joined) -> _Told:
     said = _said(log)
     messages, output = _placed(log.messages, joined.message_ns), _placed(log.output, joined.choices)
     if log.messages and not messages:
-        said["messages"] = log.messages
+        said["messages",] = log.messages
     if log.output and not output:
-        said["output"] = log.output
-    ranks = {slot: joined.ranks.get(slot, joined.rank) for slot in said}
+        said["output",] = log.output
+    ranks = {_path(slot): rank for slot, rank in joined.ranks.items()}
+    ranked = {slot: (ranks.get(slot, joined.rank), value) for slot, value in said.items()}
     return _Told(
         rank=joined.rank,
-        slots={slot: (ranks[slot], value) for slot, value in said.items() if ranks[slot] != _DERIVED},
+        slots={slot: held for slot, held in ranked.items() if held[0] != _DERIVED},
         messages=messages,
         output=output,
         ts_ms=log.ts_ms,
@@ -147,27 +149,27 @@ def _told(log: LogRecord, joined: _Joined) -> _Told:
     )
 
 
-def _said(log: LogRecord) -> dict[str, Any]:
+def _said(log: LogRecord) -> dict[_Slot, Any]:
     """The value of each slot that holds one, less the messages."""
-    said = {name: value for name in _PLAIN if (value := getattr(log, name)) != _DEFAULTS.get(name)}
-    said |= {_slot("usage", name): getattr(log.usage, name) for name in _USAGE}
+    said: dict[_Slot, Any] = {(name,): value for name in _PLAIN if (value := getattr(log, name)) != _DEFAULTS.get(name)}
+    said |= {("usage", name): getattr(log.usage, name) for name in _USAGE}
     for name in _OBJECTS:
         found = getattr(log, name)
         for key, value in (found if isinstance(found, dict) else {name: found}).items():
             if name != "extra" or not isinstance(value, dict):
-                said[_slot(name, key)] = value
+                said[name, key] = value
             elif key != JOINED:
-                said |= {_slot(name, key, inner): item for inner, item in value.items()}
+                said |= {(name, key, inner): item for inner, item in value.items()}
     return {slot: value for slot, value in said.items() if value is not None}
 
 
-def _slot(*path: str) -> str:
-    """A path as text, spelled as a JSON pointer (RFC 6901)."""
-    return "/".join(name.replace("~", "~0").replace("/", "~1") for name in path)
+def _text(slot: _Slot) -> str:
+    """A slot as a JSON pointer spells it (RFC 6901)."""
+    return "/".join(name.replace("~", "~0").replace("/", "~1") for name in slot)
 
 
-def _path(slot: str) -> list[str]:
-    return [name.replace("~1", "/").replace("~0", "~") for name in slot.split("/")]
+def _path(text: str) -> _Slot:
+    return tuple(name.replace("~1", "/").replace("~0", "~") for name in text.split("/"))
 
 
 def _placed(messages: tuple[Message, ...], places: Sequence[int]) -> _Placed:
@@ -184,44 +186,39 @@ def _in_order(placed: _Placed) -> _Placed:
 
 def _as_log(log_id: str, told: _Told) -> LogRecord:
     slots = dict(told.slots)
-    if "latency_ms" not in slots and told.end_ms is not None and told.end_ms >= told.ts_ms:
-        slots["latency_ms"] = (_DERIVED, told.end_ms - told.ts_ms)
+    if ("latency_ms",) not in slots and told.end_ms is not None and told.end_ms >= told.ts_ms:
+        slots["latency_ms",] = (_DERIVED, told.end_ms - told.ts_ms)
+    fields = _fields(slots)
     # A whole list goes before messages that come one by one, and is all that is kept.
-    messages = () if "messages" in slots else told.messages
-    output = () if "output" in slots else told.output
+    messages = () if "messages" in fields else told.messages
+    output = () if "output" in fields else told.output
     joined = _Joined(
         rank=told.rank,
-        ranks={slot: rank for slot, (rank, _) in sorted(slots.items()) if rank != told.rank},
+        ranks={_text(slot): rank for slot, (rank, _) in sorted(slots.items()) if rank != told.rank},
         message_ns=[place for place, _ in messages],
         choices=[place for place, _ in output],
         end_ms=told.end_ms,
     )
-    said = {slot: value for slot, (_, value) in slots.items()}
     remembered = msgspec.to_builtins(joined)
-    return LogRecord(
-        log_id=log_id,
-        ts_ms=told.ts_ms,
-        messages=said.get("messages") or tuple(message for _, message in messages),
-        output=said.get("output") or tuple(message for _, message in output),
-        **{name: said[name] for name in _PLAIN if name in said},
-        usage=Usage(**_inside("usage", said)),
-        params=_inside("params", said) or None,
-        metadata=_inside("metadata", said),
-        extra=_inside("extra", said) | ({JOINED: remembered} if remembered else {}) or None,
-        status="error" if told.is_error else "ok",
-        tags=tuple(sorted(told.tags)),
-    )
+    whole = {
+        "messages": tuple(message for _, message in messages),
+        "output": tuple(message for _, message in output),
+        **fields,
+        "usage": Usage(**fields.get("usage", {})),
+        "extra": fields.get("extra", {}) | ({JOINED: remembered} if remembered else {}) or None,
+    }
+    status = "error" if told.is_error else "ok"
+    return LogRecord(log_id=log_id, ts_ms=told.ts_ms, status=status, tags=tuple(sorted(told.tags)), **whole)
 
 
-def _inside(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for slot, value in said.items():
-        field, *path = _path(slot)
-        if field == name and len(path) == 1:
-            found[path[0]] = value
-        elif field == name and path:
-            found.setdefault(path[0], {})[path[1]] = value
-    return found
+def _fields(slots: Mapping[_Slot, tuple[int, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for slot, (_, value) in slots.items():
+        inside = fields
+        for name in slot[:-1]:
+            inside = inside.setdefault(name, {})
+        inside[slot[-1]] = value
+    return fields
 
 
 def _either(first: Any, second: Any) -> Any:
