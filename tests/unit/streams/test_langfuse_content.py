@@ -83,7 +83,15 @@ def test_answers(value: Any, output: Any, finish_reason: Any, rest: Any, as_json
 
 @pytest.mark.parametrize(
     "text",
-    ['{"role": "admin", "name": "Ann"}', '{"answer":  1}', "[1, 2]", "{", "[]x", '{"choices": [{"message": 5}]}'],
+    [
+        '{"role": "admin", "name": "Ann"}',
+        '{"content": "a poem"}',
+        '{"answer":  1}',
+        "[1, 2]",
+        "{",
+        "[]x",
+        '{"choices": [{"message": 5}]}',
+    ],
 )
 def test_json_that_is_no_message_is_the_text_as_it_was_written(text: str) -> None:
     assert read_output(text)[0] == (Message(role="assistant", content=text),)

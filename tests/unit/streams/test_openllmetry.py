@@ -204,3 +204,10 @@ def test_a_hostile_list_takes_no_more_than_it_holds() -> None:
     log = log_of({**attributes, deep: "y"})
     assert len(log.messages) == 3
     assert json.dumps(log.extra), "and nests no deeper than can be written"
+
+
+def test_names_that_contradict_one_another_are_not_both_read() -> None:
+    for first, second in (("content", "content.x"), ("content.x", "content")):
+        found = told({**CHAT, f"gen_ai.prompt.0.{first}": "a", f"gen_ai.prompt.0.{second}": "b"})
+        assert f"gen_ai.prompt.0.{first}" in found.used
+        assert f"gen_ai.prompt.0.{second}" not in found.used, "it stays among the attributes"
