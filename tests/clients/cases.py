@@ -5,7 +5,7 @@ A request's `model` names the case and the client that asks, so that the log of 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
@@ -35,6 +35,7 @@ class Case:
     expected: LogRecord = field(repr=False)
     api: str = "chat"  # chat | responses | messages
     status: int = 200
+    pieces: int | None = None  # the stream breaks off after so many
 
 
 def model_of(name: str, client: str) -> str:
@@ -210,6 +211,24 @@ STREAMING_TOOLS = Case(
         usage=Usage(input_tokens=48, output_tokens=22),
         finish_reason="tool_calls",
     ),
+)
+STREAMING_CHOICES = Case(
+    "streaming_choices",
+    {"messages": [{"role": "user", "content": "Left or right?"}], "n": 2, "stream": True},
+    _completion(_choice("Turn left."), _choice("Turn right.", "length"), tokens=(8, 6)),
+    _expected(
+        [_user("Left or right?")],
+        [_says("Turn left."), _says("Turn right.")],
+        params={"n": 2},
+        finish_reason="stop",
+    ),
+)
+STREAMING_CUT = Case(
+    "streaming_cut",
+    {"messages": [{"role": "user", "content": "Count to five."}], "stream": True},
+    _completion(_choice("One, two, three, four, five."), tokens=(7, 10)),
+    _expected([_user("Count to five.")], [_says("One, two, th")]),
+    pieces=3,
 )
 IMAGE_PARTS = [
     {"type": "text", "text": "What is in this picture?"},
@@ -475,18 +494,32 @@ ANTHROPIC_TOOLS_CASE = Case(
     ),
     api="messages",
 )
+RESPONSES_STREAMING_TOOLS = replace(
+    RESPONSES_TOOLS_CASE,
+    name="responses_streaming_tools",
+    request={**RESPONSES_TOOLS_CASE.request, "stream": True},
+)
+ANTHROPIC_STREAMING_TOOLS = replace(
+    ANTHROPIC_TOOLS_CASE,
+    name="anthropic_streaming_tools",
+    request={**ANTHROPIC_TOOLS_CASE.request, "stream": True},
+)
 # What only the raw openai and anthropic clients do.
 RAW = (
     STREAMING_UNCOUNTED,
     STREAMING_TOOLS,
+    STREAMING_CHOICES,
+    STREAMING_CUT,
     REASONING,
     REFUSAL,
     RESPONSES,
     RESPONSES_STREAMING,
     RESPONSES_TOOLS_CASE,
+    RESPONSES_STREAMING_TOOLS,
     ANTHROPIC,
     ANTHROPIC_STREAMING,
     ANTHROPIC_TOOLS_CASE,
+    ANTHROPIC_STREAMING_TOOLS,
 )
 # What tunemill's own wrapper does beyond the table.
 WRAPPED = tuple(case for case in RAW if case.api != "messages")

@@ -67,6 +67,13 @@ class Receiver:
             assert not late, "no log of this call can be found"
             time.sleep(0.2)
 
+    def feedback(self, client: Client, case: Case) -> list[dict[str, Any]]:
+        """What was said of this call's answer, once anything was."""
+        log_id = self.log(client, case).log_id
+        while not (found := self.answer(log_id)["feedback"]) and time.monotonic() < self.sent(client).due:
+            time.sleep(0.2)
+        return list(found)
+
     def differences(self, client: Client, case: Case, log: LogRecord) -> dict[str, tuple[Any, Any]]:
         """Where the log is not what the case expects."""
         return differences(case, log, model=self.model(client, case))

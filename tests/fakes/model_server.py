@@ -29,10 +29,11 @@ def _answer(asked: Asked) -> Answer:
     whole = {"id": response_id(request["model"]), "model": request["model"], **case.answer}
     if not request.get("stream"):
         return json_answer(whole)
-    return Answer(200, _PIECES[case.api](whole, request), "text/event-stream")
+    pieces = list(_PIECES[case.api](whole, request))
+    return Answer(200, b"".join(pieces[: case.pieces]), "text/event-stream")
 
 
-def _chat_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
+def _chat_pieces(whole: dict[str, Any], request: dict[str, Any]) -> list[bytes]:
     counted = (request.get("stream_options") or {}).get("include_usage")
     head = {"id": whole["id"], "object": "chat.completion.chunk", "created": whole["created"], "model": whole["model"]}
     usage = {"usage": None} if counted else {}
@@ -43,7 +44,7 @@ def _chat_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
     ]
     if counted:
         chunks.append({**head, "choices": [], "usage": whole["usage"]})
-    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+    return [*(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks), b"data: [DONE]\n\n"]
 
 
 def _deltas(choice: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str | None]]:
@@ -59,41 +60,53 @@ def _deltas(choice: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str | None
     yield {}, choice["finish_reason"]
 
 
-def _response_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
+def _response_pieces(whole: dict[str, Any], request: dict[str, Any]) -> list[bytes]:
     begun = {**whole, "status": "in_progress", "output": [], "usage": None}
     events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
     for position, item in enumerate(whole["output"]):
-        at = {"output_index": position, "item_id": item["id"]}
-        events.append({"type": "response.output_item.added", "output_index": position, "item": {**item, "content": []}})
-        for index, part in enumerate(item["content"]):
+        empty = {"arguments": ""} if "arguments" in item else {"content": []}
+        events.append(_of_output("output_item.added", position, item={**item, **empty}))
+        at = {"position": position, "item_id": item["id"]}
+        if "arguments" in item:
+            events += [_of_output("function_call_arguments.delta", **at, delta=p) for p in _split(item["arguments"])]
+            events.append(_of_output("function_call_arguments.done", **at, arguments=item["arguments"]))
+        for index, part in enumerate(item.get("content", ())):
             at["content_index"] = index
-            empty = {**part, "text": ""}
-            events.append({"type": "response.content_part.added", **at, "part": empty})
-            events += [{"type": "response.output_text.delta", **at, "delta": p} for p in _split(part["text"])]
-            events.append({"type": "response.output_text.done", **at, "text": part["text"]})
-            events.append({"type": "response.content_part.done", **at, "part": part})
-        events.append({"type": "response.output_item.done", "output_index": position, "item": item})
+            events.append(_of_output("content_part.added", **at, part={**part, "text": ""}))
+            events += [_of_output("output_text.delta", **at, delta=piece) for piece in _split(part["text"])]
+            events.append(_of_output("output_text.done", **at, text=part["text"]))
+            events.append(_of_output("content_part.done", **at, part=part))
+        events.append(_of_output("output_item.done", position, item=item))
     events.append({"type": "response.completed", "response": whole})
     return _named({**event, "sequence_number": number} for number, event in enumerate(events))
 
 
-def _message_pieces(whole: dict[str, Any], request: dict[str, Any]) -> bytes:
+def _of_output(kind: str, position: int, **told: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", "output_index": position, **told}
+
+
+def _message_pieces(whole: dict[str, Any], request: dict[str, Any]) -> list[bytes]:
     counted = whole["usage"]
     begun = {**whole, "content": [], "stop_reason": None, "usage": {**counted, "output_tokens": 1}}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
-    for index, part in enumerate(whole["content"]):
-        events.append({"type": "content_block_start", "index": index, "content_block": {**part, "text": ""}})
-        for piece in _split(part["text"]):
-            delta = {"type": "text_delta", "text": piece}
-            events.append({"type": "content_block_delta", "index": index, "delta": delta})
+    for index, block in enumerate(whole["content"]):
+        if block["type"] == "tool_use":
+            empty: dict[str, Any] = {**block, "input": {}}
+            pieces = _split(json.dumps(block["input"], separators=(",", ":")))
+            deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+        else:
+            empty = {**block, "text": ""}
+            deltas = [{"type": "text_delta", "text": piece} for piece in _split(block["text"])]
+        events.append({"type": "content_block_start", "index": index, "content_block": empty})
+        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
         events.append({"type": "content_block_stop", "index": index})
     ended = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
     events.append({"type": "message_delta", "delta": ended, "usage": {"output_tokens": counted["output_tokens"]}})
     return _named([*events, {"type": "message_stop"}])
 
 
-def _named(events: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+def _named(events: Iterable[dict[str, Any]]) -> list[bytes]:
+    return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
 
 
 def _split(text: str) -> list[str]:

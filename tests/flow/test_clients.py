@@ -1,16 +1,20 @@
 """Every client, every case, over HTTP: the real client calls, its log is searched for and compared field by field."""
 
+import base64
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
-from clients.cases import PLAIN, Case
+from clients.cases import IMAGE, PIXEL, PLAIN, Case
 from clients.compare import known, noted
 from clients.drive import drive
 from clients.gaps import GAPS, STRAY
 from clients.receiver import Receiver
 from clients.roster import CLIENTS, Client
+from clients.table import table
 from engines.process import free_port, running
 from fakes.model_server import model_server
 
@@ -65,8 +69,26 @@ def test_what_is_said_beside_a_call_arrives(receiver: Receiver, client: Client) 
 
 @pytest.mark.parametrize("client", [client for client in CLIENTS if client.scores], ids=lambda client: client.name)
 def test_a_score_arrives_as_feedback(receiver: Receiver, client: Client) -> None:
-    (feedback,) = receiver.answer(receiver.log(client, PLAIN).log_id)["feedback"]
+    (feedback,) = receiver.feedback(client, PLAIN)
     assert (feedback["name"], feedback["score"], feedback["comment"]) == ("helpful", 0.75, "of plain")
+
+
+@pytest.mark.parametrize(
+    "client", [client for client in CLIENTS if client.package == "langfuse"], ids=lambda one: one.name
+)
+def test_a_picture_that_langfuse_uploads_can_be_had_again(receiver: Receiver, client: Client) -> None:
+    (message,) = receiver.log(client, IMAGE).messages
+    token = re.fullmatch(
+        r"@@@langfuseMedia:type=image/png\|id=(.+)\|source=.+@@@", message.parts[1]["image_url"]["url"]
+    )
+    assert token
+    told = receiver.api.get(f"/api/public/media/{token[1]}").raise_for_status().json()
+    assert httpx.get(told["url"]).raise_for_status().content == base64.b64decode(PIXEL)
+
+
+def test_the_documents_hold_the_table_of_clients_and_cases() -> None:
+    stated = (Path(__file__).parents[2] / "docs" / "sources" / "README.md").read_text(encoding="utf-8")
+    assert table() in stated, f"docs/sources/README.md should hold:\n{table()}"
 
 
 def test_every_gap_is_of_a_cell_of_the_table() -> None:
