@@ -54,10 +54,7 @@ class Server:
             if len(batch) > 1:
                 return [problem for record in batch for problem in self.send([record])]
             return [Problem(batch[0].number, "refused", f"http_{refusal.status}", str(refusal))]
-        return [
-            Problem(batch[item["item"]].number, "rejected", item["code"], item["reason"])
-            for item in answer.get("rejected", ())
-        ]
+        return [_problem(batch[item["item"]], item["code"], item["reason"]) for item in answer.get("rejected", ())]
 
     def _post(self, body: bytes) -> Any:
         """Send, and again while the server is busy or does not answer."""
@@ -71,6 +68,11 @@ class Server:
                 pass
             time.sleep(wait_s)
         return self._api.post_lines("/logs", body)
+
+
+def _problem(record: Record, code: str, reason: str) -> Problem:
+    """What the server says of one record: it keeps each as a dead letter but those that no message can hold."""
+    return Problem(record.number, "refused" if code == "too_large" else "rejected", code, reason)
 
 
 class Broker:

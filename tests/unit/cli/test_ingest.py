@@ -39,11 +39,15 @@ def run(*args: str, server: Server | None = None, stdin: bytes | None = None) ->
 def door(asked: Asked) -> Answer:
     """Takes lines, as the API does: refuses a body with one too large for any message, and names those it cannot read."""
     lines = asked.body.split(b"\n")
-    if GIANT in lines:
+    if lines == [GIANT]:
         return json_answer({"title": "too large", "status": 413}, 413)
     strange = [at for at, line in enumerate(lines) if not line.startswith(b'{"messages"')]
-    rejected = [{"item": at, "code": "unknown_shape", "reason": "of no known shape"} for at in strange]
+    rejected = [{"item": at, "code": _code(lines[at]), "reason": "cannot be read"} for at in strange]
     return json_answer({"accepted": len(lines) - len(strange), "rejected": rejected}, 202)
+
+
+def _code(line: bytes) -> str:
+    return "too_large" if line == GIANT else "unknown_shape"
 
 
 def parquet(rows: list[dict[str, Any]]) -> bytes:
@@ -88,11 +92,24 @@ def test_what_became_of_each_record_is_counted_by_reason(tmp_path: Path) -> None
     assert result.exit_code == 0
     told = json.loads(result.stdout)
     assert told["outcomes"] == {"accepted": 3, "rejected": 2, "refused": 1}
-    assert told["reasons"] == {"http_413": 1, "unknown_shape": 2}
+    assert told["reasons"] == {"too_large": 1, "unknown_shape": 2}
     assert [(one["line"], one["outcome"]) for one in told["problems"]] == [
         (2, "refused"), (4, "rejected"), (6, "rejected"),
     ]  # fmt: skip
-    assert [asked.body for asked in server.asked][1:] == [GOOD, GIANT, GOOD, b"no json", GOOD, STRANGE]
+
+
+def test_a_request_that_is_refused_whole_is_sent_record_by_record(tmp_path: Path) -> None:
+    file = tmp_path / "logs.jsonl"
+    file.write_bytes(b"\n".join([GOOD, GIANT, GOOD]))
+
+    def refuses(asked: Asked) -> Answer:
+        return json_answer({"title": "too large"}, 413) if GIANT in asked.body else door(asked)
+
+    with serving(refuses) as server:
+        told = json.loads(run(str(file), "--json", server=server).stdout)
+    assert told["outcomes"] == {"accepted": 2, "rejected": 0, "refused": 1}
+    assert told["reasons"] == {"http_413": 1}
+    assert [asked.body for asked in server.asked][1:] == [GOOD, GIANT, GOOD]
 
 
 def test_standard_input_is_read_and_the_application_named() -> None:
