@@ -54,13 +54,9 @@ class Backlog:
         """Take over what processes that have ended left on disk, and begin to move logs there."""
         if self._spool is None:
             return
-        try:
-            found = self._spool.take_over()
-        except OSError as error:
-            LOGGER.warning("tunemill: the spool cannot be read (%s)", type(error).__name__)
-        else:
-            self._counts.add(logged=found.logs + found.broken, spooled=found.logs, failed=found.broken)
-            self._tell_broken(found.broken)
+        found = self._spool.take_over()
+        self._counts.add(logged=found.logs + found.broken, spooled=found.logs, failed=found.broken)
+        self._tell_broken(found.broken)
         self._mover.start()
 
     def take(self) -> Batch | None:

@@ -1,7 +1,6 @@
 """Logs that wait in memory to be sent: bounded, first in first out, filled by many threads."""
 
 import threading
-import time
 from collections import deque
 from itertools import islice
 
@@ -49,9 +48,7 @@ class Buffer:
         """Wait for a first log, then until there are enough or `linger_s` has passed; not at all once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            until = time.monotonic() + linger_s
-            enough = lambda: self._is_enough() or self._hurried or self._closed  # noqa: E731
-            self._changed.wait_for(enough, max(0.0, until - time.monotonic()))
+            self._changed.wait_for(lambda: self._is_enough() or self._hurried or self._closed, linger_s)
             self._hurried = False
 
     def first(self, max_logs: int, max_bytes: int) -> list[Entry]:

@@ -26,16 +26,18 @@ class Counts:
     def __init__(self) -> None:
         self._logged = self._sent = self._failed = self._dropped = self._spooled = 0
         self._settled = 0
+        self._is_final = False
         self._changed = threading.Condition()
 
     def add(self, *, logged: int = 0, sent: int = 0, failed: int = 0, dropped: int = 0, spooled: int = 0) -> None:
         """Count; `spooled` may be negative, when logs leave the disk."""
         with self._changed:
             self._logged += logged
-            self._sent += sent
-            self._failed += failed
             self._dropped += dropped
-            self._spooled += spooled
+            if not self._is_final:
+                self._sent += sent
+                self._failed += failed
+                self._spooled += spooled
 
     def read(self) -> Stats:
         """The counts of this moment."""
@@ -54,8 +56,9 @@ class Counts:
             return self._changed.wait_for(lambda: self._settled >= entered, timeout_s)
 
     def fail_waiting(self) -> int:
-        """Count all that still waits in memory as failed; how many those were."""
+        """Count all that still waits in memory as failed; how many those were. Whoever still sends some counts no more."""
         with self._changed:
+            self._is_final = True
             left = self._read().waiting
             self._failed += left
             return left

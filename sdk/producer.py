@@ -85,7 +85,7 @@ class Producer:
         self._buffer_bytes = buffer_bytes
         self._when_full = when_full
         self._block_s = block_s
-        self._spool_dir = spool_dir
+        self._spool_dir = Path(spool_dir).absolute() if spool_dir is not None else None
         self._spool_bytes = spool_bytes
         self._delivery: Delivery | None = None
         self._closed = False
@@ -180,7 +180,7 @@ class Producer:
         self._sender = sender
         self._memory = Buffer(self._buffer_bytes, wake_logs=ROUND_LOGS, wake_bytes=ROUND_BYTES)
         self._counts = Counts()
-        spool = Spool(Path(self._spool_dir), self._spool_bytes) if self._spool_dir is not None else None
+        spool = Spool(self._spool_dir, self._spool_bytes) if self._spool_dir is not None else None
         self._backlog = Backlog(self._memory, spool, self._counts)
         self._lock = threading.Lock()
         self._delivery = None

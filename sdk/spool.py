@@ -4,6 +4,7 @@ Not safe to use from two threads at once.
 """
 
 import contextlib
+import logging
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from tunemill.sdk.entry import Entry
 from tunemill.sdk.errors import SpoolError
 from tunemill.sdk.segment import Contents, framed, open_private, read_segment, write_all, write_segment
 from tunemill.sdk.spool_folder import OwnedFolder, abandoned
+
+LOGGER = logging.getLogger("tunemill.sdk")
 
 _SEGMENT_BYTES = 2**20  # one round of sending, and what is sent twice after a crash in the middle of it
 _MIDDLE = 10**9  # the number between what is put back and what is appended
@@ -61,18 +64,19 @@ class Spool:
         return len(self._segments)
 
     def take_over(self) -> Found:
-        """Put what dead processes left ahead of everything.
-
-        Raises:
-            OSError: a folder cannot be read.
-        """
+        """Put what dead processes left ahead of everything; what cannot be read stays where it is."""
         logs = broken = 0
         for folder in abandoned(self._parent):
             self._taken_over.append(folder)
             for path in folder.segments():
-                contents = read_segment(path)
+                try:
+                    contents, size = read_segment(path), path.stat().st_size
+                except OSError as error:
+                    LOGGER.warning("tunemill: a file of spooled logs cannot be read (%s)", type(error).__name__)
+                    continue
                 logs, broken = logs + len(contents.entries), broken + contents.broken
-                self._add(Segment(folder, path, len(contents.entries), path.stat().st_size, 0))
+                self._segments.append(Segment(folder, path, len(contents.entries), size, 0))
+                self._bytes += size
         return Found(logs, broken)
 
     @property
@@ -130,7 +134,7 @@ class Spool:
         """Of the first segment, keep only these: the others are done. With none, it is removed.
 
         Raises:
-            SpoolError: the file is as it was.
+            SpoolError: the file is as it was, and its logs may be sent again by the next process.
         """
         segment = self._segments[0]
         try:
@@ -139,9 +143,9 @@ class Spool:
                 self._bytes += size - segment.bytes
                 segment.bytes, segment.logs = size, len(entries)
             else:
-                segment.path.unlink(missing_ok=True)
-                self._bytes -= segment.bytes
                 self._segments.popleft()
+                self._bytes -= segment.bytes
+                segment.path.unlink(missing_ok=True)
         except OSError as error:
             raise _unwritable(error) from error
 
@@ -164,10 +168,6 @@ class Spool:
             self._own = OwnedFolder.create(self._parent)
         return self._own
 
-    def _add(self, segment: Segment) -> None:
-        self._segments.append(segment)
-        self._bytes += segment.bytes
-
     def _have_room(self, size: int) -> None:
         if self._bytes + size > self._max_bytes:
             raise SpoolError(f"the spool is full: it may hold {self._max_bytes} bytes")
@@ -181,7 +181,9 @@ class Spool:
         try:
             write_all(file, content)
         except OSError:
-            os.ftruncate(file, segment.bytes)
+            with contextlib.suppress(OSError):  # half a line would be noticed, too
+                os.ftruncate(file, segment.bytes)
+            self._seal()
             raise
         segment.logs += logs
         segment.bytes += len(content)

@@ -4,7 +4,6 @@ An owner holds a lock on a file in its folder for as long as it lives; the kerne
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 from pathlib import Path
@@ -39,7 +38,7 @@ class OwnedFolder:
         unnamed = parent / f".{name}"
         unnamed.mkdir(mode=0o700)
         lock = open_private(unnamed / _LOCK, os.O_CREAT | os.O_EXCL)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _lock(lock)
         unnamed.rename(parent / name)
         return cls(parent / name, lock)
 
@@ -87,10 +86,24 @@ def _locked(folder: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
         if (folder / _LOCK).stat().st_ino == os.fstat(file).st_ino:
             return file
     except (BlockingIOError, FileNotFoundError):
         pass
     os.close(file)
     return None
+
+
+def _lock(file: int) -> None:
+    """Hold it, for as long as the file is open.
+
+    Raises:
+        BlockingIOError: somebody else does.
+        OSError: there are no locks here.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise OSError("this system has no file locks") from error
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
