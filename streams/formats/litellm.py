@@ -70,7 +70,7 @@ _PERSONAL = frozenset(  # not kept: what tells of a person or a machine
     )
 )
 _METADATA_USED = frozenset((*_KEY_FIELDS, *_OWN_METADATA, "user_api_key_end_user_id", "usage_object")) | _PERSONAL
-_HIDDEN_USED = frozenset(("additional_headers", "usage_object"))
+_HIDDEN_USED = frozenset(("additional_headers", "usage_object", "api_base", "cache_key"))  # the last two are told twice
 _ERROR_USED = frozenset(("traceback",))
 
 
@@ -210,10 +210,11 @@ def _tags(value: JsonObject) -> tuple[str, ...]:
 def _beside(value: JsonObject, *, is_redacted: bool) -> JsonObject:
     """What is in the payload beside request and response, less what tells of a person or a machine."""
     metadata, hidden = read_object(value, "metadata"), read_object(value, "hidden_params")
+    address = _without_keys(value.get("api_base"))
     own = [metadata[name] for name in _OWN_METADATA if isinstance(metadata.get(name), dict)]
     told = {name: metadata[name] for name in _KEY_FIELDS if metadata.get(name)}
     return {
-        **left_over(value, _FIELDS),
+        **left_over({**value, "api_base": address}, _FIELDS),
         "litellm_metadata": left_over(metadata, _METADATA_USED),
         "hidden_params": left_over(hidden, _HIDDEN_USED),
         "metadata": {
@@ -223,6 +224,11 @@ def _beside(value: JsonObject, *, is_redacted: bool) -> JsonObject:
         },
         "error": _error(value),
     }
+
+
+def _without_keys(address: Any) -> Any:
+    """The address of a model's server; some providers' keys stand in it."""
+    return address.partition("?")[0].rpartition("@")[2] if isinstance(address, str) else None
 
 
 def _error(value: JsonObject) -> Any:

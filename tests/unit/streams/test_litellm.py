@@ -159,6 +159,13 @@ def test_who_called_the_proxy_is_metadata_and_what_tells_of_a_person_is_dropped(
     assert private not in msgspec.json.encode(log).decode()
 
 
+def test_a_providers_key_in_its_address_is_dropped():
+    log = of(
+        api_base="https://me:secret@example.org/v1/m:generate?key=secret", hidden_params={"api_base": "?key=secret"}
+    )
+    assert log.extra["record"] == {"api_base": "example.org/v1/m:generate"}
+
+
 def test_a_call_that_failed():
     log = of(**FAILED)
     assert (log.status, log.error, log.output, log.usage) == ("error", "RateLimitError", (), Usage())
