@@ -27,7 +27,7 @@ from tunemill.streams.ports import LogIndex
 from tunemill.streams.rules import Rules
 from tunemill.streams.tag import secret_kinds, tag, tag_again
 
-_TRACES = 500  # worked on at one time
+_TRACES = 1000  # worked on at one time
 _FIRST_WAIT_S = 0.02
 _LONGEST_WAIT_S = 1.0
 

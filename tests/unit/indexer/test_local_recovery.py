@@ -20,6 +20,7 @@ from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchRequest
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.records import LogRecord, Message, TaggedLog
+from tunemill.schemas.stored import StoredLog
 
 
 def log(log_id: str) -> TaggedLog:
@@ -105,6 +106,25 @@ async def test_a_crash_between_truth_and_search_heals(tmp_path: Path, monkeypatc
         page = await index.search(SearchRequest(parse("apple")))
         assert page.total == 2
         assert {hit.log.log.log_id for hit in page.hits} == {"b", "c"}
+
+
+async def test_a_crash_between_a_log_that_was_replaced_and_its_search_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown = TaggedLog(
+        log=LogRecord(log_id="a", ts_ms=1, messages=(Message(role="user", content="apple tart"),)), content_digest="e"
+    )
+    async with opened(tmp_path) as index:
+        await index.write([log("a"), log("b")])
+        read = (await index.stored(log_ids=["a"], trace_ids=[])).logs["a"]
+        with monkeypatch.context() as crash, pytest.raises(KeyboardInterrupt):
+            crash.setattr(projection.Projection, "replace", _die)
+            await index.replace([StoredLog(grown, read.version)])
+    async with opened(tmp_path) as index:
+        page = await index.search(SearchRequest(parse("tart")))
+        assert [hit.log for hit in page.hits] == [grown]
+        assert list(await index.replace([StoredLog(log("a"), read.version)])) == [None]
+        assert await count(index) == 2
 
 
 async def test_a_search_that_could_not_be_written_is_made_up_for(

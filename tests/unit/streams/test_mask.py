@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from tunemill.bus.port import Message as BusMessage
 from tunemill.privacy.secrets import KINDS, without_secrets
-from tunemill.schemas.records import LogRecord, Message, RejectedLog, ToolCall
+from tunemill.schemas.records import Feedback, LogRecord, Message, RejectedLog, ToolCall
+from tunemill.schemas.trace import TraceNote
 from tunemill.streams import mask as masking
-from tunemill.streams.mask import mask
+from tunemill.streams.formats.shape import Piece
+from tunemill.streams.mask import mask, mask_beside, mask_piece
 from tunemill.streams.process import process
 from tunemill.streams.rules import load_rules
 
@@ -129,6 +131,20 @@ def test_an_id_that_holds_a_secret_becomes_another_that_is_always_the_same():
     spot = log(log_id="sk-" + "a1B2" * 8)
     assert mask(spot).log.log_id.startswith("sha-")
     assert mask(spot) == mask(spot)
+
+
+def test_a_part_of_a_log_its_note_and_feedback_are_masked_alike():
+    secret = "sk-" + "a1B2" * 8
+    note = TraceNote(trace_id="t", user_id=secret, metadata={secret: secret}, tags=(secret,))
+    masked = mask_piece(Piece(log(user_id=secret, extra={"a": secret}), rank=0, message_ns=(7,), note=note))
+    assert masked.kinds == ("api-key",)
+    assert (masked.piece.rank, masked.piece.message_ns) == (0, (7,))
+    said = mask_beside(Feedback(feedback_id=secret, ts_ms=1, name=secret, log_id=secret, comment=secret))
+    everything = msgspec.json.encode([masked.piece.log, masked.piece.note, said])
+    assert secret.encode() not in everything
+    assert everything.count(b"[SECRET:api-key]") == 2 + 4 + 2
+    assert said.log_id == mask(log(log_id=secret)).log.log_id  # it still finds its log
+    assert said.feedback_id.startswith("sha-")
 
 
 def test_a_log_without_secrets_is_handed_on_as_it_is():
