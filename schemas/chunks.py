@@ -72,7 +72,8 @@ def _grow(target: dict[str, Any], name: str, value: Any) -> None:
     if isinstance(value, str) and isinstance(known, str) and name not in _ONCE:
         target[name] = known + value
     elif isinstance(value, list):
-        target[name] = [*known, *value] if isinstance(known, list) else value
+        target[name] = known if isinstance(known, list) else []  # never the chunk's own list
+        target[name].extend(value)
     elif isinstance(value, str | int | float):
         target[name] = value
     else:

@@ -1,5 +1,6 @@
 """The events of a streamed answer of Anthropic's Messages API -> the response as it would have come in one piece."""
 
+from copy import deepcopy
 from typing import Any
 
 from tunemill.streams.errors import Undecodable
@@ -31,19 +32,19 @@ def read_events(events: list[Any], where: str) -> tuple[JsonObject, bool]:
             raise Undecodable("invalid", f"{place} is not an object")
         kind = read_text(event, "type", place)
         if kind == "message_start":
-            response = {**response, **read_object(event, "message", place)}
+            response.update(read_object(event, "message", place))
         elif kind == "content_block_start":
-            blocks[_index(event, place)] = dict(read_object(event, "content_block", place))
+            blocks[_index(event, place)] = deepcopy(read_object(event, "content_block", place))
         elif kind == "content_block_delta":
             _grow(blocks.setdefault(_index(event, place), {}), read_object(event, "delta", place), place)
         elif kind == "message_delta":
             usage = {**read_object(response, "usage", place), **read_object(event, "usage", place)}
-            response = {**response, **read_object(event, "delta", place), "usage": usage}
+            response.update(read_object(event, "delta", place), usage=usage)
         elif kind == "error":
-            response = {**response, "error": event.get("error") or event}
+            response["error"] = event.get("error") or event
         ended = ended or kind in ("message_stop", "error")
     if blocks:
-        response = {**response, "content": [blocks[index] for index in sorted(blocks)]}
+        response["content"] = [blocks[index] for index in sorted(blocks)]
     return response, not ended and not response.get("stop_reason")
 
 
@@ -59,7 +60,8 @@ def _grow(block: JsonObject, delta: JsonObject, where: str) -> None:
         block["input"] = (known if isinstance(known, str) else "") + (read_text(delta, "partial_json", where) or "")
     elif kind == "citations_delta":
         known = block.get("citations")
-        block["citations"] = [*(known if isinstance(known, list) else []), delta.get("citation")]
+        block["citations"] = known if isinstance(known, list) else []
+        block["citations"].append(delta.get("citation"))
     elif kind in _PIECES:
         name = _PIECES[kind]
         block.setdefault("type", name if name != "signature" else "thinking")

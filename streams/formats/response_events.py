@@ -52,13 +52,13 @@ def read_events(events: list[Any], where: str) -> tuple[JsonObject, bool]:
         kind = read_text(event, "type", place)
         ended = ended or kind in _ENDS or kind == "error"
         if kind == "error":
-            response = {**response, "error": event.get("error") or event}
+            response["error"] = event.get("error") or event
         elif isinstance(event.get("response"), dict):
-            response = {**response, **event["response"]}
+            response.update(event["response"])
         elif kind is not None:
             _add(items, kind, event, place)
     if not response.get("output"):
-        response = {**response, "output": [items[index] for index in sorted(items)]}
+        response["output"] = [items[index] for index in sorted(items)]
     return response, not ended
 
 
