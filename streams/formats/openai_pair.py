@@ -102,6 +102,8 @@ def _read_asked(request: JsonObject) -> tuple[tuple[Message, ...], JsonObject]:
     if "messages" in request:
         return read_messages(request["messages"], "request.messages")
     prompt = request.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1:
+        prompt = prompt[0]
     if not isinstance(prompt, str):
         raise Undecodable("invalid", "request has neither messages nor a prompt of text")
     return (Message(role="user", content=prompt),), {}

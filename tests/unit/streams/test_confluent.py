@@ -1,9 +1,11 @@
 """Confluent's frames and the registry that holds their schemas."""
 
+import base64
 import io
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -20,6 +22,7 @@ from tunemill.streams.errors import RegistryUnavailable, Undecodable
 from tunemill.streams.schema_registry import SchemaRegistry
 from tunemill.streams.unpack import unpack
 
+CAPTURES = Path(__file__).parent / "captures" / "confluent"
 TS_MS = 1_780_000_000_000
 LOG = LogRecord(
     log_id="one",
@@ -70,6 +73,20 @@ def refused(value: bytes, schemas: Schemas | None) -> Undecodable:
     with pytest.raises(Undecodable) as caught:
         read(value, schemas)
     return caught.value
+
+
+def test_what_confluents_client_writes():
+    sent = json.loads((CAPTURES / "log_record.json").read_text(encoding="utf-8"))
+    log = read(base64.b64decode(sent["value"]), {sent["id"]: held(sent["schema"])})
+    asked = "Where is my parcel? 我的包裹"
+    assert log.messages == (
+        Message(role="user", content=asked, parts=[{"type": "text", "text": asked}]),
+        Message(role="assistant", tool_calls=(ToolCall(name="parcel", arguments='{"id": 7}', id="c1"),)),
+        Message(role="tool", content="in transit", tool_call_id="c1"),
+    )
+    assert (log.output, log.params) == ((Message(role="assistant", content="On its way."),), {"temperature": 0.5})
+    assert (log.log_id, log.ts_ms, log.usage) == ("one", 1_780_000_000_000, Usage(input_tokens=9, output_tokens=4))
+    assert (log.tools, log.extra) == ([{"type": "function", "function": {"name": "parcel"}}], None)
 
 
 def test_our_own_schema_under_a_registrys_id():

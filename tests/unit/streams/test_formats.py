@@ -190,9 +190,10 @@ def test_a_failed_call_names_the_kind_of_error_only(response: Any, error: str):
     assert ((log.extra or {}).get("error") is not None) == bool(response and response.get("error"))
 
 
-def test_text_completions_are_read_as_one_question():
+@pytest.mark.parametrize("prompt", ["hello", ["hello"]])
+def test_text_completions_are_read_as_one_question(prompt: Any):
     response = {"object": "text_completion", "choices": [{"text": " world", "finish_reason": "length"}]}
-    log = read({"request": {"model": "m", "prompt": "hello"}, "response": response})
+    log = read({"request": {"model": "m", "prompt": prompt}, "response": response})
     assert (log.operation, log.messages[0].content, log.output[0].content) == ("text_completion", "hello", " world")
 
 
@@ -231,6 +232,7 @@ def test_a_flywheel_record():
         ({"messages": [{"role": "user", "content": "hi"}], "usage": {"input_tokens": -1}}, "invalid"),
         ({"messages": [{"role": "user", "content": "hi"}], "status": "fine"}, "invalid"),
         ({"request": {}, "response": RESPONSE}, "invalid"),
+        ({"request": {"prompt": ["one", "two"]}, "response": RESPONSE}, "invalid"),
         ({"request": "hi", "response": RESPONSE}, "invalid"),
         ({"request": REQUEST, "response": {"choices": [{"message": None}]}}, "invalid"),
         ({"request": REQUEST, "response": {**RESPONSE, "usage": {"prompt_tokens": "7"}}}, "invalid"),
