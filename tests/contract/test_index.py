@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
+from fakes.search_memory import MemorySearch
 from prometheus_client import REGISTRY
 
 from tunemill.indexer.cursor import decode, encode
@@ -197,16 +199,34 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 async def index(url: str) -> AsyncIterator[SearchIndex]:
+    async with opened(url) as index:
+        yield index
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[SearchIndex]:
+    """The index of a project of its own."""
     project = f"test-{uuid.uuid4().hex[:12]}"
-    opened = open_index(url, project=project)
-    await opened.setup()
-    yield opened
-    await opened.close()
+    index = open_index(url, project=project)
+    await index.setup()
+    yield index
+    await index.close()
     if not url.startswith("local:"):
         async with httpx.AsyncClient() as client:
             for name in ("logs", "traces", "feedback"):
                 await client.delete(f"{url}/{name}-{project}-000001")
                 await client.delete(f"{url}/_index_template/{name}-{project}")
+
+
+@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live), "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
+    """Both engines and the fake that other tests take for one."""
+    if request.param == "memory":
+        yield MemorySearch()
+        return
+    url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
+    async with opened(url) as index:
+        yield index
 
 
 async def fill(index: SearchIndex, logs: Sequence[TaggedLog]) -> None:
@@ -533,10 +553,10 @@ async def stored_log(index: SearchIndex, log_id: str) -> StoredLog:
     return (await index.stored(log_ids=[log_id], trace_ids=[])).logs[log_id]
 
 
-async def test_what_is_stored_comes_back_before_refresh_and_the_rest_is_left_out(index: SearchIndex) -> None:
-    await index.write(CORPUS[:2])
-    await index.put_notes([StoredNote(TraceNote(trace_id="t", user_id="u", metadata={"a.b": "c"}, log_ids=("x",)))])
-    found = await index.stored(log_ids=["division", "nobody", "divided"], trace_ids=["none", "t"])
+async def test_what_is_stored_comes_back_before_refresh_and_the_rest_is_left_out(store: SearchIndex) -> None:
+    await store.write(CORPUS[:2])
+    await store.put_notes([StoredNote(TraceNote(trace_id="t", user_id="u", metadata={"a.b": "c"}, log_ids=("x",)))])
+    found = await store.stored(log_ids=["division", "nobody", "divided"], trace_ids=["none", "t"])
     assert {log_id: stored.tagged for log_id, stored in found.logs.items()} == {
         "division": CORPUS[0],
         "divided": CORPUS[1],
@@ -544,73 +564,73 @@ async def test_what_is_stored_comes_back_before_refresh_and_the_rest_is_left_out
     assert {trace_id: stored.note for trace_id, stored in found.notes.items()} == {
         "t": TraceNote(trace_id="t", user_id="u", metadata={"a.b": "c"}, log_ids=("x",))
     }
-    nothing = await index.stored(log_ids=[], trace_ids=[])
+    nothing = await store.stored(log_ids=[], trace_ids=[])
     assert (nothing.logs, nothing.notes) == ({}, {})
 
 
-async def test_many_are_read_at_once(index: SearchIndex) -> None:
-    await fill(index, [log(f"l{at}", "x") for at in range(1100)])
-    await index.put_notes([StoredNote(TraceNote(trace_id=f"t{at}")) for at in range(1100)])
+async def test_many_are_read_at_once(store: SearchIndex) -> None:
+    await fill(store, [log(f"l{at}", "x") for at in range(1100)])
+    await store.put_notes([StoredNote(TraceNote(trace_id=f"t{at}")) for at in range(1100)])
     ids = [f"l{at}" for at in range(1100)]
-    found = await index.stored(log_ids=ids, trace_ids=[f"t{at}" for at in range(1100)])
+    found = await store.stored(log_ids=ids, trace_ids=[f"t{at}" for at in range(1100)])
     assert set(found.logs) == set(ids)
     assert len(found.notes) == 1100
 
 
-async def test_another_state_of_a_log_takes_its_place_in_search_and_record(index: SearchIndex) -> None:
-    await fill(index, CORPUS)
-    division, refund = await stored_log(index, "division"), await stored_log(index, "refund")
+async def test_another_state_of_a_log_takes_its_place_in_search_and_record(store: SearchIndex) -> None:
+    await fill(store, CORPUS)
+    division, refund = await stored_log(store, "division"), await stored_log(store, "refund")
     grown = log("division", "Explain integration please", "topic:calculus", ts_ms=NEW_YEAR - DAY_MS)
     more = log("refund", "I want a refund and a pony", app="shop")
     changed = [StoredLog(grown, division.version), StoredLog(more, refund.version)]
-    assert [end and end.outcome for end in await index.replace(changed)] == [Outcome.MERGED, Outcome.MERGED]
-    await index.refresh()
-    assert await index.get("division") == grown
-    assert await found_ids(index, "long") == ["divided"]
-    assert await found_ids(index, "tag:topic:calculus ts:2025-12-31") == ["division"]
-    assert await found_ids(index, "pony") == ["refund"]
-    assert (await scanned_ids(index, ""))[0] == "division"
-    assert (await search(index, "")).total == len(CORPUS)
+    assert [end and end.outcome for end in await store.replace(changed)] == [Outcome.MERGED, Outcome.MERGED]
+    await store.refresh()
+    assert await store.get("division") == grown
+    assert await found_ids(store, "long") == ["divided"]
+    assert await found_ids(store, "tag:topic:calculus ts:2025-12-31") == ["division"]
+    assert await found_ids(store, "pony") == ["refund"]
+    assert (await scanned_ids(store, ""))[0] == "division"
+    assert (await search(store, "")).total == len(CORPUS)
 
 
-async def test_a_log_that_changed_meanwhile_is_not_replaced(index: SearchIndex) -> None:
-    await fill(index, CORPUS)
-    read = await stored_log(index, "division")
-    await index.set_tags("division", [Tag("topic:history", "person:ann")])
-    gone = await stored_log(index, "refund")
-    await index.delete(["refund"])
+async def test_a_log_that_changed_meanwhile_is_not_replaced(store: SearchIndex) -> None:
+    await fill(store, CORPUS)
+    read = await stored_log(store, "division")
+    await store.set_tags("division", [Tag("topic:history", "person:ann")])
+    gone = await stored_log(store, "refund")
+    await store.delete(["refund"])
     changed = [StoredLog(log("division", "other words"), read.version), StoredLog(log("refund", "back"), gone.version)]
-    assert list(await index.replace(changed)) == [None, None]
-    await index.refresh()
-    assert await index.get("refund") is None
-    assert await found_ids(index, "tag:topic:history") == ["division"]
-    assert await found_ids(index, "back OR other") == []
-    again = await index.replace([StoredLog(changed[0].tagged, (await stored_log(index, "division")).version)])
+    assert list(await store.replace(changed)) == [None, None]
+    await store.refresh()
+    assert await store.get("refund") is None
+    assert await found_ids(store, "tag:topic:history") == ["division"]
+    assert await found_ids(store, "back OR other") == []
+    again = await store.replace([StoredLog(changed[0].tagged, (await stored_log(store, "division")).version)])
     assert [end and end.outcome for end in again] == [Outcome.MERGED]
 
 
-async def test_two_changes_of_one_log_in_one_call_are_one(index: SearchIndex) -> None:
-    await fill(index, [log("a", "first")])
-    read = await stored_log(index, "a")
-    ends = await index.replace([StoredLog(log("a", text), read.version) for text in ("second", "third")])
+async def test_two_changes_of_one_log_in_one_call_are_one(store: SearchIndex) -> None:
+    await fill(store, [log("a", "first")])
+    read = await stored_log(store, "a")
+    ends = await store.replace([StoredLog(log("a", text), read.version) for text in ("second", "third")])
     assert [end and end.outcome for end in ends] == [Outcome.MERGED, None]
-    assert await index.get("a") == log("a", "second")
+    assert await store.get("a") == log("a", "second")
 
 
-async def test_a_note_is_put_only_over_the_state_that_was_read(index: SearchIndex) -> None:
-    assert list(await index.put_notes([StoredNote(TraceNote(trace_id="t", user_id="a"))])) == [True]
-    assert list(await index.put_notes([StoredNote(TraceNote(trace_id="t", user_id="b"))])) == [False]
-    read = (await index.stored(log_ids=[], trace_ids=["t"])).notes["t"]
+async def test_a_note_is_put_only_over_the_state_that_was_read(store: SearchIndex) -> None:
+    assert list(await store.put_notes([StoredNote(TraceNote(trace_id="t", user_id="a"))])) == [True]
+    assert list(await store.put_notes([StoredNote(TraceNote(trace_id="t", user_id="b"))])) == [False]
+    read = (await store.stored(log_ids=[], trace_ids=["t"])).notes["t"]
     assert read.note.user_id == "a"
     new = [StoredNote(TraceNote(trace_id="t", user_id=name), read.version) for name in ("c", "d")]
-    assert list(await index.put_notes([*new, StoredNote(TraceNote(trace_id="u"))])) == [True, False, True]
-    assert (await index.stored(log_ids=[], trace_ids=["t"])).notes["t"].note.user_id == "c"
+    assert list(await store.put_notes([*new, StoredNote(TraceNote(trace_id="u"))])) == [True, False, True]
+    assert (await store.stored(log_ids=[], trace_ids=["t"])).notes["t"].note.user_id == "c"
 
 
-async def test_a_note_of_a_trace_with_a_very_long_id_is_kept(index: SearchIndex) -> None:
+async def test_a_note_of_a_trace_with_a_very_long_id_is_kept(store: SearchIndex) -> None:
     trace_id = "ü" * 2000
-    assert list(await index.put_notes([StoredNote(TraceNote(trace_id=trace_id, user_id="a"))])) == [True]
-    assert (await index.stored(log_ids=[], trace_ids=[trace_id])).notes[trace_id].note.user_id == "a"
+    assert list(await store.put_notes([StoredNote(TraceNote(trace_id=trace_id, user_id="a"))])) == [True]
+    assert (await store.stored(log_ids=[], trace_ids=[trace_id])).notes[trace_id].note.user_id == "a"
 
 
 def feedback(feedback_id: str, **fields: object) -> Feedback:
@@ -622,7 +642,7 @@ async def said(index: SearchIndex, record: LogRecord) -> list[str]:
     return [item.feedback_id for item in await index.feedback_of(record)]
 
 
-async def test_feedback_is_found_by_the_most_exact_id_that_it_names(index: SearchIndex) -> None:
+async def test_feedback_is_found_by_the_most_exact_id_that_it_names(store: SearchIndex) -> None:
     one = log("one", "x", response_id="r-1", trace_id="t").log
     two = log("two", "x", response_id="r-2", trace_id="t").log
     items = [
@@ -640,34 +660,34 @@ async def test_feedback_is_found_by_the_most_exact_id_that_it_names(index: Searc
         ),
         feedback("of-another", log_id="three"),
     ]
-    assert [end.outcome for end in await index.add_feedback(items)] == [Outcome.INDEXED] * 4
-    assert await said(index, one) == ["of-log", "of-answer", "of-trace"]
-    assert await said(index, two) == ["of-trace"]
-    assert (await index.feedback_of(one))[0] == items[2]
-    assert await said(index, log("four", "x").log) == []
+    assert [end.outcome for end in await store.add_feedback(items)] == [Outcome.INDEXED] * 4
+    assert await said(store, one) == ["of-log", "of-answer", "of-trace"]
+    assert await said(store, two) == ["of-trace"]
+    assert (await store.feedback_of(one))[0] == items[2]
+    assert await said(store, log("four", "x").log) == []
 
 
-async def test_feedback_that_comes_again_is_there_once_and_the_later_word_holds(index: SearchIndex) -> None:
-    await index.add_feedback([feedback("f", log_id="one", score=1.0)])
-    await index.add_feedback([feedback("f", log_id="one", score=1.0), feedback("g", log_id="one")])
-    await index.add_feedback([feedback("f", log_id="one", score=0.0)])
-    await index.refresh()
-    found = {item.feedback_id: item.score for item in await index.feedback_of(log("one", "x").log)}
+async def test_feedback_that_comes_again_is_there_once_and_the_later_word_holds(store: SearchIndex) -> None:
+    await store.add_feedback([feedback("f", log_id="one", score=1.0)])
+    await store.add_feedback([feedback("f", log_id="one", score=1.0), feedback("g", log_id="one")])
+    await store.add_feedback([feedback("f", log_id="one", score=0.0)])
+    await store.refresh()
+    found = {item.feedback_id: item.score for item in await store.feedback_of(log("one", "x").log)}
     assert found == {"f": 0.0, "g": None}
 
 
-async def test_feedback_that_no_engine_takes_is_rejected_alone(index: SearchIndex) -> None:
+async def test_feedback_that_no_engine_takes_is_rejected_alone(store: SearchIndex) -> None:
     items = [feedback("", log_id="a"), feedback("x" * 600, log_id="a"), feedback("n"), feedback("g", log_id="a")]
-    ends = await index.add_feedback([*items, feedback("s", log_id="a", comment="\ud800")])
+    ends = await store.add_feedback([*items, feedback("s", log_id="a", comment="\ud800")])
     assert [end.error_code for end in ends] == ["bad_id", "bad_id", "about_nothing", None, "not_unicode"]
-    assert await said(index, log("a", "x").log) == ["g"]
+    assert await said(store, log("a", "x").log) == ["g"]
 
 
-async def test_with_a_log_goes_what_was_said_about_it(index: SearchIndex) -> None:
+async def test_with_a_log_goes_what_was_said_about_it(store: SearchIndex) -> None:
     one, two = log("one", "x", response_id="r", trace_id="t"), log("two", "x", trace_id="t")
-    await index.write([one, two])
-    await index.put_notes([StoredNote(TraceNote(trace_id="t", user_id="u", log_ids=("one", "two")))])
-    await index.add_feedback(
+    await store.write([one, two])
+    await store.put_notes([StoredNote(TraceNote(trace_id="t", user_id="u", log_ids=("one", "two")))])
+    await store.add_feedback(
         [
             feedback("l", log_id="one"),
             feedback("r", response_id="r"),
@@ -675,14 +695,14 @@ async def test_with_a_log_goes_what_was_said_about_it(index: SearchIndex) -> Non
             feedback("o", log_id="two"),
         ]
     )
-    await index.delete(["one"])
-    assert await said(index, one.log) == ["t"]
-    assert await said(index, two.log) == ["o", "t"]
-    note = (await index.stored(log_ids=[], trace_ids=["t"])).notes["t"].note
+    await store.delete(["one"])
+    assert await said(store, one.log) == ["t"]
+    assert await said(store, two.log) == ["o", "t"]
+    note = (await store.stored(log_ids=[], trace_ids=["t"])).notes["t"].note
     assert note == TraceNote(trace_id="t", user_id="u", log_ids=("two",))
-    await index.delete(["two"])
-    assert await said(index, two.log) == []
-    assert (await index.stored(log_ids=[], trace_ids=["t"])).notes["t"].note == TraceNote(trace_id="t")
+    await store.delete(["two"])
+    assert await said(store, two.log) == []
+    assert (await store.stored(log_ids=[], trace_ids=["t"])).notes["t"].note == TraceNote(trace_id="t")
 
 
 async def test_setup_can_be_repeated(index: SearchIndex) -> None:

@@ -9,13 +9,13 @@ import msgspec
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, LogNotFound
-from tunemill.indexer.feedback import names, names_of
+from tunemill.indexer.feedback import names, names_of, refusal
 from tunemill.indexer.feedback import to_document as to_feedback_document
 from tunemill.indexer.search import FACETS, FacetCount, Fragment, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
-from tunemill.schemas.trace import TraceNote
+from tunemill.schemas.trace import TraceNote, without_calls
 
 _WORD = re.compile(r"\w+")
 
@@ -55,14 +55,13 @@ class MemorySearch:
 
     async def put_notes(self, changed: Sequence[StoredNote]) -> Sequence[bool]:
         self._answer()
-        is_put = [self.notes.get(stored.note.trace_id) == stored.version for stored in changed]
-        self.notes |= {new.note.trace_id: new.note for new, put in zip(changed, is_put, strict=True) if put}
-        return is_put
+        return [self._put_note(stored) for stored in changed]
 
     async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
         self._answer()
-        self.feedback |= {item.feedback_id: item for item in items}
-        return [Written(item.feedback_id, Outcome.INDEXED) for item in items]
+        ends = [refusal(item) or Written(item.feedback_id, Outcome.INDEXED) for item in items]
+        self.feedback |= {item.feedback_id: item for item in items if refusal(item) is None}
+        return ends
 
     async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
         self._answer()
@@ -73,7 +72,10 @@ class MemorySearch:
         self._answer()
         for log_id in log_ids:
             gone = self.logs.pop(log_id, None)
-            said = names(log_id, gone.log.response_id if gone else None, None)
+            response_id, trace_id = (gone.log.response_id, gone.log.trace_id) if gone else (None, None)
+            note = without_calls(self.notes[trace_id], [log_id]) if trace_id in self.notes else None
+            self.notes |= {note.trace_id: note} if note else {}
+            said = names(log_id, response_id, trace_id if note and not note.log_ids else None)
             self.feedback = {
                 name: item for name, item in self.feedback.items() if to_feedback_document(item).about not in said
             }
@@ -125,6 +127,11 @@ class MemorySearch:
         known = log.log.log_id in self.logs
         self.logs.setdefault(log.log.log_id, log)
         return Written(log.log.log_id, Outcome.DUPLICATE if known else Outcome.INDEXED)
+
+    def _put_note(self, stored: StoredNote) -> bool:
+        is_same = self.notes.get(stored.note.trace_id) == stored.version
+        self.notes |= {stored.note.trace_id: stored.note} if is_same else {}
+        return is_same
 
     def _found(self, query: Query) -> list[TaggedLog]:
         ordered = sorted(self.logs.values(), key=lambda log: (log.log.ts_ms, log.log.log_id))
