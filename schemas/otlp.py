@@ -21,18 +21,17 @@ def items(payload: bytes, *, most: int | None = None) -> list[Item]:
     Raises:
         OtlpError: it is no request, holds neither traces nor logs, or too many of them.
     """
-    if not payload.startswith(PROTOBUF_BYTE):
-        return _listed(otlp_json.items(otlp_json.parse(payload)), most)
-    try:
-        return _listed(otlp_protobuf.items(payload), most)
-    except OtlpError as error:
-        if error.code != "not_otlp" or not payload.lstrip().startswith(b"{"):
-            raise
+    if payload.startswith(PROTOBUF_BYTE):
+        try:
+            return _listed(otlp_protobuf.items(payload), most)
+        except OtlpError as error:
+            if error.code == "too_many":
+                raise
     return _listed(otlp_json.items(otlp_json.parse(payload)), most)
 
 
 def _listed(found: Iterator[Item], most: int | None) -> list[Item]:
-    taken = list(found) if most is None else list(islice(found, most + 1))
+    taken = list(islice(found, None if most is None else most + 1))
     if most is not None and len(taken) > most:
         raise OtlpError("too_many", f"the request holds more than {most} spans or log records")
     return taken

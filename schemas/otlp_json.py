@@ -49,7 +49,7 @@ def parse(payload: bytes) -> Any:
     except RecursionError as error:
         raise OtlpError("too_deep", "arrays and objects are nested too deep") from error
     except (msgspec.DecodeError, ValueError) as error:  # ValueError: bad UTF-8, numbers of thousands of digits
-        raise OtlpError("not_otlp", "the request is not JSON") from error
+        raise OtlpError("not_otlp", "the bytes are no OTLP request, neither protobuf nor JSON") from error
 
 
 def is_request(value: Mapping[str, Any]) -> bool:

@@ -54,8 +54,8 @@ def _records(value: bytes, schemas: Schemas | None) -> Iterator[Record]:
         try:
             yield from otlp.items(value, most=MAX_RECORDS)
             return
-        except OtlpError as error:
-            if error.code != "not_otlp" or value.lstrip()[:1] not in (b"", b"{", b"["):  # JSON, or nothing at all
+        except OtlpError:
+            if value.lstrip()[:1] not in (b"", b"{", b"["):  # JSON, or nothing at all
                 raise
     for record in wire.unpack(value):
         yield from _opened(record) if isinstance(record, bytes) else (record,)

@@ -99,7 +99,7 @@ def read_answers(value: Any) -> Answers:
     reasons = [finish_reason(_text(item, "finish_reason")) for item in items]
     for place, item in enumerate(items):
         message, rest = _read_answered(item)
-        if place and reasons[place] not in (None, reasons[0]):
+        if reasons[place] not in (None, reasons[0]):
             rest = {**rest, "finish_reason": reasons[place]}
         messages.append(message)
         if rest:

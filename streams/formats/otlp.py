@@ -17,7 +17,7 @@ from tunemill.schemas.trace import TraceNote
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats import genai, langfuse_otel, openinference, openllmetry
 from tunemill.streams.formats.attributes import Reader
-from tunemill.streams.formats.fields import read_object
+from tunemill.streams.formats.fields import read_object, read_text
 from tunemill.streams.formats.genai_events import Event, read_event
 from tunemill.streams.formats.shape import Arrival, JsonObject, NotACall, Piece, Reading, Shape, as_extra
 from tunemill.streams.formats.span import Span, Told
@@ -57,8 +57,8 @@ def _why_whole(request: JsonObject) -> str:
 def _read_span(value: JsonObject, arrival: Arrival) -> Reading:
     scope, resource = read_object(value, "scope"), read_object(value, "resource")
     told_span = read_object(value, "span")
-    name = scope.get("name")
-    span = _convert({**told_span, "scope": name if isinstance(name, str) else "", "resource": resource}, Span, "span")
+    name = read_text(scope, "name", "scope") or ""
+    span = _convert({**told_span, "scope": name, "resource": resource}, Span, "span")
     checked_ids(span.trace_id, span.span_id, "span")
     tolds = [dialect.read(span) for dialect in DIALECTS if dialect.matches(span)]
     general = _read_general(span)
@@ -103,9 +103,9 @@ def _united(parts: Sequence[Mapping[str, Any]]) -> JsonObject:
     return united
 
 
-def _both(first: JsonObject | None, second: JsonObject | None) -> JsonObject:
+def _both(first: JsonObject | None, second: JsonObject) -> JsonObject:
     """Both pieces of `extra`; those that are objects of one name are one object."""
-    both = dict(second or {})
+    both = dict(second)
     for name, piece in (first or {}).items():
         is_shared = isinstance(piece, dict) and isinstance(both.get(name), dict)
         both[name] = {**both[name], **piece} if is_shared else piece

@@ -106,6 +106,20 @@ def test_json_says_the_same_as_protobuf(data: Any):
     assert items(b"\n " + as_json(data)) == items(data.SerializeToString())
 
 
+def test_protobuf_that_begins_like_json_with_a_newline():
+    data = traces("s" * 31)
+    payload = data.SerializeToString()
+    assert payload.startswith(b"\n{")
+    assert items(payload)[0]["span"]["name"] == "s" * 31
+
+
+def test_a_log_record_need_not_be_an_event():
+    data = logs()
+    data.resource_logs[0].scope_logs[0].log_records[0].event_name = ""
+    for payload in (data.SerializeToString(), as_json(data)):
+        assert items(payload)[0]["log_record"]["event_name"] is None
+
+
 def test_every_kind_of_value():
     data = traces("chat")
     attributes = data.resource_spans[0].scope_spans[0].spans[0].attributes
@@ -171,12 +185,21 @@ def test_odd_json_fields_spoil_no_others():
             {"key": 5, "value": {"stringValue": "x"}},
             {"key": "odd", "value": {"arrayValue": {"values": 5}}},
             {"key": "wrong", "value": {"boolValue": "true"}},
+            {"key": "list", "value": {"arrayValue": 5}},
+            {"key": "map", "value": {"kvlistValue": []}},
             "nothing",
         ],
     }
     request = {"resourceSpans": [{"resource": 5, "scopeSpans": [{"scope": None, "spans": [span]}]}]}
     (item,) = items(json.dumps(request).encode())
-    assert item["span"]["attributes"] == {"plain": "text", "many": None, "odd": [], "wrong": None}
+    assert item["span"]["attributes"] == {
+        "plain": "text",
+        "many": None,
+        "odd": [],
+        "wrong": None,
+        "list": None,
+        "map": None,
+    }
     found = item["span"]
     assert (found["trace_id"], found["name"], found["start_ns"], found["end_ns"]) == ("", "", 0, 0)
     assert (found["kind"], found["is_error"], found["status_message"]) == ("server", True, None)

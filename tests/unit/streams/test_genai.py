@@ -90,12 +90,15 @@ def test_every_kind_of_part(spell: Any):
                 {"type": "file", "modality": "image", "file_id": "file-1"},
                 {"type": "hologram", "content": 3},
                 "and this",
+                {"type": "text", "content": "too", "language": "en"},
+                {"type": "blob", "modality": "audio", "content": "UklG"},
             ],
         },
         {
             "role": "assistant",
             "parts": [
                 {"type": "reasoning", "content": "hm"},
+                {"type": "thinking", "content": "well"},
                 {"type": "tool_call", "id": "a", "name": "f", "arguments": {"x": 1}},
                 {"type": "tool_call", "id": "b", "name": "g", "arguments": '{"x": 1'},
                 {"type": "tool_call", "name": "h"},
@@ -118,7 +121,7 @@ def test_every_kind_of_part(spell: Any):
         Message(
             role="user",
             name="ann",
-            content="look\nand this",
+            content="look\nand this\ntoo",
             parts=[
                 {"type": "text", "text": "look"},
                 {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lG"}},
@@ -129,11 +132,13 @@ def test_every_kind_of_part(spell: Any):
                 {"type": "file", "file": {"file_id": "file-1"}},
                 {"type": "hologram", "content": 3},
                 {"type": "text", "text": "and this"},
+                {"type": "text", "text": "too"},
+                {"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}},
             ],
         ),
         Message(
             role="assistant",
-            reasoning="hm",
+            reasoning="hm\nwell",
             tool_calls=(
                 ToolCall(name="f", arguments='{"x":1}', id="a"),
                 ToolCall(name="g", arguments='{"x": 1', id="b"),
@@ -147,7 +152,9 @@ def test_every_kind_of_part(spell: Any):
         Message(role="assistant", refusal="No."),
         Message(role="user", content="in OpenAI's spelling"),
     )
-    assert log.extra == {"messages": {"2": {"parts": {"1": {"is_error": True}}}}}
+    assert log.extra == {
+        "messages": {"0": {"parts": {"9": {"language": "en"}}}, "2": {"parts": {"1": {"is_error": True}}}}
+    }
 
 
 @pytest.mark.parametrize("spell", [lambda value: value, json.dumps], ids=["structured", "JSON"])
@@ -249,6 +256,10 @@ def test_what_stands_beside_the_content():
         },
     }
     assert {"gen_ai.agent.name", "server.port"}.isdisjoint(found.used)
+
+
+def test_a_single_reason_need_not_be_a_list():
+    assert log_of({"gen_ai.response.finish_reasons": "length"}).finish_reason == "length"
 
 
 def test_attributes_of_another_type_are_not_taken_for_what_they_are_not():
@@ -363,6 +374,10 @@ def test_the_event_of_one_message_is_a_part_of_its_call():
     )
     assert (part.rank, part.message_ns, part.choices) == (0, (1_780_000_000_000_000_007,), ())
     assert (part.log.ts_ms, part.log.app, part.log.provider) == (1_780_000_000_000, "shop", "openai")
+    assert part.log.extra is None
+    more = decode(record("gen_ai.user.message", body={"content": "hi", "mood": "good"}), ts_ms=TS_MS)
+    assert isinstance(more, Piece)
+    assert more.log.extra == {"messages": {"1780000000000000007": {"mood": "good"}}}
 
 
 def test_the_event_of_a_choice_may_have_its_body_as_json_and_its_name_as_attribute():
@@ -372,13 +387,27 @@ def test_the_event_of_a_choice_may_have_its_body_as_json_and_its_name_as_attribu
     assert (part.log.output, part.choices) == ((Message(role="assistant", content="b"),), (1,))
     assert part.log.finish_reason is None  # that of the call is the first choice's
     assert part.log.extra == {"choices": {"1": {"logprobs": {"p": 1}, "finish_reason": "stop"}}}
+    first = decode(
+        record("gen_ai.choice", body={"finish_reason": "end_turn", "message": {"content": "a"}}), ts_ms=TS_MS
+    )
+    assert isinstance(first, Piece)
+    assert (first.log.finish_reason, first.log.extra, first.choices) == ("stop", None, (0,))
+
+
+def test_the_calls_of_tools_of_a_choice_stand_in_its_message_or_beside_it():
+    own, beside = ({"id": name, "function": {"name": name, "arguments": "{}"}} for name in ("own", "beside"))
+    for message, name in (({"tool_calls": [own]}, "own"), ({"content": None}, "beside")):
+        part = decode(record("gen_ai.choice", body={"message": message, "tool_calls": [beside]}), ts_ms=TS_MS)
+        assert isinstance(part, Piece)
+        assert [call.name for call in part.log.output[0].tool_calls] == [name]
 
 
 def test_the_whole_content_may_stand_in_the_body_of_an_event():
     body = {"gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]}
-    details = record("gen_ai.client.inference.operation.details", body=body, **{"gen_ai.request.model": "m", "x": 1})
-    part = decode(details, ts_ms=TS_MS)
+    name = "gen_ai.client.inference.operation.details"
+    part = decode(record(None, body=body, **{"event.name": name, "gen_ai.request.model": "m", "x": 1}), ts_ms=TS_MS)
     assert isinstance(part, Piece)
+    assert (part.rank, part.log.ts_ms, part.log.app) == (0, 1_780_000_000_000, "shop")
     assert (part.log.messages, part.log.model) == ((Message(role="user", content="hi"),), "m")
     assert part.log.extra == {"attributes": {"x": 1}}
 
@@ -427,6 +456,13 @@ def test_an_evaluation_is_feedback():
     of_trace = decode(item, ts_ms=TS_MS)
     assert isinstance(of_trace, Feedback)
     assert (of_trace.log_id, of_trace.trace_id) == (None, TRACE_ID)
+    item["log_record"]["trace_id"] = ""
+    of_response = decode(item, ts_ms=TS_MS)
+    assert isinstance(of_response, Feedback)
+    assert (of_response.log_id, of_response.trace_id, of_response.response_id) == (None, None, "r-1")
+    del item["log_record"]["attributes"]["gen_ai.response.id"]
+    with pytest.raises(Undecodable):
+        decode(item, ts_ms=TS_MS)
 
 
 @pytest.mark.parametrize("name", [None, "some.event", 5])

@@ -198,10 +198,11 @@ def test_a_span_that_is_none_is_rejected(span: dict[str, Any]):
 
 def test_an_application_without_a_name():
     one = item()
-    one["resource"]["service.name"] = "unknown_service:python"
-    found = decode(one, ts_ms=TS_MS)
-    assert isinstance(found, Piece)
-    assert (found.log.app, found.log.extra["resource"]) == (None, {"host.name": "h"})
+    for name in ("unknown_service:python", 5, ""):
+        one["resource"]["service.name"] = name
+        found = decode(one, ts_ms=TS_MS)
+        assert isinstance(found, Piece)
+        assert (found.log.app, found.log.extra["resource"]) == (None, {"host.name": "h"})
 
 
 @pytest.mark.parametrize(
@@ -249,6 +250,8 @@ def test_dialects_of_one_span_are_united():
             "gen_ai.request.temperature": 0,
             "gen_ai.request.seed": 7,
             "gen_ai.response.id": "r",
+            "llm.token_count.prompt_details.audio": 1,
+            "gen_ai.usage.cache_read.input_tokens": 2,
             "gen_ai.input.messages": ASKED,
             "user.id": "u",
         }
@@ -256,6 +259,7 @@ def test_dialects_of_one_span_are_united():
     assert (log.model, log.response_id, log.user_id, log.metadata) == ("theirs", "r", "u", {"k": "v"})
     assert log.params == {"temperature": 1, "top_p": 0.5, "seed": 7}
     assert log.messages == (Message(role="user", content="hi"),)
+    assert log.extra["usage"] == {"prompt_details.audio": 1, "cache_read.input_tokens": 2}
     assert "attributes" not in log.extra
 
 
@@ -339,6 +343,8 @@ def test_a_batch_of_langfuse_is_taken_apart_and_a_log_with_a_field_of_that_name_
     assert unpack(b'{"batch": [{"a": 1}, {"b": 2}], "metadata": null}') == [b'{"a": 1}', b'{"b": 2}']
     log = b'{"batch": [1], "messages": [{"role": "user", "content": "hi"}]}'
     assert unpack(log) == [log]
+    pair = b'{"batch": [1], "request": {}}'
+    assert unpack(pair) == [pair]
     for odd in (b'{"batch": 5}', b'{"batch": [1'):
         assert unpack(odd) == [odd]
 
@@ -355,7 +361,14 @@ def test_examine_tells_why_a_record_would_be_rejected_and_nothing_of_what_it_hol
     assert verdict is not None
     assert verdict[0] == "unknown_shape"
     assert "text" not in verdict[1]
-    assert examine(b"\n\x05") == ("not_otlp", "the bytes are no OTLP request with traces or logs")
+    assert examine(b"\n\x05") == ("not_otlp", "the bytes are no OTLP request, neither protobuf nor JSON")
+
+
+def test_other_shapes_may_have_fields_of_these_names():
+    for name in ("resource", "span", "log_record"):
+        log = decode(json.dumps({"messages": [{"role": "user", "content": "hi"}], name: "x"}).encode(), ts_ms=TS_MS)
+        assert isinstance(log, LogRecord)
+        assert log.extra == {"record": {name: "x"}}
 
 
 def test_values_nested_beyond_the_limit_are_rejected_alone():
