@@ -67,11 +67,15 @@ def entry_of_fields(log_id: str, fields: Mapping[str, Any], context: Context, or
     else:
         _spell(told)
     _add_context(told, context)
-    if origin.app:
-        told.setdefault("app", origin.app)
-    if origin.project != PROJECT:
-        told.setdefault("project", origin.project)
+    _add_origin(told, origin)
     return Entry(log_id, told.get("session_id"), snapshot(told))
+
+
+def entry_as_is(log_id: str, session_id: str | None, payload: Mapping[str, Any], origin: Origin) -> Entry:
+    """A record of another shape, with nothing but its origin added."""
+    told = dict(payload)
+    _add_origin(told, origin)
+    return Entry(log_id, session_id, snapshot(told))
 
 
 def as_sent(request: Any) -> Any:
@@ -96,6 +100,13 @@ def _spell(told: dict[str, Any]) -> None:
         told["output"] = [output]
     if isinstance(usage, Mapping):
         told["usage"] = {_OPENAI_USAGE.get(name, name): count for name, count in usage.items()}
+
+
+def _add_origin(told: dict[str, Any], origin: Origin) -> None:
+    if origin.app:
+        told.setdefault("app", origin.app)
+    if origin.project != PROJECT:
+        told.setdefault("project", origin.project)
 
 
 def _add_context(told: dict[str, Any], context: Context) -> None:

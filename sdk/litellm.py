@@ -28,6 +28,11 @@ _DROPPED_INSIDE = {
     "hidden_params": frozenset({"additional_headers", "api_base"}),
 }
 _DROPPED = _PERSONAL | {"error_str", "model_map_information"}  # the last is LiteLLM's list of prices
+# What LiteLLM and its router write among the metadata that a caller of its SDK gave.
+_NOT_CALLERS = frozenset({
+    *("tags", "session_id", "trace_id", "model_group", "model_group_alias", "model_group_size", "original_model_group"),
+    *("attempted_fallbacks", "attempted_retries", "max_retries", "deployment", "deployment_model_name", "api_base"),
+})  # fmt: skip
 
 
 class TunemillLogger(CustomLogger):  # type: ignore[misc]
@@ -66,7 +71,8 @@ class TunemillLogger(CustomLogger):  # type: ignore[misc]
             told = self.redact_standard_logging_payload_from_model_call_details(details)["standard_logging_object"]
             if self._is_new(told):
                 session_id = told.get("session_id") or told.get("trace_id")
-                self._producer.log_as_is(_without_secrets(told), log_id=log_id, session_id=session_id)
+                payload = _with_metadata(_without_secrets(told), _callers_metadata(details))
+                self._producer.log_as_is(payload, log_id=log_id, session_id=session_id)
         except Exception as error:
             self._producer.note_dropped(log_id, f"LiteLLM told no payload that can be read ({type(error).__name__})")
 
@@ -99,6 +105,26 @@ def _without_secrets(payload: Mapping[str, Any]) -> dict[str, Any]:
             kept["api_base"].partition("?")[0].rpartition("@")[2]
         )  # some providers' keys stand in the address
     return kept
+
+
+def _callers_metadata(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What a caller of LiteLLM's SDK said of the call; the proxy tells it in the payload, among its own."""
+    params = details.get("litellm_params") or {}
+    metadata = params.get("metadata") or {}
+    if params.get("proxy_server_request") or any(name.startswith("user_api_key") for name in metadata):
+        return {}
+    return {
+        name: value
+        for name, value in metadata.items()
+        if name not in _NOT_CALLERS and not name.startswith("_") and isinstance(value, str | int | float)
+    }
+
+
+def _with_metadata(payload: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = payload.get("metadata") or {}
+    if not own or metadata.get("requester_metadata"):
+        return payload
+    return {**payload, "metadata": {**metadata, "requester_metadata": own}}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,10 +19,9 @@ from tunemill.sdk.buffer import Buffer
 from tunemill.sdk.context import Context, current
 from tunemill.sdk.counts import Counts, Stats
 from tunemill.sdk.delivery import Delivery
-from tunemill.sdk.entry import Entry, Origin, entry_of_fields, entry_of_log
+from tunemill.sdk.entry import Entry, Origin, entry_as_is, entry_of_fields, entry_of_log
 from tunemill.sdk.errors import BadPolicy
 from tunemill.sdk.limits import MAX_LOG_BYTES, ROUND_BYTES, ROUND_LOGS
-from tunemill.sdk.plain import snapshot
 from tunemill.sdk.sender import Sender, open_sender
 from tunemill.sdk.spool import Spool
 
@@ -122,14 +121,14 @@ class Producer:
         return log_id
 
     def log_as_is(self, payload: Mapping[str, Any], *, log_id: str, session_id: str | None = None) -> None:
-        """Take a record of any shape that the server reads (docs/formats.md); nothing is added to it.
+        """Take a record of any shape that the server reads (docs/formats.md); only app and project are added.
 
         Args:
             log_id: what a warning names it by; the server reads its own from the payload.
             session_id: the conversation that it keeps its order in.
         """
         try:
-            self._take(Entry(log_id, session_id, snapshot(payload)), 0.0)
+            self._take(entry_as_is(log_id, session_id, payload, self._origin), 0.0)
         except Exception as error:
             self._note_unreadable(log_id, error)
 

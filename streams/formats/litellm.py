@@ -51,6 +51,7 @@ _FIELDS = frozenset(
             "request_tags",
         ),
         *("model_parameters", "end_user", "metadata", "error_str", "error_information", "hidden_params"),
+        *("app", "project"),
         # Not kept: what tells of a person's machine, traces of LiteLLM's own code, its list of prices.
         *("requester_ip_address", "user_agent", "response_cost_failure_debug_info", "model_map_information"),
     )
@@ -198,6 +199,9 @@ def _envelope(value: JsonObject) -> Envelope:
         session_id=session or trace,  # unless told to keep them apart, LiteLLM calls a session a trace
         user_id=next((user for user in users if isinstance(user, str) and user), None),
         tags=_tags(value),
+        # Our SDK's callback says these.
+        app=read_text(value, "app"),
+        project=read_text(value, "project"),
     )
 
 

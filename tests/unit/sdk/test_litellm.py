@@ -29,12 +29,12 @@ from tunemill.sdk import Producer
 from tunemill.sdk.litellm import TunemillLogger
 
 model_url, log_url = sys.argv[1:]
-producer = Producer(log_url)
+producer = Producer(log_url, app="shop")
 litellm.callbacks = [TunemillLogger(producer)]
 common = dict(
     messages=[{"role": "user", "content": "hi"}], api_base=model_url + "/v1", api_key="sk-secret",
     extra_headers={"X-Key": "hush"}, num_retries=0, max_retries=0, temperature=0.5, user="u1",
-    metadata={"tags": ["team:blue"], "session_id": "s1"},
+    metadata={"tags": ["team:blue"], "session_id": "s1", "build": 12, "tenant": "acme"},
 )
 
 def asked(name, **more):
@@ -133,9 +133,11 @@ def test_an_answered_call_arrives_whole(logs: LogServer, name: str) -> None:
     assert [message.content for message in (*log.messages, *log.output)] == ["hi", "yo there"]
     assert log.output[0].tool_calls == (ToolCall(name="add", arguments='{"a":1}', id="c1"),)
     assert (log.status, log.finish_reason, log.provider, log.user_id) == ("ok", "tool_calls", "openai", "u1")
+    assert log.app == "shop"
     assert log.params is not None
     assert log.params["temperature"] == 0.5
-    assert (log.tags, log.source) == (("team:blue",), "litellm")
+    assert (log.tags, log.session_id, log.source) == (("team:blue",), "s1", "litellm")
+    assert log.metadata == {"build": "12", "tenant": "acme"}
     assert log.latency_ms is not None
     assert log.cost_usd is None, "a price that LiteLLM does not know is not zero"
     if "stream" not in name:
@@ -152,6 +154,15 @@ def test_a_failed_call_arrives_by_its_error(logs: LogServer, name: str) -> None:
 def test_no_secret_leaves_the_application(logs: LogServer) -> None:
     sent = b"".join(asked.body for asked in logs.asked)
     assert [secret for secret in SECRETS if secret in sent] == []
+
+
+def test_text_that_is_switched_off_does_not_leave_the_application(tmp_path: Path) -> None:
+    script = SCRIPT.replace("TunemillLogger(producer)", "TunemillLogger(producer, turn_off_message_logging=True)")
+    with serving(answer) as model, log_server() as logs:
+        in_litellms_environment(script, tmp_path, model.url, logs.url)
+    assert len(logs.logs) == 6
+    sent = b"".join(asked.body for asked in logs.asked)
+    assert [text for text in (b'"hi"', b"yo there") if text in sent] == []
 
 
 def test_the_proxy_finds_a_logger_made_from_the_environment(tmp_path: Path) -> None:
