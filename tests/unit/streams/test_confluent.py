@@ -1,8 +1,10 @@
 """Confluent's frames and the registry that holds their schemas."""
 
+import asyncio
 import base64
 import io
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,14 +13,20 @@ from typing import Any
 import fastavro
 import pytest
 from fakes.http_server import Answer, Asked, json_answer, serving
+from fakes.index_memory import MemoryIndex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunemill.bus.port import Outgoing
+from tunemill.bus.sqlite import SqliteBus
 from tunemill.schemas import wire
 from tunemill.schemas.records import LogBatch, LogRecord, Message, ToolCall, Usage
+from tunemill.schemas.topics import LOGS
 from tunemill.streams.confluent import Schemas, WriterSchema, schema_ids
 from tunemill.streams.decode import decode
 from tunemill.streams.errors import RegistryUnavailable, Undecodable
+from tunemill.streams.local import run_local
+from tunemill.streams.rules import load_rules
 from tunemill.streams.schema_registry import SchemaRegistry
 from tunemill.streams.unpack import unpack
 
@@ -334,3 +342,36 @@ async def test_readiness_asks_the_registry():
         with pytest.raises(RegistryUnavailable):
             await registry.ping()
         await registry.close()
+
+
+FRAMED = frame(1, b'{"log_id":"framed","messages":[{"role":"user","content":"hi"}]}')
+
+
+@pytest.fixture
+async def bus(tmp_path: Path) -> AsyncIterator[SqliteBus]:
+    bus = SqliteBus(tmp_path / "bus.db")
+    await bus.create_topics([LOGS])
+    await bus.publish(LOGS, [Outgoing(FRAMED)])
+    yield bus
+    await bus.close()
+
+
+async def run_until(index: MemoryIndex, bus: SqliteBus, url: str) -> None:
+    """The embedded loop, until the framed log is there or the loop has ended."""
+    stop = asyncio.Event()
+    loop = asyncio.create_task(run_local(bus, index, load_rules(), stop=stop, schema_registry_url=url))
+    while not loop.done() and "framed" not in index.logs:
+        await asyncio.wait([loop], timeout=0.01)
+    stop.set()
+    await loop
+
+
+async def test_while_the_registry_refuses_us_a_message_waits(bus: SqliteBus):
+    index = MemoryIndex()
+    with serving(lambda _: Answer(401)) as server, pytest.raises(RegistryUnavailable):
+        await run_until(index, bus, server.url)
+    assert index.logs == {}
+    with serving(lambda _: json_answer({"schema": "{}", "schemaType": "JSON"})) as server:
+        await run_until(index, bus, server.url)
+    assert set(index.logs) == {"framed"}
+    assert len(server.asked) == 1
