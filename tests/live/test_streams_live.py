@@ -23,7 +23,7 @@ from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex
 from tunemill.schemas import wire
 from tunemill.schemas.records import Erasure, LogBatch, LogRecord, Message, RejectedLog
-from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
+from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED
 
 pytestmark = pytest.mark.live
 
@@ -43,6 +43,12 @@ PACKED = 20  # logs in every third message
 DEADLINE_S = 120.0
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class Run:
     """One test's share of the shared engines: names of its own, and its worker process."""
 
@@ -50,14 +56,12 @@ class Run:
         self.name = f"live-{uuid.uuid4().hex[:12]}"
         self.kafka_url, self.elasticsearch_url = kafka_url, elasticsearch_url
         self.output = folder / "worker.log"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
 
     @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, port: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """A worker process; killed at the end, if it still runs."""
-        arguments = [self.kafka_url, self.elasticsearch_url, self.name, str(self.port), self.name]
+        arguments = [self.kafka_url, self.elasticsearch_url, self.name, str(port or self.port), self.name]
         with self.output.open("ab") as output:
             process = subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=output, stderr=output)
         try:
@@ -113,7 +117,7 @@ async def run(kafka_url: str, elasticsearch_url: str, tmp_path: Path) -> AsyncIt
 async def engines(run: Run) -> AsyncIterator[tuple[Bus, SearchIndex]]:
     bus, index = open_bus(run.kafka_url), open_index(run.elasticsearch_url, project=run.name)
     try:
-        await bus.create_topics([LOGS, REJECTED, ERASURES])
+        await bus.create_topics([LOGS, REJECTED, ERASURES, FEEDBACK])
         await index.setup()
         await skip_history(bus, run)
         yield bus, index
@@ -239,3 +243,45 @@ async def test_sigterm_drains_and_what_was_erased_stays_away(run: Run):
                 while await subscription.lag() > 0:
                     again = [m.value for m in await subscription.poll(max_messages=500, timeout_s=1.0)]
                     assert not any(run.name.encode() in value for value in again), "finished, and not committed"
+
+
+def langfuse(kind: str, **body: object) -> Outgoing:
+    return Outgoing(json.dumps({"id": "e", "type": kind, "timestamp": "2026-01-01T00:00:00Z", "body": body}).encode())
+
+
+async def test_two_workers_join_the_parts_of_calls_and_store_feedback(run: Run):
+    """Without keys the parts of a trace lie in different partitions, so that both workers have some."""
+    traces = [f"{run.name}-{number}" for number in range(40)]
+    ids = [f"{trace}-call" for trace in traces]
+    begun = [
+        langfuse("generation-create", id="call", traceId=trace, model="m", input="hi", metadata={"run": run.name})
+        for trace in traces
+    ]
+    ended = [langfuse("generation-update", id="call", traceId=trace, output="well") for trace in traces]
+    said = [langfuse("trace-create", id=trace, userId="ann") for trace in traces]
+    scores = [
+        langfuse("score-create", id=f"s-{trace}", traceId=trace, observationId="call", name="good", value=1)
+        for trace in traces
+    ]
+    async with engines(run) as (bus, index):
+        with run.worker() as process, run.worker(free_port()):
+            for wave in (ended[::2], begun, said, ended[1::2], scores):
+                await bus.publish(LOGS, wave)
+
+            async def joined() -> bool:
+                logs = (await index.stored(log_ids=ids, trace_ids=[])).logs.values()
+                return len(logs) == len(ids) and all(
+                    (stored.tagged.log.user_id, stored.tagged.log.model, len(stored.tagged.log.output))
+                    == ("ann", "m", 1)
+                    for stored in logs
+                )
+
+            async def judged() -> bool:
+                await index.refresh()
+                logs = (await index.stored(log_ids=ids, trace_ids=[])).logs.values()
+                return all([len(await index.feedback_of(stored.tagged.log)) == 1 for stored in logs])
+
+            await until(joined, process, run)
+            await until(judged, process, run)
+        found = [found.log.log_id async for found in index.scan(parse(f"trace:{run.name}*"), limit=None)]
+        assert sorted(found) == sorted(ids)
