@@ -17,6 +17,7 @@ from tunemill.streams.unpack import Record, unpack
 
 MAX_RECORD_BYTES = LOGS.max_message_bytes
 MAX_DEPTH = 64  # arrays and objects inside one another; real requests with JSON schemas stay under 30
+_CONTAINERS = (dict, list, tuple)
 _PATHS = (".", "..")  # no URL can name such a log: it could be neither read nor erased
 MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999, beyond which dates cannot be written
 MAX_COUNT = 2**63 - 1  # the schema's and the index's whole numbers
@@ -124,7 +125,7 @@ def _check_depth(value: Any) -> None:
 def _children(value: Any) -> list[Any]:
     """The arrays and objects directly inside this one."""
     inside = value.values() if isinstance(value, dict) else value
-    return [child for child in inside if isinstance(child, dict | list | tuple)]
+    return [child for child in inside if isinstance(child, _CONTAINERS)]
 
 
 def _checked(reading: Reading) -> Reading:

@@ -1,13 +1,14 @@
 """What every span and log record of OpenTelemetry says, whatever its dialect, and what is kept of the rest."""
 
+import re
 from collections.abc import Collection
 
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.shape import JsonObject
 from tunemill.streams.formats.span import Attributes
 
-_TRACE_ID_CHARS, _SPAN_ID_CHARS = 32, 16
-_HEX = frozenset("0123456789abcdef")
+_TRACE_ID = re.compile("(?!0*$)[0-9a-f]{32}")
+_SPAN_ID = re.compile("(?!0*$)[0-9a-f]{16}")
 _UNNAMED = "unknown_service"  # what SDKs call an application that has no name
 # Who called is the application's own user id; what else would lead to a person, or to a person's machine, is not kept.
 _PERSONAL = frozenset(
@@ -20,7 +21,7 @@ _PERSONAL = frozenset(
 
 
 def checked_ids(trace_id: str, span_id: str, where: str) -> tuple[str, str]:
-    """Both ids in lower case.
+    """Both ids, as they are.
 
     Args:
         where: `span` or `log_record`, for the reason of a rejection.
@@ -28,9 +29,10 @@ def checked_ids(trace_id: str, span_id: str, where: str) -> tuple[str, str]:
     Raises:
         Undecodable: one is no id.
     """
-    for name, found, chars in (("trace_id", trace_id, _TRACE_ID_CHARS), ("span_id", span_id, _SPAN_ID_CHARS)):
-        if len(found) != chars or not _HEX.issuperset(found) or not found.strip("0"):
-            raise Undecodable("invalid", f"{where}.{name} is not {chars} hexadecimal digits, or only zeros")
+    if not _TRACE_ID.fullmatch(trace_id):
+        raise Undecodable("invalid", f"{where}.trace_id is not 32 lower-case hexadecimal digits, or only zeros")
+    if not _SPAN_ID.fullmatch(span_id):
+        raise Undecodable("invalid", f"{where}.span_id is not 16 lower-case hexadecimal digits, or only zeros")
     return trace_id, span_id
 
 

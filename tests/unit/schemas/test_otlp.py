@@ -202,6 +202,9 @@ def test_odd_json_fields_spoil_no_others():
     }
     found = item["span"]
     assert (found["trace_id"], found["name"], found["start_ns"], found["end_ns"]) == ("", "", 0, 0)
+    record = {"observedTimeUnixNano": "7", "timeUnixNano": 5, "body": {"bytesValue": 5}}
+    (item,) = items(json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode())
+    assert (item["log_record"]["time_ns"], item["log_record"]["body"]) == (5, None)
     assert (found["kind"], found["is_error"], found["status_message"]) == ("server", True, None)
 
 

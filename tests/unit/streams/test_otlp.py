@@ -180,6 +180,7 @@ def test_times(times: dict[str, int], ts_ms: int, latency_ms: float | None):
     [
         {"trace_id": ""},
         {"trace_id": "0" * 32},
+        {"span_id": "0" * 16},
         {"trace_id": TRACE_ID[:-1]},
         {"span_id": SPAN_ID + "00"},
         {"span_id": "not hexadecimal!"},
