@@ -95,7 +95,7 @@ def _united(parts: Sequence[Mapping[str, Any]]) -> JsonObject:
             if name == "extra":
                 united[name] = _both(united.get(name), value)
             elif name in _UNITED:
-                united[name] = {**(value or {}), **(united.get(name) or {})}
+                united[name] = {**value, **united.get(name, {})}
             elif name == "tags":
                 united[name] = tuple(dict.fromkeys((*united.get(name, ()), *value)))
             else:

@@ -171,6 +171,13 @@ def test_text_that_is_no_utf8_is_mended_and_ids_and_bytes_are_not_touched():
     assert cut(payload, is_json=False, signal="traces", max_bytes=MEGABYTE).records == 1
 
 
+def test_a_span_with_broken_text_is_not_taken_for_a_log_record():
+    data = traces("")  # whose fields a log record could have at the same places
+    data.resource_spans[0].scope_spans[0].spans[0].attributes.add(key="k").value.string_value = "broken"
+    (item,) = items(data.SerializeToString().replace(b"broken", b"br\xffken"))
+    assert item["span"]["attributes"] == {"k": "br\ufffdken"}
+
+
 def test_odd_json_fields_spoil_no_others():
     span = {
         "traceId": 7,

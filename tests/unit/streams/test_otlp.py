@@ -156,6 +156,13 @@ def test_a_failed_call_names_the_kind_of_error_only(said: dict[str, Any], error:
     assert (log.extra.get("error") or {}).get("message") == said.get("status_message")
 
 
+def test_a_dialects_own_word_about_an_error_goes_first():
+    said = {"langfuse.observation.level": "ERROR", "langfuse.observation.status_message": "Error code: 429 - no"}
+    attributes = {"langfuse.observation.type": "generation", **said, "error.type": "E"}
+    log = log_of(attributes, is_error=True, status_message="the span's own")
+    assert (log.status, log.error, log.extra["error"]) == ("error", "429", {"message": "Error code: 429 - no"})
+
+
 def test_an_error_type_alone_is_an_error():
     assert log_of({**CALL, "error.type": "timeout"}).status == "error"
 
@@ -246,6 +253,9 @@ def test_dialects_of_one_span_are_united():
             "llm.model_name": "theirs",
             "llm.invocation_parameters": '{"temperature": 1, "top_p": 0.5}',
             "metadata": '{"k": "v"}',
+            "tag.tags": ["a", "b"],
+            "langfuse.trace.tags": ["b", "c"],
+            "langfuse.trace.metadata.tier": "gold",
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": "ours",
             "gen_ai.request.temperature": 0,
@@ -257,7 +267,8 @@ def test_dialects_of_one_span_are_united():
             "user.id": "u",
         }
     )
-    assert (log.model, log.response_id, log.user_id, log.metadata) == ("theirs", "r", "u", {"k": "v"})
+    assert (log.model, log.response_id, log.user_id) == ("theirs", "r", "u")
+    assert (set(log.tags), log.metadata) == ({"a", "b", "c"}, {"k": "v", "tier": "gold"})
     assert log.params == {"temperature": 1, "top_p": 0.5, "seed": 7}
     assert log.messages == (Message(role="user", content="hi"),)
     assert log.extra["usage"] == {"prompt_details.audio": 1, "cache_read.input_tokens": 2}
