@@ -29,10 +29,12 @@ def complete(client: Any, request: dict[str, Any], **more: Any) -> str | None:
     """Make the call as an application would, reading a stream to its end, and return the answer's id; none if it fails."""
     import openai
 
+    create = client.responses.create if "input" in request else client.chat.completions.create
     try:
-        answer = client.chat.completions.create(**request, **more)
+        answer = create(**request, **more)
         if request.get("stream"):
-            return [chunk.id for chunk in answer][-1]
+            first, *_ = list(answer)
+            return getattr(first, "response", first).id
         return answer.id
     except openai.APIStatusError:
         return None

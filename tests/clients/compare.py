@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from clients.cases import Case, response_id
+from clients.case import Case, response_id
 from clients.gaps import GAPS
 from tunemill.schemas.records import LogRecord, Message, Usage
 
@@ -13,7 +13,8 @@ from tunemill.schemas.records import LogRecord, Message, Usage
 def differences(case: Case, log: LogRecord, *, model: str) -> dict[str, tuple[Any, Any]]:
     """What was expected and what is there, by field of the log.
 
-    `arguments` are the tools' arguments as the model spelt them; `parts` and `tool_call_ids` are those of the messages.
+    `arguments` are the tools' arguments as the model spelt them; `parts` are those of the
+    messages, and `tool_call_ids` those of calls and results.
     """
     expected = _fields(case.expected)
     expected["model"] = model
@@ -23,14 +24,21 @@ def differences(case: Case, log: LogRecord, *, model: str) -> dict[str, tuple[An
     return {name: (expected[name], found[name]) for name in expected if expected[name] != found[name]}
 
 
-def noted(model: str) -> dict[str, Any]:
-    """What the drivers say of a call beside the call itself (`calls.noted`), as the log has to hold it."""
-    return {
+def caller_differences(log: LogRecord, *, model: str) -> dict[str, tuple[Any, Any]]:
+    """Where what a driver said beside the call (`calls.noted`) is not in the log; the log may hold more tags and metadata."""
+    expected = {
         "user_id": f"user of {model}",
         "session_id": f"session of {model}",
         "tags": {"team:shop", "beta"},
         "metadata": {"tier": "gold"},
     }
+    found = {
+        "user_id": log.user_id,
+        "session_id": log.session_id,
+        "tags": set(log.tags) & {"team:shop", "beta"},
+        "metadata": {name: value for name, value in log.metadata.items() if name == "tier"},
+    }
+    return {name: (expected[name], found[name]) for name in expected if expected[name] != found[name]}
 
 
 def known(client: str, case: Case) -> set[str]:
@@ -58,7 +66,7 @@ def _fields(log: LogRecord) -> dict[str, Any]:
         "messages": [_said(message) for message in log.messages],
         "output": [_said(message) for message in log.output],
         "parts": [message.parts for message in log.messages],
-        "tool_call_ids": [message.tool_call_id for message in log.messages],
+        "tool_call_ids": [*(call.id for call in calls), *(message.tool_call_id for message in log.messages)],
         "arguments": [call.arguments for call in calls],
         "model": log.model,
         "tools": log.tools,
@@ -76,4 +84,5 @@ def _said(message: Message) -> dict[str, Any]:
     said: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(message, parts=None, tool_call_id=None))
     for call in said.get("tool_calls", ()):
         call["arguments"] = json.loads(call["arguments"])
+        call.pop("id", None)
     return said

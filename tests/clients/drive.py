@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from clients.cases import as_sent
+from clients.case import as_sent
 from clients.environments import environment
 from clients.roster import Client
 

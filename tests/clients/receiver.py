@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from clients.cases import Case, model_of
+from clients.case import Case, model_of
 from clients.compare import as_log, differences, known
 from clients.drive import Told
 from clients.environments import EnvironmentAbsent

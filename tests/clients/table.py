@@ -5,24 +5,29 @@
 
 import re
 
-from clients.cases import TABLE, Case
+from clients.chat_cases import TABLE
 from clients.environments import HERE
 from clients.gaps import GAPS
 from clients.roster import CLIENTS, KAFKA_CLIENTS, Client
 
+_COLUMNS = tuple(case.name for case in TABLE)
+_NOTES = list(dict.fromkeys(f"`{field}`: {why}" for (_, _, field), why in GAPS.items()))
+
 
 def table() -> str:
     """The rows, and below them what does not arrive."""
-    clients = list(dict.fromkeys(client.name for client in (*CLIENTS, *KAFKA_CLIENTS)))
-    by_name = {client.name: client for client in (*CLIENTS, *KAFKA_CLIENTS)}
-    notes = list(dict.fromkeys(f"{field}: {why}" for (_, _, field), why in GAPS.items()))
-    lines = [f"| client | {' | '.join(case.name for case in TABLE)} |", f"|---|{'---|' * len(TABLE)}"]
-    for name in clients:
-        cells = [_cell(by_name[name], case, notes) for case in TABLE]
-        lines.append(f"| {_title(by_name[name])} | {' | '.join(cells)} |")
-    return "\n".join(
-        [*lines, "", *(f"{number}. `{note.replace(':', '`:', 1)}" for number, note in enumerate(notes, 1))]
-    )
+    clients = {client.name: client for client in (*CLIENTS, *KAFKA_CLIENTS)}
+    lines = [_line(["client", *_COLUMNS, "caller", "score", "more"]), "|---" * (len(_COLUMNS) + 4) + "|"]
+    lines += [_line(_row(client)) for client in clients.values()]
+    return "\n".join([*lines, "", *(f"{number}. {note}" for number, note in enumerate(_NOTES, 1))])
+
+
+def _row(client: Client) -> list[str]:
+    sent = [case.name for case in client.cases]
+    cells = [f"{_ways(client)}{_gaps(client, name)}" if name in sent else "-" for name in _COLUMNS]
+    more = [f"{name}{_gaps(client, name)}" for name in sent if name not in _COLUMNS]
+    caller, score = _ways(client) if client.tells_caller else "-", "H" if client.scores else "-"
+    return [_title(client), *cells, caller, score, ", ".join(more)]
 
 
 def _title(client: Client) -> str:
@@ -32,16 +37,19 @@ def _title(client: Client) -> str:
     return f"{client.package} {version[1]}: {client.about}"
 
 
-def _cell(client: Client, case: Case, notes: list[str]) -> str:
-    """`H` where the case is sent over HTTP and `K` over Kafka, with the numbers of what does not arrive."""
-    ways = [way for way, clients in (("H", CLIENTS), ("K", KAFKA_CLIENTS)) if _sends(client, case, clients)]
-    gaps = [f"{field}: {why}" for (one, other, field), why in GAPS.items() if (one, other) == (client.name, case.name)]
-    numbers = ", ".join(str(notes.index(gap) + 1) for gap in gaps)
-    return (" ".join(ways) or "-") + (f" ({numbers})" if numbers else "")
+def _ways(client: Client) -> str:
+    """`H` for HTTP and `K` for Kafka."""
+    return " ".join(way for way, clients in (("H", CLIENTS), ("K", KAFKA_CLIENTS)) if client in clients)
 
 
-def _sends(client: Client, case: Case, clients: tuple[Client, ...]) -> bool:
-    return any(one.name == client.name and case in one.cases for one in clients)
+def _gaps(client: Client, name: str) -> str:
+    """The numbers of what does not arrive."""
+    gaps = [f"`{field}`: {why}" for (one, other, field), why in GAPS.items() if (one, other) == (client.name, name)]
+    return f" ({', '.join(str(_NOTES.index(gap) + 1) for gap in gaps)})" if gaps else ""
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from clients.cases import CASES, case_of, response_id
+from clients.case import case_of, response_id
+from clients.cases import CASES
 from fakes.http_server import Answer, Asked, Server, json_answer, serving
 
-_PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
+_APIS = {"/v1/chat/completions": "chat", "/v1/responses": "responses", "/v1/messages": "messages"}
 _PIECE = 6  # characters of text or of arguments in one piece of a stream
 
 
@@ -21,8 +22,9 @@ def model_server() -> Iterator[Server]:
 
 def _answer(asked: Asked) -> Answer:
     request = asked.json() if asked.method == "POST" else {}
-    case = CASES.get(case_of(request.get("model", "")))
-    if case is None or asked.path.partition("?")[0] != _PATHS[case.api]:
+    api = _APIS.get(asked.path.partition("?")[0], "")
+    case = CASES.get((api, case_of(request.get("model", ""))))
+    if case is None:
         return json_answer({"error": {"message": "no such case", "type": "invalid_request_error"}}, 400)
     if case.status >= 400:
         return json_answer(case.answer, case.status)

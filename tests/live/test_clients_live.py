@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from clients.cases import Case
-from clients.compare import known
+from clients.case import Case
+from clients.compare import caller_differences, known
 from clients.drive import Told, drive
 from clients.receiver import Receiver
 from clients.roster import KAFKA_CLIENTS, Client
@@ -50,7 +50,8 @@ class Senders:
     def _collected(self, client: Client) -> Told:
         with serving(lambda _request: json_answer({})) as collector:
             told = self._drive(client, collector.url)
-        asyncio.run(self._publish([Outgoing(asked.body) for asked in collector.asked]))
+        messages = [Outgoing(asked.body) for asked in collector.asked]
+        asyncio.run(self._publish([*messages, *messages]))  # a Collector sends again what was not acknowledged
         return told
 
     async def _publish(self, messages: list[Outgoing]) -> None:
@@ -108,6 +109,14 @@ def test_a_call_arrives_whole(receiver: Receiver, client: Client, case: Case) ->
     differ = receiver.differences(client, case, log)
     assert set(differ) == known(client.name, case), differ
     assert receiver.sent(client).told[case.name].get("trace_id") in (None, log.trace_id)
+
+
+@pytest.mark.parametrize(
+    "client", [client for client in KAFKA_CLIENTS if client.tells_caller], ids=lambda client: client.name
+)
+def test_what_is_said_beside_a_call_arrives(receiver: Receiver, client: Client) -> None:
+    log = receiver.log(client, client.cases[0])
+    assert caller_differences(log, model=receiver.model(client, client.cases[0])) == {}
 
 
 @pytest.mark.parametrize("client", KAFKA_CLIENTS, ids=lambda client: client.name)
