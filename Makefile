@@ -45,4 +45,4 @@ check: .venv/dev.installed  ## format, lint, types and import contracts, as CI r
 	$(BIN)/lint-imports
 
 bench: .venv/dev.installed  ## every benchmark, with the sample logs as input
-	for name in ingest search snapshot train; do $(BIN)/python -m benchmarks.$$name --json || exit 1; done
+	for name in decode sdk ingest search snapshot train; do $(BIN)/python -m benchmarks.$$name --json || exit 1; done

@@ -119,7 +119,7 @@ def bedrock(pair: Pair) -> bytes:
             "modelId": "anthropic.claude-3-haiku-20240307-v1:0",
             "input": {
                 "inputContentType": "application/json",
-                "inputBodyJson": inner["request"],
+                "inputBodyJson": {"anthropic_version": "bedrock-2023-05-31", **inner["request"]},
                 "inputTokenCount": asked,
             },
             "output": {
