@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from clients.cases import TABLE, model_of, response_id
+from clients.case import model_of, response_id
+from clients.chat_cases import TABLE
 from fakes.spans import CAPTURES, attribute_values
 from hypothesis import given
 from hypothesis import strategies as st
