@@ -23,7 +23,7 @@ class Record(NamedTuple):
     """One record and where it stands: the number of its line, array item or row, counted from 1."""
 
     number: int
-    value: bytes
+    value: bytes  # on one line: records are sent as lines
 
 
 class Unreadable(Exception):
@@ -94,7 +94,7 @@ def _values(file: BinaryIO) -> Iterator[Record]:
 def _items(text: bytes) -> Iterator[Record]:
     try:
         for number, item in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
-            yield Record(number, bytes(item))
+            yield Record(number, bytes(item).replace(b"\n", b" "))  # JSON has line ends between values alone
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(
             "it begins like a JSON array and is none, or one of over 1 GiB: write one record a line"

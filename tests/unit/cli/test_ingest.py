@@ -62,6 +62,7 @@ FILES = {
     "gzip": gzip.compress(LINES),
     "zstd": zstandard.compress(LINES),
     "array": b"[\n" + b",\n".join([GOOD] * 1200) + b"\n]",
+    "array whose items are spread over lines": b"[" + b",\n".join([GOOD.replace(b", ", b",\r\n  ")] * 1200) + b"]",
     "array on one line": b"[" + b",".join([GOOD] * 1200) + b"]",
     "parquet": parquet([json.loads(GOOD)] * 1200),
     "parquet with JSON in a column": parquet([{"messages": json.dumps(json.loads(GOOD)["messages"])}] * 1200),
