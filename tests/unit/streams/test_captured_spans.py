@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from clients.cases import TABLE, Case, model_of
+from clients.case import Case, model_of
+from clients.chat_cases import TABLE
 from clients.compare import differences
 from fakes.spans import CAPTURES, attribute_values
 from hypothesis import given

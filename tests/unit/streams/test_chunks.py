@@ -49,7 +49,7 @@ def of(*chunks: Any, name: str = "response", **beside: Any) -> LogRecord:
 def test_what_openais_client_streams(name: str):
     value = capture(name)
     log = read(value)
-    assert differences(CASES[name], log, model=value["request"]["model"]) == {}
+    assert differences(CASES["chat", name], log, model=value["request"]["model"]) == {}
     assert (log.source, log.app) == ("openai_chunks", "shop")
     assert "stream" not in (log.extra or {})
 

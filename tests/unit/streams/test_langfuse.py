@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients.cases import TABLE, Case
+from clients.case import Case
+from clients.chat_cases import TABLE
 from hypothesis import given
 from hypothesis import strategies as st
 

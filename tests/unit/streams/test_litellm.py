@@ -80,7 +80,9 @@ def test_what_litellm_posts(name: str):
     log = decode(json.dumps(value).encode(), ts_ms=7)
     assert isinstance(log, LogRecord)
     # The picture was cut: MAX_BASE64_LENGTH_FOR_LOGGING was as it comes.
-    assert set(differences(CASES[name], log, model=value["model"])) <= ({"messages"} if name == "image" else set())
+    assert set(differences(CASES["chat", name], log, model=value["model"])) <= (
+        {"messages"} if name == "image" else set()
+    )
     assert (log.source, log.provider) == ("litellm", "openai")
     assert (log.user_id, log.session_id) == (f"user of {value['model']}", f"session of {value['model']}")
     assert log.tags == ("team:shop", "beta")

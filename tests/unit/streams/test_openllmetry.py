@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from clients.cases import TABLE, Case
+from clients.case import Case
+from clients.chat_cases import TABLE
 from fakes.spans import attribute_values, captured_spans, made_span
 from hypothesis import given
 from hypothesis import strategies as st
