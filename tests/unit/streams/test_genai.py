@@ -406,11 +406,14 @@ def test_the_calls_of_tools_of_a_choice_stand_in_its_message_or_beside_it():
 def test_the_whole_content_may_stand_in_the_body_of_an_event():
     body = {"gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]}
     name = "gen_ai.client.inference.operation.details"
-    part = decode(record(None, body=body, **{"event.name": name, "gen_ai.request.model": "m", "x": 1}), ts_ms=TS_MS)
+    item = record(None, body=body, **{"event.name": name, "gen_ai.request.model": "m", "error.type": "E", "x": 1})
+    item["resource"]["host.name"] = "h"
+    part = decode(item, ts_ms=TS_MS)
     assert isinstance(part, Piece)
     assert (part.rank, part.log.ts_ms, part.log.app) == (0, 1_780_000_000_000, "shop")
     assert (part.log.messages, part.log.model) == ((Message(role="user", content="hi"),), "m")
-    assert part.log.extra == {"attributes": {"x": 1}}
+    assert part.log.extra == {"attributes": {"x": 1}, "resource": {"host.name": "h"}}
+    assert (part.log.status, part.log.error) == ("error", "E")
 
 
 def test_the_whole_content_without_a_span_is_a_log_of_its_own():
@@ -461,12 +464,14 @@ def test_an_evaluation_is_feedback():
     of_response = decode(item, ts_ms=TS_MS)
     assert isinstance(of_response, Feedback)
     assert (of_response.log_id, of_response.trace_id, of_response.response_id) == (None, None, "r-1")
-    del item["log_record"]["attributes"]["gen_ai.response.id"]
-    with pytest.raises(Undecodable):
-        decode(item, ts_ms=TS_MS)
+    for missing in ("gen_ai.response.id", "gen_ai.evaluation.name"):
+        attributes = {key: value for key, value in item["log_record"]["attributes"].items() if key != missing}
+        with pytest.raises(Undecodable) as caught:
+            decode({**item, "log_record": {**item["log_record"], "attributes": attributes}}, ts_ms=TS_MS)
+        assert caught.value.code == "invalid"
 
 
-@pytest.mark.parametrize("name", [None, "some.event", 5])
+@pytest.mark.parametrize("name", [None, "some.event", 5, ["gen_ai.choice"]])
 def test_other_log_records_are_no_calls(name: Any):
     item = record(None, body="text", **({"event.name": name} if name else {}))
     item["log_record"] |= {"trace_id": "", "span_id": ""}

@@ -70,9 +70,7 @@ def asked(*items: Any, **request: Any) -> LogRecord:
 def test_what_openais_client_sends(name: str):
     value = capture(name)
     log = read(value)
-    assert (
-        differences(CASES[name], log, model=value["request"]["model"]) == {}
-    )
+    assert differences(CASES[name], log, model=value["request"]["model"]) == {}
     assert (log.source, log.operation, log.app) == ("openai_responses", "chat", "shop")
 
 
