@@ -9,6 +9,7 @@ from tunemill.streams.formats.span import Attributes
 
 _TRACE_ID = re.compile("(?!0*$)[0-9a-f]{32}")
 _SPAN_ID = re.compile("(?!0*$)[0-9a-f]{16}")
+_MAX_NS = 2**64 - 1
 _UNNAMED = "unknown_service"  # what SDKs call an application that has no name
 # Who called is the application's own user id; what else would lead to a person, or to a person's machine, is not kept.
 _PERSONAL = frozenset(
@@ -37,7 +38,13 @@ def checked_ids(trace_id: str, span_id: str, where: str) -> tuple[str, str]:
 
 
 def milliseconds(time_ns: int) -> int:
-    """The time in milliseconds."""
+    """The time in milliseconds.
+
+    Raises:
+        Undecodable: it is not within the range of OTLP's times.
+    """
+    if not 0 <= time_ns <= _MAX_NS:
+        raise Undecodable("bad_time", "a time is not a number of nanoseconds since the epoch")
     return time_ns // 1_000_000
 
 

@@ -205,6 +205,14 @@ def test_a_span_that_is_none_is_rejected(span: dict[str, Any]):
     assert caught.value.code == "invalid"
 
 
+@pytest.mark.parametrize("time_ns", [-1, 2**64, 10**400])
+def test_a_start_that_otlp_cannot_write_is_rejected(time_ns: int):
+    with pytest.raises(Undecodable) as caught:
+        decode(item(start_ns=time_ns), ts_ms=TS_MS)
+    assert caught.value.code == "bad_time"
+    assert log_of(end_ns=time_ns).latency_ms is None
+
+
 def test_an_application_without_a_name():
     one = item()
     for name in ("unknown_service:python", 5, ""):
