@@ -179,7 +179,7 @@ class _Parts:
             return
         text, name = _text(part, "content"), _text(part, "name")
         if kind in ("reasoning", "thinking") and text is not None:
-            self.thoughts.append(text)
+            self.thoughts.append(_thought(text))
         elif kind == "refusal" and text is not None:
             self.refusals.append(text)
         elif kind == "tool_call" and name:
@@ -194,6 +194,15 @@ class _Parts:
                 return
         if not _PART_FIELDS[str(kind)].issuperset(part) and (rest := left_over(part, _PART_FIELDS[str(kind)])):
             self.rests[place] = rest
+
+
+def _thought(text: str) -> str:
+    """What a model thought. OpenLLMetry tells the summary of OpenAI's Responses API as the JSON of its parts."""
+    parts = read_json(text)
+    if not isinstance(parts, list) or not parts:
+        return text
+    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    return "\n".join(map(str, texts)) if all(isinstance(found, str) for found in texts) else text
 
 
 def _read_asked(item: Any) -> tuple[list[Message], JsonObject]:

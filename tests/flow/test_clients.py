@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from clients.calls import MODEL_KEY
 from clients.case import PIXEL, Case
 from clients.compare import caller_differences, known
 from clients.drive import drive
@@ -82,6 +83,12 @@ def test_a_picture_that_langfuse_uploads_can_be_had_again(receiver: Receiver, cl
     assert token
     told = receiver.api.get(f"/api/public/media/{token[1]}").raise_for_status().json()
     assert httpx.get(told["url"]).raise_for_status().content == base64.b64decode(PIXEL)
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_no_key_is_in_a_log(receiver: Receiver, client: Client) -> None:
+    logs = [receiver.answer(receiver.log(client, case).log_id) for case in client.cases]
+    assert [log["log_id"] for log in logs if KEY in str(log) or MODEL_KEY in str(log)] == []
 
 
 def test_the_documents_hold_the_table_of_clients_and_cases() -> None:

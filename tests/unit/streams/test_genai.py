@@ -209,6 +209,20 @@ def test_text_that_is_no_list_of_messages_is_kept_as_the_text_of_one():
     assert log.output == (Message(role="assistant", content="hello"),)
 
 
+def test_a_summary_of_reasoning_may_come_as_the_json_of_its_parts():
+    """So OpenLLMetry tells that of the Responses API."""
+    told_as = {
+        '[{"text": "First", "type": "summary_text"}, {"text": "then", "type": "summary_text"}]': "First\nthen",
+        '["no parts"]': '["no parts"]',
+        "[]": "[]",
+        '[{"type": "summary_text"}]': '[{"type": "summary_text"}]',
+    }
+    for content, reasoning in told_as.items():
+        answer = {"role": "assistant", "parts": [{"type": "reasoning", "content": content}]}
+        log = log_of({"gen_ai.operation.name": "chat", "gen_ai.output.messages": json.dumps([answer])})
+        assert log.output == (Message(role="assistant", reasoning=reasoning),)
+
+
 def test_what_stands_beside_the_content():
     found = told(
         {
