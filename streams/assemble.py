@@ -25,7 +25,7 @@ from tunemill.streams.mask import Masked, MaskedPiece
 from tunemill.streams.merge import begun, merge, merge_notes, with_note
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.rules import Rules
-from tunemill.streams.tag import secret_kinds, tag, tag_again
+from tunemill.streams.tag import tag, tag_again
 
 _TRACES = 1000  # worked on at one time
 _FIRST_WAIT_S = 0.02
@@ -190,7 +190,8 @@ def _change(
         log, ends = _joined(stored, list(parts.values()))
         if note:
             log = with_note(log, note.now)
-        kinds = tuple(kind for part in parts.values() for kind in part.kinds)
+        new = [part for part, end in zip(parts.values(), ends, strict=True) if end is not Outcome.DUPLICATE]
+        kinds = tuple(kind for part in new for kind in part.kinds)
         return _Change(log_id, stored, _tagged(stored, Masked(log, kinds), rules), parts, ends)
     except Exception as error:  # one log that nobody foresaw must not hold up the others for ever
         _log.error("parts_not_joined", error=type(error).__name__)
@@ -212,9 +213,7 @@ def _joined(stored: StoredLog | None, parts: Sequence[MaskedPiece]) -> tuple[Log
 def _tagged(stored: StoredLog | None, masked: Masked, rules: Rules) -> TaggedLog:
     if stored is None:
         return tag(masked, rules)
-    if masked.log == stored.tagged.log and {*masked.kinds} <= {*secret_kinds(stored.tagged.tags)}:
-        return stored.tagged
-    return tag_again(stored.tagged, masked, rules)
+    return stored.tagged if masked.log == stored.tagged.log else tag_again(stored.tagged, masked, rules)
 
 
 async def _write(changes: Sequence[_Change], index: LogIndex) -> dict[str, Written | None]:

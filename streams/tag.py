@@ -30,18 +30,13 @@ def tag(masked: Masked, rules: Rules) -> TaggedLog:
     return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each([*given, *found]), language=language)
 
 
-def secret_kinds(tags: Iterable[Tag]) -> tuple[str, ...]:
-    """The kinds of secrets that a log was tagged with."""
-    return tuple(entry.tag.removeprefix(_SECRET) for entry in tags if entry.by == _SECRETS)
-
-
 def tag_again(stored: TaggedLog, masked: Masked, rules: Rules) -> TaggedLog:
     """The log, grown since it was stored, with its tags by the same rules; what people and models set or took off stays so.
 
     Args:
         masked: the log as it is now, and the kinds of secrets that its new parts held.
     """
-    known = secret_kinds(stored.tags)
+    known = _secret_kinds(stored.tags)
     before = tag(Masked(stored.log, known), rules).tags
     now = tag(Masked(masked.log, tuple(dict.fromkeys((*known, *masked.kinds)))), rules)
     taken_off = {entry.tag for entry in before} - {entry.tag for entry in stored.tags}
@@ -58,6 +53,11 @@ def _look(log: LogRecord, rules: Rules) -> tuple[str | None, list[Tag]]:
     tags += [Tag(f"pii:{kind}", _PII) for kind in found.pii_kinds]
     tags += [Tag(rule.tag, rule.setter) for rule in found.rules]
     return language, tags
+
+
+def _secret_kinds(tags: Iterable[Tag]) -> tuple[str, ...]:
+    """The kinds of secrets that a log was tagged with."""
+    return tuple(entry.tag.removeprefix(_SECRET) for entry in tags if entry.by == _SECRETS)
 
 
 def _content_digest(log: LogRecord) -> str:

@@ -124,6 +124,16 @@ async def test_what_people_set_or_took_off_stays_so_when_a_part_comes(index: Mem
     assert {"secret:api-key", "lang:en"} <= tags(index.logs["t-a"])
 
 
+async def test_a_replay_brings_no_tag_back_that_a_person_took_off(index: MemoryIndex):
+    parts = event("t-a", 1, CODE), part("t-a", kinds=("api-key",))
+    await joined(index, *parts)
+    tagged = index.logs["t-a"]
+    index.logs["t-a"] = TaggedLog(log=tagged.log, content_digest=tagged.content_digest)
+    assert await joined(index, *parts) == ["duplicate", "duplicate"]
+    assert await joined(index, parts[1], part("t-a", app="x")) == ["duplicate", "merged"]
+    assert index.logs["t-a"].tags == ()
+
+
 async def test_a_log_that_came_whole_is_only_filled(index: MemoryIndex):
     whole = TaggedLog(
         log=LogRecord(log_id="t-a", ts_ms=1, messages=(Message(role="user", content="hi"),), model="m"),

@@ -14,14 +14,19 @@ from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Message as BusMessage
 from tunemill.bus.port import Outgoing
 from tunemill.bus.sqlite import SqliteBus
+from tunemill.indexer.local import LocalIndex
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
 from tunemill.schemas.records import Erasure, Feedback, LogRecord, Message, RejectedLog
 from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED, Topic
+from tunemill.schemas.trace import TraceNote
+from tunemill.streams import process as processing
 from tunemill.streams.batch import Hop, next_offsets, run_batch
 from tunemill.streams.erased import follow_erasures
+from tunemill.streams.formats.shape import Piece
 from tunemill.streams.local import GROUP, run_local
+from tunemill.streams.ports import LogIndex
 from tunemill.streams.rules import load_rules
 
 RULES = load_rules()
@@ -53,7 +58,7 @@ def index() -> MemoryIndex:
 
 
 @asynccontextmanager
-async def hop(bus: SqliteBus, index: MemoryIndex) -> AsyncIterator[Hop]:
+async def hop(bus: SqliteBus, index: LogIndex) -> AsyncIterator[Hop]:
     async with follow_erasures(bus, index) as erased:
         yield Hop(index, bus, erased, RULES)
 
@@ -185,6 +190,33 @@ async def test_parts_that_the_index_refuses_lie_in_the_dead_letters_joined_and_m
     for letter in found:
         log = msgspec.json.decode(letter.payload, type=LogRecord)
         assert (log.messages[0].content, log.output[0].content) == ("hello", "[SECRET:api-key]")
+
+
+@pytest.mark.parametrize("extra", [{"a": (1, 2)}, {"a": 1.0}], ids=["tuple", "number"])
+async def test_a_part_is_the_same_when_it_comes_again_whatever_its_shape_made_of_it(
+    bus: SqliteBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: object
+):
+    piece = Piece(msgspec.structs.replace(log("a"), extra=extra, trace_id="t"))
+    monkeypatch.setattr(processing, "decode", lambda record, ts_ms: piece)
+    index = LocalIndex(tmp_path, project="default")
+    async with hop(bus, index) as on:
+        await run_batch([at(0, b"{}")], on)
+        counts = await run_batch([at(0, b"{}")], on)
+    assert counts[Outcome.DUPLICATE] == sum(counts.values()) == 1
+    await index.close()
+
+
+async def test_a_part_that_no_json_holds_is_rejected_alone(
+    bus: SqliteBus, index: MemoryIndex, monkeypatch: pytest.MonkeyPatch
+):
+    broken = Piece(log("a", "\ud800"))
+    monkeypatch.setattr(
+        processing, "decode", lambda record, ts_ms: broken if record == b'{"a":1}' else TraceNote(trace_id="t", app="x")
+    )
+    async with hop(bus, index) as on:
+        counts = await run_batch([at(0, b'[{"a":1},{"b":2}]')], on)
+    assert counts[Outcome.REJECTED] == sum(counts.values()) == 1
+    assert set(index.notes) == {"t"}
 
 
 async def test_a_batch_of_whole_logs_asks_the_index_for_nothing_more(bus: SqliteBus, index: MemoryIndex):

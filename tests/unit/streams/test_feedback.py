@@ -112,6 +112,22 @@ async def test_feedback_about_a_log_that_is_erased_meanwhile_is_deleted_with_it(
     assert "a" in index.deleted
 
 
+async def test_feedback_that_is_stored_after_somebody_else_read_the_erasure_is_deleted_again(
+    bus: SqliteBus, index: MemoryIndex
+):
+    async with hop(bus, index) as on:
+
+        async def erase_and_read(name: str) -> None:
+            if name == "add_feedback":
+                await erase(bus, "a")
+                await on.erased.catch_up()  # as a batch of logs does at the same time: it deletes too early
+
+        index.between = erase_and_read
+        counts = await keep_feedback([at(0, feedback("f"))], on)
+    assert counts[Outcome.ERASED] == 1
+    assert index.calls == ["add_feedback", "delete", "delete"]
+
+
 async def test_it_follows_the_topic_in_a_group_of_its_own(bus: SqliteBus, index: MemoryIndex):
     await bus.publish(FEEDBACK, [Outgoing(wire.encode(feedback("f")), key="f")])
     async with hop(bus, index) as on:

@@ -158,6 +158,7 @@ def test_an_error_that_any_part_tells_stays():
 def test_the_begin_in_one_part_and_the_end_in_another_give_the_latency():
     create, update = part(0, ts_ms=1000), part(1, ts_ms=1500, end_ms=1250.5)
     assert joined(create, update).latency_ms == joined(update, create).latency_ms == 250.5
+    assert joined(part(0, ts_ms=1200, end_ms=1250.5), create).latency_ms == 250.5  # worked out again
     assert joined(update).latency_ms is None  # it ended before it began: its begin is not known
     assert joined(create, update, part(0, latency_ms=7.0)).latency_ms == 7.0  # told goes before worked out
 
