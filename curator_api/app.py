@@ -65,7 +65,7 @@ def create_app(
         bus=bus, index=index, registry=registry, files=Files(files_url), settings=settings, examine=examine
     )
     app.state.curator = curator
-    app.add_middleware(Guard, settings=settings, admit=partial(admit, curator))
+    app.add_middleware(Guard, settings=settings, admit=partial(admit, curator), body_work=curator.body_work)
     problems.install(app)
     langfuse = (langfuse_api, media, media_bytes)
     for part in (ingest, otlp_api, *langfuse, feedback, logs, search, rejected, draft_rows, versions, datasets, runs):

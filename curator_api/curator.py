@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 
 from tunemill.bus.port import Bus
+from tunemill.curator_api.body_work import BodyWork
 from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
@@ -24,6 +25,7 @@ class Curator:
     files: Files
     settings: Settings
     examine: Examine
+    body_work: BodyWork = field(default_factory=BodyWork)
     tagging: asyncio.Lock = field(default_factory=asyncio.Lock)  # two edits of one log must not overwrite one another
 
 

@@ -1,8 +1,8 @@
 """What people and programs thought of an answer, over HTTP."""
 
-import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,7 +12,7 @@ from tunemill.bus.port import Outgoing
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Here
 from tunemill.curator_api.errors import Unprocessable
-from tunemill.curator_api.intake import MAX_ITEM_BYTES, cut
+from tunemill.curator_api.intake import cut, giant, is_lines
 from tunemill.curator_api.payloads import FeedbackAccepted, FeedbackIn, RejectedItem
 from tunemill.curator_api.problems import explained, responses
 from tunemill.schemas import wire
@@ -21,6 +21,8 @@ from tunemill.schemas.records import Feedback
 from tunemill.schemas.topics import FEEDBACK
 
 router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+
+_ReadOne = Callable[[int, bytes], Feedback | RejectedItem]
 
 _SCHEMA = FeedbackIn.model_json_schema()
 _BODY: dict[str, Any] = {
@@ -42,7 +44,8 @@ async def send_feedback(request: Request, here: Here, person: Person) -> Feedbac
     `feedback_id` that was sent before replaces what was said under it. If no item can be accepted, the answer is 422.
     """
     body, now_ms = await request.body(), time.time_ns() // 1_000_000
-    read = await asyncio.to_thread(_read, body, by=person, project=here.settings.project, now_ms=now_ms)
+    reader = partial(_read_one, by=person, project=here.settings.project, now_ms=now_ms)
+    read = await here.body_work.run(len(body), partial(_read, body, reader, is_lines=is_lines(request.headers)))
     accepted = [item for item in read if isinstance(item, Feedback)]
     rejected = [item for item in read if isinstance(item, RejectedItem)]
     if rejected and not accepted:
@@ -54,15 +57,15 @@ async def send_feedback(request: Request, here: Here, person: Person) -> Feedbac
     return FeedbackAccepted(accepted=len(accepted), feedback_ids=ids, rejected=rejected)
 
 
-def _read(body: bytes, *, by: str, project: str, now_ms: int) -> Sequence[Feedback | RejectedItem]:
+def _read(body: bytes, read_one: _ReadOne, *, is_lines: bool) -> Sequence[Feedback | RejectedItem]:
     """Each item as a record, or why it cannot be one."""
-    return [_read_one(place, item, by=by, project=project, now_ms=now_ms) for place, item in enumerate(cut(body))]
+    return [read_one(place, item) for place, item in enumerate(cut(body, is_lines=is_lines))]
 
 
 def _read_one(place: int, item: bytes, *, by: str, project: str, now_ms: int) -> Feedback | RejectedItem:
-    if len(item) > MAX_ITEM_BYTES:
-        reason = f"it has {len(item)} bytes; at most {MAX_ITEM_BYTES} are taken"
-        return RejectedItem(item=place, code="too_large", reason=reason)
+    if (verdict := giant(item)) is not None:
+        code, reason = verdict
+        return RejectedItem(item=place, code=code, reason=reason)
     try:
         taken = FeedbackIn.model_validate_json(item)
     except ValidationError as error:

@@ -4,12 +4,14 @@ for every answer."""
 import asyncio
 import ipaddress
 from collections.abc import Callable, Mapping
+from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tunemill.curator_api.body_work import BodyWork
 from tunemill.curator_api.errors import Forbidden, TooLarge
 from tunemill.curator_api.inflate import inflate
 from tunemill.curator_api.problems import answer_to
@@ -20,6 +22,8 @@ API_PATHS = ("/v1/", "/api/public/")  # what lies here is for those with a key, 
 PERSON = "tunemill.person"  # where the scope of a request holds who the guard let in
 ELSEWHERE_BODY_BYTES = 12 * 2**20  # forms, and uploads to an address that was given out: their endpoints let people in
 LEFT_UNREAD_BYTES = 2**20  # up to here the server reads a refused body away; a larger one ends the connection
+
+USUAL_RATIO = 10  # of compressed JSON: tells large work by the size that came
 
 Admit = Callable[[str | None, str | None], str]  # the Authorization header, the client's host -> who that is; may block
 
@@ -38,10 +42,11 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """ASGI middleware around everything."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, admit: Admit) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, admit: Admit, body_work: BodyWork) -> None:
         self._app = app
         self._settings = settings
         self._admit = admit
+        self._body_work = body_work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +79,7 @@ class Guard:
         return await self._inflated(body, encoding) if body and encoding else body
 
     async def _inflated(self, body: bytes, encoding: str) -> bytes:
-        return await asyncio.to_thread(
+        work = partial(
             inflate,
             body,
             encoding,
@@ -82,6 +87,7 @@ class Guard:
             max_ratio=self._settings.max_inflation_ratio,
             any_ratio_bytes=self._settings.max_body_bytes,
         )
+        return await self._body_work.run(len(body) * USUAL_RATIO, work)
 
 
 class _Answer:

@@ -3,9 +3,9 @@
 Field names: https://github.com/langfuse/langfuse/tree/main/fern/apis/server/definition
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -104,7 +104,8 @@ async def ingest(request: Request, here: Here, _person: Person) -> IngestionOut:
 
     An event that cannot be read becomes a dead letter, too, see `GET /v1/rejected`; what is no event at all is left out.
     """
-    events = await _hand_on(await asyncio.to_thread(cut, await request.body()), here)
+    body = await request.body()
+    events = await _hand_on(await here.body_work.run(len(body), partial(cut, body)), here)
     return IngestionOut(
         successes=[EventTaken(id=event.id, status=201) for event in events if not event.refusal],
         errors=[
@@ -123,8 +124,8 @@ async def ingest(request: Request, here: Here, _person: Person) -> IngestionOut:
 )
 async def score(request: Request, here: Here, _person: Person) -> ScoreOut | Response:
     """Hand on a score: what somebody thought of a call, or of all calls of a trace. SDK 5 sends a list of them."""
-    now = datetime.now(UTC).isoformat()
-    items, is_list = await asyncio.to_thread(scores_as_events, await request.body(), now=now)
+    body, now = await request.body(), datetime.now(UTC).isoformat()
+    items, is_list = await here.body_work.run(len(body), partial(scores_as_events, body, now=now))
     events = await _hand_on(items, here)
     refusals = [event.refusal for event in events if event.refusal]
     if not is_list:
@@ -153,7 +154,7 @@ def health(_person: Person) -> HealthOut:
 
 async def _hand_on(items: Sequence[bytes], here: Curator) -> Sequence[Examined]:
     """The events, published when this returns, and what is known about each."""
-    events = await asyncio.to_thread(examined, items, here.examine)
+    events = await here.body_work.run(sum(map(len, items)), partial(examined, items, here.examine))
     outgoing = messages(events)
     if outgoing:
         await here.bus.publish(LOGS, outgoing)

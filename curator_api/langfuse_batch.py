@@ -8,7 +8,7 @@ import msgspec
 
 from tunemill.bus.port import Outgoing
 from tunemill.curator_api.errors import BadRequest
-from tunemill.curator_api.intake import MAX_ITEM_BYTES, Examine, packed, refuse_deep
+from tunemill.curator_api.intake import Examine, giant, packed, refuse_deep, refuse_many
 from tunemill.schemas.ids import new_id
 
 _READ_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)  # ValueError: bad UTF-8, numbers of many digits
@@ -61,13 +61,16 @@ def cut(body: bytes) -> Sequence[bytes]:
 
     Raises:
         BadRequest: the body is no batch.
+        TooLarge: it has too many events.
         TooDeep: arrays and objects lie too deep inside one another.
     """
     refuse_deep(body)
     try:
-        return [bytes(item) for item in msgspec.json.decode(body, type=_Batch).batch]
+        events = msgspec.json.decode(body, type=_Batch).batch
     except _READ_ERRORS as error:
         raise BadRequest('the body is no batch: send {"batch": [...]} with Langfuse\'s events') from error
+    refuse_many(len(events))
+    return [bytes(event) for event in events]
 
 
 def scores_as_events(body: bytes, *, now: str) -> tuple[Sequence[bytes], bool]:
@@ -78,6 +81,7 @@ def scores_as_events(body: bytes, *, now: str) -> tuple[Sequence[bytes], bool]:
 
     Raises:
         BadRequest: the body is neither.
+        TooLarge: it has too many scores.
         TooDeep: arrays and objects lie too deep inside one another.
     """
     refuse_deep(body)
@@ -86,6 +90,7 @@ def scores_as_events(body: bytes, *, now: str) -> tuple[Sequence[bytes], bool]:
     except _READ_ERRORS as error:
         raise BadRequest("the body is no score: send a JSON object, or an array of objects") from error
     scores = found if isinstance(found, list) else [found]
+    refuse_many(len(scores))
     return [_as_event(score, now) for score in scores], isinstance(found, list)
 
 
@@ -105,9 +110,8 @@ def examined(items: Sequence[bytes], examine: Examine) -> Sequence[Examined]:
 
 
 def _examined(item: bytes, examine: Examine) -> Examined:
-    if len(item) > MAX_ITEM_BYTES:
-        reason = f"the event has {len(item)} bytes; at most {MAX_ITEM_BYTES} are taken"
-        return _no_event(item, Refusal(413, "too_large", reason))
+    if (too_large := giant(item)) is not None:
+        return _no_event(item, Refusal(413, *too_large))
     try:
         event = msgspec.json.decode(item, type=_Event)
     except msgspec.ValidationError as error:  # its message names the place and the type, never the value

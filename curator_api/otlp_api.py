@@ -1,6 +1,6 @@
 """OTLP over HTTP: the addresses that exporters of OpenTelemetry and of Langfuse send to."""
 
-import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -82,7 +82,7 @@ async def export(request: Request, here: Curator, signal: Signal) -> Response:
     """
     body = await request.body()
     encoding = otlp_answer.encoding_of(request.scope) or "protobuf"
-    cut = await asyncio.to_thread(_cut, body, signal, encoding)
+    cut = await here.body_work.run(len(body), partial(_cut, body, signal, encoding))
     if cut.messages:
         await here.bus.publish(LOGS, [Outgoing(message) for message in cut.messages])
     REJECTED.labels(stage="receive", code="too_large").inc(len(cut.too_large))

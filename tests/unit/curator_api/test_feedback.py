@@ -94,6 +94,13 @@ async def test_feedback_that_cannot_be_taken_is_named_with_what_is_wrong(
         assert await on_the_bus(api) == []
 
 
+async def test_a_body_of_lines_is_cut_at_line_ends(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        headers = {"content-type": "application/x-ndjson"}
+        answer = await api.client.post("/v1/feedback", content=b'{"torn\n\n', headers=headers)
+    assert (answer.status_code, [one["item"] for one in answer.json()["rejected"]]) == (422, [0])
+
+
 async def test_one_bad_item_spoils_nothing_but_itself(tmp_path: Path) -> None:
     bad = [b'{"name":"helpful","score":1}', b"7", b'{"name":"helpful","log_id":"a","score":1e999}']
     good = [msgspec.json.encode(THUMB), msgspec.json.encode({**THUMB, "log_id": "b"})]

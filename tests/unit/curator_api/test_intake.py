@@ -1,11 +1,15 @@
 """Logs that come over HTTP: how a body is cut, what its sender hears of each item, and what lies on the bus."""
 
+import asyncio
+import gzip
 import json
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
+import zstandard
 from fakes.curator_api import running_api
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +17,17 @@ from hypothesis import strategies as st
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Outgoing
 from tunemill.bus.sqlite import SqliteBus
+from tunemill.curator_api.body_work import LARGE_BYTES
 from tunemill.curator_api.errors import BadRequest, ClientError, TooDeep
-from tunemill.curator_api.intake import MAX_DEPTH, MAX_ITEM_BYTES, MESSAGE_ITEMS, Rejection, receive, refuse_deep
+from tunemill.curator_api.intake import (
+    MAX_DEPTH,
+    MAX_ITEM_BYTES,
+    MAX_ITEMS,
+    MESSAGE_ITEMS,
+    Rejection,
+    receive,
+    refuse_deep,
+)
 from tunemill.schemas import wire
 from tunemill.schemas.packing import split
 from tunemill.schemas.records import LogBatch, LogRecord, Message
@@ -127,6 +140,70 @@ async def test_what_is_no_json_of_logs_is_refused_clearly(tmp_path: Path, body: 
         assert await api.bus.tail(LOGS, limit=9) == []
 
 
+async def test_json_that_is_broken_says_where(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=b'{"secret": tru}')
+    assert "(byte 15)" in answer.json()["detail"]
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(("pack", "name"), [(gzip.compress, "gzip"), (zstandard.compress, "zstd")])
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+async def test_a_body_that_does_not_say_that_it_is_compressed_is_told_to(
+    tmp_path: Path, pack: Callable[[bytes], bytes], name: str, media_type: str
+) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=pack(LINE), headers={"content-type": media_type})
+        assert await api.bus.tail(LOGS, limit=9) == []
+    assert (answer.status_code, answer.json()["detail"].rpartition(": send it with ")[2]) == (
+        400,
+        f"Content-Encoding: {name}",
+    )
+
+
+MANY = MAX_ITEMS + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "media_type"),
+    [
+        ("/v1/logs", b"[" + b",".join([b"1"] * MANY) + b"]", "application/json"),
+        ("/v1/logs", b"{}\n" * MANY, "application/json"),
+        ("/v1/logs", b"1\n" * MANY, "application/x-ndjson"),
+        ("/v1/feedback", b"{}\n" * MANY, "application/x-ndjson"),
+        ("/api/public/ingestion", b'{"batch":[' + b",".join([b"1"] * MANY) + b"]}", "application/json"),
+        ("/api/public/scores", b"[" + b",".join([b"{}"] * MANY) + b"]", "application/json"),
+    ],
+)
+async def test_a_body_of_too_many_items_is_refused_with_the_limit(
+    tmp_path: Path, path: str, body: bytes, media_type: str
+) -> None:
+    """A small body of a million broken items would need an answer and dead letters of a hundred megabytes."""
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post(path, content=body, headers={"content-type": media_type})
+        assert await api.bus.tail(LOGS, limit=9) == []
+    assert (answer.status_code, answer.json()["limit"]) == (413, MAX_ITEMS)
+    assert "several requests" in answer.json()["detail"]
+
+
+async def test_large_bodies_leave_threads_to_whoever_wants_to_be_let_in(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def waits(_item: bytes) -> None:
+        go_on.wait()
+
+    async with running_api(tmp_path, examine=waits) as api:
+        body = b'{"text":"' + b"x" * LARGE_BYTES + b'"}'
+        large = [asyncio.create_task(api.client.post("/v1/logs", content=body)) for _ in range(40)]
+        try:
+            await asyncio.sleep(0.5)  # for them to take what they can get
+            async with asyncio.timeout(10):
+                assert (await api.client.get("/api/public/health")).status_code == 200
+        finally:
+            go_on.set()
+        assert {answer.status_code for answer in await asyncio.gather(*large)} == {202}
+
+
 def nested(depth: int) -> bytes:
     return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
@@ -209,7 +286,7 @@ LOG = LogRecord(log_id="a", ts_ms=1, messages=(Message(role="user", content="hi"
 
 def test_avro_is_taken_as_it_is() -> None:
     batch = wire.encode(LogBatch((LOG, LOG)))
-    assert receive(wire.encode(LOG), examine=nothing) == (1, [], [Outgoing(wire.encode(LOG))])
+    assert receive(wire.encode(LOG), examine=nothing) == (1, [], 0, [Outgoing(wire.encode(LOG))])
     seen: list[bytes] = []
     received = receive(
         batch, examine=lambda item: seen.append(item) or ("invalid", "why") if seen else seen.append(item)
