@@ -29,12 +29,19 @@ def _matches(value: Mapping[str, Any]) -> bool:
     if is_events(response) or is_events(value.get("events")):
         return True
     if isinstance(response, dict) and response:
-        return response.get("type") == "message" or (response.get("type") == "error" and "error" in response)
-    return not response and "max_tokens" in request and not _TELLING.isdisjoint(request)
+        return response.get("type") == "message" or _is_error(response)
+    return _is_error(value.get("error")) or ("max_tokens" in request and not _TELLING.isdisjoint(request))
+
+
+def _is_error(value: Any) -> bool:
+    """Whether this is how the API answers a call that failed: an object that holds the error under its type."""
+    return isinstance(value, dict) and value.get("type") == "error" and "error" in value
 
 
 def _read(value: JsonObject, arrival: Arrival) -> LogRecord:
     name = "events" if "events" in value else "response"
+    if _is_error(value.get("error")):
+        value = {**value, "error": value["error"]["error"]}
     return join(
         read_request(read_object(value, "request")),
         read_answer(value, name),

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients.cases import CASES
+from clients.case import Case
 from clients.compare import differences
+from clients.messages_cases import ERROR, MORE, TABLE
 from fakes.odd_json import check, odd
 from hypothesis import given, settings
 
@@ -15,7 +16,6 @@ from tunemill.streams.decode import decode
 from tunemill.streams.errors import Undecodable
 
 CAPTURES = Path(__file__).parent / "captures" / "anthropic"
-CLIENTS = ("anthropic", "anthropic_streaming", "anthropic_tools")
 USER = {"role": "user", "content": "hi"}
 BASE64 = {"type": "base64", "media_type": "image/png", "data": "AA"}
 
@@ -44,12 +44,12 @@ def of(response: Any, *messages: Any, **request: Any) -> LogRecord:
     )
 
 
-@pytest.mark.parametrize("name", CLIENTS)
-def test_what_anthropics_client_sends(name: str):
-    value = capture(name)
+@pytest.mark.parametrize("case", [*TABLE, *MORE], ids=lambda case: case.name)
+def test_what_anthropics_client_sends(case: Case):
+    value = capture(case.name)
     log = read(value)
-    assert differences(CASES[name], log, model=value["request"]["model"]) == {}
-    assert (log.source, log.app) == ("anthropic", "shop")
+    assert differences(case, log, model=value["request"]["model"]) == {}
+    assert (log.source, log.app, log.error) == ("anthropic", "shop", "rate_limit_error" if case is ERROR else None)
 
 
 def test_the_system_text_comes_first_whole_or_in_blocks():
@@ -286,6 +286,6 @@ def test_what_cannot_be_read_names_the_place(messages: Any, response: Any, place
 
 
 @settings(deadline=None, max_examples=300)
-@given(odd([capture(name) for name in CLIENTS]))
+@given(odd([capture(case.name) for case in (*TABLE, *MORE)]))
 def test_odd_calls_are_read_or_refused(value: Any):
     check(value)

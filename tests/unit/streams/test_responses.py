@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients.cases import CASES
+from clients.case import Case
 from clients.compare import differences
+from clients.responses_cases import MORE, TABLE
 from fakes.odd_json import check, odd
 from hypothesis import given, settings
 
@@ -15,8 +16,7 @@ from tunemill.streams.decode import decode
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.shape import NotACall
 
-CAPTURES = Path(__file__).parent / "captures" / "openai"
-CLIENTS = ("responses", "responses_streaming", "responses_tools")
+CAPTURES = Path(__file__).parent / "captures" / "openai_responses"
 
 
 def capture(name: str) -> dict[str, Any]:
@@ -66,11 +66,11 @@ def asked(*items: Any, **request: Any) -> LogRecord:
     return of(answer(says("ok")), input=list(items), **request)
 
 
-@pytest.mark.parametrize("name", CLIENTS)
-def test_what_openais_client_sends(name: str):
-    value = capture(name)
+@pytest.mark.parametrize("case", [*TABLE, *MORE], ids=lambda case: case.name)
+def test_what_openais_client_sends(case: Case):
+    value = capture(case.name)
     log = read(value)
-    assert differences(CASES[name], log, model=value["request"]["model"]) == {}
+    assert differences(case, log, model=value["request"]["model"]) == {}
     assert (log.source, log.operation, log.app) == ("openai_responses", "chat", "shop")
 
 
@@ -329,6 +329,6 @@ def test_what_cannot_be_read_names_the_place(request_: Any, response: Any, place
 
 
 @settings(deadline=None, max_examples=300)
-@given(odd([capture(name) for name in CLIENTS]))
+@given(odd([capture(case.name) for case in (*TABLE, *MORE)]))
 def test_odd_calls_are_read_or_refused(value: Any):
     check(value)
