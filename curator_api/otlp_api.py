@@ -11,8 +11,8 @@ from tunemill.bus.port import Outgoing
 from tunemill.curator_api import otlp_answer
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
-from tunemill.curator_api.errors import BadRequest
-from tunemill.curator_api.intake import MAX_ITEM_BYTES, refuse_deep
+from tunemill.curator_api.errors import BadRequest, TooLarge
+from tunemill.curator_api.intake import MAX_ITEM_BYTES, MAX_ITEMS, refuse_deep
 from tunemill.curator_api.otlp_answer import JSON, PROTOBUF, Encoding
 from tunemill.curator_api.problems import EVERYWHERE
 from tunemill.schemas import otlp
@@ -79,6 +79,7 @@ async def export(request: Request, here: Curator, signal: Signal) -> Response:
 
     Raises:
         BadRequest: the body is not a request of this signal.
+        TooLarge: it holds too many of them.
     """
     body = await request.body()
     encoding = otlp_answer.encoding_of(request.scope) or "protobuf"
@@ -90,9 +91,13 @@ async def export(request: Request, here: Curator, signal: Signal) -> Response:
 
 
 def _cut(body: bytes, signal: Signal, encoding: Encoding) -> Cut:
-    if encoding == "json":
+    is_json = encoding == "json"
+    if is_json:
         refuse_deep(body)
     try:
-        return otlp.cut(body, is_json=encoding == "json", signal=signal, max_bytes=MAX_ITEM_BYTES)
+        return otlp.cut(body, is_json=is_json, signal=signal, max_bytes=MAX_ITEM_BYTES, most=MAX_ITEMS)
     except OtlpError as error:
-        raise BadRequest(f"{error}: send an OTLP request with {signal}, in protobuf or JSON") from error
+        if error.code == "too_many":
+            raise TooLarge(f"{error}: send it in several requests", limit=MAX_ITEMS) from error
+        remedy = f"send an OTLP request with {signal}, in JSON, or in protobuf with Content-Type: {PROTOBUF}"
+        raise BadRequest(f"{error}: {remedy}") from error

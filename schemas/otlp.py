@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from tunemill.schemas import otlp_json, otlp_protobuf
-from tunemill.schemas.otlp_item import Cut, Item, OtlpError, Signal
+from tunemill.schemas.otlp_item import Cut, Item, OtlpError, Signal, too_many
 
 PROTOBUF_BYTE = b"\n"  # a request in protobuf begins with the tag of its only field; JSON may begin so, too
 
@@ -33,16 +33,18 @@ def items(payload: bytes, *, most: int | None = None) -> list[Item]:
 def _listed(found: Iterator[Item], most: int | None) -> list[Item]:
     taken = list(islice(found, None if most is None else most + 1))
     if most is not None and len(taken) > most:
-        raise OtlpError("too_many", f"the request holds more than {most} spans or log records")
+        raise too_many(most)
     return taken
 
 
-def cut(body: bytes, *, is_json: bool, signal: Signal, max_bytes: int) -> Cut:
+def cut(body: bytes, *, is_json: bool, signal: Signal, max_bytes: int, most: int | None = None) -> Cut:
     """A request's body as messages of at most `max_bytes`.
 
+    Args:
+        most: spans or log records that are taken.
+
     Raises:
-        OtlpError: it is not a request of this signal.
+        OtlpError: it is not a request of this signal, or holds too many records.
     """
-    if is_json:
-        return otlp_json.cut(body, signal, max_bytes)
-    return otlp_protobuf.cut(body, signal, max_bytes)
+    read = otlp_json.cut if is_json else otlp_protobuf.cut
+    return read(body, signal, max_bytes, most)

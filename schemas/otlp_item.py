@@ -51,6 +51,11 @@ def span_kind(number: int) -> str:
     return SPAN_KINDS[number] if 0 <= number < len(SPAN_KINDS) else SPAN_KINDS[0]
 
 
+def too_many(most: int) -> OtlpError:
+    """The error of a request with more records than that."""
+    return OtlpError("too_many", f"the request holds more than {most} spans or log records")
+
+
 def too_large(place: int, size: int, max_bytes: int) -> TooLarge:
     """The verdict on a record of this size."""
     return TooLarge(place, f"with its resource it takes up to {size} bytes; at most {max_bytes} are taken")

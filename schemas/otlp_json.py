@@ -17,6 +17,7 @@ from tunemill.schemas.otlp_item import (
     is_safe,
     span_kind,
     too_large,
+    too_many,
 )
 
 _MAX_NS = 2**64 - 1  # fixed64
@@ -221,16 +222,18 @@ _READ: dict[str, Callable[[Any, int], Any]] = {
 }
 
 
-def cut(body: bytes, signal: Signal, max_bytes: int) -> Cut:
+def cut(body: bytes, signal: Signal, max_bytes: int, most: int | None) -> Cut:
     """A request's body as messages of at most `max_bytes`: a line for each record, and each line a request again.
 
     Raises:
-        OtlpError: it is not a request of this signal.
+        OtlpError: it is not a request of this signal, or holds more than `most` records.
     """
     names = _NAMES[signal]
     request = parse(body)
     if not isinstance(request, dict) or (request and names.resources not in request):
         raise OtlpError("not_otlp", f"the request has no {names.resources}")
+    if most is not None and sum(len(records) for _, _, records in _scopes(request, names)) > most:
+        raise too_many(most)
     messages: list[bytes] = []
     refused: list[TooLarge] = []
     lines: list[bytes] = []

@@ -22,6 +22,7 @@ from tunemill.schemas.otlp_item import (
     is_safe,
     span_kind,
     too_large,
+    too_many,
 )
 
 _TRACE_ID_BYTES = 16
@@ -40,17 +41,20 @@ def items(payload: bytes) -> Iterator[Item]:
     return read(data)
 
 
-def cut(body: bytes, signal: Signal, max_bytes: int) -> Cut:
+def cut(body: bytes, signal: Signal, max_bytes: int, most: int | None) -> Cut:
     """A request's body as messages of at most `max_bytes`, each a request again.
 
     Raises:
-        OtlpError: it is not a request of this signal.
+        OtlpError: it is not a request of this signal, or holds more than `most` records.
     """
     kind: Any = TracesData if signal == "traces" else LogsData
+    data = _parse(body, (kind,))
+    if most is not None and sum(len(records) for _, _, records in _scopes(data)) > most:
+        raise too_many(most)
     filling = _Filling(kind, max_bytes)
     refused: list[TooLarge] = []
     place = 0
-    for resource, scope, records in _scopes(_parse(body, (kind,))):
+    for resource, scope, records in _scopes(data):
         head = _head(resource, scope, kind)
         for record in records:
             size = filling.add(head, record)

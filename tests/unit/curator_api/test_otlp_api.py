@@ -23,6 +23,7 @@ from prometheus_client import REGISTRY
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Outgoing
 from tunemill.bus.sqlite import SqliteBus
+from tunemill.curator_api import otlp_api
 from tunemill.curator_api.intake import MAX_DEPTH
 from tunemill.curator_api.settings import Settings
 from tunemill.schemas import otlp
@@ -160,6 +161,25 @@ async def test_many_large_spans_are_cut_into_messages(tmp_path: Path) -> None:
         assert len(messages) > 1
         assert max(len(message.value) for message in messages) <= LOGS.max_message_bytes
         assert len(await on_the_bus(api)) == 6
+
+
+@pytest.mark.parametrize("encoding", [PROTOBUF, JSON])
+@pytest.mark.parametrize(("path", "request_of"), [("/v1/traces", traces), ("/v1/logs", logs)])
+async def test_a_request_of_too_many_records_is_refused_with_the_limit(
+    tmp_path: Path, path: str, request_of: Any, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otlp_api, "MAX_ITEMS", 2)
+    async with running_api(tmp_path) as api:
+        most = await post(api, path, encoded(request_of(1, 2), encoding), encoding)
+        answer = await post(api, path, encoded(request_of(1, 2, 3), encoding), encoding)
+    assert (most.status_code, answer.status_code, read(answer, Status).code) == (200, 413, 3)
+    assert "more than 2 spans or log records: send it in several" in read(answer, Status).message
+
+
+async def test_protobuf_that_does_not_say_so_is_told_to(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await post(api, "/v1/traces", encoded(traces(1), PROTOBUF), "application/octet-stream")
+    assert (answer.status_code, PROTOBUF in read(answer, Status).message) == (400, True)
 
 
 @pytest.mark.parametrize("encoding", [PROTOBUF, JSON])
