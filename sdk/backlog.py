@@ -61,14 +61,13 @@ class Backlog:
 
     def take(self) -> Batch | None:
         """The next logs to send, waiting for some; None once memory is closed and everything is sent. Then `settle` them."""
-        if self._unsent is None:
-            batch = self._next()
-            while batch is None:
+        while self._unsent is None:
+            nudges = self._memory.nudges
+            self._unsent = self._next()
+            if self._unsent is None:
                 if self._memory.is_closed and not self._memory and not self._spool:
                     return None
-                self._memory.wait(_LINGER_S)
-                batch = self._next()
-            self._unsent = batch
+                self._memory.wait(_LINGER_S, nudges=nudges)
         return self._unsent
 
     def settle(self, batch: Batch, left: Sequence[Entry]) -> None:
@@ -84,7 +83,7 @@ class Backlog:
         """The receiver is away, or it is back."""
         if self._is_away != is_away:
             self._is_away = is_away
-            self._memory.hurry()
+            self._memory.nudge()
 
     def end(self) -> None:
         """Nothing more comes in; what is here can still be taken."""
@@ -149,8 +148,10 @@ class Backlog:
         """The moving thread's work, until the end."""
         try:
             while not self._ended.is_set():
-                self._memory.wait(_LINGER_S)
-                self._ended.wait(self._move_some())
+                nudges = self._memory.nudges
+                idle_s = self._move_some()
+                if not self._ended.wait(idle_s):
+                    self._memory.wait(_LINGER_S, nudges=nudges)
         except Exception as fault:  # may not end in an application's traceback, nor in silence
             LOGGER.error("tunemill: the spooling thread stopped (%s); logs wait in memory", place(fault))
 
@@ -182,6 +183,7 @@ class Backlog:
             spool.append(entries, self._memory.taken + len(entries))
             self._memory.drop(len(entries))
             self._counts.add(spooled=len(entries))
+            self._memory.nudge()  # whoever waits for logs in memory finds them on disk now
         self._is_told = False
 
     def _tell(self, error: SpoolError) -> None:

@@ -22,7 +22,7 @@ class Buffer:
         self._bytes = 0
         self._taken = 0
         self._closed = False
-        self._hurried = False
+        self._nudges = 0
         self._overflowing = False
         self._changed = threading.Condition()
 
@@ -44,12 +44,15 @@ class Buffer:
                 self._changed.notify_all()
             return True
 
-    def wait(self, linger_s: float) -> None:
-        """Wait for a first log, then until there are enough or `linger_s` has passed; not at all once closed."""
+    def wait(self, linger_s: float, *, nudges: int) -> None:
+        """Wait for a first log, then until there are enough or `linger_s` has passed; not at all once closed, or nudged.
+
+        Args:
+            nudges: how many there were when the caller last looked at what it waits for.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            self._changed.wait_for(lambda: self._is_enough() or self._hurried or self._closed, linger_s)
-            self._hurried = False
+            self._changed.wait_for(lambda: self._waiting or self._closed or self._nudges != nudges)
+            self._changed.wait_for(lambda: self._is_enough() or self._closed or self._nudges != nudges, linger_s)
 
     def first(self, max_logs: int, max_bytes: int) -> list[Entry]:
         """The oldest, which stay inside until `drop`; only one thread at a time may do the two."""
@@ -97,10 +100,15 @@ class Buffer:
         """Logs inside."""
         return len(self._waiting)
 
-    def hurry(self) -> None:
-        """End the lingering of whoever waits now, or of the next one."""
+    @property
+    def nudges(self) -> int:
+        """How often those who wait were told to look again."""
+        return self._nudges
+
+    def nudge(self) -> None:
+        """End the waiting of all who wait now."""
         with self._changed:
-            self._hurried = True
+            self._nudges += 1
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ def entry_of_log(log: LogRecord, context: Context, origin: Origin) -> Entry:
     if (log.app is None and origin.app) or (log.project == PROJECT != origin.project):
         project = origin.project if log.project == PROJECT else log.project
         log = msgspec.structs.replace(log, app=log.app or origin.app, project=project)
-    return Entry(log.log_id, str(log.session_id) if log.session_id else None, snapshot(log))
+    return _entry(log.log_id, log.session_id, snapshot(log))
 
 
 def entry_of_fields(log_id: str, fields: Mapping[str, Any], context: Context, origin: Origin) -> Entry:
@@ -68,14 +68,23 @@ def entry_of_fields(log_id: str, fields: Mapping[str, Any], context: Context, or
         _spell(told)
     _add_context(told, context)
     _add_origin(told, origin)
-    return Entry(log_id, told.get("session_id"), snapshot(told))
+    return _entry(log_id, told.get("session_id"), snapshot(told))
 
 
 def entry_as_is(log_id: str, session_id: str | None, payload: Mapping[str, Any], origin: Origin) -> Entry:
     """A record of another shape, with nothing but its origin added."""
     told = dict(payload)
     _add_origin(told, origin)
-    return Entry(log_id, session_id, snapshot(told))
+    return _entry(log_id, session_id, snapshot(told))
+
+
+def _entry(log_id: Any, session_id: Any, line: bytes) -> Entry:
+    return Entry(as_text(log_id), as_text(session_id) if session_id else None, line)
+
+
+def as_text(value: Any) -> str:
+    """As text that can be encoded, with half a surrogate pair replaced as `snapshot` does."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def as_sent(request: Any) -> Any:
@@ -111,18 +120,17 @@ def _add_origin(told: dict[str, Any], origin: Origin) -> None:
 
 def _add_context(told: dict[str, Any], context: Context) -> None:
     """What the log says itself comes first; tags and metadata are those of both."""
+    if "tags" in told:
+        told["tags"] = union(context.tags, listed(told["tags"]))
+    if context is not NO_CONTEXT:
+        for name in ("session_id", "user_id", "consent"):
+            value = getattr(context, name)
+            if value is not None:
+                told.setdefault(name, value)
+        if context.tags:
+            told.setdefault("tags", context.tags)
+        if context.metadata:
+            told["metadata"] = {**context.metadata, **told.get("metadata", {})}
     for name in _TEXTS:
         if name in told:
             told[name] = str(told[name])
-    if "tags" in told:
-        told["tags"] = union(context.tags, listed(told["tags"]))
-    if context is NO_CONTEXT:
-        return
-    for name in ("session_id", "user_id", "consent"):
-        value = getattr(context, name)
-        if value is not None:
-            told.setdefault(name, value)
-    if context.tags:
-        told.setdefault("tags", context.tags)
-    if context.metadata:
-        told["metadata"] = {**context.metadata, **told.get("metadata", {})}

@@ -19,7 +19,7 @@ from tunemill.sdk.buffer import Buffer
 from tunemill.sdk.context import Context, current
 from tunemill.sdk.counts import Counts, Stats
 from tunemill.sdk.delivery import Delivery
-from tunemill.sdk.entry import Entry, Origin, entry_as_is, entry_of_fields, entry_of_log
+from tunemill.sdk.entry import Entry, Origin, as_text, entry_as_is, entry_of_fields, entry_of_log
 from tunemill.sdk.errors import BadPolicy
 from tunemill.sdk.limits import MAX_LOG_BYTES, ROUND_BYTES, ROUND_LOGS
 from tunemill.sdk.sender import Sender, open_sender
@@ -90,6 +90,8 @@ class Producer:
         self._closed = False
         self._lost = 0  # failed or dropped, as the last flush saw it
         self._begin(open_sender(url, api_key=api_key))
+        if spool_dir is not None:
+            self._start()  # there may be something in the spool
 
     def log(self, log: LogRecord | None = None, /, *, request: Any = None, response: Any = None, **fields: Any) -> str:
         """Take one log and return its log_id at once; it is sent in the background.
@@ -100,23 +102,19 @@ class Producer:
         """
         if log is None:
             return self.log_from(current(), {"request": request, "response": response, **fields}, block_s=self._block_s)
-        log_id = ""
+        log_id = _id_of(log)
         try:
-            log_id = log.log_id
             self._take(entry_of_log(log, current(), self._origin), self._block_s)
         except Exception as error:
-            log_id = log_id or new_id()
             self._note_unreadable(log_id, error)
         return log_id
 
     def log_from(self, context: Context, fields: Mapping[str, Any], *, block_s: float = 0.0) -> str:
         """As `log`, with the context of an earlier moment, and without waiting unless told to."""
-        log_id = ""
+        log_id = _id_of(fields)
         try:
-            log_id = str(fields.get("log_id") or "") or new_id()
             self._take(entry_of_fields(log_id, fields, context, self._origin), block_s)
         except Exception as error:
-            log_id = log_id or new_id()
             self._note_unreadable(log_id, error)
         return log_id
 
@@ -127,6 +125,7 @@ class Producer:
             log_id: what a warning names it by; the server reads its own from the payload.
             session_id: the conversation that it keeps its order in.
         """
+        log_id = _id_of({"log_id": log_id})
         try:
             self._take(entry_as_is(log_id, session_id, payload, self._origin), 0.0)
         except Exception as error:
@@ -138,7 +137,7 @@ class Producer:
         Returns:
             True if every log since the last flush is durable at the receiver; False if some still wait, failed or were dropped.
         """
-        self._memory.hurry()
+        self._memory.nudge()
         settled = self._counts.wait_settled(self._memory.entered, 0.0 if self._closed else timeout_s)
         stats = self._counts.read()
         lost, self._lost = self._lost, stats.failed + stats.dropped
@@ -175,7 +174,7 @@ class Producer:
         self.close()
 
     def _begin(self, sender: Sender) -> None:
-        """An empty producer, whose thread starts with the first log, or at once if there may be something in the spool."""
+        """An empty producer, whose thread starts with the first log."""
         self._sender = sender
         self._memory = Buffer(self._buffer_bytes, wake_logs=ROUND_LOGS, wake_bytes=ROUND_BYTES)
         self._counts = Counts()
@@ -186,8 +185,6 @@ class Producer:
         self._closed = False
         self._is_full = False
         self._lost = 0
-        if spool is not None:
-            self._start()
 
     def begin_in_child(self) -> None:
         """After a fork: what waits is the parent's to send, and its thread, files and connections are not ours."""
@@ -205,9 +202,8 @@ class Producer:
 
     def _wait_s(self, block_s: float) -> float | None:
         """How long a log may wait for room; None: as long as it takes."""
-        if (
-            asyncio._get_running_loop() is not None
-        ):  # the public way raises where there is none, which is the usual case
+        # asyncio's own way to ask: the public one raises where there is no loop, which is the usual case.
+        if asyncio._get_running_loop() is not None:
             return 0.0
         return None if self._when_full == "block" else block_s
 
@@ -241,11 +237,22 @@ class Producer:
         stats = self._counts.read()
         if unsent:
             LOGGER.warning("tunemill: %d logs were still unsent when time was up at close", unsent)
+        if stats.spooled:
+            LOGGER.warning("tunemill: %d logs are in the spool and wait for the next process", stats.spooled)
         if stats.failed + stats.dropped:
             LOGGER.warning(
                 "tunemill: of %d logs %d were sent, %d failed, %d were dropped and %d are in the spool",
                 stats.logged, stats.sent, stats.failed, stats.dropped, stats.spooled,
             )  # fmt: skip
+
+
+def _id_of(log: Any) -> str:
+    """The id that a record or its fields name, or a new one; an application's odd object is none."""
+    try:
+        given = log.get("log_id") if isinstance(log, Mapping) else log.log_id
+        return as_text(given) if given else new_id()
+    except Exception:
+        return new_id()
 
 
 def _check(when_full: str, spool_dir: object) -> None:

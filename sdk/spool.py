@@ -137,6 +137,8 @@ class Spool:
             SpoolError: the file is as it was, and its logs may be sent again by the next process.
         """
         segment = self._segments[0]
+        if entries and len(entries) == segment.logs:
+            return
         try:
             if entries:
                 size = write_segment(segment.path, entries)

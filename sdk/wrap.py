@@ -4,6 +4,7 @@ The client is known by its shape alone, so one wrapper serves OpenAI, AsyncOpenA
 """
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -57,6 +58,7 @@ class _Logged:
                 setattr(resource, name, self._around(getattr(method, "tunemill_original", method)))
 
     def _around(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)  # some programs look at what they call
         def method(*args: Any, **request: Any) -> Any:
             call = Call(self._producer, request, self._provider, self._tags)
             try:
@@ -87,6 +89,7 @@ def _wrap_copies(client: Any, producer: Producer, tags: str | Sequence[str]) -> 
 
 
 def _wrapping(copy: Callable[..., Any], producer: Producer, tags: str | Sequence[str]) -> Callable[..., Any]:
+    @functools.wraps(copy)
     def method(*args: Any, **kwargs: Any) -> Any:
         return wrap(copy(*args, **kwargs), producer, tags=tags)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,11 @@ from hypothesis import strategies as st
 
 from tunemill.schemas.records import LogRecord, Message
 from tunemill.sdk import Producer, TunemillHandler, log_context, wrap
+from tunemill.sdk.errors import Unavailable
+from tunemill.sdk.http import HttpSender
+from tunemill.sdk.pack import packs
 from tunemill.sdk.plain import plain, snapshot
+from tunemill.sdk.segment import read_segment
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -171,6 +176,26 @@ def test_a_context_may_hold_anything(server: LogServer, odd: Any) -> None:
             producer.log(LogRecord(log_id="r", ts_ms=1, messages=(Message(role="user", content="hi"),)))
     finally:
         assert_honest(producer, 2)
+
+
+def test_odd_ids_find_their_way_to_disk_and_to_a_partition(tmp_path: Path, odd: Any) -> None:
+    class AsKafka(HttpSender):
+        def lane(self, key: str) -> int:
+            return len(key.encode())
+
+    options: dict[str, Any] = {"when_full": "spool", "spool_dir": tmp_path}
+    with Producer("http://127.0.0.1:9", **options) as producer, log_context(session_id=odd):
+        producer.log(messages=HI, log_id=odd)
+        producer.log(messages=HI, session_id=odd)
+        producer.log(LogRecord(log_id=odd, ts_ms=1, messages=(Message(role="user", content="hi"),), session_id=odd))
+        producer.log_as_is({"messages": HI}, log_id=odd, session_id=odd)
+    assert producer.stats().spooled + producer.stats().dropped == 4
+    with log_server() as server:
+        sender = AsKafka(server.url, None)
+        entries = [entry for path in tmp_path.rglob("*.ndjson") for entry in read_segment(path).entries]
+        assert len(entries) == producer.stats().spooled
+        assert not any(isinstance(error, Unavailable) for error in sender.send(packs(entries, sender.lane)))
+        sender.close()
 
 
 def test_a_wrapped_client_answers_whatever_it_answers(server: LogServer, odd: Any) -> None:

@@ -18,6 +18,7 @@ from tunemill.schemas.packing import split
 from tunemill.schemas.records import LogRecord
 from tunemill.sdk import BadPolicy, Producer, Stats
 from tunemill.sdk.entry import Entry
+from tunemill.sdk.limits import ROUND_BYTES
 from tunemill.sdk.segment import framed, read_segment, write_segment
 
 AWAY = "http://127.0.0.1:9"
@@ -107,12 +108,15 @@ import sys, time
 from tunemill.sdk import Producer
 producer = Producer("http://127.0.0.1:9", when_full="spool", spool_dir=sys.argv[1])
 number = 0
-while True:
+while number < 5000:
     for _ in range(20):
         producer.log(messages="x" * 200, log_id=f"{sys.argv[2]}-{number:06}", session_id="s")
         number += 1
     print(producer.stats().spooled, flush=True)
     time.sleep(0.002)
+while True:
+    print(producer.stats().spooled, flush=True)
+    time.sleep(0.05)
 """
 
 
@@ -125,19 +129,24 @@ def logging_until_killed(folder: Path, name: str) -> "subprocess.Popen[str]":
     )
 
 
-def killed_after(process: "subprocess.Popen[str]", spooled: int) -> int:
-    """How many logs the process said to have on disk, at least `spooled`, before it was killed."""
+def on_disk_at_least(process: "subprocess.Popen[str]", spooled: int) -> int:
+    """Wait until a process says to have so many logs on disk; how many it said."""
     assert process.stdout is not None
-    said = next(int(line) for line in process.stdout if int(line) >= spooled)
+    return next(int(line) for line in process.stdout if int(line) >= spooled)
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process.stdout.close()
-    return said
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 @pytest.mark.parametrize("spooled", [1, 300, 2000])
 def test_after_a_kill_the_next_process_sends_what_was_on_disk(tmp_path: Path, spooled: int) -> None:
-    on_disk = killed_after(logging_until_killed(tmp_path, "a"), spooled)
+    process = logging_until_killed(tmp_path, "a")
+    on_disk = on_disk_at_least(process, spooled)
+    kill(process)
     with serving(accept) as server, spooling(server.url, tmp_path) as producer:
         until(lambda: producer.stats().logged >= on_disk and producer.stats().spooled == 0)
         assert producer.close() is None
@@ -147,13 +156,37 @@ def test_after_a_kill_the_next_process_sends_what_was_on_disk(tmp_path: Path, sp
     assert ids == [f"a-{number:06}" for number in range(len(ids))], "none is missing, doubled or garbage"
 
 
+def test_a_kill_while_the_disk_is_emptied_loses_nothing(tmp_path: Path) -> None:
+    with spooling(AWAY, tmp_path) as producer:
+        ids = [producer.log(messages="x" * 20_000) for _ in range(500)]
+    script = f"""
+import sys, time
+from tunemill.sdk import Producer
+Producer(sys.argv[1], when_full="spool", spool_dir={str(tmp_path)!r})
+time.sleep(60)
+"""
+    with serving(accept) as server:
+        process = subprocess.Popen([sys.executable, "-c", script, server.url], text=True)
+        until(lambda: len(server.asked) > 5)
+        kill(process)
+        by_first = [log.log_id for log in logs_of(server)]
+        assert len(by_first) < 500, "it was killed too late"
+        with spooling(server.url, tmp_path) as producer:
+            until(lambda: producer.stats().logged > 0 and producer.stats().spooled == 0)
+        arrived = [log.log_id for log in logs_of(server)]
+    assert list(dict.fromkeys(arrived)) == ids
+    assert len(arrived) < len(ids) + ROUND_BYTES / 20_000 + 1, "what was sent twice is one round at most"
+
+
 def test_two_processes_in_one_folder_do_not_meet(tmp_path: Path) -> None:
     both = [logging_until_killed(tmp_path, name) for name in "ab"]
     with serving(accept) as server, spooling(server.url, tmp_path) as living:
         mine = living.log(messages=TEXT)
         assert living.flush(20)
         assert [log.log_id for log in logs_of(server)] == [mine], "what belongs to the living is theirs"
-    on_disk = {name: killed_after(process, 100) for name, process in zip("ab", both, strict=True)}
+    on_disk = {name: on_disk_at_least(process, 100) for name, process in zip("ab", both, strict=True)}
+    for process in both:
+        kill(process)
     with serving(accept) as server:
         two = [spooling(server.url, tmp_path) for _ in range(2)]  # of which each abandoned folder goes to one
         until(lambda: sum(one.stats().sent for one in two) >= sum(on_disk.values()))
@@ -173,8 +206,10 @@ def test_a_torn_tail_and_a_damaged_line_are_skipped_and_counted(
 ) -> None:
     with spooling(AWAY, tmp_path) as producer:
         ids = [producer.log(messages=TEXT) for _ in range(10)]
-    (segment,) = files(tmp_path)
-    lines = segment.read_bytes().splitlines(keepends=True)
+    segment, *others = files(tmp_path)
+    lines = b"".join(path.read_bytes() for path in (segment, *others)).splitlines(keepends=True)
+    for path in others:
+        path.unlink()
     damaged = lines[3].replace(b"xxx", b"xyx", 1)
     segment.write_bytes(b"".join([*lines[:3], damaged, *lines[4:9], lines[9][:-7]]))
     with serving(accept) as server, spooling(server.url, tmp_path) as producer:
@@ -291,6 +326,14 @@ if child == 0:
     with serving(accept) as server, spooling(server.url, tmp_path) as producer:
         until(lambda: producer.stats().sent == 3)
         assert sorted(log.log_id for log in logs_of(server)) == ["before", "child", "parent"]
+
+
+def test_a_log_that_fills_memory_alone_goes_by_way_of_the_disk(tmp_path: Path) -> None:
+    with serving(accept) as server, spooling(server.url, tmp_path, buffer_bytes=1000) as producer:
+        for number in range(1, 30):
+            producer.log(messages="x" * 5000)
+            until(lambda number=number: producer.stats().sent == number)  # type: ignore[misc]
+    assert len(logs_of(server)) == 29
 
 
 def test_nothing_else_in_the_folder_is_touched(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """`wrap` around the real `openai` client, against a small server that speaks its API."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import openai
 import pytest
@@ -306,3 +308,17 @@ def test_a_client_without_the_responses_api_is_wrapped_all_the_same(rig: Rig) ->
     wrap(imitation, rig.producer).chat.completions.create(model="m", messages=HI)
     log = rig.log()
     assert (log.output[0].content, log.provider) == ("yo", "llm.example")
+
+
+def test_a_client_of_mocks_is_left_alone(rig: Rig) -> None:
+    client = MagicMock()
+    answer = wrap(client, rig.producer).chat.completions.create(model="m", messages=HI)
+    assert isinstance(answer, MagicMock)
+    rig.producer.flush(10)
+    assert rig.producer.stats().waiting == 0
+
+
+def test_a_wrapped_method_looks_like_itself(rig: Rig) -> None:
+    with rig.sync() as client:
+        assert client.chat.completions.create.__name__ == "create"
+        assert "temperature" in inspect.signature(client.chat.completions.create).parameters
