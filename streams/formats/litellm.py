@@ -13,7 +13,7 @@ from tunemill.schemas.records import LogRecord, Message, Usage
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats import anthropic, openai_pair, responses
 from tunemill.streams.formats.fields import read_count, read_list, read_number, read_object, read_text
-from tunemill.streams.formats.pair import Half, join
+from tunemill.streams.formats.pair import NO_ANSWER, Half, join
 from tunemill.streams.formats.shape import Arrival, Envelope, JsonObject, NotACall, Shape, left_over, read_metadata
 from tunemill.streams.formats.times import read_epoch_ms
 
@@ -102,8 +102,9 @@ def _read(value: JsonObject, arrival: Arrival) -> LogRecord | NotACall:
         beside=_beside(value, is_redacted=is_redacted),
     )
     if is_redacted:
-        answered = read_text(value, "status") == "success"
-        log = msgspec.structs.replace(log, output=(), **({"status": "ok", "error": None} if answered else {}))
+        log = msgspec.structs.replace(log, output=())
+    if log.error == NO_ANSWER and read_text(value, "status") == "success":  # the answer may not be told
+        log = msgspec.structs.replace(log, status="ok", error=None)
     return msgspec.structs.replace(log, extra=_without_nulls(log.extra) or None)
 
 

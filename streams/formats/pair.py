@@ -18,6 +18,7 @@ from tunemill.streams.formats.shape import (
 )
 
 PAIR_FIELDS = ENVELOPE_FIELDS | {"request", "response", "metadata", "error"}
+NO_ANSWER = "no_answer"  # the error of a call of which nothing came back, and nothing was said why
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def join(
     said |= as_fields(envelope, arrival)
     said.setdefault("messages", ())
     error = beside.get("error") or answered.error
-    name = error_name(error) if error else None if said.get("output") else "no_answer"
+    name = error_name(error) if error else None if said.get("output") else NO_ANSWER
     asked_model = asked.fields.get("model")
     said["metadata"] = said.get("metadata", {}) | read_metadata(beside.get("metadata"))
     return LogRecord(

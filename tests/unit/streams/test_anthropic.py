@@ -138,6 +138,33 @@ def test_content_blocks_get_openais_spelling(block: Any, part: Any):
     assert log.messages[0].parts == [{"type": "text", "text": "see"}, part]
 
 
+def test_of_a_block_that_stays_as_it_was_nothing_is_kept_twice():
+    block = {"type": "document", "title": "a", "source": {"type": "url", "url": "https://example.org/a.pdf"}}
+    titled = {"type": "document", "title": "b", "source": {"type": "text", "media_type": "text/plain", "data": "words"}}
+    untyped = {"type": "image", "source": {"type": "base64", "data": "AA"}}
+    log = of(answer("ok"), {"role": "user", "content": [block, titled, untyped]})
+    assert log.messages[0].parts == [block, {"type": "text", "text": "words"}, untyped]
+    assert log.extra == {"messages": {"0": {"content": {"1": {"title": "b"}}}}}
+
+
+@pytest.mark.parametrize(
+    ("value", "source"),
+    [
+        ({"request": {"messages": [USER]}, "response": answer("ok")}, "anthropic"),
+        ({"request": {"messages": [USER], "max_tokens": 9}, "response": {"choices": []}}, "openai_pair"),
+        ({"request": {"messages": [USER], "max_tokens": 9}, "response": {"error": {"type": "x"}}}, "openai_pair"),
+        ({"request": {"messages": [USER], "max_tokens": 9}, "error": "x"}, "openai_pair"),
+        ({"request": {"messages": [USER], "system": "Be brief."}, "error": "x"}, "openai_pair"),
+        ({"request": {"messages": [USER], "max_tokens": 9, "system": "Be brief."}, "error": "x"}, "anthropic"),
+        ({"request": {"messages": [USER], "max_tokens": 9, "anthropic_version": "x"}, "error": "x"}, "anthropic"),
+        ({"request": {"messages": [USER], "input": "x"}, "response": answer("ok")}, "anthropic"),
+        ({"request": {"input": "x"}, "response": {"type": "message", "output": []}}, "openai_responses"),
+    ],
+)
+def test_it_is_known_by_its_fields(value: Any, source: str):
+    assert read(value).source == source
+
+
 def test_hidden_reasoning_and_tools_that_anthropic_runs_are_kept_beside():
     hidden, search = (
         {"type": "redacted_thinking", "data": "Em"},

@@ -282,6 +282,29 @@ def test_models_that_are_asked_with_one_text(asked: Any, answered: Any, finish_r
     assert log.params == {"temperature": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        (CLAUDE, CLAUDES_ANSWER),
+        ({"prompt": "hello"}, {"generation": "hi", "prompt_token_count": 3, "generation_token_count": 4}),
+        (
+            {"inputText": "hello"},
+            [
+                {"outputText": "h", "inputTextTokenCount": 3},
+                {"outputText": "i", "inputTextTokenCount": None, "totalOutputTextTokenCount": 4},
+            ],
+        ),
+        ({"messages": [HELLO]}, conversed({"text": "hi"}, usage={"inputTokens": 3, "outputTokens": 4})),
+    ],
+)
+def test_tokens_that_only_the_body_counts(asked: Any, answered: Any):
+    value = record(asked, answered, inferenceRegion="eu-west-1")
+    del value["input"]["inputTokenCount"], value["output"]["outputTokenCount"]
+    log = read(value)
+    assert log.usage == Usage(input_tokens=3, output_tokens=4)
+    assert log.metadata["inference_region"] == "eu-west-1"
+
+
 def test_several_answers_to_one_text():
     log = invoked({"prompt": "hello"}, {"generations": [{"text": "a"}, {"text": "b", "finish_reason": "COMPLETE"}]})
     assert [message.content for message in log.output] == ["a", "b"]
