@@ -20,7 +20,11 @@ from tunemill.telemetry.metrics import REQUESTS
 
 API_PATHS = ("/v1/", "/api/public/")  # what lies here is for those with a key, and their key is looked at first
 PERSON = "tunemill.person"  # where the scope of a request holds who the guard let in
-ELSEWHERE_BODY_BYTES = 12 * 2**20  # forms, and uploads to an address that was given out: their endpoints let people in
+# Elsewhere, endpoints let people in, and then read the body: a form, or an upload to an address that was given out.
+ELSEWHERE_BODY_BYTES = 12 * 2**20
+SIGN_IN = "/sign-in"  # the one form that a stranger may send
+SIGN_IN_BYTES = 64 * 2**10
+READ_AWAY_BYTES = 256 * 2**20  # of a body that is too large, from somebody with a key
 LEFT_UNREAD_BYTES = 2**20  # up to here the server reads a refused body away; a larger one ends the connection
 
 USUAL_RATIO = 10  # of compressed JSON: tells large work by the size that came
@@ -39,6 +43,85 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+def _most_elsewhere(path: str) -> int:
+    return SIGN_IN_BYTES if path == SIGN_IN else ELSEWHERE_BODY_BYTES
+
+
+class _Body:
+    """A request's body, counted as it comes: what the client says about its length is not believed."""
+
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        headers = Headers(scope=scope)
+        stated = headers.get("content-length", "0")
+        self._stated = int(stated) if stated.isdecimal() else 0
+        self._waits = "expect" in headers and self._stated > limit  # its client sends it only if we ask for it
+        self._receive = receive
+        self._limit = limit
+        self._size = 0
+        self.was_read = False  # to its end
+
+    def refuse_stated(self) -> None:
+        """Return if the client does not say that the body is too large.
+
+        Raises:
+            TooLarge: it does.
+        """
+        if self._stated > self._limit:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """The next part, for whoever reads the body.
+
+        Raises:
+            TooLarge: with it the body is larger than the limit; the rest is not read.
+        """
+        message = await self._next()
+        if self._size > self._limit:
+            raise self._too_large()
+        return message
+
+    async def whole(self) -> bytes:
+        """All of it.
+
+        Raises:
+            TooLarge: it has more bytes than the limit.
+            ClientDisconnect: the client went away before its end; what came may be anything's beginning.
+        """
+        chunks: list[bytes] = []
+        try:
+            self.refuse_stated()
+            while not self.was_read:
+                chunks.append(_part(await self.receive()))
+        except TooLarge:
+            chunks.clear()
+            await self._read_away()
+            raise
+        return b"".join(chunks)
+
+    async def _read_away(self) -> None:
+        """Read on and keep nothing: a client that is still sending when the connection ends may never see the answer."""
+        while not (self._waits or self.was_read or self._size > READ_AWAY_BYTES):
+            _part(await self._next())
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            self.was_read = not message.get("more_body", False)
+        return message
+
+    def _too_large(self) -> TooLarge:
+        reason = f"the body is larger than {self._limit} bytes: send it in several requests"
+        return TooLarge(reason, limit=self._limit)
+
+
+def _part(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    part: bytes = message.get("body", b"")
+    return part
+
+
 class Guard:
     """ASGI middleware around everything."""
 
@@ -52,11 +135,19 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(scope, send)
+        is_api = scope["path"].startswith(API_PATHS)
+        most = self._settings.max_body_bytes
+        body = _Body(scope, receive, most if is_api else min(most, _most_elsewhere(scope["path"])))
+        answer = _Answer(scope, send, body)
         try:
-            body = await self._let_through(scope, receive)
-            answer.was_read = True
-            await self._app(scope, _replay(body, receive), answer.send)
+            if not self._settings.require_key:
+                refuse_other_origins(Headers(scope=scope), scope["method"])
+            if is_api:
+                read = await self._let_through(scope, body)
+                await self._app(scope, _replay(read, receive), answer.send)
+            else:
+                body.refuse_stated()
+                await self._app(scope, body.receive, answer.send)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -64,19 +155,14 @@ class Guard:
                 raise
             await answer_to(error, scope)(scope, receive, answer.send)
 
-    async def _let_through(self, scope: Scope, receive: Receive) -> bytes:
-        """The request's body, once its sender may send it; where a key is asked for, the scope then holds whose it is."""
+    async def _let_through(self, scope: Scope, body: _Body) -> bytes:
+        """The request's body, once its sender may send it; the scope then holds whose key came with it."""
         headers = Headers(scope=scope)
-        if not self._settings.require_key:
-            refuse_other_origins(headers, scope["method"])
-        limit = self._settings.max_body_bytes
-        if not scope["path"].startswith(API_PATHS):
-            return await read_body(scope, receive, min(limit, ELSEWHERE_BODY_BYTES))
         host = scope["client"][0] if scope.get("client") else None
         scope[PERSON] = await asyncio.to_thread(self._admit, headers.get("authorization"), host)
-        body = await read_body(scope, receive, limit)
+        read = await body.whole()
         encoding = ",".join(headers.getlist("content-encoding"))
-        return await self._inflated(body, encoding) if body and encoding else body
+        return await self._inflated(read, encoding) if read and encoding else read
 
     async def _inflated(self, body: bytes, encoding: str) -> bytes:
         work = partial(
@@ -93,11 +179,11 @@ class Guard:
 class _Answer:
     """Sends the answer on, with the headers that every answer has, and counts it."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, body: _Body) -> None:
         self._scope = scope
         self._send = send
+        self._body = body
         self.begun = False
-        self.was_read = False  # the request's body, to its end
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -105,7 +191,7 @@ class _Answer:
             headers = MutableHeaders(scope=message)
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-            if not self.was_read and not _is_small(Headers(scope=self._scope)):
+            if not self._body.was_read and not _is_small(Headers(scope=self._scope)):
                 headers["Connection"] = "close"
             self._count(message["status"])
         await self._send(message)
@@ -155,29 +241,6 @@ def _is_small(headers: Headers) -> bool:
     """Whether the client says that its body is nothing much; without a length it may be anything."""
     stated = headers.get("content-length", "0" if "transfer-encoding" not in headers else "")
     return stated.isdecimal() and int(stated) <= LEFT_UNREAD_BYTES
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The request's body, counted as it comes: what the client says about its length is not believed.
-
-    Raises:
-        TooLarge: it has more than `limit` bytes; the rest is not read.
-        ClientDisconnect: the client went away before its end; what came may be anything's beginning.
-    """
-    stated = Headers(scope=scope).get("content-length", "0")
-    chunks: list[bytes] = []
-    size = int(stated) if stated.isdecimal() and int(stated) > limit else 0
-    more = size <= limit
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        more = size <= limit and message.get("more_body", False)
-    if size > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes: send it in several requests", limit=limit)
-    return b"".join(chunks)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

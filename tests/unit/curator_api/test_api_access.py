@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.curator_api import running_api, tagged
+from fakes.curator_api import Running, running_api, tagged
 from fakes.search_memory import MemorySearch
 from fastapi import FastAPI
 from sqlalchemy import QueuePool, select
 
 from tunemill.curator_api import keys
 from tunemill.curator_api.access import Person
-from tunemill.curator_api.guard import ELSEWHERE_BODY_BYTES
+from tunemill.curator_api.guard import ELSEWHERE_BODY_BYTES, SIGN_IN_BYTES
 from tunemill.curator_api.settings import Settings
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import api_keys
@@ -171,10 +171,65 @@ async def test_a_body_whose_client_went_away_is_not_taken_for_whole(tmp_path: Pa
         assert await api.bus.tail(LOGS, limit=9) == []
 
 
-async def test_elsewhere_a_body_may_be_no_larger_than_a_form(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("path", "limit"), [("/sign-in", SIGN_IN_BYTES), ("/media/" + "A" * 22, ELSEWHERE_BODY_BYTES)])
+async def test_elsewhere_a_body_may_be_no_larger_than_a_form(tmp_path: Path, path: str, limit: int) -> None:
     async with running_api(tmp_path) as api:
-        answer = await api.client.post("/sign-in", content=b"x" * (ELSEWHERE_BODY_BYTES + 1))
-        assert (answer.status_code, answer.json()["limit"]) == (413, ELSEWHERE_BODY_BYTES)
+        answer = await api.client.post(path, content=b"x" * (limit + 1))
+        assert (answer.status_code, answer.json()["limit"]) == (413, limit)
+
+
+async def test_a_form_without_a_stated_length_is_counted_as_it_comes(tmp_path: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * (SIGN_IN_BYTES // 2)
+
+    async with running_api(tmp_path) as api:
+        assert (await api.client.post("/sign-in", content=chunks())).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/datasets", "/media/" + "A" * 22, "/metrics"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_elsewhere_a_body_is_read_by_whoever_lets_its_sender_in(tmp_path: Path, path: str, method: str) -> None:
+    """Else many strangers could fill the memory with what nobody wants."""
+    async with running_api(tmp_path) as api:
+        status, headers, read = await sent_by_hand(api, method, path, [b"x" * 2**20] * 3)
+    assert 300 < status < 500
+    assert (read, headers.get(b"connection")) == (0, b"close")
+
+
+@pytest.mark.parametrize(("headers", "read"), [({}, 20), ({"expect": "100-continue"}, 0)])
+async def test_a_body_that_is_too_large_is_read_away_so_that_the_answer_arrives(
+    tmp_path: Path, headers: dict[str, str], read: int
+) -> None:
+    """But for a client that waits to be asked for it."""
+    async with running_api(tmp_path, settings=Settings(max_body_bytes=1000)) as api:
+        headers = {"authorization": f"Bearer {api.key}", "content-length": "2000", **headers}
+        status, _, found = await sent_by_hand(api, "POST", "/v1/logs", [b"x" * 100] * 20, headers)
+    assert (status, found) == (413, read)
+
+
+async def sent_by_hand(
+    api: Running, method: str, path: str, parts: list[bytes], headers: dict[str, str] | None = None
+) -> tuple[int, dict[bytes, bytes], int]:
+    """The status and the headers of the answer, and how many parts of the body were read."""
+    pending, sent = list(parts), []
+    headers = (
+        {"host": "localhost", "transfer-encoding": "chunked"} if headers is None else {"host": "localhost"} | headers
+    )
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": pending.pop(0), "more_body": bool(pending)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": method, "path": path, "query_string": b"", "client": ("127.0.0.1", 1),
+        "scheme": "http", "server": ("localhost", 80), "root_path": "",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    await api.app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), len(parts) - len(pending)
 
 
 async def test_every_endpoint_under_v1_asks_for_a_key(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from fakes.page_source import DAY_MS, KEY, MemoryPages, hit, log, message
 from fastapi import FastAPI
 
+from tunemill.curator_api.body_work import BodyWork
 from tunemill.curator_api.guard import Guard
 from tunemill.curator_api.pages import HERE, ROUTES, pages_router
 from tunemill.curator_api.settings import Settings
@@ -22,7 +23,9 @@ DIGEST = "3f9a" * 16
 def client_of(source: MemoryPages) -> httpx.AsyncClient:
     app = FastAPI()
     settings = Settings(require_key=source.keyed, max_body_bytes=2**20)
-    app.add_middleware(Guard, settings=settings, admit=lambda _authorization, _host: "person:nobody")
+    app.add_middleware(
+        Guard, settings=settings, admit=lambda _authorization, _host: "person:nobody", body_work=BodyWork()
+    )
     app.include_router(pages_router(source))
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
