@@ -232,6 +232,8 @@ def cut(body: bytes, signal: Signal, max_bytes: int, most: int | None) -> Cut:
     request = parse(body)
     if not isinstance(request, dict) or (request and names.resources not in request):
         raise OtlpError("not_otlp", f"the request has no {names.resources}")
+    if all(names.resources in request for names in _NAMES.values()):
+        raise OtlpError("not_otlp", "the request holds traces and logs, which no OTLP request does")
     if most is not None and sum(len(records) for _, _, records in _scopes(request, names)) > most:
         raise too_many(most)
     messages: list[bytes] = []

@@ -1,6 +1,7 @@
 """OTLP over HTTP: what lies on the bus, and what an exporter is answered."""
 
 import gzip
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,15 @@ async def test_a_request_of_too_many_records_is_refused_with_the_limit(
         answer = await post(api, path, encoded(request_of(1, 2, 3), encoding), encoding)
     assert (most.status_code, answer.status_code, read(answer, Status).code) == (200, 413, 3)
     assert "more than 2 spans or log records: send it in several" in read(answer, Status).message
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs"])
+async def test_traces_beside_logs_are_not_left_out_silently(tmp_path: Path, path: str) -> None:
+    async with running_api(tmp_path) as api:
+        both = {**json.loads(encoded(traces(1), JSON)), **json.loads(encoded(logs(1), JSON))}
+        answer = await post(api, path, json.dumps(both).encode(), JSON)
+        assert await api.bus.tail(LOGS, limit=9) == []
+    assert (answer.status_code, read(answer, Status).code) == (400, 3)
 
 
 async def test_protobuf_that_does_not_say_so_is_told_to(tmp_path: Path) -> None:
