@@ -22,7 +22,7 @@ from tunemill.schemas.records import LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.mask import Masked, MaskedPiece
-from tunemill.streams.merge import begun, merge, merge_notes, with_note
+from tunemill.streams.merge import join, merge_notes, with_note
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.rules import Rules
 from tunemill.streams.tag import tag, tag_again
@@ -200,11 +200,10 @@ def _change(
 
 def _joined(stored: StoredLog | None, parts: Sequence[MaskedPiece]) -> tuple[LogRecord, list[Outcome]]:
     """The log with these parts, and what becomes of each: the first of a new log is the one that is indexed."""
-    log = stored.tagged.log if stored else begun(parts[0].piece)
-    ends = [] if stored else [Outcome.INDEXED]
-    for part in parts[len(ends) :]:
-        before, log = log, merge(log, part.piece)
-        ends.append(Outcome.DUPLICATE if log == before else Outcome.MERGED)
+    log, is_new = join(stored.tagged.log if stored else None, [part.piece for part in parts])
+    ends = [Outcome.MERGED if new else Outcome.DUPLICATE for new in is_new]
+    if not stored:
+        ends[0] = Outcome.INDEXED
     if stored and log == stored.tagged.log:  # a replay, though one part may have taken back what another says again
         ends = [Outcome.DUPLICATE] * len(ends)
     return log, ends

@@ -35,7 +35,7 @@ _DEFAULTS = {  # a part that holds one of these has not said so
 _NOTED = ("user_id", "session_id", "app")
 
 _Slot = tuple[str, ...]  # a field, and the names inside it
-_Placed = tuple[tuple[int, Message], ...]  # messages that come one by one, each with its place
+_Placed = dict[tuple[int, bytes], Message]  # messages that come one by one, by their place and their JSON
 
 
 class _Joined(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -48,28 +48,42 @@ class _Joined(msgspec.Struct, frozen=True, omit_defaults=True):
     end_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Told:
     """What one part says, or all parts so far."""
 
     rank: int
-    slots: Mapping[_Slot, tuple[int, Any]]  # the rank of the part that holds it, and its value
-    messages: _Placed = ()
-    output: _Placed = ()
+    slots: dict[_Slot, tuple[int, Any]]  # the rank of the part that holds it, and its value
+    messages: _Placed = field(default_factory=dict)
+    output: _Placed = field(default_factory=dict)
     ts_ms: int
     end_ms: float | None = None
     is_error: bool = False
     tags: frozenset[str] = field(default_factory=frozenset)
 
 
+def join(log: LogRecord | None, pieces: Sequence[Piece]) -> tuple[LogRecord, list[bool]]:
+    """The log with what these parts say, in their order, and of each part whether it said anything new.
+
+    Args:
+        log: what there is of it; None: the first part begins it.
+    """
+    told = _told_by_piece(pieces[0]) if log is None else _told_by_log(log)
+    is_new = [True] if log is None else []
+    is_new += [_hear(told, _told_by_piece(piece)) for piece in pieces[len(is_new) :]]
+    if log is not None and not any(is_new):
+        return log, is_new
+    return _as_log(log.log_id if log else pieces[0].log.log_id, told), is_new
+
+
 def begun(piece: Piece) -> LogRecord:
     """The log as its first part tells it."""
-    return _as_log(piece.log.log_id, _told_by_piece(piece))
+    return join(None, [piece])[0]
 
 
 def merge(log: LogRecord, piece: Piece) -> LogRecord:
-    """The log with what one more part says; equal to `log` when that is nothing new."""
-    return _as_log(log.log_id, _both(_told_by_log(log), _told_by_piece(piece)))
+    """The log with what one more part says; `log` itself when that is nothing new."""
+    return join(log, [piece])[0]
 
 
 def with_note(log: LogRecord, note: TraceNote) -> LogRecord:
@@ -77,8 +91,9 @@ def with_note(log: LogRecord, note: TraceNote) -> LogRecord:
     said: dict[_Slot, Any] = {(name,): getattr(note, name) for name in _NOTED}
     said |= {("metadata", key): value for key, value in note.metadata.items()}
     slots = {slot: (_NOTE, value) for slot, value in said.items() if value is not None}
-    told = _Told(rank=_NOTE, slots=slots, ts_ms=log.ts_ms, tags=frozenset(note.tags))
-    return _as_log(log.log_id, _both(_told_by_log(log), told))
+    told = _told_by_log(log)
+    is_new = _hear(told, _Told(rank=_NOTE, slots=slots, ts_ms=log.ts_ms, tags=frozenset(note.tags)))
+    return _as_log(log.log_id, told) if is_new else log
 
 
 def merge_notes(note: TraceNote, more: TraceNote) -> TraceNote:
@@ -93,25 +108,43 @@ def merge_notes(note: TraceNote, more: TraceNote) -> TraceNote:
     )
 
 
-def _both(known: _Told, new: _Told) -> _Told:
-    """Of two parts of one rank, which tell a call twice, the later word holds."""
-    slots = dict(known.slots)
-    for slot, (rank, value) in new.slots.items():
-        if slot not in slots or rank >= slots[slot][0]:
-            slots[slot] = (rank, value)
-    for around in {slot[:-1] for slot in slots if len(slot) > 2}:  # what is inside goes before a value without names
-        slots.pop(around, None)
+def _hear(known: _Told, new: _Told) -> bool:
+    """Add one part to what is known; whether it said anything new. Of two parts of one rank the later word holds."""
+    is_new = _hear_slots(known.slots, new.slots)
+    for name in ("messages", "output"):
+        placed: _Placed = getattr(known, name)
+        if (name,) in known.slots:  # a whole list goes before messages that come one by one, and is all that is kept
+            placed.clear()
+            continue
+        fresh = {at: message for at, message in getattr(new, name).items() if at not in placed}
+        placed |= fresh
+        is_new |= bool(fresh)
     ends = [end for end in (known.end_ms, new.end_ms) if end is not None]
-    return _Told(
-        rank=max(known.rank, new.rank),
-        slots=slots,
-        messages=_in_order((*known.messages, *new.messages)),
-        output=_in_order((*known.output, *new.output)),
-        ts_ms=min(known.ts_ms, new.ts_ms),
-        end_ms=max(ends, default=None),
-        is_error=known.is_error or new.is_error,
-        tags=known.tags | new.tags,
+    rest = (
+        max(known.rank, new.rank),
+        min(known.ts_ms, new.ts_ms),
+        max(ends, default=None),
+        known.is_error or new.is_error,
+        known.tags | new.tags,
     )
+    is_new |= rest != (known.rank, known.ts_ms, known.end_ms, known.is_error, known.tags)
+    known.rank, known.ts_ms, known.end_ms, known.is_error, known.tags = rest
+    return is_new
+
+
+def _hear_slots(known: dict[_Slot, tuple[int, Any]], new: Mapping[_Slot, tuple[int, Any]]) -> bool:
+    is_new = False
+    around = {slot[:-1] for slot in (*known, *new) if len(slot) > 2}
+    for slot, held in new.items():
+        before = known.get(slot)
+        if slot in around or held == before:  # what is inside goes before a value that holds no names
+            continue
+        if before is None or held[0] >= before[0]:
+            known[slot] = held
+            is_new = True
+    for slot in around:
+        known.pop(slot, None)
+    return is_new
 
 
 def _told_by_piece(piece: Piece) -> _Told:
@@ -173,15 +206,10 @@ def _path(text: str) -> _Slot:
 
 
 def _placed(messages: tuple[Message, ...], places: Sequence[int]) -> _Placed:
-    """The messages in the order of their places; nothing where they came as a whole list."""
+    """The messages by their places; nothing where they came as a whole list."""
     if len(places) != len(messages):
-        return ()
-    return _in_order(tuple(zip(places, messages, strict=True)))
-
-
-def _in_order(placed: _Placed) -> _Placed:
-    unique = {(place, msgspec.json.encode(message)): message for place, message in placed}
-    return tuple((place, unique[place, text]) for place, text in sorted(unique))
+        return {}
+    return {(at, msgspec.json.encode(message)): message for at, message in zip(places, messages, strict=True)}
 
 
 def _as_log(log_id: str, told: _Told) -> LogRecord:
@@ -189,9 +217,7 @@ def _as_log(log_id: str, told: _Told) -> LogRecord:
     if ("latency_ms",) not in slots and told.end_ms is not None and told.end_ms >= told.ts_ms:
         slots["latency_ms",] = (_DERIVED, told.end_ms - told.ts_ms)
     fields = _fields(slots)
-    # A whole list goes before messages that come one by one, and is all that is kept.
-    messages = () if "messages" in fields else told.messages
-    output = () if "output" in fields else told.output
+    messages, output = sorted(told.messages), sorted(told.output)
     joined = _Joined(
         rank=told.rank,
         ranks={_text(slot): rank for slot, (rank, _) in sorted(slots.items()) if rank != told.rank},
@@ -201,8 +227,8 @@ def _as_log(log_id: str, told: _Told) -> LogRecord:
     )
     remembered = msgspec.to_builtins(joined)
     whole = {
-        "messages": tuple(message for _, message in messages),
-        "output": tuple(message for _, message in output),
+        "messages": tuple(told.messages[at] for at in messages),
+        "output": tuple(told.output[at] for at in output),
         **fields,
         "usage": Usage(**fields.get("usage", {})),
         "extra": fields.get("extra", {}) | ({JOINED: remembered} if remembered else {}) or None,

@@ -15,6 +15,7 @@ from tunemill.streams import assemble as assembling
 from tunemill.streams.assemble import assemble
 from tunemill.streams.formats.shape import Piece
 from tunemill.streams.mask import MaskedPiece
+from tunemill.streams.merge import join
 from tunemill.streams.rules import load_rules
 
 RULES = load_rules()
@@ -176,10 +177,12 @@ async def test_a_log_that_grows_beyond_what_the_index_takes_stays_as_it_was(inde
 
 
 async def test_parts_that_cannot_be_joined_hold_up_no_others(index: MemoryIndex, monkeypatch: pytest.MonkeyPatch):
-    def stumbling(log: LogRecord, piece: Piece) -> LogRecord:
-        raise ZeroDivisionError("the text of a log")
+    def stumbling(log: LogRecord | None, pieces: Sequence[Piece]) -> tuple[LogRecord, list[bool]]:
+        if len(pieces) > 1:
+            raise ZeroDivisionError("the text of a log")
+        return join(log, pieces)
 
-    monkeypatch.setattr(assembling, "merge", stumbling)
+    monkeypatch.setattr(assembling, "join", stumbling)
     ends = await assemble([part("t-a"), event("t-a", 1, "hi"), part("t-b")], index, RULES)
     assert [(ends[place].written.outcome, ends[place].written.error_code) for place in (0, 1, 2)] == [
         (Outcome.REJECTED, "internal"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tunemill.schemas.records import LogRecord, Message, Usage
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.formats.shape import Piece
-from tunemill.streams.merge import JOINED, MAX_LOG_IDS, begun, merge, merge_notes, with_note
+from tunemill.streams.merge import JOINED, MAX_LOG_IDS, begun, join, merge, merge_notes, with_note
 
 ID = "trace-span"
 HI, WELL = Message(role="user", content="hi"), Message(role="assistant", content="well")
@@ -96,6 +96,25 @@ def test_any_order_and_any_repetition_of_the_same_parts_gives_the_same_log(data:
     first = next(at for at, said in enumerate(shuffled) if isinstance(said, Piece))
     shuffled.insert(0, shuffled.pop(first))  # a log begins with a part; a note waits for it
     assert joined(*shuffled) == expected
+
+
+@given(st.lists(st.integers(0, 2).flatmap(pieces), min_size=1, max_size=6))
+def test_parts_together_give_what_they_give_one_by_one_and_each_is_told_from_a_repeat(told: list[Piece]):
+    together, is_new = join(None, told)
+    log = begun(told[0])
+    for piece, said_something in zip(told[1:], is_new[1:], strict=True):
+        before, log = log, merge(log, piece)
+        assert (log != before) == said_something
+    assert log == together
+    assert joined(*told) == msgspec.json.decode(msgspec.json.encode(together), type=LogRecord)
+    assert join(together, told[-1:]) == (together, [False])
+
+
+def test_many_parts_of_one_call_are_joined_in_one_go():
+    events = [part(0, messages=(HI,), message_ns=(at,)) for at in range(3000)]
+    log, is_new = join(None, events[::-1])
+    assert len(log.messages) == len(is_new) == 3000
+    assert log.extra[JOINED]["message_ns"] == list(range(3000))
 
 
 def test_what_says_nothing_new_changes_nothing():
