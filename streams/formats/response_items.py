@@ -148,8 +148,6 @@ def _read_part(part: JsonObject) -> JsonObject:
         return image_part(url, **{name: part[name] for name in ("detail",) if part.get(name) is not None})
     if kind == "input_file" and "file_url" not in part:
         return file_part(**{name: part.get(name) for name in ("filename", "file_data", "file_id")})
-    if kind == "input_audio" and "input_audio" in part:
-        return {"type": kind, kind: part[kind]}
     return part
 
 

@@ -310,6 +310,18 @@ def test_several_answers_to_one_text():
     assert [message.content for message in log.output] == ["a", "b"]
 
 
+def test_a_picture_that_is_not_in_the_log_is_told_as_sent():
+    elsewhere = {"format": "png", "source": {"s3Location": {"uri": "s3://b/k"}}}
+    unnamed = {"source": {"bytes": "AA"}}
+    asked = {"messages": [{"role": "user", "content": [{"text": "see"}, {"image": elsewhere}, {"image": unnamed}]}]}
+    log = read(record(asked, conversed({"text": "hi"})))
+    assert log.messages[0].parts == [
+        {"type": "text", "text": "see"},
+        {"type": "image", **elsewhere},
+        {"type": "image", **unnamed},
+    ]
+
+
 def test_nova_speaks_as_converse_does():
     log = invoked({"schemaVersion": "messages-v1", "messages": [HELLO]}, conversed({"text": "hi"}))
     assert (log.messages[0].content, log.output[0].content, log.finish_reason) == ("hello", "hi", "stop")

@@ -135,6 +135,17 @@ def test_a_turn_of_the_model_is_one_message():
     )
 
 
+def test_reasoning_in_several_items_and_a_result_that_is_an_object():
+    log = asked(
+        thinks("first"),
+        thinks("then"),
+        calls(1),
+        {"type": "function_call_output", "call_id": "c1", "output": {"celsius": 31}},
+    )
+    assert (log.messages[0].reasoning, len(log.messages[0].tool_calls)) == ("first\nthen", 1)
+    assert log.messages[1] == Message(role="tool", content='{"celsius":31}', tool_call_id="c1")
+
+
 def test_custom_tools_take_and_give_text():
     log = asked(
         {"type": "custom_tool_call", "call_id": "c1", "name": "run", "input": "ls -l"},
