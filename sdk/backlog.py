@@ -6,8 +6,9 @@ there: all of them while the receiver is away, and else as many as keep memory h
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunemill.sdk.buffer import Buffer
 from tunemill.sdk.counts import Counts
@@ -20,6 +21,7 @@ LOGGER = logging.getLogger("tunemill.sdk")
 
 _LINGER_S = 0.05  # a log waits this long for company
 _AGAIN_S = 1.0  # until a spool that took nothing is tried again
+_PATIENCE_S = 2.0  # with a receiver that is silent, before logs go to disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Backlog:
         self._spool = spool
         self._counts = counts
         self._unsent: Batch | None = None  # taken, and not yet settled
+        self._taken_at = 0.0
         self._is_away = False
         self._is_told = False
         self._order = threading.Lock()  # memory is emptied, and the spool used, by one thread at a time
@@ -68,14 +71,18 @@ class Backlog:
                 if self._memory.is_closed and not self._memory and not self._spool:
                     return None
                 self._memory.wait(_LINGER_S, nudges=nudges)
+        self._taken_at = time.monotonic()
         return self._unsent
 
-    def settle(self, batch: Batch, left: Sequence[Entry]) -> None:
-        """What was taken is done, but for those left, which come first the next time."""
-        self._unsent = Batch(tuple(left), batch.entered, batch.segment) if left else None
+    def settle(self, batch: Batch, left: Sequence[Entry], *, failed: int) -> None:
+        """What was taken is sent, but for those that failed, and those left, which come first the next time."""
         with self._order:
+            done = len(batch.entries) - len(left)
+            segment = self._unsent.segment if self._unsent is not None else batch.segment
+            self._counts.add(sent=done - failed, failed=failed, spooled=-done if segment is not None else 0)
+            self._unsent = Batch(tuple(left), batch.entered, segment) if left else None
             if self._spool is not None:
-                self._keep(self._spool, batch, left)
+                self._keep(self._spool, Batch(tuple(left), batch.entered, segment))
         if not left:
             self._counts.settled(batch.entered)
 
@@ -101,7 +108,7 @@ class Backlog:
                 return
             try:
                 if self._unsent is not None and self._unsent.segment is None:
-                    self._keep(spool, self._unsent, self._unsent.entries)
+                    self._keep(spool, self._unsent)
                 while self._memory:
                     self._move(spool)
             except SpoolError as error:
@@ -131,14 +138,14 @@ class Backlog:
             self._tell_broken(missing)
         return Batch(contents.entries, segment.entered, segment)
 
-    def _keep(self, spool: Spool, batch: Batch, left: Sequence[Entry]) -> None:
+    def _keep(self, spool: Spool, left: Batch) -> None:
         """What is left goes to where it came from, or to disk, ahead of everything; if that fails it stays in memory."""
         try:
-            if batch.segment is not None:
-                spool.keep(left)
-            elif left:
-                spool.put_back(left, batch.entered)
-                self._counts.add(spooled=len(left))
+            if left.segment is not None:
+                spool.keep(left.entries)
+            elif left.entries:
+                spool.put_back(left.entries, left.entered)
+                self._counts.add(spooled=len(left.entries))
         except SpoolError as error:
             self._tell(error)
         else:
@@ -151,29 +158,47 @@ class Backlog:
                 nudges = self._memory.nudges
                 idle_s = self._move_some()
                 if not self._ended.wait(idle_s):
-                    self._memory.wait(_LINGER_S, nudges=nudges)
+                    self._memory.wait(_LINGER_S, nudges=nudges, longest_s=_AGAIN_S)
         except Exception as fault:  # may not end in an application's traceback, nor in silence
             LOGGER.error("tunemill: the spooling thread stopped (%s); logs wait in memory", place(fault))
 
     def _move_some(self) -> float:
         """Move what should be moved; how many seconds there is nothing to do afterwards."""
-        if not self._is_moving():
-            return _LINGER_S
         try:
+            self._copy_overdue()
+            moved = 0
             while self._is_moving():
                 with self._order:
                     if self._spool is not None:
-                        self._move(self._spool)
+                        moved += self._move(self._spool)
         except SpoolError as error:
             self._tell(error)
             return _AGAIN_S
-        return 0.0
+        return 0.0 if moved else _LINGER_S
+
+    def _copy_overdue(self) -> None:
+        """What the sending thread has been waiting on for long is on disk, too, if this process should end before it is sent.
+
+        Raises:
+            SpoolError: it stays in memory alone.
+        """
+        with self._order:
+            batch = self._unsent
+            if self._spool is not None and batch is not None and batch.segment is None and self._is_overdue():
+                self._spool.put_back(batch.entries, batch.entered)
+                self._counts.add(spooled=len(batch.entries))
+                self._unsent = replace(batch, segment=self._spool.first())
+                LOGGER.warning("tunemill: the receiver is silent; logs wait on disk")
+
+    def _is_overdue(self) -> bool:
+        return self._unsent is not None and time.monotonic() - self._taken_at > _PATIENCE_S
 
     def _is_moving(self) -> bool:
-        return self._memory.is_filling or (self._is_away and bool(self._memory) and not self._ended.is_set())
+        is_away = (self._is_away or self._is_overdue()) and not self._ended.is_set()
+        return self._memory.is_filling or (is_away and bool(self._memory))
 
-    def _move(self, spool: Spool) -> None:
-        """The oldest in memory become the newest on disk.
+    def _move(self, spool: Spool) -> int:
+        """The oldest in memory become the newest on disk; how many.
 
         Raises:
             SpoolError: they stay in memory.
@@ -185,6 +210,7 @@ class Backlog:
             self._counts.add(spooled=len(entries))
             self._memory.nudge()  # whoever waits for logs in memory finds them on disk now
         self._is_told = False
+        return len(entries)
 
     def _tell(self, error: SpoolError) -> None:
         """Once for each time that the spool takes nothing."""

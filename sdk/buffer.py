@@ -44,14 +44,15 @@ class Buffer:
                 self._changed.notify_all()
             return True
 
-    def wait(self, linger_s: float, *, nudges: int) -> None:
+    def wait(self, linger_s: float, *, nudges: int, longest_s: float | None = None) -> None:
         """Wait for a first log, then until there are enough or `linger_s` has passed; not at all once closed, or nudged.
 
         Args:
             nudges: how many there were when the caller last looked at what it waits for.
+            longest_s: for the first log; as long as it takes, if there is no limit.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed or self._nudges != nudges)
+            self._changed.wait_for(lambda: self._waiting or self._closed or self._nudges != nudges, longest_s)
             self._changed.wait_for(lambda: self._is_enough() or self._closed or self._nudges != nudges, linger_s)
 
     def first(self, max_logs: int, max_bytes: int) -> list[Entry]:

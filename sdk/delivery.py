@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 
 from tunemill.sdk.backlog import Backlog, Batch
-from tunemill.sdk.counts import Counts
 from tunemill.sdk.entry import Entry
 from tunemill.sdk.errors import PartlyRefused, SendError, TooLarge, Unavailable, place
 from tunemill.sdk.pack import Pack, packs, singly
@@ -22,10 +21,10 @@ _LONGEST_WAIT_S = 5.0
 class Delivery:
     """One thread's work from the backlog to the sender."""
 
-    def __init__(self, backlog: Backlog, sender: Sender, counts: Counts) -> None:
+    def __init__(self, backlog: Backlog, sender: Sender) -> None:
         self._backlog = backlog
         self._sender = sender
-        self._counts = counts
+        self._failed = 0  # of the batch that is being sent
         self._closing = threading.Event()
         self._give_up_at = float("inf")
         self._away = False
@@ -51,8 +50,9 @@ class Delivery:
             self._backlog.open()
             attempt = 0
             while not self._is_time_up() and (batch := self._backlog.take()) is not None:
+                self._failed = 0
                 left = self._attempt(batch)
-                self._backlog.settle(batch, left)
+                self._backlog.settle(batch, left, failed=self._failed)
                 attempt = attempt + 1 if left else 0
                 if left and not self._wait_to_retry(attempt):
                     return
@@ -68,38 +68,34 @@ class Delivery:
         except Unavailable as error:
             self._say_away(error)
             return list(batch.entries)
-        return self._send(packs(batch.entries, self._sender.lane), from_disk=batch.segment is not None)
+        return self._send(packs(batch.entries, self._sender.lane))
 
-    def _send(self, outgoing: Sequence[Pack], *, from_disk: bool) -> list[Entry]:
+    def _send(self, outgoing: Sequence[Pack]) -> list[Entry]:
         again: list[Entry] = []
         for pack, error in zip(outgoing, self._sender.send(outgoing), strict=True):
-            again += self._settle(pack, error, from_disk=from_disk)
+            again += self._settle(pack, error)
         return again
 
-    def _settle(self, pack: Pack, error: SendError | None, *, from_disk: bool) -> list[Entry]:
-        """Count what is final; the logs to send again."""
+    def _settle(self, pack: Pack, error: SendError | None) -> list[Entry]:
+        """Note what failed; the logs to send again."""
         if isinstance(error, Unavailable):
             self._say_away(error)
             return list(pack.entries)
         if isinstance(error, TooLarge) and len(pack.entries) > 1:
-            return self._send_singly(pack, from_disk=from_disk)
+            return self._send_singly(pack)
         self._say_back()
         refused = _refused(pack, error)
         if refused:
             LOGGER.warning("tunemill: %d logs failed, the first of them %s: %s", len(refused), refused[0].log_id, error)
-        self._counts.add(
-            sent=len(pack.entries) - len(refused),
-            failed=len(refused),
-            spooled=-len(pack.entries) if from_disk else 0,
-        )
+        self._failed += len(refused)
         return []
 
-    def _send_singly(self, pack: Pack, *, from_disk: bool) -> list[Entry]:
+    def _send_singly(self, pack: Pack) -> list[Entry]:
         try:
             self._sender.connect()
         except Unavailable:
             return list(pack.entries)
-        return self._send(singly(pack), from_disk=from_disk)
+        return self._send(singly(pack))
 
     def _wait_to_retry(self, attempt: int) -> bool:
         """Wait, longer each time, with jitter so that many processes don't return at once. False when time is up."""

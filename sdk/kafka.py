@@ -100,9 +100,14 @@ class KafkaSender:
 
     async def _stop(self) -> None:
         producer, self._producer = self._producer, None
-        if producer is not None:
+        if producer is None:
+            return
+        try:
+            await asyncio.wait_for(producer.stop(), _STOP_S)
+        except (KafkaError, OSError, TimeoutError):
+            # A broker that is silent keeps it from its last step.
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(producer.stop(), _STOP_S)
+                await asyncio.wait_for(producer.client.close(), _STOP_S)
 
     async def _send(self, packs: Sequence[Pack]) -> list[SendError | None]:
         """Hand over one after the other, which keeps each partition's order; then wait for all of them."""

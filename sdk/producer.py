@@ -213,7 +213,7 @@ class Producer:
             return True
         with self._lock:
             if self._delivery is None and not self._closed:
-                delivery = Delivery(self._backlog, self._sender, self._counts)
+                delivery = Delivery(self._backlog, self._sender)
                 delivery.start()
                 self._delivery = delivery
                 _LIVE.add(self)

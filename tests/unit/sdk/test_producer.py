@@ -271,7 +271,7 @@ def test_a_flush_waits_for_its_own_logs_and_not_for_as_many_later_ones() -> None
         def close(self) -> None: ...
 
     memory, counts = Buffer(1000, wake_logs=10, wake_bytes=1000), Counts()
-    delivery = Delivery(Backlog(memory, None, counts), TwoLanes(), counts)
+    delivery = Delivery(Backlog(memory, None, counts), TwoLanes())
     memory.put(Entry("first", "0", b"{}"), wait_s=0.0)
     entered = memory.entered
     memory.put(Entry("later", "1", b"{}"), wait_s=0.0)
@@ -300,7 +300,7 @@ def test_a_fault_of_the_sending_thread_is_named_without_its_text(caplog: pytest.
         def close(self) -> None: ...
 
     memory, counts = Buffer(1000, wake_logs=10, wake_bytes=1000), Counts()
-    delivery = Delivery(Backlog(memory, None, counts), Faulty(), counts)
+    delivery = Delivery(Backlog(memory, None, counts), Faulty())
     memory.put(Entry("a", None, b"{}"), wait_s=0.0)
     delivery.start()
     delivery.finish(10)

@@ -336,6 +336,26 @@ def test_a_log_that_fills_memory_alone_goes_by_way_of_the_disk(tmp_path: Path) -
     assert len(logs_of(server)) == 29
 
 
+def test_what_a_silent_receiver_was_sent_is_on_disk_until_it_answers(tmp_path: Path) -> None:
+    speaks = threading.Event()
+
+    def silent_at_first(asked: Asked) -> Answer:
+        assert speaks.wait(60)
+        return accept(asked)
+
+    with serving(silent_at_first) as server, spooling(server.url, tmp_path) as producer:
+        ids = [producer.log(messages=TEXT)]
+        until(lambda: len(server.asked) == 1)
+        ids += [producer.log(messages=TEXT) for _ in range(9)]
+        until(lambda: producer.stats().spooled == 10)
+        on_disk = [entry.log_id for path in files(tmp_path) for entry in read_segment(path).entries]
+        assert on_disk == ids
+        speaks.set()
+        assert producer.flush(20)
+        assert producer.stats() == Stats(logged=10, sent=10)
+        assert [log.log_id for log in logs_of(server)] == ids
+
+
 def test_nothing_else_in_the_folder_is_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "lock").write_text("")
