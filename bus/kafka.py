@@ -25,6 +25,7 @@ PING_TIMEOUT_MS = 5_000
 DEADLINE_S = 30.0  # aiokafka tries a publish or a commit again for ever; a caller must hear of an outage
 STOP_DEADLINE_S = 10.0
 LINGER_MS = 5
+FETCH_WAIT_MS = 50  # how long the broker holds a fetch that finds nothing; what else is asked of it waits behind that
 LARGEST_REQUEST_BYTES = 64 * 2**20  # the producer's own limit is out of the way: each topic has its own
 MAX_BATCH_BYTES = 2**20  # small messages travel together up to this size; larger ones alone
 BATCH_OVERHEAD_BYTES = 64 * 2**10  # what Kafka wraps around a batch, and what zstd adds to bytes that do not shrink
@@ -71,6 +72,7 @@ class KafkaBus:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             max_partition_fetch_bytes=max(_max_batch_bytes(topic) for topic in topics),
+            fetch_max_wait_ms=FETCH_WAIT_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         try:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 _ERROR_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")  # a type or a code; anything longer may be text of the log
+_CLASS_PATH = re.compile(r"(?:[a-z_]\w*\.)+([A-Z]\w*)")  # `openai.RateLimitError`, which others call by its name alone
 _HTTP_STATUS = re.compile(r"Error code: (\d{3})\b")  # how the text of OpenAI's and Anthropic's exceptions begins
 _REASONS = {
     # Anthropic, and Bedrock's Converse
@@ -47,5 +48,6 @@ def error_name(error: Any) -> str:
     names = [error.get("code"), error.get("type")] if isinstance(error, dict) else [status[1] if status else error]
     for name in names:
         if isinstance(name, str | int) and not isinstance(name, bool) and _ERROR_NAME.fullmatch(str(name)):
-            return str(name)
+            path = _CLASS_PATH.fullmatch(str(name))
+            return path[1] if path else str(name)
     return "unnamed"

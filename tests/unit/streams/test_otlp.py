@@ -144,7 +144,7 @@ def test_what_would_lead_to_a_person_beside_the_callers_own_id_is_not_kept():
     ("said", "error"),
     [
         ({"attributes": {**CALL, "error.type": "RateLimitError"}}, "RateLimitError"),
-        ({"attributes": {**CALL, "error.type": "<class 'openai.RateLimitError'>"}}, "openai.RateLimitError"),
+        ({"attributes": {**CALL, "error.type": "<class 'openai.RateLimitError'>"}}, "RateLimitError"),
         ({"events": [{"name": "exception", "time_ns": 1, "attributes": {"exception.type": "E"}}]}, "E"),
         ({"attributes": {**CALL, "error.type": "_OTHER"}, "status_message": "Error code: 429 - no"}, "429"),
         ({"status_message": "what the user had written"}, "unnamed"),
