@@ -1,12 +1,14 @@
-"""A file of logs -> its records: JSON lines, plain or packed, one JSON array, or the rows of a Parquet file."""
+"""A file of logs -> its records: JSON lines, plain or packed, one JSON array or object, or the rows of a Parquet file."""
 
 import base64
 import datetime
 import decimal
 import io
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 _GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _ROWS = 500  # of a Parquet file, read at once
 _LONGEST_ARRAY_BYTES = 2**30  # an array is read whole; a larger file should be lines
+_LONGEST_OBJECT_BYTES = 4 * 2**20  # no message holds a larger one
 
 
 class Record(NamedTuple):
@@ -79,22 +82,33 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _values(file: BinaryIO) -> Iterator[Record]:
-    """One record a line; a file that begins like an array is one."""
-    for number, line in enumerate(_lines(file), 1):
-        text = line.strip()
-        if number == 1 and text.startswith(b"[") and not _is_value(text):
-            yield from _items(line + file.read(_LONGEST_ARRAY_BYTES))
+    """One record a line; a file that begins like an array is one, and one object may be spread over the lines of a file."""
+    first = file.readline().removeprefix(BOM_UTF8)
+    lines: Iterable[bytes] = _lines(file)
+    if first.lstrip().startswith(b"["):
+        yield from _items(first if _is_value(first) else first + file.read(_LONGEST_ARRAY_BYTES))
+        first = b""
+    elif first.lstrip().startswith(b"{") and not _is_value(first):
+        begin = first + file.read(_LONGEST_OBJECT_BYTES) + file.readline()
+        if _is_value(begin):
+            yield Record(1, _on_one_line(begin.strip()))
             return
-        if number == 1 and text.startswith(b"["):
-            yield from _items(text)
-        elif text:
-            yield Record(number, text)
+        first, *others = begin.split(b"\n")
+        lines = chain(others, lines)
+    for number, line in enumerate(chain([first], lines), 1):
+        if line.strip():
+            yield Record(number, line.strip())
+
+
+def _on_one_line(value: bytes) -> bytes:
+    """JSON has line ends between values alone."""
+    return value.replace(b"\n", b" ")
 
 
 def _items(text: bytes) -> Iterator[Record]:
     try:
         for number, item in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
-            yield Record(number, bytes(item).replace(b"\n", b" "))  # JSON has line ends between values alone
+            yield Record(number, _on_one_line(bytes(item)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(
             "it begins like a JSON array and is none, or one of over 1 GiB: write one record a line"

@@ -62,24 +62,14 @@ def api(
     ] = "none",
 ) -> None:
     """Run the HTTP API and the web pages."""
-    from tunemill.cli.up import let_in, listen, serve_http, stop_on_signals
-    from tunemill.curator_api.app import create_app
+    from tunemill.cli.up import api_over, let_in, listen, serve_http, stop_on_signals
     from tunemill.curator_api.settings import Settings
-    from tunemill.streams.decode import examine
 
     settings = Settings(require_key=True, default_consent=default_consent)
 
     async def serve(opened: Opened) -> None:
         let_in(opened, settings, key)
-        app = create_app(
-            bus=opened.bus,
-            index=opened.index,
-            registry=opened.registry,
-            files_url=opened.files_url,
-            settings=settings,
-            examine=examine,
-        )
-        await serve_http(app, listening, stop=stop_on_signals())
+        await serve_http(api_over(opened, settings), listening, stop=stop_on_signals())
 
     with listen(host, port) as listening:
         _run("api", serve)

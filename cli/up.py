@@ -97,7 +97,18 @@ async def run_services(
     schema_registry_url: str | None = None,
 ) -> None:
     """Stream, API and trainer side by side until `stop` is set; if one of them fails, all end and its error is raised."""
-    app = create_app(
+    app = api_over(opened, settings)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(
+            run_local(opened.bus, opened.index, load_rules(), stop=stop, schema_registry_url=schema_registry_url)
+        )
+        group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, data / "work", stop=stop))
+        group.create_task(serve_http(app, listening, stop=stop))
+
+
+def api_over(opened: Opened, settings: Settings) -> Starlette:
+    """The HTTP API over these engines."""
+    return create_app(
         bus=opened.bus,
         index=opened.index,
         registry=opened.registry,
@@ -105,12 +116,6 @@ async def run_services(
         settings=settings,
         examine=examine,
     )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(
-            run_local(opened.bus, opened.index, load_rules(), stop=stop, schema_registry_url=schema_registry_url)
-        )
-        group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, data / "work", stop=stop))
-        group.create_task(serve_http(app, listening, stop=stop))
 
 
 def schema_registry_url(environment: Mapping[str, str]) -> str | None:

@@ -62,6 +62,8 @@ FILES = {
     "gzip": gzip.compress(LINES),
     "zstd": zstandard.compress(LINES),
     "array": b"[\n" + b",\n".join([GOOD] * 1200) + b"\n]",
+    "array after a byte order mark": b"\xef\xbb\xbf[\r\n" + b",\r\n".join([GOOD] * 1200) + b"]",
+    "lines after a byte order mark": b"\xef\xbb\xbf" + LINES,
     "array whose items are spread over lines": b"[" + b",\n".join([GOOD.replace(b", ", b",\r\n  ")] * 1200) + b"]",
     "array on one line": b"[" + b",".join([GOOD] * 1200) + b"]",
     "parquet": parquet([json.loads(GOOD)] * 1200),
@@ -83,6 +85,24 @@ def test_every_record_is_sent_in_batches(tmp_path: Path, kind: str) -> None:
     }
     assert [len(asked.body.split(b"\n")) for asked in server.asked] == [500, 500, 200]
     assert json.loads(server.asked[0].body.split(b"\n")[0]) == json.loads(GOOD)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n\n"])
+def test_one_object_may_be_spread_over_the_lines_of_a_file(tmp_path: Path, end: bytes) -> None:
+    file = tmp_path / "log.json"
+    file.write_bytes(json.dumps(json.loads(GOOD), indent=1).encode() + end)
+    with serving(door) as server:
+        told = json.loads(run(str(file), "--json", server=server).stdout)
+    assert (told["lines"], [json.loads(asked.body) for asked in server.asked]) == (1, [json.loads(GOOD)])
+
+
+@pytest.mark.parametrize("filler", [b"", b" " * 5 * 2**20])
+def test_lines_after_one_that_is_broken_are_sent(tmp_path: Path, filler: bytes) -> None:
+    file = tmp_path / "logs.jsonl"
+    file.write_bytes(b'{"broken\n' + filler + GOOD + b"\n\n" + GOOD + b"\n" + GOOD + b"\n")
+    with serving(door) as server:
+        told = json.loads(run(str(file), "--json", server=server).stdout)
+    assert (told["outcomes"]["accepted"], [one["line"] for one in told["problems"]]) == (3, [1])
 
 
 def test_what_became_of_each_record_is_counted_by_reason(tmp_path: Path) -> None:

@@ -257,6 +257,19 @@ def test_depth_is_that_of_the_json_whatever_its_strings_hold(value: object, extr
         refuse_deep(body)
 
 
+def test_depth_is_counted_through_a_body_of_many_brackets() -> None:
+    begin = b"[" * (MAX_DEPTH - 1) + b"[]" * 2**17
+    refuse_deep(begin)
+    with pytest.raises(TooDeep):
+        refuse_deep(begin + b"[[")
+
+
+async def test_what_is_too_large_is_not_read_for_its_values(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.client.post("/v1/logs", content=GIANT[:-1] + b',"n":' + b"1" * 5000 + b"}")
+    assert (answer.status_code, answer.json()["limit"]) == (413, MAX_ITEM_BYTES)
+
+
 def test_a_deep_line_among_lines_spoils_nothing_but_itself() -> None:
     received = receive(LINE + b"\n" + nested(5000), is_lines=True, examine=only_lines)
     assert [rejection.item for rejection in received.rejected] == [1]
