@@ -62,15 +62,26 @@ def ratio(of: Figure, to: Figure) -> float:
 
 
 def report(
-    name: str, figures: Mapping[str, Figure], ratios: Mapping[str, float], settings: Mapping[str, Any], *, as_json: bool
+    name: str,
+    figures: Mapping[str, Figure],
+    ratios: Mapping[str, float],
+    settings: Mapping[str, Any],
+    *,
+    as_json: bool,
+    also: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print the figures, keep them in `benchmarks/results/<name>.json`, and with `as_json` end with them as one line."""
+    """Print the figures, keep them in `benchmarks/results/<name>.json`, and with `as_json` end with them as one line.
+
+    Args:
+        also: what was found once, and has no spread.
+    """
     result = {
         "benchmark": name,
         "figures": {label: figure.as_json() for label, figure in figures.items()},
         "ratios": {label: round(value, 4) for label, value in ratios.items()},
         "settings": dict(settings),
         "machine": machine(),
+        **(also or {}),
     }
     for label, figure in figures.items():
         print(f"{label}: {figure}")

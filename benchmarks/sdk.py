@@ -69,11 +69,13 @@ def main(
         "input_logs": len(pairs),
         "calls_per_round": calls,
         "mean_log_bytes": round(statistics.mean(len(_line(*pair)) for pair in pairs)),
+    }
+    also = {
         "caller_us_per_call": round(figures["log, caller"].median, 2),
         "logs_per_s": round(figures["log, arrived"].median),
         "install": _install(),
     }
-    report("sdk", figures, ratios, settings, as_json=json)
+    report("sdk", figures, ratios, settings, as_json=json, also=also)
 
 
 def _pairs(path: Path) -> list[tuple[dict[str, Any], ChatCompletion]]:
