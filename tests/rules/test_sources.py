@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "sources"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.name != "README.md")
 SECTIONS = ("## What you change", "## Example", "## What maps where", "## What does not arrive")
 ANY_SHAPE = {"http"}  # a way to send, whatever the shape
-APPLICATION_SIDE = {"openai-sdk"}  # no wire of its own: the SDK sends tunemill's record
+APPLICATION_SIDE = {"openai-sdk"}  # no wire of its own: the SDK sends the pair as it was
 NOW_MS = 4_000_000_000_000  # after every example: a time of its own is an earlier one
 FIELDS = (
     *("ts_ms", "app", "messages", "output", "tools", "params", "usage", "model", "provider", "cost_usd", "latency_ms"),
