@@ -45,8 +45,8 @@ def is_unset(value: Any) -> bool:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, str | bool | int | float):
-        return _scalar(value)
+    if value is None or isinstance(value, str | bool | int | float | msgspec.Raw):
+        return _leaf(value)
     if depth < _DEEPEST:
         if isinstance(value, Mapping):
             return {_key(key): plain(item, depth + 1) for key, item in value.items() if not is_unset(item)}
@@ -59,7 +59,9 @@ def _plain(value: Any, depth: int) -> Any:
     return _named(value)
 
 
-def _scalar(value: Any) -> Any:
+def _leaf(value: Any) -> Any:
+    if isinstance(value, msgspec.Raw):  # encoded by us before
+        return msgspec.json.decode(value)
     if isinstance(value, str):
         return str.__str__(value).encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
     is_too_long = isinstance(value, int) and value.bit_length() > _INT_BITS

@@ -55,7 +55,7 @@ def openai_answer(asked: Asked) -> Answer:
         lines = [*CHUNKS[:3], *broken] if broken else [*CHUNKS, None]
         events = [f"data: {json.dumps(line) if line else '[DONE]'}\n\n" for line in lines]
         return Answer(200, "".join(events).encode(), "text/event-stream")
-    content = '{"answer": 42}' if request["model"] == "json" else "yo"
+    content = {"json": '{"answer": 42}', "half": "yo \ud83d"}.get(request["model"], "yo")
     message = {"role": "assistant", "content": content, "refusal": None}
     choices = [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]
     return json_answer(
@@ -322,3 +322,9 @@ def test_a_wrapped_method_looks_like_itself(rig: Rig) -> None:
     with rig.sync() as client:
         assert client.chat.completions.create.__name__ == "create"
         assert "temperature" in inspect.signature(client.chat.completions.create).parameters
+
+
+def test_an_answer_with_half_a_character_is_logged_with_its_question(rig: Rig) -> None:
+    with rig.sync() as client:
+        assert client.chat.completions.create(model="half", messages=HI).choices[0].message.content == "yo \ud83d"
+    assert [message.content for message in (*rig.log().messages, *rig.log().output)] == ["hi", "yo ?"]
