@@ -11,7 +11,7 @@ CuratorError
 │   ├── Exists           409  a dataset of this name is there already
 │   ├── Unchanged        409  publishing would repeat the latest version
 │   ├── Finished         409  the run is over
-│   ├── TooLarge         413  the body, or one record in it
+│   ├── TooLarge         413  the body, one record in it, or the number of its records
 │   ├── UnknownEncoding  415  the body is compressed in a way that is not known here
 │   └── Unprocessable    422  readable, but it cannot be done
 │       ├── InvalidRow       a row that cannot be trained on as it is
@@ -103,7 +103,7 @@ class Finished(ClientError):
 
 
 class TooLarge(ClientError):
-    """The body is larger than the server takes, or one record in it."""
+    """The body, or one record in it, is larger than the server takes, or it has too many records."""
 
     status = 413
     code = "too-large"
