@@ -21,12 +21,15 @@ from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote
+from tunemill.streams.dead_letter import MAX_PAYLOAD_BYTES
 from tunemill.streams.mask import Masked, MaskedPiece
-from tunemill.streams.merge import join, merge_notes, with_note
+from tunemill.streams.merge import holds_note, join, merge_notes, with_note
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.rules import Rules
 from tunemill.streams.tag import tag, tag_again
+from tunemill.telemetry.metrics import NOT_CALLS
 
+MAX_LOG_BYTES = MAX_PAYLOAD_BYTES  # of a log's JSON: as much as any record that came in one may have, as a dead letter
 _TRACES = 1000  # worked on at one time
 _FIRST_WAIT_S = 0.02
 _LONGEST_WAIT_S = 1.0
@@ -57,9 +60,13 @@ class _Change:
 
     log_id: str
     stored: StoredLog | None
-    tagged: TaggedLog | None  # None: the parts could not be joined
+    tagged: TaggedLog | None  # None: the parts are not joined to it
     parts: Mapping[int, MaskedPiece]  # those in hand, by place
     ends: Sequence[Outcome] = ()  # of each of them, once this is written
+    refusal: tuple[str, str] = (
+        "internal",
+        "the parts of the call could not be joined",
+    )  # the code, and why they are not joined
 
     @property
     def is_new(self) -> bool:
@@ -150,6 +157,7 @@ async def _once(traces: Sequence[_Trace], index: LogIndex, rules: Rules, ends: d
     _settle(plans, written, ends)
     # 3. The notes that are new, of traces whose logs are all written.
     done = [plan for plan in plans if plan.is_written(written)]
+    _count_too_large(done)
     put = await _put([plan.note for plan in done if plan.note and plan.note.now != plan.note.before], index)
     return [plan.trace for plan in plans if not plan.is_written(written) or plan.trace.trace_id in put]
 
@@ -160,6 +168,14 @@ def _note(trace: _Trace, stored: Stored) -> _Note | None:
     found = stored.notes.get(trace.trace_id, StoredNote(TraceNote(trace_id=trace.trace_id)))
     calls = TraceNote(trace_id=trace.trace_id, log_ids=tuple(trace.parts))
     return _Note(found.note, reduce(merge_notes, (*trace.notes, calls), found.note), found.version)
+
+
+def _count_too_large(plans: Sequence[_Plan]) -> None:
+    """Say of how many notes something was left out, because what is said about their traces is too much."""
+    notes = [(plan.note.now, said) for plan in plans if plan.note for said in plan.trace.notes]
+    if count := sum(not holds_note(now, said) for now, said in notes):
+        NOT_CALLS.labels("trace_note_too_large").inc(count)
+        _log.warning("trace_notes_too_large", notes=count)
 
 
 def _less_calls(note: TraceNote) -> TraceNote:
@@ -190,6 +206,9 @@ def _change(
         log, ends = _joined(stored, list(parts.values()))
         if note:
             log = with_note(log, note.now)
+        if len(msgspec.json.encode(log)) > MAX_LOG_BYTES:
+            reason = f"with its parts the call would have over {MAX_LOG_BYTES} bytes"
+            return _Change(log_id, stored, None, parts, refusal=("too_large", reason))
         new = [part for part, end in zip(parts.values(), ends, strict=True) if end is not Outcome.DUPLICATE]
         kinds = tuple(kind for part in new for kind in part.kinds)
         return _Change(log_id, stored, _tagged(stored, Masked(log, kinds), rules), parts, ends)
@@ -244,7 +263,7 @@ def _settle(plans: Sequence[_Plan], written: Mapping[str, Written | None], ends:
     for change in (change for plan in plans for change in plan.changes):
         end = written.get(change.log_id)
         if change.tagged is None:
-            end = Written(change.log_id, Outcome.REJECTED, "internal", "the parts of the call could not be joined")
+            end = Written(change.log_id, Outcome.REJECTED, *change.refusal)
         elif change.is_new and end is None:
             continue
         is_rejected = end is not None and end.outcome is Outcome.REJECTED

@@ -17,6 +17,7 @@ from tunemill.streams.formats.shape import Piece
 
 JOINED = "joined"  # under this name `extra` holds what a later part needs to know about the earlier ones
 MAX_LOG_IDS = 1000  # of one trace; a note that comes after more calls does not reach back to the later of them
+MAX_NOTE_BYTES = 64 * 2**10  # of what is said about one trace: it is kept with each of its calls
 
 _WHOLE = 1_000_000  # the rank of a log that came in one: a part of it that comes, too, only fills what it left open
 _NOTE = -1
@@ -97,15 +98,24 @@ def with_note(log: LogRecord, note: TraceNote) -> LogRecord:
 
 
 def merge_notes(note: TraceNote, more: TraceNote) -> TraceNote:
-    """Both notes in one; where they differ the later word holds."""
-    log_ids = tuple(dict.fromkeys((*note.log_ids, *more.log_ids)))
-    return TraceNote(
-        trace_id=note.trace_id,
-        **{name: _either(getattr(more, name), getattr(note, name)) for name in _NOTED},
-        tags=tuple(sorted({*note.tags, *more.tags})),
-        metadata={**note.metadata, **more.metadata},
-        log_ids=log_ids[:MAX_LOG_IDS],
-    )
+    """Both notes in one; where they differ the later word holds. What there is no room for is left out: tags and metadata first."""
+    log_ids = tuple(dict.fromkeys((*note.log_ids, *more.log_ids)))[:MAX_LOG_IDS]
+    for said in (more, msgspec.structs.replace(more, tags=(), metadata={})):
+        both = TraceNote(
+            trace_id=note.trace_id,
+            **{name: _either(getattr(said, name), getattr(note, name)) for name in _NOTED},
+            tags=tuple(sorted({*note.tags, *said.tags})),
+            metadata={**note.metadata, **said.metadata},
+        )
+        if len(msgspec.json.encode(both)) <= MAX_NOTE_BYTES:
+            return msgspec.structs.replace(both, log_ids=log_ids)
+    return msgspec.structs.replace(note, log_ids=log_ids)
+
+
+def holds_note(note: TraceNote, said: TraceNote) -> bool:
+    """Whether all that was said has a place in the note, or a later word in its place."""
+    is_named = all(getattr(note, name) is not None for name in _NOTED if getattr(said, name) is not None)
+    return is_named and note.metadata.keys() >= said.metadata.keys() and {*note.tags} >= {*said.tags}
 
 
 def _hear(known: _Told, new: _Told) -> bool:

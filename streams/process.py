@@ -12,6 +12,7 @@ import msgspec
 from tunemill.bus.port import Message
 from tunemill.schemas import wire
 from tunemill.schemas.records import Feedback, LogRecord, RejectedLog, TaggedLog
+from tunemill.schemas.topics import FEEDBACK
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.confluent import Schemas
 from tunemill.streams.dead_letter import dead_letter
@@ -74,7 +75,19 @@ def _beside(reading: Piece | TraceNote | Feedback | NotACall) -> Result:
     if isinstance(reading, NotACall):
         return reading
     said = _step("decode", lambda: _as_held(reading))
-    return _step("mask", lambda: mask_beside(said))
+    masked = _step("mask", lambda: mask_beside(said))
+    if isinstance(masked, Feedback):
+        _step("decode", lambda: _check_size(masked))
+    return masked
+
+
+def _check_size(feedback: Feedback) -> None:
+    """Refuse feedback that its topic would not take; masking may have made it longer."""
+    size = len(wire.encode(feedback)) + len(feedback.feedback_id.encode())
+    if size > FEEDBACK.max_message_bytes:
+        raise Undecodable(
+            "too_large", f"without its secrets the feedback has {size} bytes; {FEEDBACK.max_message_bytes} are taken"
+        )
 
 
 def _as_held(value: T) -> T:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fakes.index_memory import MemoryIndex
+from prometheus_client import REGISTRY
 
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
@@ -15,7 +16,7 @@ from tunemill.streams import assemble as assembling
 from tunemill.streams.assemble import assemble
 from tunemill.streams.formats.shape import Piece
 from tunemill.streams.mask import MaskedPiece
-from tunemill.streams.merge import join
+from tunemill.streams.merge import MAX_NOTE_BYTES, join
 from tunemill.streams.rules import load_rules
 
 RULES = load_rules()
@@ -174,6 +175,32 @@ async def test_a_log_that_grows_beyond_what_the_index_takes_stays_as_it_was(inde
     assert await joined(index, event("t-a", 1, "hi")) == ["rejected"]
     assert await joined(index, note(user_id="ann")) == []
     assert index.logs == stored
+
+
+async def test_a_log_grows_up_to_a_limit_and_a_part_beyond_it_is_rejected_alone(
+    index: MemoryIndex, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(assembling, "MAX_LOG_BYTES", 2000)
+    await joined(index, event("t-a", 1, "hi"))
+    stored = dict(index.logs)
+    too_much = [event("t-a", at, "x" * 900) for at in (2, 3)]
+    ends = await assemble([*too_much, part("t-b")], index, RULES)
+    assert [(ends[place].written.outcome, ends[place].written.error_code) for place in (0, 1, 2)] == [
+        (Outcome.REJECTED, "too_large"),
+        (Outcome.REJECTED, "too_large"),
+        (Outcome.INDEXED, None),
+    ]
+    assert [ends[place].log for place in (0, 1)] == [part.piece.log for part in too_much]
+    assert index.logs["t-a"] == stored["t-a"]
+    assert await joined(index, too_much[0]) == ["merged"]
+
+
+async def test_what_a_note_has_no_room_for_is_counted(index: MemoryIndex):
+    name = ("tunemill_not_calls_total", {"kind": "trace_note_too_large"})
+    before = REGISTRY.get_sample_value(*name) or 0.0
+    await joined(index, part("t-a"), note(user_id="ann", metadata={"env": "x" * MAX_NOTE_BYTES}))
+    assert (index.logs["t-a"].log.user_id, index.logs["t-a"].log.metadata) == ("ann", {})
+    assert REGISTRY.get_sample_value(*name) == before + 1
 
 
 async def test_parts_that_cannot_be_joined_hold_up_no_others(index: MemoryIndex, monkeypatch: pytest.MonkeyPatch):

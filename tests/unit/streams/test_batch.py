@@ -158,6 +158,19 @@ async def test_parts_notes_feedback_and_what_is_no_call_go_their_own_ways_masked
     assert after["received"] == sum(after[name] for name in Outcome) == 3
 
 
+async def test_feedback_that_masking_makes_too_large_for_its_topic_is_a_dead_letter_and_holds_nothing_up(
+    bus: SqliteBus, index: MemoryIndex
+):
+    grows = "https://ann:x@host " * (FEEDBACK.max_message_bytes // 20)
+    large = langfuse("score-create", id="s", traceId="t", name="helpful", value=1, comment=grows)
+    async with hop(bus, index) as on:
+        counts = await run_batch([at(0, b"\n".join([large, SCORE]))], on)
+    assert {outcome: count for outcome, count in counts.items() if count} == {Outcome.REJECTED: 1}
+    assert [said.comment for said in await feedback(bus)] == ["[SECRET:api-key]"]
+    (letter,) = await letters(bus)
+    assert (letter.stage, letter.error_code) == ("decode", "too_large")
+
+
 async def test_a_part_of_an_erased_log_is_dropped_and_counted(bus: SqliteBus, index: MemoryIndex):
     async with hop(bus, index) as on:
         await run_batch([at(0, CREATE)], on)

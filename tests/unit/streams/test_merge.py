@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tunemill.schemas.records import LogRecord, Message, Usage
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.formats.shape import Piece
-from tunemill.streams.merge import JOINED, MAX_LOG_IDS, begun, join, merge, merge_notes, with_note
+from tunemill.streams.merge import JOINED, MAX_LOG_IDS, MAX_NOTE_BYTES, begun, join, merge, merge_notes, with_note
 
 ID = "trace-span"
 HI, WELL = Message(role="user", content="hi"), Message(role="assistant", content="well")
@@ -221,3 +221,13 @@ def test_notes_are_joined_and_a_trace_remembers_a_bounded_number_of_calls():
     many = tuple(f"m{at}" for at in range(2 * MAX_LOG_IDS))
     kept = merge_notes(both, TraceNote(trace_id="t", log_ids=many)).log_ids
     assert (len(kept), kept[:2]) == (MAX_LOG_IDS, ("l1", "l2"))
+
+
+def test_a_note_grows_up_to_a_limit_metadata_and_tags_being_the_first_to_have_no_room():
+    known = TraceNote(trace_id="t", user_id="ann", metadata={"env": "prod"}, log_ids=("l1",))
+    wide = {str(at): "x" * 1024 for at in range(MAX_NOTE_BYTES // 1024)}
+    more = TraceNote(trace_id="t", user_id="bob", metadata=wide, tags=("beta",), log_ids=("l2",))
+    both = merge_notes(known, more)
+    assert (both.user_id, both.metadata, both.tags, both.log_ids) == ("bob", {"env": "prod"}, (), ("l1", "l2"))
+    endless = merge_notes(known, TraceNote(trace_id="t", user_id="x" * MAX_NOTE_BYTES, log_ids=("l2",)))
+    assert (endless.user_id, endless.metadata, endless.log_ids) == ("ann", {"env": "prod"}, ("l1", "l2"))
