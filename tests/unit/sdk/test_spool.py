@@ -356,6 +356,25 @@ def test_what_a_silent_receiver_was_sent_is_on_disk_until_it_answers(tmp_path: P
         assert [log.log_id for log in logs_of(server)] == ids
 
 
+def test_what_was_taken_first_goes_ahead_of_what_went_to_disk_meanwhile(tmp_path: Path) -> None:
+    speaks = threading.Event()
+
+    def refuses_the_first(asked: Asked) -> Answer:
+        assert speaks.wait(60)
+        return Answer(503) if len(server.asked) == 1 else accept(asked)
+
+    with serving(refuses_the_first) as server, spooling(server.url, tmp_path, buffer_bytes=20 * LOG_BYTES) as producer:
+        ids = [producer.log(messages=TEXT)]
+        until(lambda: len(server.asked) == 1)
+        for _ in range(50):
+            ids.append(producer.log(messages=TEXT))
+            until(lambda: producer.stats().waiting < 15)
+        speaks.set()
+        assert producer.flush(20)
+        assert producer.stats() == Stats(logged=51, sent=51)
+        assert [log.log_id for log in logs_of(server)] == [ids[0], *ids]
+
+
 def test_nothing_else_in_the_folder_is_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "lock").write_text("")
