@@ -16,6 +16,7 @@ _USED = {  # of each type of block, what a message holds of it
     "tool_use": frozenset(("type", "id", "name", "input")),
     "tool_result": frozenset(("type", "tool_use_id", "content")),
 }
+_SOURCE_FIELDS = frozenset(("type", "media_type", "data", "url", "file_id"))
 _KEPT = frozenset(("search_result", "image_url", "input_audio", "file"))  # content that stays as it was sent
 
 
@@ -122,7 +123,7 @@ class _Turn:
             self._reasoning.append(read_text(block, "thinking", where) or "")
         elif (part := _read_part(block, kind, where)) is not None:
             self._parts.append(part)
-            return rest if part["type"] != kind or kind == "text" else {}
+            return {} if part is block else rest | _source_rest(block, where)
         return rest  # hidden reasoning, a tool that Anthropic runs: all of it
 
     def message(self) -> Message | None:
@@ -166,6 +167,11 @@ def _read_part(block: JsonObject, kind: str, where: str) -> JsonObject | None:
     if kind in ("image", "document"):
         return _read_source(block, kind, where) or block
     return block if kind in _KEPT else None
+
+
+def _source_rest(block: JsonObject, where: str) -> JsonObject:
+    rest = left_over(read_object(block, "source", where), _SOURCE_FIELDS)
+    return {"source": rest} if rest else {}
 
 
 def _read_source(block: JsonObject, kind: str, where: str) -> JsonObject | None:

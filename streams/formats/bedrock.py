@@ -18,7 +18,7 @@ from tunemill.streams.formats.times import read_iso_ms
 
 _FIELDS = frozenset(
     (
-        *("schemaType", "schemaVersion", "timestamp", "accountId", "identity", "region", "requestId", "operation"),
+        *("schemaType", "schemaVersion", "timestamp", "accountId", "identity", "region", "requestId"),
         *("modelId", "inferenceRegion", "errorCode", "input", "output", "requestMetadata"),
     )
 )

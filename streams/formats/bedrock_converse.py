@@ -13,6 +13,7 @@ from tunemill.streams.formats.shape import JsonObject, left_over
 
 _REQUEST_FIELDS = frozenset(("system", "messages", "toolConfig", "inferenceConfig", "modelId"))
 _RESPONSE_FIELDS = frozenset(("output", "stopReason", "usage"))
+_OUTPUT_FIELDS = frozenset(("message", "role", "content"))
 _PARAMS = {"maxTokens": "max_tokens", "topP": "top_p", "topK": "top_k", "stopSequences": "stop_sequences"}
 _USAGE = {"inputTokens": "input_tokens", "outputTokens": "output_tokens"}
 _MIME_TYPES = {"pdf": "application/pdf", "txt": "text/plain", "md": "text/markdown", "csv": "text/csv"}
@@ -45,10 +46,11 @@ def as_response(body: JsonObject) -> JsonObject:
     Raises:
         Undecodable: a field has another type than it should.
     """
-    message = read_object(read_object(body, "output"), "message")
-    usage = read_object(body, "usage")
+    output, usage = read_object(body, "output"), read_object(body, "usage")
+    message = read_object(output, "message")
     return {
         **left_over(body, _RESPONSE_FIELDS),
+        **left_over({**output, **message}, _OUTPUT_FIELDS),
         "content": _blocks(read_list(message, "content"), "output.message.content"),
         "stop_reason": body.get("stopReason"),
         "usage": {_USAGE.get(name, name): item for name, item in usage.items() if name != "totalTokens"},
@@ -141,7 +143,8 @@ def _read_media(block: JsonObject, name: str, where: str) -> JsonObject:
         return {"type": name, **media}
     media_type = _MIME_TYPES.get(form, f"{'image' if name == 'image' else 'application'}/{form}")
     title = {"title": media["name"]} if media.get("name") else {}
-    return {"type": name, "source": {"type": "base64", "media_type": media_type, "data": data}, **title}
+    bytes_ = {**left_over(source, frozenset(("bytes",))), "type": "base64", "media_type": media_type, "data": data}
+    return {**left_over(media, frozenset(("source", "format", "name"))), "type": name, "source": bytes_, **title}
 
 
 def _read_reasoning(block: JsonObject, name: str, where: str) -> JsonObject:
@@ -149,7 +152,8 @@ def _read_reasoning(block: JsonObject, name: str, where: str) -> JsonObject:
     told = read_object(reasoning, "reasoningText", where) or reasoning  # a stream's piece has no such field
     if "text" not in told:
         return {"type": name, **reasoning}
-    return {**left_over(told, frozenset(("text",))), "type": "thinking", "thinking": told["text"]}
+    rest = left_over({**reasoning, **told}, frozenset(("text", "reasoningText")))
+    return {**rest, "type": "thinking", "thinking": told["text"]}
 
 
 def _tool(tool: Any) -> Any:
@@ -158,7 +162,7 @@ def _tool(tool: Any) -> Any:
     if not isinstance(spec, dict):
         return tool
     schema = spec.get("inputSchema")
-    rest = left_over(spec, frozenset(("inputSchema",)))
+    rest = left_over({**tool, **spec}, frozenset(("inputSchema", "toolSpec")))
     return {**rest, "input_schema": schema["json"] if isinstance(schema, dict) and "json" in schema else schema}
 
 

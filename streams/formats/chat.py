@@ -17,6 +17,8 @@ _MESSAGE_FIELDS = frozenset(
     )
 )
 _CALL_FIELDS = frozenset(("id", "type", "function", "custom", "name", "arguments"))
+_NAMED_FIELDS = frozenset(("name", "arguments", "input"))
+_USUAL = (None, "function", "tool_call")  # types of a call that say no more than that it is one
 
 
 def read_messages(values: Any, where: str) -> tuple[tuple[Message, ...], JsonObject]:
@@ -101,9 +103,13 @@ def _read_tool_call(value: Any, where: str) -> tuple[ToolCall, JsonObject]:
     if not name:
         raise Undecodable("invalid", f"{where} names no tool")
     arguments = named.get("arguments", named.get("input"))
-    return ToolCall(name=name, arguments=as_json_text(arguments), id=read_text(value, "id", where)), left_over(
-        value, _CALL_FIELDS
-    )
+    call = ToolCall(name=name, arguments=as_json_text(arguments), id=read_text(value, "id", where))
+    rest = left_over(value, _CALL_FIELDS)
+    if named is not value:
+        rest |= left_over(named, _NAMED_FIELDS)
+    if value.get("type") not in _USUAL:
+        rest["type"] = value["type"]
+    return call, rest
 
 
 def as_json_text(arguments: Any) -> str:

@@ -96,12 +96,14 @@ def read_call(reader: Reader, events: Iterable[SpanEvent] = ()) -> JsonObject:
     reasons = [finish_reason(word) for word in words]
     error_type, cost_usd = reader.text("error.type"), reader.number("gen_ai.usage.cost")
     usage, usage_rest = _read_usage(reader)
+    instructions, instruction_rests = read_instructions(reader.value("gen_ai.system_instructions"))
     extra = {
         "request": {"model": asked_model} if model and asked_model not in (None, model) else None,
         "response": {
             **reader.left("gen_ai.response.", "openai.response.", "gen_ai.openai.response."),
             **({"finish_reasons": words} if words != reasons else {}),
         },
+        "system": instruction_rests,
         "messages": told.message_rests,
         "choices": _with_reasons(told.answers.rests, reasons),
         "usage": usage_rest,
@@ -109,7 +111,7 @@ def read_call(reader: Reader, events: Iterable[SpanEvent] = ()) -> JsonObject:
     operation = reader.text("gen_ai.operation.name")
     return given(
         {
-            "messages": (*read_instructions(reader.value("gen_ai.system_instructions")), *told.messages),
+            "messages": (*instructions, *told.messages),
             "output": told.answers.messages,
             "model": model or asked_model,
             "provider": reader.text("gen_ai.provider.name", "gen_ai.system"),

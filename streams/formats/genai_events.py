@@ -14,7 +14,7 @@ from tunemill.streams.formats.attributes import Reader
 from tunemill.streams.formats.genai import CHOICE, DETAILS, MESSAGES, NOT_CALLS, read_call
 from tunemill.streams.formats.genai_messages import event_data, read_choice, read_event_message
 from tunemill.streams.formats.json_text import read_json
-from tunemill.streams.formats.shape import Arrival, JsonObject, NotACall, Piece, Reading
+from tunemill.streams.formats.shape import Arrival, JsonObject, NotACall, Piece, Reading, as_extra
 from tunemill.streams.formats.span import Attributes
 from tunemill.streams.formats.span_extra import app_of, checked_ids, kept, kept_resource, milliseconds
 
@@ -66,15 +66,18 @@ def _log(event: Event, resource: Attributes, arrival: Arrival, extra: JsonObject
     """What the event of one message says about its call, less the message."""
     trace_id, span_id = checked_ids(event.trace_id, event.span_id, "log_record")
     reader = Reader(event.attributes)
+    provider = reader.text("gen_ai.provider.name", "gen_ai.system")
+    reader.drop("event.name")
+    left = {} if event.body is None else kept(event.attributes, reader.used)  # without a body they are the message
     return LogRecord(
         log_id=span_log_id(trace_id, span_id),
         ts_ms=milliseconds(event.time_ns) or arrival.ts_ms,
         messages=(),
         source="otlp",
         app=app_of(resource),
-        provider=reader.text("gen_ai.provider.name", "gen_ai.system"),
+        provider=provider,
         trace_id=trace_id,
-        extra=extra,
+        extra=as_extra({**(extra or {}), "attributes": left}),
     )
 
 

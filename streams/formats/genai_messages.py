@@ -57,17 +57,22 @@ class Choice:
     rest: JsonObject
 
 
-def read_instructions(value: Any) -> tuple[Message, ...]:
-    """The system message in `gen_ai.system_instructions`: parts, text, or JSON of parts; none when it is empty."""
+def read_instructions(value: Any) -> tuple[tuple[Message, ...], JsonObject]:
+    """The system message in `gen_ai.system_instructions`, none when it is empty, and what was left over of its parts.
+
+    Args:
+        value: parts, text, or JSON of parts.
+    """
     found = read_json(value)
     if found in (None, "", [], {}):
-        return ()
+        return (), {}
     if isinstance(found, dict):
         found = [found]
     if not isinstance(found, list):
-        return (Message(role="system", content=as_text(value)),)
-    content, parts = as_content(_Parts(found).content)
-    return (Message(role="system", content=content, parts=parts),)
+        return (Message(role="system", content=as_text(value)),), {}
+    told = _Parts(found)
+    content, parts = as_content(told.content)
+    return (Message(role="system", content=content, parts=parts),), told.rests
 
 
 def read_messages(value: Any) -> tuple[tuple[Message, ...], JsonObject]:

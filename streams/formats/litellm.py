@@ -73,6 +73,7 @@ _PERSONAL = frozenset(  # not kept: what tells of a person or a machine
 _METADATA_USED = frozenset((*_KEY_FIELDS, *_OWN_METADATA, "user_api_key_end_user_id", "usage_object")) | _PERSONAL
 _HIDDEN_USED = frozenset(("additional_headers", "usage_object", "api_base", "cache_key"))  # the last two are told twice
 _ERROR_USED = frozenset(("traceback",))
+_COUNTS = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 
 
 def without_personal(metadata: Mapping[str, Any]) -> JsonObject:
@@ -148,7 +149,8 @@ def _read_request(value: JsonObject, kind: str) -> Half:
 def _read_response(value: JsonObject, response: Any) -> Half:
     text = response.get("text") if isinstance(response, dict) else response
     if isinstance(text, str):
-        answered = Half({"output": (Message(role="assistant", content=text),)})
+        rest = left_over(response, frozenset(("text",))) if isinstance(response, dict) else {}
+        answered = Half({"output": (Message(role="assistant", content=text),)}, {"response": rest})
     elif not response:
         answered = Half({})
     elif not isinstance(response, dict):
@@ -160,14 +162,17 @@ def _read_response(value: JsonObject, response: Any) -> Half:
     elif "choices" in response:
         choices = read_list(response, "choices", "response")
         answered = openai_pair.read_response({**response, "choices": [_choice(choice) for choice in choices]})
+    elif read_text(value, "status") == "failure":
+        answered = Half({}, {"response": response})
     else:
         raise Undecodable("invalid", "response is of no API that we know")
     counted = Usage(
         input_tokens=read_count(value, "prompt_tokens") or None, output_tokens=read_count(value, "completion_tokens")
     )
-    if counted.input_tokens and answered.fields.get("usage") in (None, Usage()):
-        answered = Half({**answered.fields, "usage": counted}, answered.rests, answered.error)
-    return answered
+    if not counted.input_tokens or answered.fields.get("usage") not in (None, Usage()):
+        return answered
+    details = left_over(read_object(read_object(value, "metadata"), "usage_object", "metadata"), _COUNTS)
+    return Half({**answered.fields, "usage": counted}, {**answered.rests, "usage": details}, answered.error)
 
 
 def _choice(choice: Any) -> Any:
@@ -215,13 +220,14 @@ def _tags(value: JsonObject) -> tuple[str, ...]:
 def _beside(value: JsonObject, *, is_redacted: bool) -> JsonObject:
     """What is in the payload beside request and response, less what tells of a person or a machine."""
     metadata, hidden = read_object(value, "metadata"), read_object(value, "hidden_params")
-    address = _without_keys(value.get("api_base"))
+    address, failed = _without_keys(value.get("api_base")), read_text(value, "status") == "failure"
     own = [metadata[name] for name in _OWN_METADATA if isinstance(metadata.get(name), dict)]
     told = {name: metadata[name] for name in _KEY_FIELDS if metadata.get(name)}
     return {
         **left_over({**value, "api_base": address}, _FIELDS),
         "litellm_metadata": left_over(metadata, _METADATA_USED),
         "hidden_params": left_over(hidden, _HIDDEN_USED),
+        "error_information": None if failed else _error_information(value),
         "metadata": {
             **told,
             **{name: item for pairs in own for name, item in read_metadata(pairs).items()},
@@ -239,8 +245,12 @@ def _without_keys(address: Any) -> Any:
 def _error(value: JsonObject) -> Any:
     if read_text(value, "status") != "failure":
         return None
-    told = left_over(read_object(value, "error_information"), _ERROR_USED)
+    told = _error_information(value)
     return {**told, "code": told.get("error_class") or told.get("error_code")}
+
+
+def _error_information(value: JsonObject) -> JsonObject:
+    return left_over(read_object(value, "error_information"), _ERROR_USED)
 
 
 def _without_nulls(value: Any) -> Any:

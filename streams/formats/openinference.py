@@ -68,7 +68,8 @@ def _read_call(reader: Reader, span: Span) -> JsonObject:
     answered = _read_answered(reader, is_told=bool(whole_answered.fields.get("output")))
     halves = (asked, answered, whole_asked, whole_answered)
     fields = {name: value for half in halves for name, value in given(half.fields).items()}
-    rests = {name: rest for half in halves for name, rest in half.rests.items()}
+    fields["params"] = {**(asked.fields["params"] or {}), **(whole_asked.fields.get("params") or {})}
+    rests = {name: rest for half in halves for name, rest in half.rests.items() if rest}
     if "messages" not in fields:
         fields["messages"], tools, rests["input"] = read_input(_shown(reader, "input.value"))
         fields.setdefault("tools", tools)

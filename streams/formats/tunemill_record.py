@@ -5,12 +5,13 @@ from typing import Any
 
 import msgspec
 
-from tunemill.schemas.records import LogRecord
+from tunemill.schemas.records import LogRecord, Usage
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.chat import read_messages
 from tunemill.streams.formats.shape import Arrival, JsonObject, Shape, as_extra, left_over, read_metadata
 
 _FIELDS = frozenset(LogRecord.__struct_fields__)
+_USAGE_FIELDS = frozenset(Usage.__struct_fields__)
 
 
 def _matches(value: Mapping[str, Any]) -> bool:
@@ -33,9 +34,9 @@ def _read(value: JsonObject, arrival: Arrival) -> LogRecord:
         record = msgspec.convert(fields, LogRecord)
     except msgspec.ValidationError as error:
         raise Undecodable("invalid", str(error)) from error
-    extra = _merge(
-        value.get("extra"), {"record": left_over(value, _FIELDS), "messages": message_rests, "output": output_rests}
-    )
+    usage = left_over(value["usage"], _USAGE_FIELDS) if isinstance(value.get("usage"), dict) else {}
+    rests = {"record": left_over(value, _FIELDS), "messages": message_rests, "output": output_rests, "usage": usage}
+    extra = _merge(value.get("extra"), rests)
     return msgspec.structs.replace(record, messages=messages, output=output, extra=extra)
 
 

@@ -192,6 +192,7 @@ def test_what_the_record_says_around_a_call():
             "2": {"content": {"0": {"status": "success"}}},
         },
         "response": {"stop_reason": "tool_use", "metrics": {"latencyMs": 551}},
+        "record": {"operation": "Converse"},
         "usage": {"cacheReadInputTokens": 2},
     }
 
