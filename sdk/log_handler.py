@@ -7,7 +7,6 @@ from tunemill.sdk.context import current
 from tunemill.sdk.producer import Producer
 
 FIELD = "llm"
-_OWN = "tunemill.sdk"  # what we say ourselves may not come back to us
 
 
 class TunemillHandler(logging.Handler):
@@ -23,7 +22,7 @@ class TunemillHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Hand the call over, in a few microseconds."""
         fields = getattr(record, FIELD, None)
-        if fields is None or record.name.startswith(_OWN):
+        if fields is None:
             return
         try:
             self._producer.log_from(current(), {"ts_ms": int(record.created * 1000), **fields})

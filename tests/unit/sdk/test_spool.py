@@ -1,6 +1,7 @@
 """Logs that wait on disk: the receiver away, the process killed, the disk full, two processes in one folder."""
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -326,6 +327,32 @@ if child == 0:
     with serving(accept) as server, spooling(server.url, tmp_path) as producer:
         until(lambda: producer.stats().sent == 3)
         assert sorted(log.log_id for log in logs_of(server)) == ["before", "child", "parent"]
+
+
+def test_a_child_that_lives_on_does_not_hold_its_dead_parents_spool(tmp_path: Path) -> None:
+    script = f"""
+import os, time
+from tunemill.sdk import Producer
+producer = Producer({AWAY!r}, when_full="spool", spool_dir={str(tmp_path)!r})
+producer.log(messages="x", log_id="parent")
+while not producer.stats().spooled:
+    time.sleep(0.01)
+child = os.fork()
+if child == 0:
+    os.close(1)  # else whoever waits for the parent's output waits for ours
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, stdout=subprocess.PIPE, text=True)
+    child = int(done.stdout)
+    try:
+        with serving(accept) as server, spooling(server.url, tmp_path) as producer:
+            until(lambda: producer.stats().sent == 1)
+            assert [log.log_id for log in logs_of(server)] == ["parent"]
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_log_that_fills_memory_alone_goes_by_way_of_the_disk(tmp_path: Path) -> None:
