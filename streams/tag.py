@@ -14,6 +14,7 @@ from tunemill.streams.text import texts_of
 CALLER = "caller"
 _SECRET = "secret:"  # noqa: S105  the namespace of a tag
 _SECRETS = "secrets@1"
+_PRIVATE = "pii:"
 _PII = "pii@1"
 
 
@@ -33,6 +34,8 @@ def tag(masked: Masked, rules: Rules) -> TaggedLog:
 def tag_again(stored: TaggedLog, masked: Masked, rules: Rules) -> TaggedLog:
     """The log, grown since it was stored, with its tags by the same rules; what people and models set or took off stays so.
 
+    Private data in what is new is tagged all the same: whoever took such a tag off has not seen it.
+
     Args:
         masked: the log as it is now, and the kinds of secrets that its new parts held.
     """
@@ -40,9 +43,22 @@ def tag_again(stored: TaggedLog, masked: Masked, rules: Rules) -> TaggedLog:
     before = tag(Masked(stored.log, known), rules).tags
     now = tag(Masked(masked.log, tuple(dict.fromkeys((*known, *masked.kinds)))), rules)
     taken_off = {entry.tag for entry in before} - {entry.tag for entry in stored.tags}
+    if any(name.startswith(_PRIVATE) for name in taken_off):
+        taken_off -= {
+            entry.tag for entry in tag(Masked(_less(masked.log, stored.log), ()), rules).tags if entry.by == _PII
+        }
     set_by_others = [entry for entry in stored.tags if entry not in before]
     still = [entry for entry in now.tags if entry.tag not in taken_off]
     return msgspec.structs.replace(now, tags=_first_of_each([*set_by_others, *still]))
+
+
+def _less(log: LogRecord, known: LogRecord) -> LogRecord:
+    """The log with those messages alone that are not among the known ones."""
+    return msgspec.structs.replace(
+        log,
+        messages=tuple(message for message in log.messages if message not in known.messages),
+        output=tuple(message for message in log.output if message not in known.output),
+    )
 
 
 def _look(log: LogRecord, rules: Rules) -> tuple[str | None, list[Tag]]:
@@ -50,7 +66,7 @@ def _look(log: LogRecord, rules: Rules) -> tuple[str | None, list[Tag]]:
     language = language_of(texts.user)
     found = rules.find(log, texts)
     tags = [Tag(f"lang:{language}", SETTER)] if language else []
-    tags += [Tag(f"pii:{kind}", _PII) for kind in found.pii_kinds]
+    tags += [Tag(f"{_PRIVATE}{kind}", _PII) for kind in found.pii_kinds]
     tags += [Tag(rule.tag, rule.setter) for rule in found.rules]
     return language, tags
 

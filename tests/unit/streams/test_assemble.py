@@ -136,6 +136,17 @@ async def test_a_replay_brings_no_tag_back_that_a_person_took_off(index: MemoryI
     assert index.logs["t-a"].tags == ()
 
 
+async def test_private_data_in_a_new_part_is_tagged_though_a_person_took_the_tag_off_before(index: MemoryIndex):
+    await joined(index, event("t-a", 1, "write to ann@example.com"))
+    tagged = index.logs["t-a"]
+    assert "pii:email" in tags(tagged)
+    index.logs["t-a"] = TaggedLog(log=tagged.log, content_digest=tagged.content_digest)
+    await joined(index, part("t-a", app="x"))
+    assert "pii:email" not in tags(index.logs["t-a"])
+    await joined(index, event("t-a", 2, "or to bob@example.com"))
+    assert "pii:email" in tags(index.logs["t-a"])
+
+
 async def test_a_log_that_came_whole_is_only_filled(index: MemoryIndex):
     whole = TaggedLog(
         log=LogRecord(log_id="t-a", ts_ms=1, messages=(Message(role="user", content="hi"),), model="m"),
