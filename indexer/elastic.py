@@ -219,7 +219,9 @@ class ElasticIndex:
         said += [name for log in logs.values() for name in feedback.names(None, log.tagged.log.response_id, None)]
         said += [name for trace_id in ended for name in feedback.names(None, None, trace_id)]
         while feedback_ids := await until_answered(partial(self._feedback_ids, said), self.setup):
-            await self._send([delete_item(feedback_id) for feedback_id in feedback_ids], alias=self._feedback, refresh=True)
+            await self._send(
+                [delete_item(feedback_id) for feedback_id in feedback_ids], alias=self._feedback, refresh=True
+            )
 
     async def _taken_out(self, calls: Mapping[str, Sequence[str]]) -> list[str]:
         """Forget that these calls were ones of their traces, by trace; those traces that are left without any."""
