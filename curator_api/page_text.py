@@ -3,10 +3,13 @@
 import json
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
 DASH = "–"  # where there is no value
+MAX_LAID_OUT = 1_000_000  # characters
+_INDENTED = json.JSONEncoder(ensure_ascii=False, indent=2)
 _BARE_VALUE = re.compile(r'[^\s()"*<>\[\]{}]+')
 _SHORT = {"language": "lang"}  # fields that people call by a shorter name
 
@@ -31,17 +34,36 @@ def amount(value: Any) -> str:
         return DASH
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) or (value.is_integer() and abs(value) >= 1000) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def dollars(value: float) -> str:
+    """An amount of money as `$0.0000123`: three significant digits of less than a dollar, never an exponent."""
+    return f"${value:,.2f}" if abs(value) >= 1 or not value else f"${Decimal(f'{value:.3g}'):f}"
 
 
 def pretty(value: Any) -> str:
     """JSON with indentation. Text that is JSON itself (a tool call's arguments) is laid out too; text that is not stays as it is."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return str(value)
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    if not isinstance(value, str):
+        return _laid_out(value) or json.dumps(value, ensure_ascii=False)
+    try:
+        return _laid_out(json.loads(value)) or value
+    except (ValueError, RecursionError):
+        return value
+
+
+def _laid_out(value: Any) -> str | None:
+    """JSON with indentation; None where that would be huge: deep lists grow with the square of their length."""
+    chunks: list[str] = []
+    room = MAX_LAID_OUT
+    for chunk in _INDENTED.iterencode(value):
+        room -= len(chunk)
+        if room < 0:
+            return None
+        chunks.append(chunk)
+    text = "".join(chunks)
+    text.encode()  # half a surrogate pair, written as an escape, is no text: UnicodeEncodeError is a ValueError
+    return text
 
 
 def term(field: str, value: str) -> str:

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from tunemill.curator_api import charts, page_text, run_view
+from tunemill.curator_api import charts, page_chat, page_text, run_view
 from tunemill.curator_api.errors import BadQuery, BadRequest, CuratorError, NotFound, Unauthorised, Unprocessable
 from tunemill.curator_api.page_guard import COOKIE, form, own_path, refuse_other_sites, remember
 from tunemill.curator_api.page_source import Json, PageSource
@@ -327,7 +327,11 @@ def _templates() -> jinja2.Environment:
         "moment": page_text.moment,
         "iso": page_text.iso,
         "amount": page_text.amount,
+        "dollars": page_text.dollars,
         "pretty": page_text.pretty,
+        "pieces": page_chat.pieces,
+        "turns": page_chat.turns,
+        "with_media": page_chat.with_media,
         "log_path": log_path,
         "dataset_path": dataset_path,
         "base_name": lambda path: str(path).rstrip("/").rsplit("/", 1)[-1],

@@ -1,5 +1,6 @@
 """The pages over a source in memory: what is shown, what is escaped, what the forms change, who may send them."""
 
+import base64
 import json
 import re
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import pytest
 from fakes.page_source import DAY_MS, KEY, MemoryPages, hit, log, message
 from fastapi import FastAPI
 
+from tunemill.curator_api import page_text
 from tunemill.curator_api.body_work import BodyWork
 from tunemill.curator_api.guard import Guard
 from tunemill.curator_api.pages import HERE, ROUTES, pages_router
@@ -206,6 +208,171 @@ async def test_tool_calls_are_laid_out_and_broken_ones_shown_as_they_are(
     page = Page(await client.get("/logs/one"))
     assert '{\n  "a": 1\n}' in page.texts
     assert '{"a":' in page.texts
+
+
+async def test_a_tools_result_stands_beside_its_call(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    calls = [{"id": name, "name": "parcel", "arguments": "{}"} for name in ("c1", "c2", "c1")]
+    results = [message("tool", f"result {name}", tool_call_id=name) for name in ("c2", "c1", "c1", "c9")]
+    source.logs["one"]["messages"] = [message("assistant", None, tool_calls=calls), *results]
+    text = (await client.get("/logs/one")).text
+    pairs = re.findall(
+        r'class="pair">.*?as <code>(c\d)</code>.*?answers <code>(c\d)</code>.*?(result c\d)', text, re.DOTALL
+    )
+    assert pairs == [("c1", "c1", "result c1"), ("c2", "c2", "result c2"), ("c1", "c1", "result c1")]
+    assert text.count("result c") == 4  # one that answers no call stands by itself
+    assert text.index("result c9") > text.rindex("result c1")
+
+
+async def test_half_a_character_in_arguments_is_shown_as_it_was_written(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    calls = [{"id": "c1", "name": "run", "arguments": '{"a":"\\ud800"}'}]
+    source.logs["one"]["output"] = [message("assistant", None, tool_calls=calls)]
+    assert '{"a":"\\ud800"}' in Page(await client.get("/logs/one")).texts
+
+
+def test_json_that_indentation_would_make_huge_is_not_laid_out() -> None:
+    assert page_text.pretty('{"a":[1]}') == '{\n  "a": [\n    1\n  ]\n}'
+    deep = "[" * 500 + ",".join("1" * 5_000) + "]" * 500
+    assert page_text.pretty(deep) == deep
+    assert len(page_text.pretty(json.loads(deep))) < 2 * len(deep)
+
+
+async def parts_shown(source: MemoryPages, *parts: object, content: str | None = None) -> tuple[Page, str]:
+    """The page of a log with these content parts, and its text in one line."""
+    source.logs["one"]["messages"] = [message("user", content, parts=list(parts))]
+    async with client_of(source) as client:
+        page = Page(await client.get("/logs/one"))
+    return page, " ".join(" ".join(page.texts).split())
+
+
+def picture(size_bytes: int, media_type: str = "image/png", head: bytes = b"\x89PNG\r\n\x1a\n") -> dict[str, Any]:
+    data = base64.b64encode(head.ljust(size_bytes, b"\0")).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}
+
+
+async def test_a_small_picture_that_the_log_holds_is_shown(source: MemoryPages) -> None:
+    page, text = await parts_shown(source, picture(1_234))
+    assert [image["src"] for image in page.all("img")] == [picture(1_234)["image_url"]["url"]]
+    assert "image image/png, 1,234 bytes" in text
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (picture(400_000), "image image/png, 400,000 bytes"),
+        (picture(100, "image/svg+xml", b"<svg>"), "image image/svg+xml, 100 bytes"),
+        (picture(100, "image/png", b"<svg>"), "image image/png, 100 bytes"),  # not what it says
+        ({"type": "image_url", "image_url": {"url": "data:image/png,%89PNG"}}, "image image/png, 4 bytes"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,???"}}, "image image/png, 2 bytes"),
+        ({"type": "image_url", "image_url": {"url": "https://a.example/x.png"}}, "image https://a.example/x.png"),
+        ({"type": "image_url", "image_url": "javascript:alert(1)"}, "image javascript:alert(1)"),
+        ({"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}, "audio wav, 3 bytes"),
+        (
+            {"type": "file", "file": {"filename": NASTY, "file_data": "data:application/pdf;base64,QUI="}},
+            f"file {' '.join(NASTY.split())} application/pdf, 2 bytes",
+        ),
+        ({"type": "file", "file": {"file_id": "file-7"}}, "file file-7"),
+        ({"type": "video", "source": {"type": "base64", "media_type": "video/mp4", "data": "QUJD"}}, "video video/mp4, 3 bytes"),
+        ({"type": NASTY, "odd": [1]}, '"odd": ['),
+        ({"type": 5}, 'part As sent { "type": 5 }'),
+        ("loose", '"part": "loose"'),
+        (None, '"part": null'),
+    ],
+)  # fmt: skip
+async def test_what_is_no_small_picture_is_only_named(source: MemoryPages, part: object, said: str) -> None:
+    page, text = await parts_shown(source, part)
+    assert said in text
+    assert not page.all("img") and not page.all("svg")
+    assert not [link for link in page.links() if link and not link.startswith(("/", "#"))]
+    assert page.open == [] and page.unclosed == []
+
+
+async def test_parts_stand_in_the_order_they_were_sent(source: MemoryPages) -> None:
+    sent = [
+        {"type": "text", "text": "First"},
+        {"type": "file", "file": {"file_id": "f-1"}},
+        {"type": "text", "text": "last"},
+    ]
+    _, text = await parts_shown(source, *sent, content="First\nlast")
+    assert "First file f-1 last" in text
+    _, text = await parts_shown(source, *sent, content="Edited")
+    assert "Edited file f-1" in text and "First" not in text
+
+
+async def test_a_token_of_langfuse_is_named_wherever_it_stands(source: MemoryPages) -> None:
+    token = "@@@langfuseMedia:type=image/png|id=xBTN|source=base64_data_uri@@@"
+    _, text = await parts_shown(source, {"type": "image_url", "image_url": {"url": token}})
+    assert "image image/png xBTN" in text and "@@@" not in text
+    _, text = await parts_shown(source, content=f"see {token} here")
+    assert "see image image/png xBTN here" in text and "@@@" not in text
+    source.hits[0]["prompt"] = f"see {token}"
+    async with client_of(source) as client:
+        assert "see  [image/png]" in (await client.get("/")).text
+
+
+async def test_feedback_is_shown_as_text(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    said = {
+        "feedback_id": "f",
+        "ts_ms": DAY_MS,
+        "name": NASTY,
+        "score": 0.0,
+        "label": NASTY,
+        "correction": NASTY,
+        "comment": NASTY,
+        "by": NASTY,
+    }
+    bare = {**said, "name": "thumbs", "score": None, "label": None, "correction": "", "comment": None, "by": None}
+    source.logs["one"]["messages"] = [message("user", "question")]
+    source.logs["one"]["feedback"] = [said, bare]
+    page = Page(await client.get("/logs/one"))
+    assert page.texts.count(NASTY) == 4 and f"by {NASTY}" in page.texts
+    assert not page.all("img") and "Feedback (2)" in page.texts and "0" in page.texts
+    assert page.texts.count("A better answer:") == 2  # saying nothing may be better
+
+
+async def test_what_else_is_known_is_there_as_text(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.logs["one"] |= {
+        "messages": [message("user", "question", name=NASTY)],
+        "output": [message("assistant", "a", reasoning=NASTY), message("assistant", None, refusal=NASTY)],
+        "metadata": {NASTY: NASTY, "long": "x" * 500}, "extra": {NASTY: 1}, "params": {NASTY: 2}, "tools": [{NASTY: 3}],
+        "cost_usd": 0.0000123, "latency_ms": 83012.44,
+    }  # fmt: skip
+    page = Page(await client.get("/logs/one"))
+    assert not page.all("img") and page.open == [] and page.unclosed == []
+    assert page.texts.count(NASTY) == 4
+    for shown in ({NASTY: 1}, {NASTY: 2}, [{NASTY: 3}]):
+        assert json.dumps(shown, indent=2) in page.texts
+    assert {"$0.0000123", "83,012 ms", "x" * 500} <= set(page.texts)
+    assert {"Tools offered to the model (1)", "Parameters", "What else the source sent", "Reasoning"} <= set(page.texts)
+
+
+async def test_the_other_calls_are_a_click_away(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.logs["one"] |= {"trace_id": 'a "b" c', "session_id": "s-1", "user_id": "u*"}
+    links = Page(await client.get("/logs/one")).links()
+    assert {"/?q=trace%3A%22a+%5C%22b%5C%22+c%22", "/?q=session%3As-1", "/?q=user%3A%22u%2A%22"} <= set(links)
+
+
+async def test_a_call_whose_messages_are_still_to_come_has_not_failed(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    source.logs["one"] |= {"messages": [], "output": [], "extra": {"joined": {"rank": 1}}}
+    source.hits[0] |= {"prompt": None, "answer": None}
+    text = (await client.get("/logs/one")).text
+    assert "This call is told in parts" in text and "No answer has come yet." in text and "failed" not in text
+    assert {"(no text) ", "one"} <= set(Page(await client.get("/")).texts)
+
+
+async def test_a_failed_call_shows_what_came_and_why_it_ended(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.logs["one"] |= {"status": "error", "error": "429", "extra": {"error": {"message": NASTY}, "stream": "cut"}}
+    page = Page(await client.get("/logs/one"))
+    assert page.texts.count(NASTY) == 2 and '{"team":"billing"}' in page.texts  # the question, and the error
+    assert "The stream was cut off: it may have gone on." in page.texts
+    for odd in ("slow down", [1], None, {"message": 5}):
+        source.logs["one"]["extra"] = {"error": odd}
+        assert ("slow down" in (await client.get("/logs/one")).text) == (odd == "slow down")
+    source.logs["one"] |= {"extra": ["odd"], "tools": 5, "params": {"a": 1}}
+    assert (await client.get("/logs/one")).status_code == 200
 
 
 async def test_the_raw_record_is_json(client: httpx.AsyncClient, source: MemoryPages) -> None:
