@@ -124,6 +124,8 @@ def _span(span: Item) -> Item:
         "is_error": status.get("code") in (_ERROR, "STATUS_CODE_ERROR"),
         "status_message": _text(status.get("message")) or None,
     }
+    if dropped := _integer(span.get("droppedAttributesCount")):
+        item["dropped_attributes"] = dropped
     links = _objects(span, "links")
     if links:
         item["links"] = [

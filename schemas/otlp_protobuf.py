@@ -244,6 +244,8 @@ def _span(span: Span) -> Item:
         "is_error": span.status.code == Status.STATUS_CODE_ERROR,
         "status_message": span.status.message or None,
     }
+    if span.dropped_attributes_count:
+        item["dropped_attributes"] = span.dropped_attributes_count
     if span.links:
         item["links"] = [
             {

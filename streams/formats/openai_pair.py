@@ -132,7 +132,10 @@ def _read_choice(choice: Any, where: str) -> tuple[Message, JsonObject]:
         raise Undecodable("invalid", f"{where} is not an object")
     if isinstance(choice.get("text"), str):  # text completions
         return Message(role="assistant", content=choice["text"]), {}
-    return read_message(choice.get("message"), f"{where}.message")
+    message = choice.get("message")
+    if isinstance(message, dict) and message.get("role") is None:  # some servers take it for granted
+        message = {**message, "role": "assistant"}
+    return read_message(message, f"{where}.message")
 
 
 SHAPE = Shape("openai_pair", _matches, _read, "Request and response of OpenAI's chat or text completions")

@@ -27,6 +27,7 @@ DIALECTS = (langfuse_otel.DIALECT, openinference.DIALECT, openllmetry.DIALECT, g
 
 _NO_TIME_NS = 2**64  # OTLP's times have 64 bits; a span that is sent as an item of ours may name any number
 _UNITED = ("params", "metadata", "extra")
+_KEPT_OF_SPAN = ("name", "kind", "span_id", "parent_span_id", "dropped_attributes", "links")
 _NOTED = ("user_id", "session_id", "tags", "metadata")
 
 T = TypeVar("T")
@@ -160,7 +161,7 @@ def _kept_events(span: Span) -> list[JsonObject]:
 
 
 def _about_span(span: JsonObject, scope: JsonObject) -> JsonObject:
-    about = {name: span.get(name) for name in ("name", "kind", "span_id", "parent_span_id", "links")}
+    about = {name: span.get(name) for name in _KEPT_OF_SPAN}
     named = {"scope": scope.get("name"), "scope_version": scope.get("version")}
     return {name: value for name, value in (about | named).items() if value}
 

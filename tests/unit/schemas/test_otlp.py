@@ -62,7 +62,7 @@ def refused(payload: bytes) -> str:
 def test_a_span_becomes_an_item():
     data = traces("chat")
     span = data.resource_spans[0].scope_spans[0].spans[0]
-    span.kind, span.parent_span_id = 3, b"p" * 8
+    span.kind, span.parent_span_id, span.dropped_attributes_count = 3, b"p" * 8, 12
     span.status.code, span.status.message = 2, "it broke"
     span.events.add(name="exception", time_unix_nano=6).attributes.add(key="exception.type").value.string_value = "E"
     span.links.add(trace_id=TRACE_ID, span_id=b"l" * 8)
@@ -82,6 +82,7 @@ def test_a_span_becomes_an_item():
                 "events": [{"name": "exception", "time_ns": 6, "attributes": {"exception.type": "E"}}],
                 "is_error": True,
                 "status_message": "it broke",
+                "dropped_attributes": 12,
                 "links": [{"trace_id": TRACE_ID.hex(), "span_id": (b"l" * 8).hex(), "attributes": {}}],
             },
         }
@@ -100,7 +101,13 @@ def test_a_log_record_becomes_an_item():
     }
 
 
-@pytest.mark.parametrize("data", [traces("a", "b"), logs()])
+def with_dropped_attributes() -> TracesData:
+    data = traces("a")
+    data.resource_spans[0].scope_spans[0].spans[0].dropped_attributes_count = 12
+    return data
+
+
+@pytest.mark.parametrize("data", [traces("a", "b"), with_dropped_attributes(), logs()])
 def test_json_says_the_same_as_protobuf(data: Any):
     assert items(as_json(data)) == items(data.SerializeToString())
     assert items(b"\n " + as_json(data)) == items(data.SerializeToString())

@@ -160,6 +160,11 @@ def test_a_refusal_as_field_or_as_part():
         assert (log.output[0].refusal, log.output[0].content) == ("No.", None)
 
 
+def test_an_answer_without_a_role_is_the_assistants():
+    log = read({"request": REQUEST, "response": {"choices": [{"message": {"content": "hi"}}]}})
+    assert log.output == (Message(role="assistant", content="hi"),)
+
+
 def test_several_choices_are_several_outputs():
     choices = [
         {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"},

@@ -117,6 +117,11 @@ def test_a_call_is_a_part_of_its_log():
     )
 
 
+def test_how_many_attributes_a_span_lost_on_its_way_is_kept():
+    assert log_of(dropped_attributes=12).extra["span"]["dropped_attributes"] == 12
+    assert "dropped_attributes" not in log_of().extra["span"]
+
+
 def test_what_no_field_holds_goes_to_extra():
     events = [
         {"name": "gen_ai.choice", "time_ns": 1, "attributes": {"message": "read"}},
