@@ -295,7 +295,7 @@ async def test_parts_stand_in_the_order_they_were_sent(source: MemoryPages) -> N
         {"type": "text", "text": "last"},
     ]
     _, text = await parts_shown(source, *sent, content="First\nlast")
-    assert "First file f-1 last" in text
+    assert "First file f-1 last" in text and text.count("First") == 1
     _, text = await parts_shown(source, *sent, content="Edited")
     assert "Edited file f-1" in text and "First" not in text
 
@@ -371,8 +371,14 @@ async def test_a_failed_call_shows_what_came_and_why_it_ended(client: httpx.Asyn
     for odd in ("slow down", [1], None, {"message": 5}):
         source.logs["one"]["extra"] = {"error": odd}
         assert ("slow down" in (await client.get("/logs/one")).text) == (odd == "slow down")
-    source.logs["one"] |= {"extra": ["odd"], "tools": 5, "params": {"a": 1}}
+    source.logs["one"] |= {"extra": ["odd"], "tools": 5}
     assert (await client.get("/logs/one")).status_code == 200
+
+
+async def test_what_is_no_list_of_tools_is_not_counted(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    for tools in (5, "two", {"a": 1, "b": 2}):
+        source.logs["one"]["tools"] = tools
+        assert "Tools offered to the model" in Page(await client.get("/logs/one")).texts
 
 
 async def test_the_raw_record_is_json(client: httpx.AsyncClient, source: MemoryPages) -> None:
