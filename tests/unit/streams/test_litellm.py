@@ -192,6 +192,21 @@ def test_each_attempt_that_failed_is_a_log():
     assert of(**FAILED).log_id != of(**FAILED, startTime=1_780_000_005.0).log_id
 
 
+def test_details_of_tokens_that_no_answer_tells_are_kept():
+    counted = {"prompt_tokens": 3, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 2}}
+    log = of(
+        response={"text": "ok", "created": 5}, prompt_tokens=3, completion_tokens=4, metadata={"usage_object": counted}
+    )
+    assert log.usage == Usage(input_tokens=3, output_tokens=4)
+    assert log.extra["usage"] == {"prompt_tokens_details": {"cached_tokens": 2}}
+    assert log.extra["response"] == {"created": 5}
+
+
+def test_what_came_back_of_a_call_that_failed_is_kept_whatever_it_is():
+    log = of(**{**FAILED, "response": {"detail": "odd"}})
+    assert (log.status, log.error, log.extra["response"]) == ("error", "RateLimitError", {"detail": "odd"})
+
+
 def test_an_answer_that_is_text():
     log = of(response="ok", prompt_tokens=3, completion_tokens=4)
     assert log.output == (Message(role="assistant", content="ok"),)
