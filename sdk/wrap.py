@@ -31,6 +31,9 @@ def wrap(client: _Client, producer: Producer, *, tags: str | Sequence[str] = ())
     """
     logged = _Logged(producer, _provider(client), (tags,) if isinstance(tags, str) else tuple(tags))
     logged.replace(client.chat.completions, "create", "parse")  # type: ignore[attr-defined]
+    older = getattr(getattr(getattr(client, "beta", None), "chat", None), "completions", None)
+    if hasattr(older, "parse"):
+        logged.replace(older, "create", "parse")
     responses = getattr(client, "responses", None)  # not every imitation has them
     if hasattr(responses, "create"):
         logged.replace(responses, "create", "parse")
@@ -68,8 +71,13 @@ class _Logged:
                 raise
             return _awaited(result, call) if inspect.isawaitable(result) else call.answered(result)
 
-        method.tunemill_original = original  # type: ignore[attr-defined]
-        return method
+        @functools.wraps(original)  # some programs ask what kind of function it is
+        async def async_method(*args: Any, **request: Any) -> Any:
+            return await method(*args, **request)
+
+        same_kind: Callable[..., Any] = async_method if inspect.iscoroutinefunction(original) else method
+        same_kind.tunemill_original = original  # type: ignore[attr-defined]
+        return same_kind
 
 
 async def _awaited(result: Awaitable[Any], call: Call) -> Any:

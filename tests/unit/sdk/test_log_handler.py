@@ -1,6 +1,7 @@
 """Calls that an application writes to Python's own `logging`."""
 
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -59,3 +60,26 @@ def test_what_is_no_call_is_counted_and_nothing_raises(
             root.removeHandler(handler)
         assert producer.stats() == Stats(logged=1, dropped=1)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_record_that_waits_for_room_holds_up_no_other(logger: logging.Logger) -> None:
+    root = logging.getLogger()
+    producer = Producer("http://127.0.0.1:9", when_full="block", buffer_bytes=1)
+    handler = TunemillHandler(producer)
+    root.addHandler(handler)  # where the warnings of the sending thread come by, too
+    waiting = threading.Thread(
+        target=lambda: [logger.info("x", extra={"llm": {"messages": HI}}) for _ in range(3)], daemon=True
+    )
+    passing = threading.Thread(target=lambda: logger.warning("no call"), daemon=True)
+    try:
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        passing.start()
+        passing.join(10)
+        assert not passing.is_alive()
+    finally:
+        root.removeHandler(handler)
+        producer.close(0.1)
+    waiting.join(10)
+    assert not waiting.is_alive()

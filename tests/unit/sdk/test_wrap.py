@@ -1,7 +1,9 @@
 """`wrap` around the real `openai` client, against a small server that speaks its API."""
 
+import asyncio
 import inspect
 import json
+import operator
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -328,3 +330,30 @@ def test_an_answer_with_half_a_character_is_logged_with_its_question(rig: Rig) -
     with rig.sync() as client:
         assert client.chat.completions.create(model="half", messages=HI).choices[0].message.content == "yo \ud83d"
     assert [message.content for message in (*rig.log().messages, *rig.log().output)] == ["hi", "yo ?"]
+
+
+def test_the_older_way_to_parse_is_logged(rig: Rig) -> None:
+    with rig.sync() as client:
+        parsed = client.beta.chat.completions.parse(model="json", messages=HI, response_format=Answer42)
+    assert parsed.choices[0].message.parsed == Answer42(answer=42)
+    assert rig.log().output[0].content == '{"answer": 42}'
+
+
+async def test_what_was_a_coroutine_function_still_is_one(rig: Rig) -> None:
+    async with AsyncOpenAI(base_url=rig.url, api_key="sk-secret", max_retries=0) as bare, rig.asynchronous() as client:
+        for one in ("chat.completions.create", "chat.completions.parse", "responses.create", "responses.parse"):
+            look_up = operator.attrgetter(one)
+            assert inspect.iscoroutinefunction(look_up(client)) == inspect.iscoroutinefunction(look_up(bare)), one
+
+
+async def test_a_call_that_is_cancelled_is_logged_and_ends_as_cancelled(rig: Rig) -> None:
+    async def never(**request: Any) -> Any:
+        await asyncio.sleep(60)
+
+    client = wrap(SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=never))), rig.producer)
+    call = asyncio.ensure_future(client.chat.completions.create(model="m", messages=HI))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert rig.log().error == "CancelledError"
