@@ -4,7 +4,7 @@ Memory is filled by the application. With a spool, a thread of its own moves log
 there: all of them while the receiver is away, and else as many as keep memory half empty.
 """
 
-import logging
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -13,11 +13,9 @@ from dataclasses import dataclass, replace
 from tunemill.sdk.buffer import Buffer
 from tunemill.sdk.counts import Counts
 from tunemill.sdk.entry import Entry
-from tunemill.sdk.errors import SpoolError, place
+from tunemill.sdk.errors import SpoolError, place, warn
 from tunemill.sdk.limits import ROUND_BYTES, ROUND_LOGS
 from tunemill.sdk.spool import Segment, Spool
-
-LOGGER = logging.getLogger("tunemill.sdk")
 
 _LINGER_S = 0.05  # a log waits this long for company
 _AGAIN_S = 1.0  # until a spool that took nothing is tried again
@@ -46,6 +44,7 @@ class Backlog:
         self._is_told = False
         self._order = threading.Lock()  # memory is emptied, and the spool used, by one thread at a time
         self._ended = threading.Event()
+        self._is_closed = False
         self._mover = threading.Thread(target=self._move_all, name="tunemill-spool", daemon=True)
 
     @property
@@ -55,18 +54,22 @@ class Backlog:
 
     def open(self) -> None:
         """Take over what processes that have ended left on disk, and begin to move logs there."""
-        if self._spool is None:
-            return
-        found = self._spool.take_over()
-        self._counts.add(logged=found.logs + found.broken, spooled=found.logs, failed=found.broken)
-        self._tell_broken(found.broken)
-        self._mover.start()
+        with self._order:
+            if self._spool is None:
+                return
+            found = self._spool.take_over()
+            self._counts.add(logged=found.logs + found.broken, spooled=found.logs, failed=found.broken)
+            self._tell_broken(found.broken)
+            with contextlib.suppress(RuntimeError):  # the interpreter shuts down: `close` moves what is left
+                self._mover.start()
 
     def take(self) -> Batch | None:
         """The next logs to send, waiting for some; None once memory is closed and everything is sent. Then `settle` them."""
         while self._unsent is None:
             nudges = self._memory.nudges
-            self._unsent = self._next()
+            with self._order:
+                self._taken_at = time.monotonic()
+                self._unsent = self._next()
             if self._unsent is None:
                 if self._memory.is_closed and not self._memory and not self._spool:
                     return None
@@ -77,8 +80,10 @@ class Backlog:
     def settle(self, batch: Batch, left: Sequence[Entry], *, failed: int) -> None:
         """What was taken is sent, but for those that failed, and those left, which come first the next time."""
         with self._order:
+            if self._is_closed:
+                return  # what was taken is on disk, or counted as failed
             done = len(batch.entries) - len(left)
-            segment = self._unsent.segment if self._unsent is not None else batch.segment
+            segment = self._unsent.segment if self._unsent is not None else None
             self._counts.add(sent=done - failed, failed=failed, spooled=-done if segment is not None else 0)
             self._unsent = Batch(tuple(left), batch.entered, segment) if left else None
             if self._spool is not None:
@@ -103,6 +108,7 @@ class Backlog:
         if self._mover.is_alive():
             self._mover.join()
         with self._order:
+            self._is_closed = True
             spool, self._spool = self._spool, None  # whoever is stuck in sending may not use it any more
             if spool is None:
                 return
@@ -122,15 +128,18 @@ class Backlog:
 
     def _next(self) -> Batch | None:
         """The oldest logs that are not taken, if there are any."""
-        with self._order:
-            segment = self._spool.first() if self._spool is not None else None
-            if self._spool is not None and segment is not None:
+        while self._spool is not None and (segment := self._spool.first()) is not None:
+            try:
                 return self._from_disk(self._spool, segment)
-            entries = self._memory.first(ROUND_LOGS, ROUND_BYTES)
-            return Batch(tuple(entries), self._memory.drop(len(entries))) if entries else None
+            except SpoolError as error:
+                self._counts.add(failed=segment.logs, spooled=-segment.logs)
+                self._counts.settled(segment.entered)
+                warn("%s; it stays where it is, and the next process sends it", error)
+        entries = self._memory.first(ROUND_LOGS, ROUND_BYTES)
+        return Batch(tuple(entries), self._memory.drop(len(entries))) if entries else None
 
     def _from_disk(self, spool: Spool, segment: Segment) -> Batch:
-        contents = spool.read(segment)
+        contents = spool.read_first()
         missing = segment.logs - len(contents.entries)
         if missing:
             segment.logs -= missing
@@ -160,7 +169,7 @@ class Backlog:
                 if not self._ended.wait(idle_s):
                     self._memory.wait(_LINGER_S, nudges=nudges, longest_s=_AGAIN_S)
         except Exception as fault:  # may not end in an application's traceback, nor in silence
-            LOGGER.error("tunemill: the spooling thread stopped (%s); logs wait in memory", place(fault))
+            warn("the spooling thread stopped (%s); logs wait in memory", place(fault))
 
     def _move_some(self) -> float:
         """Move what should be moved; how many seconds there is nothing to do afterwards."""
@@ -188,7 +197,7 @@ class Backlog:
                 self._spool.put_back(batch.entries, batch.entered)
                 self._counts.add(spooled=len(batch.entries))
                 self._unsent = replace(batch, segment=self._spool.first())
-                LOGGER.warning("tunemill: the receiver is silent; logs wait on disk")
+                warn("the receiver is silent; logs wait on disk")
 
     def _is_overdue(self) -> bool:
         return self._unsent is not None and time.monotonic() - self._taken_at > _PATIENCE_S
@@ -216,8 +225,8 @@ class Backlog:
         """Once for each time that the spool takes nothing."""
         if not self._is_told:
             self._is_told = True
-            LOGGER.warning("tunemill: %s; logs wait in memory, and are dropped when that is full", error)
+            warn("%s; logs wait in memory, and are dropped when that is full", error)
 
     def _tell_broken(self, broken: int) -> None:
         if broken:
-            LOGGER.warning("tunemill: %d logs in the spool were unreadable, as after a crash, and are skipped", broken)
+            warn("%d logs in the spool were unreadable, as after a crash, and are skipped", broken)

@@ -4,18 +4,21 @@ import threading
 from collections import deque
 from itertools import islice
 
+from tunemill.sdk.counts import Counts
 from tunemill.sdk.entry import Entry
 
 
 class Buffer:
-    """A queue bounded by the bytes it holds.
+    """A queue bounded by the bytes it holds. A thread that is interrupted inside, by a signal or the garbage collector, may put.
 
     Args:
+        counts: where a log is counted as logged, the moment that it is in.
         wake_logs: so many, or `wake_bytes`, are enough for a taker not to wait for more.
     """
 
-    def __init__(self, max_bytes: int, *, wake_logs: int, wake_bytes: int) -> None:
+    def __init__(self, max_bytes: int, counts: Counts, *, wake_logs: int, wake_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._counts = counts
         self._wake_logs = wake_logs
         self._wake_bytes = min(wake_bytes, max_bytes // 2)
         self._waiting: deque[Entry] = deque()
@@ -32,14 +35,16 @@ class Buffer:
         With a limit, only the first to find the buffer full waits. While it stays full the next ones are turned away at once,
         or an application would pay the wait on every call for as long as the receiver is away.
         """
+        size = log.size
         with self._changed:
-            if not self._has_room(log) and not (self._overflowing and wait_s is not None):
-                self._overflowing = not self._changed.wait_for(lambda: self._has_room(log) or self._closed, wait_s)
-            if self._closed or not self._has_room(log):
+            if not self._has_room(size) and not (self._overflowing and wait_s is not None):
+                self._overflowing = not self._changed.wait_for(lambda: self._has_room(size) or self._closed, wait_s)
+            if self._closed or not self._has_room(size):
                 return False
             self._overflowing = False
+            self._counts.add(logged=1)
             self._waiting.append(log)
-            self._bytes += log.size
+            self._bytes += size
             if len(self._waiting) == 1 or self._is_enough():
                 self._changed.notify_all()
             return True
@@ -60,7 +65,7 @@ class Buffer:
         with self._changed:
             found: list[Entry] = []
             size = 0
-            for log in islice(self._waiting, max_logs):
+            for log in tuple(islice(self._waiting, max_logs)):
                 size += log.size
                 if found and size > max_bytes:
                     break
@@ -71,7 +76,8 @@ class Buffer:
         """Let go of the oldest; how many logs have gone in all, these included."""
         with self._changed:
             for _ in range(count):
-                self._bytes -= self._waiting.popleft().size
+                size = self._waiting.popleft().size
+                self._bytes -= size
             self._taken += count
             self._changed.notify_all()
             return self._taken
@@ -118,8 +124,8 @@ class Buffer:
             self._closed = True
             self._changed.notify_all()
 
-    def _has_room(self, log: Entry) -> bool:
-        return not self._waiting or self._bytes + log.size <= self._max_bytes
+    def _has_room(self, size: int) -> bool:
+        return not self._waiting or self._bytes + size <= self._max_bytes
 
     def _is_enough(self) -> bool:
         return len(self._waiting) >= self._wake_logs or self._bytes >= self._wake_bytes

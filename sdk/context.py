@@ -1,16 +1,14 @@
 """What a stretch of code knows about all its calls: `with log_context(session_id=...)`."""
 
-import logging
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import msgspec
 
 from tunemill.schemas.records import LogRecord
-
-LOGGER = logging.getLogger("tunemill.sdk")
+from tunemill.sdk.errors import warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ def current() -> Context:
     return _CURRENT.get()
 
 
-@contextmanager
+@contextlib.contextmanager
 def log_context(
     *,
     session_id: str | None = None,
@@ -59,13 +57,14 @@ def log_context(
             metadata={**outer.metadata, **(metadata or {})},
         )
     except Exception as error:  # an application's odd object may not end its work
-        LOGGER.warning("tunemill: a log context cannot be read and is passed over (%s)", type(error).__name__)
+        warn("a log context cannot be read and is passed over (%s)", type(error).__name__)
         inner = outer
     token = _CURRENT.set(inner)
     try:
         yield
     finally:
-        _CURRENT.reset(token)
+        with contextlib.suppress(ValueError):  # ended elsewhere than it began, where it never was in force
+            _CURRENT.reset(token)
 
 
 def in_context(log: LogRecord, context: Context) -> LogRecord:

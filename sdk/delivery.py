@@ -1,6 +1,6 @@
 """The producer's thread: takes waiting logs, packs and sends them, and tries again while the receiver is away."""
 
-import logging
+import contextlib
 import random
 import threading
 import time
@@ -8,11 +8,9 @@ from collections.abc import Sequence
 
 from tunemill.sdk.backlog import Backlog, Batch
 from tunemill.sdk.entry import Entry
-from tunemill.sdk.errors import PartlyRefused, SendError, TooLarge, Unavailable, place
+from tunemill.sdk.errors import PartlyRefused, SendError, TooLarge, Unavailable, place, warn
 from tunemill.sdk.pack import Pack, packs, singly
 from tunemill.sdk.sender import Sender
-
-LOGGER = logging.getLogger("tunemill.sdk")
 
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
@@ -39,7 +37,8 @@ class Delivery:
         self._give_up_at = time.monotonic() + timeout_s
         self._closing.set()
         self._backlog.end()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:  # a signal may close what is about to start
+            self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._sender.abandon()
             self._thread.join(2.0)  # the sender's own closing
@@ -57,18 +56,23 @@ class Delivery:
                 if left and not self._wait_to_retry(attempt):
                     return
         except Exception as fault:  # may not end in an application's traceback, nor in silence
-            LOGGER.error("tunemill: the sending thread stopped (%s); logs are no longer sent", place(fault))
+            warn("the sending thread stopped (%s); logs are no longer sent, and dropped", place(fault))
         finally:
-            self._sender.close()
+            self._backlog.end()  # nobody waits for room that nobody makes
+            with contextlib.suppress(Exception):
+                self._sender.close()
 
     def _attempt(self, batch: Batch) -> list[Entry]:
-        """Send once; the logs to send again."""
+        """Send once; the logs to send again: all of them after a fault that nobody foresaw."""
         try:
             self._sender.connect()
+            return self._send(packs(batch.entries, self._sender.lane))
         except Unavailable as error:
             self._say_away(error)
-            return list(batch.entries)
-        return self._send(packs(batch.entries, self._sender.lane))
+        except Exception as fault:
+            self._failed = 0
+            self._say_away(Unavailable(f"a fault of the SDK ({place(fault)})"))
+        return list(batch.entries)
 
     def _send(self, outgoing: Sequence[Pack]) -> list[Entry]:
         again: list[Entry] = []
@@ -86,7 +90,7 @@ class Delivery:
         self._say_back()
         refused = _refused(pack, error)
         if refused:
-            LOGGER.warning("tunemill: %d logs failed, the first of them %s: %s", len(refused), refused[0].log_id, error)
+            warn("%d logs failed, the first of them %s: %s", len(refused), refused[0].log_id, error)
         self._failed += len(refused)
         return []
 
@@ -115,7 +119,7 @@ class Delivery:
         if not self._away:
             self._away = True
             where = "on disk" if self._backlog.has_spool else "in memory"
-            LOGGER.warning("tunemill: logs wait %s and are sent later: %s", where, error)
+            warn("logs wait %s and are sent later: %s", where, error)
 
     def _say_back(self) -> None:
         self._backlog.away(False)

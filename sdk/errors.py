@@ -12,7 +12,11 @@ SdkError
     └── PartlyRefused the same, of some of its logs; the others were taken
 """
 
+import contextlib
+import logging
 import traceback
+
+_LOGGER = logging.getLogger("tunemill.sdk")
 
 
 class SdkError(Exception):
@@ -61,6 +65,12 @@ class PartlyRefused(SendError):
     def __init__(self, message: str, positions: frozenset[int]) -> None:
         super().__init__(message)
         self.positions = positions
+
+
+def warn(message: str, *details: object) -> None:
+    """Say what went wrong. The application's own handlers may raise, which is nobody's trouble here."""
+    with contextlib.suppress(Exception):
+        _LOGGER.warning("tunemill: " + message, *details)
 
 
 def place(fault: Exception) -> str:

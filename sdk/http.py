@@ -29,6 +29,8 @@ class HttpSender:
         if key := _header_text(api_key):
             self._headers["Authorization"] = f"Bearer {key}"
         self._connection: http.client.HTTPConnection | None = None
+        self._has_answered = False  # on this connection
+        self._is_abandoned = False
 
     def connect(self) -> None:
         """Connect unless connected."""
@@ -40,7 +42,7 @@ class HttpSender:
             connection.connect()
         except OSError as error:
             raise Unavailable(f"{self._host} cannot be reached ({type(error).__name__})") from error
-        self._connection = connection
+        self._connection, self._has_answered = connection, False
 
     def lane(self, key: str) -> int:
         """One lane: the server orders what it publishes."""
@@ -58,10 +60,9 @@ class HttpSender:
 
     def abandon(self) -> None:
         """Wake a thread that waits for the server."""
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
-            with contextlib.suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        self._is_abandoned = True
+        with contextlib.suppress(OSError, AttributeError):  # there is no connection, or it has just ended
+            self._connection.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
     def close(self) -> None:
         """Close the connection."""
@@ -71,14 +72,25 @@ class HttpSender:
 
     def _post(self, body: bytes) -> SendError | None:
         try:
-            self.connect()
-            status, answer = self._exchange(body)
+            status, answer = self._exchange_anew(body)
         except Unavailable as error:
             return error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             return Unavailable(f"{self._host} did not answer ({type(error).__name__})")
         return _outcome(status, answer)
+
+    def _exchange_anew(self, body: bytes) -> tuple[int, bytes]:
+        """Servers close a connection that is idle, and that shows only now: then the same on a new one."""
+        self.connect()
+        try:
+            return self._exchange(body)
+        except (ConnectionError, http.client.BadStatusLine):
+            if not self._has_answered or self._is_abandoned:
+                raise
+        self.close()
+        self.connect()
+        return self._exchange(body)
 
     def _exchange(self, body: bytes) -> tuple[int, bytes]:
         """Send one request and read its answer to the end, so that the connection can be used again."""
@@ -88,6 +100,7 @@ class HttpSender:
         connection.request("POST", self._path, body, self._headers)
         answer = connection.getresponse()
         said = answer.read()
+        self._has_answered = True
         if answer.will_close:
             self.close()
         return answer.status, said

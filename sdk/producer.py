@@ -5,7 +5,6 @@ After construction nothing here raises into the application, and nothing waits l
 
 import asyncio
 import atexit
-import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -20,12 +19,10 @@ from tunemill.sdk.context import Context, current
 from tunemill.sdk.counts import Counts, Stats
 from tunemill.sdk.delivery import Delivery
 from tunemill.sdk.entry import Entry, Origin, as_text, entry_as_is, entry_of_fields, entry_of_log
-from tunemill.sdk.errors import BadPolicy
+from tunemill.sdk.errors import BadPolicy, warn
 from tunemill.sdk.limits import MAX_LOG_BYTES, ROUND_BYTES, ROUND_LOGS
 from tunemill.sdk.sender import Sender, open_sender
 from tunemill.sdk.spool import Spool
-
-LOGGER = logging.getLogger("tunemill.sdk")
 
 WhenFull = Literal["drop", "block", "spool"]
 
@@ -165,7 +162,7 @@ class Producer:
     def note_dropped(self, log_id: str, reason: str) -> None:
         """Count a log that could not be taken, and say so. The reason may hold no log text."""
         self._counts.add(logged=1, dropped=1)
-        LOGGER.warning("tunemill: log %s was dropped: %s", log_id, reason)
+        warn("log %s was dropped: %s", log_id, reason)
 
     def __enter__(self) -> Self:
         return self
@@ -176,11 +173,11 @@ class Producer:
     def _begin(self, sender: Sender) -> None:
         """An empty producer, whose thread starts with the first log."""
         self._sender = sender
-        self._memory = Buffer(self._buffer_bytes, wake_logs=ROUND_LOGS, wake_bytes=ROUND_BYTES)
         self._counts = Counts()
+        self._memory = Buffer(self._buffer_bytes, self._counts, wake_logs=ROUND_LOGS, wake_bytes=ROUND_BYTES)
         spool = Spool(self._spool_dir, self._spool_bytes) if self._spool_dir is not None else None
         self._backlog = Backlog(self._memory, spool, self._counts)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may interrupt its holder, and log
         self._delivery = None
         self._closed = False
         self._is_full = False
@@ -213,22 +210,23 @@ class Producer:
             return True
         with self._lock:
             if self._delivery is None and not self._closed:
-                delivery = Delivery(self._backlog, self._sender)
-                delivery.start()
-                self._delivery = delivery
+                self._delivery = delivery = Delivery(self._backlog, self._sender)
+                try:
+                    delivery.start()
+                except RuntimeError:  # no thread can be started: too many, or the interpreter shuts down
+                    self._delivery = None
+                    raise
                 _LIVE.add(self)
             return not self._closed
 
     def _put(self, log: Entry, wait_s: float | None) -> None:
-        """Counted as logged first: the thread may have sent it before `put` returns."""
-        self._counts.add(logged=1)
         if self._memory.put(log, wait_s=wait_s):
             self._is_full = False
             return
-        self._counts.add(dropped=1)
+        self._counts.add(logged=1, dropped=1)
         if not self._is_full:
             self._is_full = True
-            LOGGER.warning("tunemill: no room in memory, logs are dropped from %s on until there is", log.log_id)
+            warn("no room in memory, logs are dropped from %s on until there is", log.log_id)
 
     def _note_unreadable(self, log_id: str, error: Exception) -> None:
         self.note_dropped(log_id, f"it cannot be read as a log ({type(error).__name__})")
@@ -236,12 +234,12 @@ class Producer:
     def _say_lost(self, unsent: int) -> None:
         stats = self._counts.read()
         if unsent:
-            LOGGER.warning("tunemill: %d logs were still unsent when time was up at close", unsent)
+            warn("%d logs were still unsent when time was up at close", unsent)
         if stats.spooled:
-            LOGGER.warning("tunemill: %d logs are in the spool and wait for the next process", stats.spooled)
+            warn("%d logs are in the spool and wait for the next process", stats.spooled)
         if stats.failed + stats.dropped:
-            LOGGER.warning(
-                "tunemill: of %d logs %d were sent, %d failed, %d were dropped and %d are in the spool",
+            warn(
+                "of %d logs %d were sent, %d failed, %d were dropped and %d are in the spool",
                 stats.logged, stats.sent, stats.failed, stats.dropped, stats.spooled,
             )  # fmt: skip
 

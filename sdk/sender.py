@@ -40,11 +40,11 @@ def open_sender(url: str, *, api_key: str | None) -> Sender:
     """
     scheme, _, rest = url.partition("://")
     hosts = rest.strip("/")
-    if scheme == "kafka" and hosts:
+    if scheme == "kafka" and hosts and all(map(_has_port, hosts.split(","))):
         from tunemill.sdk.kafka import KafkaSender
 
         return KafkaSender(hosts)
-    if scheme in ("http", "https") and urlsplit(url).hostname:
+    if scheme in ("http", "https") and _has_port(hosts.partition("/")[0]):
         from tunemill.sdk.http import HttpSender
 
         return HttpSender(url, api_key)
@@ -52,3 +52,12 @@ def open_sender(url: str, *, api_key: str | None) -> Sender:
     raise UnknownUrl(
         f"a URL that begins with {begins!r}: a producer's URL is kafka://host:port[,host:port] or http(s)://host[:port]"
     )
+
+
+def _has_port(host: str) -> bool:
+    """Whether it is a host, with a port that is a number if there is one."""
+    try:
+        parts = urlsplit(f"//{host}")
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its text may hold a password
+        return False

@@ -4,7 +4,6 @@ Not safe to use from two threads at once.
 """
 
 import contextlib
-import logging
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -12,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunemill.sdk.entry import Entry
-from tunemill.sdk.errors import SpoolError
+from tunemill.sdk.errors import SpoolError, warn
 from tunemill.sdk.segment import Contents, framed, open_private, read_segment, write_all, write_segment
 from tunemill.sdk.spool_folder import OwnedFolder, abandoned
-
-LOGGER = logging.getLogger("tunemill.sdk")
 
 _SEGMENT_BYTES = 2**20  # one round of sending, and what is sent twice after a crash in the middle of it
 _MIDDLE = 10**9  # the number between what is put back and what is appended
@@ -72,7 +69,7 @@ class Spool:
                 try:
                     contents, size = read_segment(path), path.stat().st_size
                 except OSError as error:
-                    LOGGER.warning("tunemill: a file of spooled logs cannot be read (%s)", type(error).__name__)
+                    warn("a file of spooled logs cannot be read (%s)", type(error).__name__)
                     continue
                 logs, broken = logs + len(contents.entries), broken + contents.broken
                 self._segments.append(Segment(folder, path, len(contents.entries), size, 0))
@@ -123,12 +120,21 @@ class Spool:
             self._seal()
         return self._segments[0] if self._segments else None
 
-    def read(self, segment: Segment) -> Contents:
-        """What a segment holds; a file that is gone or unreadable holds nothing but broken lines."""
+    def read_first(self) -> Contents:
+        """What the first segment holds; nothing, if its file is gone.
+
+        Raises:
+            SpoolError: it cannot be read now. It stays where it is, and is no longer ours to send.
+        """
+        segment = self._segments[0]
         try:
             return read_segment(segment.path)
-        except OSError:
+        except FileNotFoundError:
             return Contents((), segment.logs)
+        except OSError as error:
+            self._segments.popleft()
+            self._bytes -= segment.bytes
+            raise SpoolError(f"a file of spooled logs cannot be read ({type(error).__name__})") from error
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Of the first segment, keep only these: the others are done. With none, it is removed.
@@ -186,6 +192,10 @@ class Spool:
             with contextlib.suppress(OSError):  # half a line would be noticed, too
                 os.ftruncate(file, segment.bytes)
             self._seal()
+            if not segment.logs:
+                self._segments.pop()
+                with contextlib.suppress(OSError):
+                    segment.path.unlink()
             raise
         segment.logs += logs
         segment.bytes += len(content)

@@ -4,15 +4,13 @@ An owner holds a lock on a file in its folder for as long as it lives; the kerne
 """
 
 import contextlib
-import logging
 import os
 from pathlib import Path
 from typing import Self
 
 from tunemill.schemas.ids import new_id
+from tunemill.sdk.errors import warn
 from tunemill.sdk.segment import open_private
-
-LOGGER = logging.getLogger("tunemill.sdk")
 
 _LOCK = "lock"
 _SEGMENT = ".ndjson"
@@ -38,8 +36,12 @@ class OwnedFolder:
         unnamed = parent / f".{name}"
         unnamed.mkdir(mode=0o700)
         lock = open_private(unnamed / _LOCK, os.O_CREAT | os.O_EXCL)
-        _lock(lock)
-        unnamed.rename(parent / name)
+        try:
+            _lock(lock)
+            unnamed.rename(parent / name)
+        except OSError:
+            cls(unnamed, lock).release()
+            raise
         return cls(parent / name, lock)
 
     def segment(self, number: int) -> Path:
@@ -72,7 +74,7 @@ def abandoned(parent: Path) -> list[OwnedFolder]:
         try:
             lock = _locked(path)
         except OSError as error:
-            LOGGER.warning("tunemill: a folder of spooled logs cannot be taken over (%s)", type(error).__name__)
+            warn("a folder of spooled logs cannot be taken over (%s)", type(error).__name__)
             continue
         if lock is not None:
             found.append(OwnedFolder(path, lock))
@@ -91,6 +93,9 @@ def _locked(folder: Path) -> int | None:
             return file
     except (BlockingIOError, FileNotFoundError):
         pass
+    except OSError:
+        os.close(file)
+        raise
     os.close(file)
     return None
 

@@ -44,12 +44,13 @@ def json_answer(value: Any, status: int = 200) -> Answer:
 
 
 @contextmanager
-def serving(answer: Callable[[Asked], Answer], *, port: int = 0) -> Iterator[Server]:
-    """Answer every request with `answer`, until the block ends."""
+def serving(answer: Callable[[Asked], Answer], *, port: int = 0, idle_s: float | None = None) -> Iterator[Server]:
+    """Answer every request with `answer`, until the block ends; a connection that is idle for `idle_s` is closed."""
     server = Server("")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = idle_s
         disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement
 
         def _reply(self) -> None:

@@ -1,10 +1,12 @@
 """The producer over HTTP, against a real small server."""
 
+import contextvars
 import json
 import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from tunemill.sdk.counts import Counts
 from tunemill.sdk.delivery import Delivery
 from tunemill.sdk.entry import Entry
 from tunemill.sdk.errors import SendError, Unavailable
+from tunemill.sdk.http import HttpSender
 from tunemill.sdk.pack import Pack
 
 HI = [{"role": "user", "content": "hi"}]
@@ -270,7 +273,8 @@ def test_a_flush_waits_for_its_own_logs_and_not_for_as_many_later_ones() -> None
 
         def close(self) -> None: ...
 
-    memory, counts = Buffer(1000, wake_logs=10, wake_bytes=1000), Counts()
+    counts = Counts()
+    memory = Buffer(1000, counts, wake_logs=10, wake_bytes=1000)
     delivery = Delivery(Backlog(memory, None, counts), TwoLanes())
     memory.put(Entry("first", "0", b"{}"), wait_s=0.0)
     entered = memory.entered
@@ -299,11 +303,12 @@ def test_a_fault_of_the_sending_thread_is_named_without_its_text(caplog: pytest.
 
         def close(self) -> None: ...
 
-    memory, counts = Buffer(1000, wake_logs=10, wake_bytes=1000), Counts()
+    counts = Counts()
+    memory = Buffer(1000, counts, wake_logs=10, wake_bytes=1000)
     delivery = Delivery(Backlog(memory, None, counts), Faulty())
     memory.put(Entry("a", None, b"{}"), wait_s=0.0)
     delivery.start()
-    delivery.finish(10)
+    delivery.finish(0.2)
     assert "KeyError in connect" in caplog.text
     assert "private" not in caplog.text
 
@@ -353,3 +358,136 @@ def test_a_broker_that_is_away_does_not_hold_the_application_up() -> None:
     assert producer.stats().waiting == 1
     producer.close(0.2)
     assert producer.stats().failed == 1
+
+
+def test_a_context_may_end_elsewhere_than_it_began(server: LogServer) -> None:
+    """As in a web framework that begins a generator in one thread and ends it in another."""
+    begun = log_context(session_id="s1")
+    contextvars.copy_context().run(begun.__enter__)
+    begun.__exit__(None, None, None)
+    with Producer(server.url) as producer:
+        producer.log(messages=HI)
+    assert server.logs[0].session_id is None
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(accept, idle_s=0.2) as server, Producer(server.url) as producer:
+        for _ in range(2):
+            producer.log(messages=HI)
+            assert producer.flush(10)
+            time.sleep(0.6)
+        assert len(server.asked) == 2
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h:port", "http://u:pa/ss@h", "http://[::1", "kafka://h:port", "kafka://u:pa@h,"]
+)
+def test_a_url_whose_port_is_none_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(UnknownUrl) as caught:
+        Producer(url)
+    assert "pa" not in str(caught.value).replace("a producer's URL", "")
+    assert (caught.value.__cause__ is None and caught.value.__suppress_context__) or caught.value.__context__ is None
+
+
+def test_logs_are_counted_once_though_threads_wait_for_room_at_close() -> None:
+    for _ in range(20):
+        producer = Producer("http://127.0.0.1:9", when_full="block", buffer_bytes=1)
+        threads = [threading.Thread(target=producer.log, kwargs={"messages": HI}) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        producer.close(0.0)
+        for thread in threads:
+            thread.join(20)
+        stats = producer.stats()
+        assert (stats.logged, stats.waiting) == (30, 0), stats
+
+
+def test_a_fault_that_passes_ends_nothing(server: LogServer, caplog: pytest.LogCaptureFixture) -> None:
+    class FaultyAtFirst(HttpSender):
+        faults = 2
+
+        def send(self, packs: Sequence[Pack]) -> Sequence[SendError | None]:
+            if self.faults:
+                self.faults -= 1
+                raise KeyError("private text")
+            return super().send(packs)
+
+    counts = Counts()
+    memory = Buffer(1000, counts, wake_logs=10, wake_bytes=1000)
+    delivery = Delivery(Backlog(memory, None, counts), FaultyAtFirst(server.url, None))
+    memory.put(Entry("a", None, b'{"messages":[]}'), wait_s=0.0)
+    delivery.start()
+    assert counts.wait_settled(1, 10)
+    delivery.finish(10)
+    assert len(server.asked) == 1
+    assert caplog.text.count("KeyError in send") == 1
+    assert "private" not in caplog.text
+
+
+def test_a_handler_of_the_application_that_raises_ends_nothing(server: LogServer) -> None:
+    class Raises(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("the application's own")
+
+    server.away = iter([503])
+    sdk = logging.getLogger("tunemill.sdk")
+    handler = Raises()
+    sdk.addHandler(handler)
+    try:
+        with Producer(server.url) as producer:
+            producer.log(messages=HI)
+            producer.log(messages=None)
+            producer.log(messages="x" * 5_000_000)
+            producer.flush(10)
+            assert producer.stats() == Stats(logged=3, sent=1, dropped=2)
+    finally:
+        sdk.removeHandler(handler)
+
+
+def test_a_signal_handler_may_log_and_close_while_its_thread_does() -> None:
+    done = run_script("""
+import signal, threading
+from tunemill.sdk import Producer
+import tunemill.sdk.producer as module
+producer = Producer("http://127.0.0.1:9")
+class Interrupted(module.Delivery):
+    def start(self):
+        signal.raise_signal(signal.SIGUSR1)
+        super().start()
+        signal.raise_signal(signal.SIGUSR2)
+module.Delivery = Interrupted
+signal.signal(signal.SIGUSR1, lambda *_: producer.log(messages="from a handler"))
+signal.signal(signal.SIGUSR2, lambda *_: producer.close(0.1))
+producer.log(messages="x")
+stats = producer.stats()
+assert stats.logged == 2 == stats.failed + stats.dropped, stats
+print("fine", threading.active_count())
+""")
+    assert done.startswith("fine")
+
+
+def test_a_log_that_is_taken_while_another_is_keeps_the_bound() -> None:
+    """As when the garbage collector ends a stream that the application left, on whatever thread it runs."""
+    counts = Counts()
+    memory = Buffer(10, counts, wake_logs=100, wake_bytes=1000)
+
+    class Nesting(Entry):
+        nested = False
+
+        @property
+        def size(self) -> int:
+            if not Nesting.nested:
+                Nesting.nested = True
+                memory.put(Entry("nested", None, b"1"), wait_s=0.0)
+            return 3
+
+    memory.put(Entry("first", None, b"1"), wait_s=0.0)
+    memory.put(Nesting("outer", None, b"123"), wait_s=0.0)
+    Nesting.nested = False
+    assert len(memory.first(100, 1000)) >= 3
+    memory.drop(len(memory))
+    memory.drop(len(memory))
+    assert memory.put(Entry("a", None, b"1" * 6), wait_s=0.0)
+    assert memory.put(Entry("b", None, b"1" * 4), wait_s=0.0)
+    assert not memory.put(Entry("c", None, b"1"), wait_s=0.0)

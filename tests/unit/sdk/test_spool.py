@@ -1,5 +1,7 @@
 """Logs that wait on disk: the receiver away, the process killed, the disk full, two processes in one folder."""
 
+import errno
+import fcntl
 import logging
 import os
 import signal
@@ -18,9 +20,14 @@ from fakes.http_server import Answer, Asked, Server, json_answer, serving
 from tunemill.schemas.packing import split
 from tunemill.schemas.records import LogRecord
 from tunemill.sdk import BadPolicy, Producer, Stats
+from tunemill.sdk.backlog import Backlog
+from tunemill.sdk.buffer import Buffer
+from tunemill.sdk.counts import Counts
 from tunemill.sdk.entry import Entry
+from tunemill.sdk.errors import SpoolError
 from tunemill.sdk.limits import ROUND_BYTES
 from tunemill.sdk.segment import framed, read_segment, write_segment
+from tunemill.sdk.spool import Spool
 
 AWAY = "http://127.0.0.1:9"
 LOG_BYTES = 300  # roughly, of one log with this text
@@ -451,3 +458,68 @@ def test_a_log_that_waits_for_room_ends_with_the_producer() -> None:
 def test_a_policy_that_is_none_is_refused_at_once(options: dict[str, str]) -> None:
     with pytest.raises(BadPolicy):
         Producer(AWAY, **options)  # type: ignore[arg-type]
+
+
+def test_a_disk_without_locks_costs_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with spooling(AWAY, tmp_path) as producer:
+        producer.log(messages=TEXT)
+    held = sorted(path.name for path in tmp_path.iterdir())
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    spool = Spool(tmp_path, 10**6)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        assert spool.take_over().logs == 0
+        with pytest.raises(SpoolError, match="No locks"):
+            spool.append([Entry("a", None, b"{}")], 1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == held
+
+
+def test_a_file_that_cannot_be_read_now_is_left_for_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_bytes = Path.read_bytes
+
+    def too_many_files(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with serving(accept) as server:
+        with spooling(AWAY, tmp_path) as first:
+            ids = [first.log(messages=TEXT) for _ in range(3)]
+        spool = Spool(tmp_path, 10**6)
+        assert spool.take_over().logs == 3
+        counts = Counts()
+        counts.add(logged=3, spooled=3)
+        memory = Buffer(1000, counts, wake_logs=10, wake_bytes=1000)
+        backlog = Backlog(memory, spool, counts)
+        backlog.end()
+        monkeypatch.setattr(Path, "read_bytes", too_many_files)
+        assert backlog.take() is None
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        backlog.close()
+        assert counts.read() == Stats(logged=3, failed=3)
+        assert "stays where it is" in caplog.text
+        with spooling(server.url, tmp_path) as next_one:
+            until(lambda: next_one.stats().sent == 3)
+        assert [log.log_id for log in logs_of(server)] == ids
+
+
+def test_a_disk_that_takes_no_byte_is_not_filled_with_empty_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spool = Spool(tmp_path, 10**6)
+    monkeypatch.setattr("tunemill.sdk.spool.write_all", no_space)
+    for _ in range(5):
+        with pytest.raises(SpoolError, match="No space"):
+            spool.append([Entry("a", None, b"{}")], 1)
+    assert (len(spool), files(tmp_path)) == (0, [])
+    monkeypatch.undo()
+    spool.append([Entry("a", None, b"{}")], 1)
+    assert len(spool) == len(files(tmp_path)) == 1
+    spool.close()
