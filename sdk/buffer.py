@@ -7,9 +7,11 @@ from itertools import islice
 from tunemill.sdk.counts import Counts
 from tunemill.sdk.entry import Entry
 
+_BESIDE_BYTES = 256  # that a log takes in memory beside its text: its ids, and Python's objects
+
 
 class Buffer:
-    """A queue bounded by the bytes it holds. A thread that is interrupted inside, by a signal or the garbage collector, may put.
+    """A queue bounded by the memory it takes. A thread that is interrupted inside, by a signal or the garbage collector, may put.
 
     Args:
         counts: where a log is counted as logged, the moment that it is in.
@@ -35,7 +37,7 @@ class Buffer:
         With a limit, only the first to find the buffer full waits. While it stays full the next ones are turned away at once,
         or an application would pay the wait on every call for as long as the receiver is away.
         """
-        size = log.size
+        size = log.size + _BESIDE_BYTES
         with self._changed:
             if not self._has_room(size) and not (self._overflowing and wait_s is not None):
                 self._overflowing = not self._changed.wait_for(lambda: self._has_room(size) or self._closed, wait_s)
@@ -76,7 +78,7 @@ class Buffer:
         """Let go of the oldest; how many logs have gone in all, these included."""
         with self._changed:
             for _ in range(count):
-                size = self._waiting.popleft().size
+                size = self._waiting.popleft().size + _BESIDE_BYTES
                 self._bytes -= size
             self._taken += count
             self._changed.notify_all()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,19 +15,22 @@ import pytest
 from fakes.http_server import Answer, Asked, json_answer, serving
 from fakes.log_server import LogServer, log_server
 
+from tunemill.schemas.ids import PROJECT, new_id
 from tunemill.schemas.packing import pack, split
 from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
 from tunemill.sdk import BadKey, Producer, Stats, UnknownUrl, log_context
 from tunemill.sdk.backlog import Backlog
 from tunemill.sdk.buffer import Buffer
+from tunemill.sdk.context import NO_CONTEXT
 from tunemill.sdk.counts import Counts
 from tunemill.sdk.delivery import Delivery
-from tunemill.sdk.entry import Entry
+from tunemill.sdk.entry import Entry, Origin, entry_of_fields
 from tunemill.sdk.errors import SendError, Unavailable
 from tunemill.sdk.http import HttpSender
 from tunemill.sdk.pack import Pack
 
 HI = [{"role": "user", "content": "hi"}]
+KIB = 1024
 
 
 def accept(asked: Asked) -> Answer:
@@ -470,7 +474,7 @@ print("fine", threading.active_count())
 def test_a_log_that_is_taken_while_another_is_keeps_the_bound() -> None:
     """As when the garbage collector ends a stream that the application left, on whatever thread it runs."""
     counts = Counts()
-    memory = Buffer(10, counts, wake_logs=100, wake_bytes=1000)
+    memory = Buffer(10 * KIB, counts, wake_logs=100, wake_bytes=KIB)
 
     class Nesting(Entry):
         nested = False
@@ -480,14 +484,31 @@ def test_a_log_that_is_taken_while_another_is_keeps_the_bound() -> None:
             if not Nesting.nested:
                 Nesting.nested = True
                 memory.put(Entry("nested", None, b"1"), wait_s=0.0)
-            return 3
+            return 3 * KIB
 
     memory.put(Entry("first", None, b"1"), wait_s=0.0)
-    memory.put(Nesting("outer", None, b"123"), wait_s=0.0)
+    memory.put(Nesting("outer", None, b"1"), wait_s=0.0)
     Nesting.nested = False
-    assert len(memory.first(100, 1000)) >= 3
+    assert len(memory.first(100, 100 * KIB)) >= 3
     memory.drop(len(memory))
     memory.drop(len(memory))
-    assert memory.put(Entry("a", None, b"1" * 6), wait_s=0.0)
-    assert memory.put(Entry("b", None, b"1" * 4), wait_s=0.0)
-    assert not memory.put(Entry("c", None, b"1"), wait_s=0.0)
+    assert memory.put(Entry("a", None, b"1" * 5 * KIB), wait_s=0.0)
+    assert memory.put(Entry("b", None, b"1" * 4 * KIB), wait_s=0.0)
+    assert not memory.put(Entry("c", None, b"1" * KIB), wait_s=0.0)
+
+
+@pytest.mark.parametrize("length", [0, 2000])
+def test_what_waits_holds_no_more_memory_than_it_may(length: int) -> None:
+    counts = Counts()
+    memory = Buffer(2**22, counts, wake_logs=10**9, wake_bytes=10**9)
+    text, origin = "x" * length, Origin(None, PROJECT)
+    tracemalloc.start()
+    try:
+        while memory.put(
+            entry_of_fields(new_id(), {"messages": text, "session_id": new_id()}, NO_CONTEXT, origin), wait_s=0.0
+        ):
+            pass
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * 2**22 < held < 1.2 * 2**22

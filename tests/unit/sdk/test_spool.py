@@ -30,7 +30,7 @@ from tunemill.sdk.segment import framed, read_segment, write_segment
 from tunemill.sdk.spool import Spool
 
 AWAY = "http://127.0.0.1:9"
-LOG_BYTES = 300  # roughly, of one log with this text
+LOG_BYTES = 550  # roughly, that one log with this text takes in memory
 TEXT = "x" * 200
 
 
