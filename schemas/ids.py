@@ -1,6 +1,8 @@
 """Identity: ids made before the first send, digests made from content. Equal content gives an equal digest on every machine."""
 
 import hashlib
+import os
+import time
 from typing import Any
 
 import msgspec
@@ -11,8 +13,11 @@ PROJECT = "default"  # the project of a record whose source names none
 
 
 def new_id() -> str:
-    """A ULID: 26 characters, sortable by time, unique without coordination (https://github.com/ulid/spec)."""
-    return str(ULID())
+    """A ULID: 26 characters, sortable by time, unique without coordination (https://github.com/ulid/spec).
+
+    Made without the lock and the state of `ULID()`, which a fork copies and a signal interrupts.
+    """
+    return str(ULID.from_bytes((time.time_ns() // 10**6).to_bytes(6) + os.urandom(10)))
 
 
 def payload_log_id(payload: bytes) -> str:

@@ -512,3 +512,22 @@ def test_what_waits_holds_no_more_memory_than_it_may(length: int) -> None:
     finally:
         tracemalloc.stop()
     assert 0.7 * 2**22 < held < 1.2 * 2**22
+
+
+def test_a_child_is_forked_while_threads_make_ids() -> None:
+    run_script("""
+import os, signal, threading
+from tunemill.schemas.ids import new_id
+def make():
+    while True:
+        new_id()
+for _ in range(4):
+    threading.Thread(target=make, daemon=True).start()
+for _ in range(50):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        new_id()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+""")
