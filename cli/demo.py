@@ -165,13 +165,12 @@ async def _model(base: Path | None, console: Console) -> Path:
 
 
 async def _publish(api: httpx.AsyncClient, console: Console) -> dict[str, int]:
-    """Every sample log, six of them twice, some records that are no logs and one that is too large; then the counts."""
+    """Every sample log, six of them twice, and some records that are no logs; then the counts."""
     console.print(
         "[bold]1.[/] Five applications publish their LLM calls; some lines are broken, some hold private data."
     )
-    oversized = b'{"log_id":"too-large","ts_ms":0,"messages":[{"role":"user","content":"' + b"x" * (2 * 2**20) + b'"}]}'
     lines = [line for name in ("logs.jsonl", "repeats.jsonl", "bad.jsonl") for line in _sample(name)]
-    sent = await _send(api, [*lines, oversized])
+    sent = await _send(api, lines)
     counts = await _settled(api, sent)
     shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     console.print(

@@ -111,7 +111,7 @@ def test_from_a_published_call_to_an_evaluated_adapter(deployment: Deployment, k
         found = _all_ids(api, f"app:{app}")
         assert len(found) == len(set(found)), "a log is in the index twice"
         assert set(found) == published, "a log is lost, or came from nowhere"
-        _until(lambda: "too_large" in _newest_reasons(api), "the oversized record is among the dead letters")
+        _until(lambda: "bad_time" in _newest_reasons(api), "the record from before all clocks is among the dead letters")
 
         version = _gather(api, app, {**RECIPE, "base": str(base)})
         run = _until(lambda: _ended_run(api, version), "the run has ended")
@@ -149,7 +149,7 @@ def _publish_while_the_worker_is_killed(
                     producer.log(messages=[question], output=[answer], session_id=f"s{number}", consent="train")
                 )
             if wave == 0:
-                producer.log(messages=[{"role": "user", "content": "x" * 1_500_000}], output=[])
+                producer.log(messages=[{"role": "user", "content": "x" * 1_500_000}], output=[], ts_ms=-1)
             assert producer.flush(60)
             if wave < 2:
                 with deployment.service("streams", port) as worker:
