@@ -111,7 +111,9 @@ def test_from_a_published_call_to_an_evaluated_adapter(deployment: Deployment, k
         found = _all_ids(api, f"app:{app}")
         assert len(found) == len(set(found)), "a log is in the index twice"
         assert set(found) == published, "a log is lost, or came from nowhere"
-        _until(lambda: "bad_time" in _newest_reasons(api), "the record from before all clocks is among the dead letters")
+        _until(
+            lambda: "bad_time" in _newest_reasons(api), "the record from before all clocks is among the dead letters"
+        )
 
         version = _gather(api, app, {**RECIPE, "base": str(base)})
         run = _until(lambda: _ended_run(api, version), "the run has ended")
