@@ -41,6 +41,7 @@ def main(
     """Measure logs and megabytes per second, per wire."""
     figures: dict[str, Figure] = {}
     ratios: dict[str, float] = {}
+    formats: dict[str, dict[str, float]] = {}
     for name, (payloads, parser) in wires(pairs(input), logs).items():
         size_mb = sum(map(len, payloads)) / 1e6
         sides = {
@@ -52,7 +53,13 @@ def main(
         figures |= taken
         figures[f"{name}, bytes"] = Figure("MB/s", tuple(value * size_mb / len(payloads) for value in ours.values))
         ratios[name] = ratio(ours, bare)
-    report("decode", figures, ratios, {"input": input.name, "logs_per_round": logs}, as_json=json)
+        formats[name] = {
+            "logs_per_s": round(ours.median),
+            "mb_per_s": round(figures[f"{name}, bytes"].median, 1),
+            "ratio_bare_parser": round(ratios[name], 4),
+        }
+    settings = {"input": input.name, "logs_per_round": logs}
+    report("decode", figures, ratios, settings, as_json=json, also={"formats": formats})
 
 
 def pairs(path: Path) -> list[dict[str, Any]]:
