@@ -3,8 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
-from tunemill.streams.errors import Undecodable
-from tunemill.streams.formats.fields import read_count, read_object, read_text
+from tunemill.streams.formats.fields import read_count, read_object, read_text, read_typed
 from tunemill.streams.formats.shape import JsonObject
 
 _BEGINS = ("message_start", "ping", "error")
@@ -26,11 +25,7 @@ def read_events(events: list[Any], where: str) -> tuple[JsonObject, bool]:
     response: JsonObject = {}
     blocks: dict[int, JsonObject] = {}
     ended = False
-    for position, event in enumerate(events):
-        place = f"{where}[{position}]"
-        if not isinstance(event, dict):
-            raise Undecodable("invalid", f"{place} is not an object")
-        kind = read_text(event, "type", place)
+    for event, kind, place in read_typed(events, where):
         if kind == "message_start":
             response.update(read_object(event, "message", place))
         elif kind == "content_block_start":

@@ -1,9 +1,10 @@
 """One field of a JSON object, of the type that it should have. Null is the same as not being there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats.shape import JsonObject
 
 
 def read_text(value: Mapping[str, Any], name: str, where: str = "") -> str | None:
@@ -78,3 +79,16 @@ def read_number(value: Mapping[str, Any], name: str, where: str = "") -> float |
 
 def _path(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
+
+
+def read_typed(values: Sequence[Any], where: str) -> Iterator[tuple[JsonObject, str | None, str]]:
+    """Each object of a list with its `type` and its place, such as the events of a stream.
+
+    Raises:
+        Undecodable: one is no object, or its type is no text.
+    """
+    for position, value in enumerate(values):
+        place = f"{where}[{position}]"
+        if not isinstance(value, dict):
+            raise Undecodable("invalid", f"{place} is not an object")
+        yield value, read_text(value, "type", place), place

@@ -13,7 +13,7 @@ from clients.case import PIXEL, Case
 from clients.compare import caller_differences, known
 from clients.drive import drive
 from clients.gaps import GAPS, STRAY
-from clients.receiver import Receiver
+from clients.receiver import Receiver, is_ready
 from clients.roster import CLIENTS, Client
 from clients.table import table
 from engines.process import free_port, running
@@ -30,18 +30,11 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "tunemill.cli", "up", "--port", str(port), "--data", str(folder), "--key", KEY]
     with (
-        running(command, log=folder / "up.log", answers=lambda: _is_ready(url)),
+        running(command, log=folder / "up.log", answers=lambda: is_ready(url)),
         model_server() as model,
         httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as api,
     ):
         yield Receiver(api, lambda client: drive(client, model_url=f"{model.url}/v1", to=url, key=KEY))
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready").is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize(("client", "case"), CELLS, ids=[f"{client.name}-{case.name}" for client, case in CELLS])

@@ -16,7 +16,7 @@ import pytest
 from clients.case import Case
 from clients.compare import caller_differences, known
 from clients.drive import Told, drive
-from clients.receiver import Receiver
+from clients.receiver import Receiver, is_ready
 from clients.roster import KAFKA_CLIENTS, Client
 from engines.process import free_port, running
 from fakes.http_server import json_answer, serving
@@ -88,19 +88,12 @@ def receiver(kafka_url: str, elasticsearch_url: str, tmp_path_factory: pytest.Te
             urls[service] = f"http://127.0.0.1:{port}"
             command = [*tunemill, service, "--port", str(port)]
             stack.enter_context(
-                running(command, log=folder / f"{service}.log", answers=lambda url=urls[service]: _is_ready(url))
+                running(command, log=folder / f"{service}.log", answers=lambda url=urls[service]: is_ready(url))
             )
         headers = {"Authorization": f"Bearer {KEY}"}
         api = stack.enter_context(httpx.Client(base_url=urls["api"], headers=headers, timeout=30))
         senders = Senders(kafka_url, f"{model.url}/v1", registry.url, run)
         yield Receiver(api, senders.send, run=run)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready").is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize(("client", "case"), CELLS, ids=[f"{client.name}-{case.name}" for client, case in CELLS])

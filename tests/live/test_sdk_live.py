@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError
 from aiokafka.structs import ConsumerRecord
 from engines import maven
+from engines.absent import skip_or_fail
 from engines.errors import EngineAbsent
 
 from tunemill.schemas.ids import new_id
@@ -98,7 +99,7 @@ def broker_of_our_own() -> Iterator[tuple[str, int]]:
         try:
             url = running.enter_context(maven.start_kafka(heap="256m"))
         except EngineAbsent as absent:
-            pytest.skip(f"no Kafka that can be paused: {absent}")
+            skip_or_fail(f"no Kafka that can be paused: {absent}")
         (pid,) = children() - before
         try:
             yield url, pid
