@@ -19,6 +19,7 @@ from tunemill.indexer.search import SearchRequest
 from tunemill.schemas.ids import PROJECT
 from tunemill.schemas.topics import LOGS
 from tunemill.streams.local import run_local
+from tunemill.streams.rulebook import Rulebook
 
 if TYPE_CHECKING:
     from benchmarks.ingest import Batches
@@ -44,7 +45,7 @@ async def _through_the_stream(batches: "Batches") -> float:
         await index.setup()
         counted, stop = _accounted(), asyncio.Event()
         started = time.perf_counter()
-        stream = asyncio.ensure_future(run_local(bus, index, batches.rules, stop=stop))
+        stream = asyncio.ensure_future(run_local(bus, index, Rulebook(batches.rules), stop=stop))
         while _accounted() < counted + batches.count and not stream.done():
             await asyncio.wait([stream], timeout=LOOK_S)
         seconds = time.perf_counter() - started

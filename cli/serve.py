@@ -37,12 +37,13 @@ def streams(port: Port = 8001, host: Host = "127.0.0.1") -> None:
     from tunemill.cli.up import schema_registry_url
     from tunemill.indexer.open import open_index
     from tunemill.streams.app import run_faust
+    from tunemill.streams.rulebook import Rulebook
     from tunemill.streams.rules import load_rules
 
     run_faust(
         engines.bus_url,
         lambda: open_index(engines.index_url),
-        load_rules(),
+        Rulebook(load_rules()),
         health_host=host,
         health_port=port,
         schema_registry_url=schema_registry_url(os.environ),

@@ -22,6 +22,7 @@ from tunemill.curator_api.settings import Settings
 from tunemill.streams.decode import examine
 from tunemill.streams.errors import RegistryUnavailable
 from tunemill.streams.local import run_local
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import load_rules
 from tunemill.streams.schema_registry import checked_url
 from tunemill.telemetry import logs
@@ -100,7 +101,9 @@ async def run_services(
     app = api_over(opened, settings)
     async with asyncio.TaskGroup() as group:
         group.create_task(
-            run_local(opened.bus, opened.index, load_rules(), stop=stop, schema_registry_url=schema_registry_url)
+            run_local(
+                opened.bus, opened.index, Rulebook(load_rules()), stop=stop, schema_registry_url=schema_registry_url
+            )
         )
         group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, data / "work", stop=stop))
         group.create_task(serve_http(app, listening, stop=stop))

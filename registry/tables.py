@@ -202,3 +202,64 @@ audit = Table(
     Column("target", String(600), nullable=False, comment="ids only, never content"),
     Column("data", JSON),
 )
+
+rule_sets = Table(
+    "rule_sets",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column(
+        "revision",
+        Integer,
+        nullable=False,
+        comment="counts up with every change of what sets tags; the highest is in force",
+    ),
+    Column("document", Text, nullable=False, comment="the rules, YAML as it was given"),
+    Column("learned", JSON, nullable=False, comment="the learned tags in force: a list of {tag, version}"),
+    Column("by", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "revision"),
+)
+
+learned_tags = Table(
+    "learned_tags",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("tag", String(256), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("model", JSON, nullable=False, comment="weights by word, bias, threshold"),
+    Column("report", JSON, nullable=False, comment="labels, precision and recall on those held out"),
+    Column("by", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "tag", "version"),
+)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("backfill_id", String(32), primary_key=True),
+    Column("project", String(63), nullable=False),
+    Column("query", Text, nullable=False),
+    Column("revision", Integer, nullable=False, comment="of the rules that it applies"),
+    Column("status", String(16), nullable=False, comment="running | done | failed | cancelled | undoing | undone"),
+    Column("total", Integer, nullable=False, comment="logs that matched when it began"),
+    Column("seen", Integer, nullable=False),
+    Column("changed", Integer, nullable=False),
+    Column("place", JSON, comment="[ts_ms, log_id] of the last log that is done; for an undo, [log_id]"),
+    Column("lease_owner", String(128)),
+    Column("lease_until_ms", BigInteger),
+    Column("error", JSON, comment="code, message"),
+    Column("by", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("finished_ms", BigInteger),
+    Index(None, "status"),
+)
+
+backfill_changes = Table(
+    "backfill_changes",
+    metadata,
+    Column("backfill_id", String(32), nullable=False),
+    Column("log_id", String(512), nullable=False),
+    Column("added", JSON, nullable=False, comment="[tag, by] pairs"),
+    Column("taken", JSON, nullable=False, comment="[tag, by] pairs"),
+    PrimaryKeyConstraint("backfill_id", "log_id"),
+)

@@ -87,6 +87,8 @@ class TaggedLog(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[Tag, ...] = ()
     tag_status: str = "ok"  # ok | failed
     language: str | None = None  # ISO 639-1 of what the user wrote
+    removed: tuple[str, ...] = ()  # tags that a person took off: nothing but a person or the caller sets them again
+    fingerprint: str | None = None  # a sketch of what was asked last and answered: near-duplicates share most of it
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -121,6 +123,8 @@ class RejectedLog(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     payload_bytes: int
     attempts: int = 1
     project: str = PROJECT
+    first_ts_ms: int | None = None  # when it was rejected for the first time, if it was tried again since
+    redriven_ms: int | None = None  # set: no dead letter, but says that the one with this id was sent again
 
 
 class DatasetReady(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

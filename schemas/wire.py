@@ -41,6 +41,9 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "log_batch": records.LogBatch,
 }
 
+# Records whose schema has grown: the version that is written. Earlier ones stay beside it and are read for ever.
+VERSIONS = {"tagged_log": 2, "rejected_log": 2}
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -72,25 +75,33 @@ class _Codec(msgspec.Struct, frozen=True):
 
 
 @cache
-def schema_text(name: str) -> str:
-    """The Avro schema file of a record, as text."""
-    return (files("tunemill.schemas") / "avro" / f"{name}.v1.avsc").read_text(encoding="utf-8")
+def schema_text(name: str, version: int | None = None) -> str:
+    """The Avro schema file of a record, as text; that which is written, unless a version is named."""
+    file = f"{name}.v{version or VERSIONS.get(name, 1)}.avsc"
+    return (files("tunemill.schemas") / "avro" / file).read_text(encoding="utf-8")
 
 
 @cache
 def _codecs() -> dict[type[msgspec.Struct], _Codec]:
     named: dict[str, Any] = {}
-    codecs = {}
-    for name, record in SCHEMAS.items():
-        schema = parse_schema(json.loads(schema_text(name)), named_schemas=named, expand=True)
-        crc = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")  # little-endian hexadecimal
-        codecs[record] = _Codec(record, schema, MARKER + bytes.fromhex(crc))
-    return codecs
+    return {record: _codec(name, None, named) for name, record in SCHEMAS.items()}
+
+
+def _codec(name: str, version: int | None, named: dict[str, Any]) -> _Codec:
+    schema = parse_schema(json.loads(schema_text(name, version)), named_schemas=named, expand=True)
+    crc = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")  # little-endian hexadecimal
+    return _Codec(SCHEMAS[name], schema, MARKER + bytes.fromhex(crc))
 
 
 @cache
 def _by_header() -> dict[bytes, _Codec]:
-    return {codec.header: codec for codec in _codecs().values()}
+    codecs = list(_codecs().values())
+    for name, version in VERSIONS.items():
+        others = {
+            codec.schema["name"]: codec.schema for codec in _codecs().values() if codec.record is not SCHEMAS[name]
+        }
+        codecs += [_codec(name, earlier, dict(others)) for earlier in range(1, version)]
+    return {codec.header: codec for codec in codecs}
 
 
 def encode(record: msgspec.Struct) -> bytes:

@@ -32,7 +32,7 @@ from tunemill.streams.ledger import AckLedger, Partition
 from tunemill.streams.local import GROUP
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.probe import serve_health
-from tunemill.streams.rules import Rules
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.schema_registry import SchemaRegistry, opened_registry
 from tunemill.telemetry.health import Check
 
@@ -69,7 +69,7 @@ class WorkerIndex(LogIndex, Protocol):
 def run_faust(
     kafka_url: str,
     open_log_index: Callable[[], WorkerIndex],
-    rules: Rules,
+    rulebook: Rulebook,
     *,
     health_port: int | None,
     health_host: str = "127.0.0.1",
@@ -88,7 +88,9 @@ def run_faust(
     try:
         health = (health_host, health_port)
         asyncio.run(
-            _run(kafka_url, open_log_index, rules, health=health, group=group, schema_registry_url=schema_registry_url)
+            _run(
+                kafka_url, open_log_index, rulebook, health=health, group=group, schema_registry_url=schema_registry_url
+            )
         )
     except Exception as error:
         exit_without_commit(error)
@@ -192,7 +194,7 @@ def exit_without_commit(error: BaseException) -> NoReturn:
 async def _run(
     kafka_url: str,
     open_log_index: Callable[[], WorkerIndex],
-    rules: Rules,
+    rulebook: Rulebook,
     *,
     health: tuple[str, int | None],
     group: str,
@@ -208,7 +210,7 @@ async def _run(
         ):
             await index.setup()
             await erased.catch_up()
-            hop = Hop(index, bus, erased, rules, schemas)
+            hop = Hop(index, bus, erased, rulebook, schemas)
             worker = Worker(hop)
             app = build_app(kafka_url, worker.work, group=group)
             app.finalize()

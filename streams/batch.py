@@ -23,6 +23,7 @@ from tunemill.streams.formats.shape import NotACall, Piece
 from tunemill.streams.mask import MaskedPiece
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.process import process
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import Rules
 from tunemill.streams.schema_registry import SchemaRegistry
 from tunemill.telemetry import metrics
@@ -40,7 +41,7 @@ class Hop:
     index: LogIndex
     bus: Bus
     erased: ErasedLogs
-    rules: Rules
+    rulebook: Rulebook
     schemas: SchemaRegistry | None = None
 
 
@@ -82,15 +83,15 @@ async def run_batch(messages: Sequence[Message], hop: Hop) -> Mapping[Outcome, i
     Raises:
         Exception: whatever the index or the bus raised. Nothing was acknowledged, and the batch comes again.
     """
-    started = time.monotonic()
+    started, rules = time.monotonic(), hop.rulebook.rules
     # 0. The schemas of Confluent's frames, if there are any.
     schemas = await hop.schemas.look_up(schema_ids(message.value for message in messages)) if hop.schemas else None
     # 1. Bytes to tagged logs, parts of logs and rejections, off the event loop.
-    read = await asyncio.to_thread(_process_all, messages, hop.rules, schemas)
+    read = await asyncio.to_thread(_process_all, messages, rules, schemas)
     # 2. Drop what was erased. Delete it, too: a crash after step 3 may have left it in the index.
     erased = await _drop_erased(read, hop)
     # 3. Write whole logs, then join parts to what is there, and wait until all of them are accounted for.
-    ends = [*await _write(read.logs, hop.index), *await _assemble(read.told, hop)]
+    ends = [*await _write(read.logs, hop.index), *await _assemble(read.told, hop.index, rules)]
     # 4. An erasure may have come while the write ran: look again.
     late = await _erase_late(ends, hop)
     # 5. Feedback and dead letters, durable before anything is acknowledged.
@@ -176,10 +177,10 @@ async def _write(origins: Sequence[_Origin[TaggedLog]], index: LogIndex) -> list
     return [_End(done, origin.item.log, origin) for origin, done in zip(origins, written, strict=True)]
 
 
-async def _assemble(origins: Sequence[_Origin[MaskedPiece | TraceNote]], hop: Hop) -> list[_End]:
+async def _assemble(origins: Sequence[_Origin[MaskedPiece | TraceNote]], index: LogIndex, rules: Rules) -> list[_End]:
     if not origins:
         return []
-    assembled = await assemble([origin.item for origin in origins], hop.index, hop.rules)
+    assembled = await assemble([origin.item for origin in origins], index, rules)
     return [
         _End(assembled[place].written, assembled[place].log, origin)
         for place, origin in enumerate(origins)

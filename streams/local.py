@@ -9,7 +9,7 @@ from tunemill.streams.batch import Hop, next_offsets, run_batch
 from tunemill.streams.erased import follow_erasures
 from tunemill.streams.feedback import keep_feedback
 from tunemill.streams.ports import LogIndex
-from tunemill.streams.rules import Rules
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.schema_registry import opened_registry
 
 GROUP = "tunemill-streams"
@@ -18,7 +18,7 @@ _POLL_S = 0.5  # how long a stop may have to wait
 
 
 async def run_local(
-    bus: Bus, index: LogIndex, rules: Rules, *, stop: asyncio.Event, schema_registry_url: str | None = None
+    bus: Bus, index: LogIndex, rulebook: Rulebook, *, stop: asyncio.Event, schema_registry_url: str | None = None
 ) -> None:
     """Process messages of `llm.logs` and `llm.feedback` until `stop` is set; the batch in hand is finished first.
 
@@ -35,7 +35,7 @@ async def run_local(
         bus.subscribe([LOGS, FEEDBACK], group=GROUP) as subscription,
     ):
         await erased.catch_up()
-        hop = Hop(index, bus, erased, rules, schemas)
+        hop = Hop(index, bus, erased, rulebook, schemas)
         while not stop.is_set():
             messages = await subscription.poll(max_messages=_BATCH_MESSAGES, timeout_s=_POLL_S)
             if messages:

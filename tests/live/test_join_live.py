@@ -22,6 +22,7 @@ from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED
 from tunemill.streams.batch import Hop, next_offsets, run_batch
 from tunemill.streams.erased import follow_erasures
 from tunemill.streams.feedback import follow_feedback
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import load_rules
 
 pytestmark = pytest.mark.live
@@ -130,7 +131,7 @@ async def opened(kafka_url: str, elasticsearch_url: str, project: str) -> AsyncI
         await bus.create_topics([LOGS, REJECTED, ERASURES, FEEDBACK])
         await index.setup()
         async with follow_erasures(bus, index) as erased:
-            yield Live(bus, index, Hop(index, bus, erased, RULES))
+            yield Live(bus, index, Hop(index, bus, erased, Rulebook(RULES)))
     finally:
         await index.close()
         await bus.close()

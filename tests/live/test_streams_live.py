@@ -31,11 +31,12 @@ WORKER = """
 import sys
 from tunemill.indexer.open import open_index
 from tunemill.streams.app import run_faust
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import load_rules
 from tunemill.telemetry.logs import configure
 bus, index, project, port, group = sys.argv[1:]
 configure(service="streams")
-run_faust(bus, lambda: open_index(index, project=project), load_rules(), health_port=int(port), group=group)
+run_faust(bus, lambda: open_index(index, project=project), Rulebook(load_rules()), health_port=int(port), group=group)
 """
 KILLS = 3
 MESSAGES = 1800  # over all waves: several batches in each

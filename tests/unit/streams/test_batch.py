@@ -27,6 +27,7 @@ from tunemill.streams.erased import follow_erasures
 from tunemill.streams.formats.shape import Piece
 from tunemill.streams.local import GROUP, run_local
 from tunemill.streams.ports import LogIndex
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import load_rules
 
 RULES = load_rules()
@@ -60,7 +61,7 @@ def index() -> MemoryIndex:
 @asynccontextmanager
 async def hop(bus: SqliteBus, index: LogIndex) -> AsyncIterator[Hop]:
     async with follow_erasures(bus, index) as erased:
-        yield Hop(index, bus, erased, RULES)
+        yield Hop(index, bus, erased, Rulebook(RULES))
 
 
 async def letters(bus: SqliteBus) -> list[RejectedLog]:
@@ -301,7 +302,7 @@ async def test_an_erasure_that_a_crash_left_undone_is_done_at_the_next_start(bus
 
 async def test_the_embedded_loop_erases_also_while_no_log_comes(bus: SqliteBus, index: MemoryIndex):
     stop = asyncio.Event()
-    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    loop = asyncio.create_task(run_local(bus, index, Rulebook(RULES), stop=stop))
     await bus.publish(LOGS, [Outgoing(pack([log("a")]))])
     await until(lambda: "a" in index.logs)
     await bus.publish(ERASURES, [erasure("a")])
@@ -335,7 +336,7 @@ async def test_when_the_dead_letters_are_down_the_batch_fails(bus: SqliteBus, in
     broken = NoDeadLetters(bus._path)
     async with follow_erasures(bus, index) as erased:
         with pytest.raises(BusUnavailable):
-            await run_batch([at(0, b"no JSON")], Hop(index, broken, erased, RULES))
+            await run_batch([at(0, b"no JSON")], Hop(index, broken, erased, Rulebook(RULES)))
     await broken.close()
 
 
@@ -358,7 +359,7 @@ async def unread(bus: SqliteBus) -> int:
 
 async def test_the_embedded_loop_indexes_commits_and_stops(bus: SqliteBus, index: MemoryIndex):
     stop = asyncio.Event()
-    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    loop = asyncio.create_task(run_local(bus, index, Rulebook(RULES), stop=stop))
     await bus.publish(LOGS, [Outgoing(pack([log("a"), log("b")])), Outgoing(wire.encode(log("c")))])
     await until(lambda: set(index.logs) == {"a", "b", "c"})
     stop.set()
@@ -368,7 +369,7 @@ async def test_the_embedded_loop_indexes_commits_and_stops(bus: SqliteBus, index
 
 async def test_the_embedded_loop_stores_feedback_also_that_from_among_the_logs(bus: SqliteBus, index: MemoryIndex):
     stop = asyncio.Event()
-    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    loop = asyncio.create_task(run_local(bus, index, Rulebook(RULES), stop=stop))
     own = Feedback(feedback_id="own", ts_ms=1, name="helpful", trace_id="t")
     await bus.publish(FEEDBACK, [Outgoing(wire.encode(own), key="own")])
     await bus.publish(LOGS, [Outgoing(SCORE)])
@@ -384,7 +385,7 @@ async def test_the_embedded_loop_finishes_the_batch_in_hand_before_it_stops(bus:
     index.delay_s = 0.3
     stop = asyncio.Event()
     await bus.publish(LOGS, [Outgoing(pack([log("a")]))])
-    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    loop = asyncio.create_task(run_local(bus, index, Rulebook(RULES), stop=stop))
     await index.writing.wait()
     stop.set()
     assert index.logs == {}
@@ -397,12 +398,12 @@ async def test_when_the_index_refuses_the_loop_ends_and_nothing_is_committed(bus
     index.refuses = True
     await bus.publish(LOGS, [Outgoing(pack([log("a")])), Outgoing(b"no JSON")])
     with pytest.raises(Refused):
-        await run_local(bus, index, RULES, stop=asyncio.Event())
+        await run_local(bus, index, Rulebook(RULES), stop=asyncio.Event())
     assert await unread(bus) == 2
     assert await letters(bus) == []
     index.refuses = False
     stop = asyncio.Event()
-    loop = asyncio.create_task(run_local(bus, index, RULES, stop=stop))
+    loop = asyncio.create_task(run_local(bus, index, Rulebook(RULES), stop=stop))
     await until(lambda: "a" in index.logs)
     stop.set()
     await loop

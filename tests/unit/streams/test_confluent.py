@@ -26,6 +26,7 @@ from tunemill.streams.confluent import Schemas, WriterSchema, schema_ids
 from tunemill.streams.decode import decode
 from tunemill.streams.errors import RegistryUnavailable, Undecodable
 from tunemill.streams.local import run_local
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import load_rules
 from tunemill.streams.schema_registry import SchemaRegistry
 from tunemill.streams.unpack import unpack
@@ -359,7 +360,7 @@ async def bus(tmp_path: Path) -> AsyncIterator[SqliteBus]:
 async def run_until(index: MemoryIndex, bus: SqliteBus, url: str) -> None:
     """The embedded loop, until the framed log is there or the loop has ended."""
     stop = asyncio.Event()
-    loop = asyncio.create_task(run_local(bus, index, load_rules(), stop=stop, schema_registry_url=url))
+    loop = asyncio.create_task(run_local(bus, index, Rulebook(load_rules()), stop=stop, schema_registry_url=url))
     while not loop.done() and "framed" not in index.logs:
         await asyncio.wait([loop], timeout=0.01)
     stop.set()

@@ -17,6 +17,7 @@ from tunemill.schemas.topics import ERASURES, FEEDBACK, REJECTED
 from tunemill.streams.batch import Hop
 from tunemill.streams.erased import follow_erasures
 from tunemill.streams.feedback import follow_feedback, keep_feedback
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import load_rules
 
 RULES = load_rules()
@@ -48,7 +49,7 @@ def index() -> MemoryIndex:
 @asynccontextmanager
 async def hop(bus: SqliteBus, index: MemoryIndex) -> AsyncIterator[Hop]:
     async with follow_erasures(bus, index) as erased:
-        yield Hop(index, bus, erased, RULES)
+        yield Hop(index, bus, erased, Rulebook(RULES))
 
 
 async def letters(bus: SqliteBus) -> list[RejectedLog]:

@@ -21,6 +21,7 @@ from tunemill.streams.app import EXIT_UNFORESEEN, Worker
 from tunemill.streams.batch import Hop
 from tunemill.streams.erased import follow_erasures
 from tunemill.streams.probe import serve_health
+from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import load_rules
 
 DYING = """
@@ -39,12 +40,13 @@ async def main():
     from tunemill.schemas.topics import TOPICS
     from tunemill.streams.batch import Hop
     from tunemill.streams.erased import follow_erasures
+    from tunemill.streams.rulebook import Rulebook
     from tunemill.streams.rules import load_rules
     bus = SqliteBus(Path(sys.argv[1]))
     await bus.create_topics(TOPICS)
     async def commit(offsets): print("COMMITTED", offsets)
     async with follow_erasures(bus, Index()) as erased:
-        worker = Worker(Hop(Index(), bus, erased, load_rules()))
+        worker = Worker(Hop(Index(), bus, erased, Rulebook(load_rules())))
         payload = b'{"messages":[{"role":"user","content":"hi"}]}'
         await worker.work([Message("llm.logs", 0, 5, None, payload, 1)], commit)
     print("STILL ALIVE")
@@ -68,7 +70,7 @@ async def test_it_commits_after_the_batch_and_takes_nothing_more_once_it_drains(
         committed.append((offsets, len(index.logs)))
 
     async with follow_erasures(bus, index) as erased:
-        worker = Worker(Hop(index, bus, erased, load_rules()))
+        worker = Worker(Hop(index, bus, erased, Rulebook(load_rules())))
         await worker.work([at(5, "a"), at(6, "b")], commit)
         assert committed == [({(LOGS.name, 0): 7}, 2)]
         index.writing.clear()
@@ -95,7 +97,7 @@ async def test_large_messages_are_worked_on_and_committed_in_parts(tmp_path: Pat
         committed.append((offsets[LOGS.name, 0], len(index.logs)))
 
     async with follow_erasures(bus, index) as erased:
-        await Worker(Hop(index, bus, erased, load_rules())).work(messages, commit)
+        await Worker(Hop(index, bus, erased, Rulebook(load_rules()))).work(messages, commit)
     assert committed == [(7, 2), (8, 3), (9, 4)]
     await bus.close()
 
