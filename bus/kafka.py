@@ -1,7 +1,7 @@
 """The engine for production: Kafka, through aiokafka."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -88,6 +88,15 @@ class KafkaBus:
         async with self.subscribe([topic], group=None) as subscription, self._answering():
             found = await _last(subscription.consumer, limit)
         return sorted(found, key=lambda message: (message.ts_ms, message.offset), reverse=True)[:limit]
+
+    async def read(self, topic: Topic, places: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], Message]:
+        """The messages at these places; those that are not there, or were compacted away, are left out."""
+        async with self.subscribe([topic], group=None) as subscription, self._answering():
+            found = [
+                await _at(subscription.consumer, TopicPartition(topic.name, partition), offset)
+                for partition, offset in sorted(places)
+            ]
+        return {(message.partition, message.offset): message for message in found if message is not None}
 
     async def ping(self) -> None:
         """Return if the cluster describes itself."""
@@ -207,8 +216,16 @@ async def _stopped(stop: Coroutine[object, object, None]) -> None:
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, messages: Sequence[Outgoing]) -> None:
-    keyed = ((message.key.encode() if message.key is not None else None, message.value) for message in messages)
-    await asyncio.gather(*[await producer.send(topic, value, key=key) for key, value in keyed])
+    sent = [
+        await producer.send(
+            topic,
+            message.value,
+            key=message.key.encode() if message.key is not None else None,
+            headers=[(name, value.encode()) for name, value in message.headers.items()],
+        )
+        for message in messages
+    ]
+    await asyncio.gather(*sent)
 
 
 async def _last(consumer: AIOKafkaConsumer, limit: int) -> list[Message]:
@@ -224,6 +241,27 @@ async def _last(consumer: AIOKafkaConsumer, limit: int) -> list[Message]:
     return found
 
 
+async def _at(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int) -> Message | None:
+    """The message at this offset; None if there is none."""
+    if place not in consumer.assignment():
+        return None
+    start, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]
+    if not start <= offset < end:
+        return None
+    if await consumer.position(place) != offset:  # else it is the next one that was fetched ahead
+        consumer.seek(place, offset)
+    while await consumer.position(place) <= offset:
+        for records in (await consumer.getmany(place, timeout_ms=200, max_records=1)).values():
+            if records[0].offset == offset:
+                return _message(records[0])
+    return None
+
+
+def headers_of(sent: Sequence[tuple[str, bytes | None]] | None) -> Mapping[str, str]:
+    """A record's headers as text; of two with one name the last."""
+    return {name: (value or b"").decode(errors="replace") for name, value in sent} if sent else {}
+
+
 def _message(record: "ConsumerRecord[bytes, bytes]") -> Message:
     return Message(
         topic=record.topic,
@@ -232,4 +270,5 @@ def _message(record: "ConsumerRecord[bytes, bytes]") -> Message:
         key=record.key.decode(errors="replace") if record.key is not None else None,
         value=record.value or b"",
         ts_ms=record.timestamp,
+        headers=headers_of(record.headers),
     )

@@ -3,9 +3,9 @@
 At least once: what `publish` returned for is durable, and what was polled comes again until it is committed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tunemill.schemas.topics import Topic
@@ -17,6 +17,7 @@ class Outgoing:
 
     value: bytes
     key: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)  # few and short: they have no part in a topic's size limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Message:
     key: str | None
     value: bytes
     ts_ms: int
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Subscription(Protocol):
@@ -69,6 +71,9 @@ class Bus(Protocol):
 
     async def tail(self, topic: Topic, *, limit: int) -> Sequence[Message]:
         """The newest messages, newest first. For people to look at."""
+
+    async def read(self, topic: Topic, places: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], Message]:
+        """The messages at these places, each a partition and an offset; what the topic does not hold, or no longer, is left out."""
 
     async def ping(self) -> None:
         """Return if the engine answers."""

@@ -4,10 +4,11 @@ One topic is one partition. Several processes may use the file; each reads all o
 """
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ MAX_POLL_BYTES = 32 * 2**20  # a poll stops early rather than fill the memory
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
-    topic TEXT NOT NULL, offset INTEGER NOT NULL, key TEXT, value BLOB NOT NULL, ts_ms INTEGER NOT NULL,
+    topic TEXT NOT NULL, offset INTEGER NOT NULL, key TEXT, value BLOB NOT NULL, ts_ms INTEGER NOT NULL, headers TEXT,
     PRIMARY KEY (topic, offset)
 );
 CREATE TABLE IF NOT EXISTS places (
@@ -37,9 +38,11 @@ CREATE TABLE IF NOT EXISTS places (
 ) WITHOUT ROWID;
 """
 END = "SELECT coalesce(max(offset) + 1, 0) FROM messages WHERE topic = ?"
-APPEND = "INSERT INTO messages (topic, offset, key, value, ts_ms) VALUES (?, ?, ?, ?, ?)"
-READ = "SELECT topic, offset, key, value, ts_ms FROM messages WHERE topic = ? AND offset >= ? ORDER BY offset LIMIT ?"
-TAIL = "SELECT topic, offset, key, value, ts_ms FROM messages WHERE topic = ? ORDER BY offset DESC LIMIT ?"
+APPEND = "INSERT INTO messages (topic, offset, key, value, ts_ms, headers) VALUES (?, ?, ?, ?, ?, ?)"
+COLUMNS = "topic, offset, key, value, ts_ms, headers"
+READ = f"SELECT {COLUMNS} FROM messages WHERE topic = ? AND offset >= ? ORDER BY offset LIMIT ?"  # noqa: S608  constants
+TAIL = f"SELECT {COLUMNS} FROM messages WHERE topic = ? ORDER BY offset DESC LIMIT ?"  # noqa: S608  constants
+AT = f"SELECT {COLUMNS} FROM messages WHERE topic = ? AND offset = ?"  # noqa: S608  constants
 PLACE = "SELECT next_offset FROM places WHERE reader_group = ? AND topic = ?"
 REMEMBER = """
 INSERT INTO places (reader_group, topic, next_offset) VALUES (?, ?, ?)
@@ -80,6 +83,12 @@ class SqliteBus:
             lambda connection: [_message(row) for row in connection.execute(TAIL, (topic.name, limit))]
         )
 
+    async def read(self, topic: Topic, places: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], Message]:
+        """The messages at these places; those that are not there are left out."""
+        offsets = [offset for partition, offset in places if partition == PARTITION]
+        found = await self._run(lambda connection: _at(connection, topic.name, offsets))
+        return {(message.partition, message.offset): message for message in found}
+
     async def ping(self) -> None:
         """Return if the file can be read."""
         await self._run(lambda connection: connection.execute("SELECT count(*) FROM places").fetchone())
@@ -108,6 +117,7 @@ class SqliteBus:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")  # an answered publish survives a power cut
                 connection.executescript(SCHEMA)
+                _add_headers(connection)
             except sqlite3.Error:
                 connection.close()
                 raise
@@ -171,8 +181,36 @@ def _append(connection: sqlite3.Connection, topic: str, messages: Sequence[Outgo
     with _writing(connection):
         first = _end(connection, topic)
         now_ms = time.time_ns() // 1_000_000
-        rows = ((topic, first + i, message.key, message.value, now_ms) for i, message in enumerate(messages))
+        rows = (
+            (
+                topic,
+                first + i,
+                message.key,
+                message.value,
+                now_ms,
+                json.dumps(dict(message.headers)) if message.headers else None,
+            )
+            for i, message in enumerate(messages)
+        )
         connection.executemany(APPEND, rows)
+
+
+def _add_headers(connection: sqlite3.Connection) -> None:
+    """Give a file from before there were headers their column; of two processes that open it at once, the second finds it."""
+    if _has_headers(connection):
+        return
+    with _writing(connection):
+        if not _has_headers(connection):
+            connection.execute("ALTER TABLE messages ADD COLUMN headers TEXT")
+
+
+def _has_headers(connection: sqlite3.Connection) -> bool:
+    return any(name == "headers" for _, name, *_ in connection.execute("PRAGMA table_info(messages)"))
+
+
+def _at(connection: sqlite3.Connection, topic: str, offsets: Sequence[int]) -> list[Message]:
+    rows = [connection.execute(AT, (topic, offset)).fetchone() for offset in offsets]
+    return [_message(row) for row in rows if row is not None]
 
 
 def _remember(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, int]]) -> None:
@@ -189,9 +227,9 @@ def _end(connection: sqlite3.Connection, topic: str) -> int:
     return int(connection.execute(END, (topic,)).fetchone()[0])
 
 
-def _message(row: tuple[str, int, str | None, bytes, int]) -> Message:
-    topic, offset, key, value, ts_ms = row
-    return Message(topic=topic, partition=PARTITION, offset=offset, key=key, value=value, ts_ms=ts_ms)
+def _message(row: tuple[str, int, str | None, bytes, int, str | None]) -> Message:
+    topic, offset, key, value, ts_ms, headers = row
+    return Message(topic, PARTITION, offset, key, value, ts_ms, json.loads(headers) if headers else {})
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import structlog
 from faust.types import TP
 
 from tunemill.bus.errors import BusUnavailable
+from tunemill.bus.kafka import headers_of
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Message
 from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED
@@ -143,6 +144,7 @@ def to_message(message: Any) -> Message:
         key=message.key.decode(errors="replace") if message.key is not None else None,
         value=message.value or b"",
         ts_ms=round(message.timestamp * 1000),
+        headers=headers_of(message.headers),
     )
 
 

@@ -101,11 +101,13 @@ def after(found: list[Message]) -> dict[tuple[str, int], int]:
 
 async def test_a_message_comes_back_as_it_was(bus: Bus) -> None:
     topic = await new_topic(bus)
-    await bus.publish(topic, [Outgoing(b"\x00\xff", key="Schlüssel"), Outgoing(b"")])
+    headers = {"tunemill-attempts": "2", "who": "Jürgen"}
+    await bus.publish(topic, [Outgoing(b"\x00\xff", key="Schlüssel", headers=headers), Outgoing(b"")])
     async with bus.subscribe([topic], group="g") as subscription:
         first, second = await read(subscription, 2)
     assert (first.topic, first.partition, first.offset) == (topic.name, 0, 0)
     assert (first.key, first.value, second.key, second.value) == ("Schlüssel", b"\x00\xff", None, b"")
+    assert (first.headers, second.headers) == (headers, {})
     assert first.ts_ms > 1_700_000_000_000
 
 
@@ -244,6 +246,19 @@ async def test_tail_shows_the_newest_first(bus: Bus) -> None:
     assert values(list(await bus.tail(topic, limit=9))) == ["e", "d", "c", "b", "a"]
 
 
+async def test_messages_are_read_at_their_places(bus: Bus) -> None:
+    topic = await new_topic(bus)
+    await bus.publish(topic, [Outgoing(letter.encode(), key=letter, headers={"is": letter}) for letter in "abcde"])
+    found = await bus.read(topic, [(0, 3), (0, 0), (0, 1), (0, 5), (0, 99), (7, 0)])
+    assert {place: (message.value, message.key, message.headers) for place, message in found.items()} == {
+        (0, 0): (b"a", "a", {"is": "a"}),
+        (0, 1): (b"b", "b", {"is": "b"}),
+        (0, 3): (b"d", "d", {"is": "d"}),
+    }
+    assert await bus.read(topic, []) == {}
+    assert await bus.read(await new_topic(bus, partitions=2), [(0, 0), (1, 0)]) == {}
+
+
 async def test_the_largest_message_passes_and_a_larger_one_is_refused_with_its_batch(bus: Bus) -> None:
     topic = await new_topic(bus, max_message_bytes=5 * 2**20)
     largest = os.urandom(topic.max_message_bytes - 3)  # bytes that do not shrink, and a key of three
@@ -276,7 +291,13 @@ async def test_an_engine_that_answers_is_pinged(bus: Bus) -> None:
 async def test_an_absent_engine_is_unavailable(engine: Engine) -> None:
     bus = open_bus(engine.absent_url)
     topic = Topic(name="any", record=LogRecord, key="session_id", producers=(), consumers=())
-    for call in (bus.ping(), bus.create_topics([topic]), bus.publish(topic, messages("a")), bus.tail(topic, limit=1)):
+    for call in (
+        bus.ping(),
+        bus.create_topics([topic]),
+        bus.publish(topic, messages("a")),
+        bus.tail(topic, limit=1),
+        bus.read(topic, [(0, 0)]),
+    ):
         with pytest.raises(BusUnavailable):
             await call
     with pytest.raises(BusUnavailable):

@@ -1,7 +1,10 @@
 """What the file engine promises beyond the contract: crashes, and several topics read in turn."""
 
+import asyncio
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,6 +62,26 @@ def killed_after(url: str, *, batches: int) -> int:
     process.wait()
     complete = [line for line in rest.splitlines(keepends=True) if line.endswith("\n")]
     return int(complete[-1]) if complete else 3 * batches
+
+
+async def test_a_file_from_before_there_were_headers_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "bus.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript("""
+        CREATE TABLE messages (topic TEXT NOT NULL, offset INTEGER NOT NULL, key TEXT, value BLOB NOT NULL,
+            ts_ms INTEGER NOT NULL, PRIMARY KEY (topic, offset));
+        INSERT INTO messages VALUES ('llm.logs', 0, 'k', x'61', 5);
+        """)
+    buses = [open_bus(f"sqlite:{path}") for _ in range(3)]
+    await asyncio.gather(*(bus.ping() for bus in buses))  # all at once: each finds the column or adds it
+    await buses[0].publish(LOGS, [Outgoing(b"b", headers={"a": "1"})])
+    found = await buses[1].tail(LOGS, limit=9)
+    for bus in buses:
+        await bus.close()
+    assert [(message.offset, message.key, message.value, message.headers) for message in found] == [
+        (1, None, b"b", {"a": "1"}),
+        (0, "k", b"a", {}),
+    ]
 
 
 async def test_a_full_topic_does_not_starve_another(tmp_path: Path) -> None:
