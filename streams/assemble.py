@@ -26,7 +26,7 @@ from tunemill.streams.mask import Masked, MaskedPiece
 from tunemill.streams.merge import holds_note, join, merge_notes, with_note
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.rules import Rules
-from tunemill.streams.tag import tag, tag_again
+from tunemill.streams.tag import retag, tag
 from tunemill.telemetry.metrics import NOT_CALLS
 
 MAX_LOG_BYTES = MAX_PAYLOAD_BYTES  # of a log's JSON: as much as any record that came in one may have, as a dead letter
@@ -231,7 +231,7 @@ def _joined(stored: StoredLog | None, parts: Sequence[MaskedPiece]) -> tuple[Log
 def _tagged(stored: StoredLog | None, masked: Masked, rules: Rules) -> TaggedLog:
     if stored is None:
         return tag(masked, rules)
-    return stored.tagged if masked.log == stored.tagged.log else tag_again(stored.tagged, masked, rules)
+    return stored.tagged if masked.log == stored.tagged.log else retag(stored.tagged, rules, grown=masked)
 
 
 async def _write(changes: Sequence[_Change], index: LogIndex) -> dict[str, Written | None]:

@@ -16,6 +16,7 @@ _SECRET = "secret:"  # noqa: S105  the namespace of a tag
 _SECRETS = "secrets@1"
 _PRIVATE = "pii:"
 _PII = "pii@1"
+_PERSON = "person:"
 
 
 def tag(masked: Masked, rules: Rules) -> TaggedLog:
@@ -31,25 +32,50 @@ def tag(masked: Masked, rules: Rules) -> TaggedLog:
     return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each([*given, *found]), language=language)
 
 
-def tag_again(stored: TaggedLog, masked: Masked, rules: Rules) -> TaggedLog:
-    """The log, grown since it was stored, with its tags by the same rules; what people and models set or took off stays so.
+def retag(stored: TaggedLog, rules: Rules, *, grown: Masked | None = None) -> TaggedLog:
+    """A stored log with its tags by these rules: what the caller, secrets and people set stays, what set itself is set anew.
 
-    Private data in what is new is tagged all the same: whoever took such a tag off has not seen it.
+    Equal to `stored` when nothing changes, the order of its tags included. What a person took off stays off, but for private data
+    in what is new: whoever took such a tag off has not seen it.
 
     Args:
-        masked: the log as it is now, and the kinds of secrets that its new parts held.
+        grown: the log as it is now, and the kinds of secrets that its new parts held; None: as it is stored.
     """
-    known = _secret_kinds(stored.tags)
-    before = tag(Masked(stored.log, known), rules).tags
-    now = tag(Masked(masked.log, tuple(dict.fromkeys((*known, *masked.kinds)))), rules)
-    taken_off = {entry.tag for entry in before} - {entry.tag for entry in stored.tags}
-    if any(name.startswith(_PRIVATE) for name in taken_off):
-        taken_off -= {
-            entry.tag for entry in tag(Masked(_less(masked.log, stored.log), ()), rules).tags if entry.by == _PII
-        }
-    set_by_others = [entry for entry in stored.tags if entry not in before]
-    still = [entry for entry in now.tags if entry.tag not in taken_off]
-    return msgspec.structs.replace(now, tags=_first_of_each([*set_by_others, *still]))
+    now = grown or Masked(stored.log, ())
+    known = dict.fromkeys((*_secret_kinds(stored.tags), *now.kinds))
+    fresh = tag(Masked(now.log, tuple(known)), rules)
+    if fresh.tag_status == "failed":  # what was found before is better than nothing
+        both = _first_of_each([*stored.tags, *fresh.tags])
+        return msgspec.structs.replace(
+            stored, log=now.log, content_digest=fresh.content_digest, tags=both, tag_status="failed"
+        )
+    seen = _new_to_people(stored, grown, rules) if grown and stored.removed else frozenset()
+    kept = [entry for entry in stored.tags if _is_kept(entry)]
+    again = [entry for entry in fresh.tags if entry.tag not in stored.removed or entry.tag in seen]
+    return msgspec.structs.replace(
+        fresh,
+        tags=_in_order_of(stored.tags, _first_of_each([*kept, *again])),
+        removed=tuple(name for name in stored.removed if name not in seen),
+    )
+
+
+def _is_kept(entry: Tag) -> bool:
+    """Whether a tag is nobody's to take off but people's."""
+    return entry.by in (CALLER, _SECRETS) or entry.by.startswith(_PERSON)
+
+
+def _new_to_people(stored: TaggedLog, grown: Masked, rules: Rules) -> frozenset[str]:
+    """The tags that are told by what has come since: of secrets and private data there, and the caller's own."""
+    found = tag(Masked(_less(grown.log, stored.log), grown.kinds), rules).tags
+    told = {entry.tag for entry in found if entry.tag.startswith((_SECRET, _PRIVATE))}
+    return frozenset(told.union(grown.log.tags).difference(stored.log.tags))
+
+
+def _in_order_of(before: Iterable[Tag], now: Iterable[Tag]) -> tuple[Tag, ...]:
+    """The tags of `now`: those that were there before as they stood, then the new ones."""
+    left = dict.fromkeys(now)
+    stood = [entry for entry in before if entry in left]
+    return tuple(dict.fromkeys((*stood, *left)))
 
 
 def _less(log: LogRecord, known: LogRecord) -> LogRecord:

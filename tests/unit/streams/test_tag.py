@@ -1,14 +1,15 @@
 """The tags that a log gets from the starter set, its language, and the private data in it."""
 
+import msgspec
 import pytest
 
 from tunemill.privacy import pii
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog, ToolCall
 from tunemill.streams import tag as tagging
 from tunemill.streams.language import language_of
-from tunemill.streams.mask import mask
-from tunemill.streams.rules import load_rules
-from tunemill.streams.tag import tag
+from tunemill.streams.mask import Masked, mask
+from tunemill.streams.rules import Rules, load_rules
+from tunemill.streams.tag import retag, tag
 
 RULES = load_rules()
 
@@ -180,3 +181,52 @@ def test_when_tagging_fails_the_log_is_kept_with_what_is_known(monkeypatch: pyte
     assert found.tag_status == "failed"
     assert [entry.tag for entry in found.tags] == ["team:a", "secret:api-key"]
     assert found.content_digest
+
+
+STORED = tagged("Write a Python function that sums a list, and send it to ann@example.com, please.", tags=("team:a",))
+
+
+def edited(*tags: Tag, off: tuple[str, ...] = ()) -> TaggedLog:
+    """The stored log after a person's edit."""
+    left = tuple(entry for entry in STORED.tags if entry.tag not in off)
+    return msgspec.structs.replace(STORED, tags=(*left, *tags), removed=off)
+
+
+def test_by_the_same_rules_a_stored_log_keeps_its_tags_in_their_order():
+    assert {"team:a", "topic:code", "pii:email", "lang:en"} <= {entry.tag for entry in STORED.tags}
+    again = edited(Tag("reviewed:yes", "person:ann"), off=("topic:code", "team:a"))
+    for stored in (STORED, again, msgspec.structs.replace(STORED, tags=STORED.tags[::-1])):
+        assert retag(stored, RULES) == stored
+
+
+def test_what_rules_set_is_set_anew_and_what_people_and_the_caller_set_stays():
+    stored = edited(Tag("topic:old", "old@3"), Tag("topic:older", "learned@2"), Tag("topic:code", "person:ann"))
+    names = {entry.tag: entry.by for entry in retag(stored, Rules(())).tags}
+    assert names == {"team:a": "caller", "topic:code": "person:ann", "lang:en": "lid.176@1", "pii:email": "pii@1"}
+    assert {entry.tag for entry in retag(retag(stored, Rules(())), RULES).tags} == {entry.tag for entry in STORED.tags}
+
+
+def test_the_kinds_of_secrets_stay_though_the_secrets_are_gone():
+    stored = tagged("the key is sk-" + "a1B2" * 8)
+    assert "secret:api-key" in {entry.tag for entry in retag(stored, Rules(())).tags}
+
+
+def test_what_a_person_took_off_stays_off_but_for_what_has_come_since():
+    stored = edited(off=("topic:code", "pii:email", "team:a"))
+    grown = msgspec.structs.replace(
+        STORED.log,
+        output=(Message(role="assistant", content="def f(): ...  # for bob@example.com"),),
+        tags=("team:a", "team:b"),
+    )
+    now = retag(stored, RULES, grown=Masked(grown, ("jwt",)))
+    assert {entry.tag for entry in now.tags} >= {"pii:email", "team:b", "secret:jwt"}
+    assert not {"topic:code", "team:a"} & {entry.tag for entry in now.tags}
+    assert now.removed == ("topic:code", "team:a")
+    assert now.log == grown
+
+
+def test_when_tagging_again_fails_the_log_keeps_the_tags_it_had(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tagging, "language_of", None)
+    grown = msgspec.structs.replace(STORED.log, app="shop")
+    now = retag(STORED, RULES, grown=Masked(grown, ()))
+    assert (now.tags, now.language, now.tag_status, now.log) == (STORED.tags, "en", "failed", grown)
