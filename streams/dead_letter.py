@@ -3,6 +3,7 @@
 from tunemill.bus.port import Message
 from tunemill.privacy.secrets import without_secrets
 from tunemill.schemas.records import RejectedLog
+from tunemill.schemas.redrive import next_rejection
 from tunemill.schemas.topics import REJECTED
 
 _WRAPPING_BYTES = 16 * 2**10  # the other fields of a dead letter, with room to spare
@@ -14,13 +15,16 @@ def dead_letter(
 ) -> RejectedLog:
     """The dead letter of one record of a message; the same record gives the same id, so a replay overwrites it.
 
+    One that was sent again says in its headers which dead letter it was: it is that one again, rejected once more.
+
     Args:
         place: the record's position in the message.
         payload: its bytes. Secrets in them are masked; they are left out when they are too many for the topic, or when
             masking is what failed.
     """
+    said = next_rejection(message.headers, message.topic, message.partition, message.offset, place)
     return RejectedLog(
-        rejected_id=f"{message.topic}:{message.partition}:{message.offset}:{place}",
+        rejected_id=said.rejected_id,
         ts_ms=now_ms,
         topic=message.topic,
         partition=message.partition,
@@ -30,6 +34,8 @@ def dead_letter(
         reason=reason,
         payload=b"" if stage == "mask" else _storable(payload),
         payload_bytes=len(payload),
+        attempts=said.attempts,
+        first_ts_ms=said.first_ts_ms,
     )
 
 

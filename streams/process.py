@@ -22,7 +22,7 @@ from tunemill.streams.formats.shape import NotACall, Piece, Reading
 from tunemill.streams.mask import MaskedPiece, mask, mask_beside, mask_piece
 from tunemill.streams.rules import Rules
 from tunemill.streams.tag import tag
-from tunemill.streams.unpack import Record, unpack
+from tunemill.streams.unpack import Record, as_bytes, unpack
 
 Result = TaggedLog | MaskedPiece | TraceNote | Feedback | NotACall | RejectedLog
 
@@ -58,7 +58,7 @@ def _process_one(message: Message, place: int, record: Record, rules: Rules, now
         masked = _step("mask", lambda: mask(reading))
         return _step("decode", lambda: tag(masked, rules))  # tagging itself never fails; the content's digest may
     except _Rejected as error:
-        return _letter(message, place, _payload(record), error, now_ms)
+        return _letter(message, place, as_bytes(record), error, now_ms)
 
 
 def _decode(message: Message, record: Record) -> Reading:
@@ -93,12 +93,6 @@ def _check_size(feedback: Feedback) -> None:
 def _as_held(value: T) -> T:
     """The value as it comes back from an index, so that the same part said again is seen to be the same."""
     return msgspec.json.decode(msgspec.json.encode(value), type=type(value))
-
-
-def _payload(record: Record) -> bytes:
-    if isinstance(record, LogRecord):
-        return wire.encode(record)
-    return record if isinstance(record, bytes) else msgspec.json.encode(record)
 
 
 def _step(stage: str, work: Callable[[], T]) -> T:

@@ -6,6 +6,7 @@ from itertools import islice
 import msgspec
 
 from tunemill.schemas import otlp, wire
+from tunemill.schemas.ids import canonical_json
 from tunemill.schemas.otlp_item import OtlpError
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.confluent import Schemas, is_framed, read_frame
@@ -44,6 +45,21 @@ def unpack(value: bytes, schemas: Schemas | None = None) -> list[Record]:
     if len(records) > MAX_RECORDS:
         raise Undecodable("too_many", f"the message holds more than {MAX_RECORDS} records")
     return records
+
+
+def as_bytes(record: Record) -> bytes:
+    """A record as a message of its own: the same log, with the same id."""
+    if isinstance(record, LogRecord):
+        return wire.encode(record)
+    return record if isinstance(record, bytes) else canonical_json(record)
+
+
+def records_in(value: bytes) -> list[bytes]:
+    """The records in a message, each as a message of its own; none where it cannot be taken apart without a schema registry."""
+    try:
+        return [as_bytes(record) for record in unpack(value)]
+    except Exception:  # whatever the bytes lead it to: the message was rejected for something
+        return []
 
 
 def _records(value: bytes, schemas: Schemas | None) -> Iterator[Record]:

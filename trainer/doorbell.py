@@ -17,6 +17,7 @@ from tunemill.schemas import wire
 from tunemill.schemas.ids import digest, new_id
 from tunemill.schemas.manifest import valid_name
 from tunemill.schemas.records import DatasetReady, RejectedLog
+from tunemill.schemas.redrive import next_rejection
 from tunemill.schemas.topics import REJECTED
 from tunemill.schemas.wire import WireError
 from tunemill.telemetry.metrics import REJECTED as REJECTED_COUNT
@@ -104,8 +105,9 @@ def _unknown_run(event: DatasetReady) -> dict[str, Any]:
 
 
 async def _dead_letter(bus: Bus, message: Message, error: WireError) -> None:
+    said = next_rejection(message.headers, message.topic, message.partition, message.offset, 0)
     letter = RejectedLog(
-        rejected_id=f"{message.topic}:{message.partition}:{message.offset}:0",
+        rejected_id=said.rejected_id,
         ts_ms=now_ms(),
         topic=message.topic,
         partition=message.partition,
@@ -115,6 +117,8 @@ async def _dead_letter(bus: Bus, message: Message, error: WireError) -> None:
         reason=str(error),
         payload=message.value,
         payload_bytes=len(message.value),
+        attempts=said.attempts,
+        first_ts_ms=said.first_ts_ms,
     )
     await bus.publish(REJECTED, [Outgoing(wire.encode(letter), key=letter.rejected_id)])
     REJECTED_COUNT.labels("decode", error.code).inc()
