@@ -1,6 +1,5 @@
 """What every endpoint works with: the opened engines and the settings, handed to the application when it is made."""
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -26,7 +25,6 @@ class Curator:
     settings: Settings
     examine: Examine
     body_work: BodyWork = field(default_factory=BodyWork)
-    tagging: asyncio.Lock = field(default_factory=asyncio.Lock)  # two edits of one log must not overwrite one another
 
 
 def _curator(request: Request) -> Curator:

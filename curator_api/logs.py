@@ -13,8 +13,9 @@ from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.payloads import ErasureOut, FeedbackOut, LogId, LogOut, TagsIn, TagsOut
 from tunemill.curator_api.problems import responses
+from tunemill.curator_api.tag_edits import change_tags
 from tunemill.indexer.errors import SearchIndexError
-from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 
 router = APIRouter(prefix="/v1/logs", tags=["logs"])
 
@@ -44,14 +45,10 @@ async def erase_log(log_id: ThisLog, here: Here, person: Person) -> ErasureOut:
 
 @router.post("/{log_id:path}/tags", responses=responses(400, 404, 422))
 async def edit_tags(log_id: ThisLog, tags: TagsIn, here: Here, person: Person) -> TagsOut:
-    """Add and remove tags. Adding one that is there, or removing one that is not, changes nothing."""
-    async with here.tagging:
-        tagged = await find_log(here, log_id)
-        edited = edited_tags(tagged.tags, add=tags.add, remove=tags.remove, by=person)
-        await asyncio.to_thread(_record_tags, here, log_id, tags, person)
-        await here.index.set_tags(log_id, edited)
-        await here.index.refresh()
-    return TagsOut(tags=[tag.tag for tag in edited])
+    """Add and remove tags. No rule and no model takes off what was added, or sets again what was removed."""
+    tagged = await change_tags(here, log_id, add=tags.add, remove=tags.remove, by=person)
+    await here.index.refresh()
+    return TagsOut(tags=[tag.tag for tag in tagged.tags])
 
 
 async def find_log(curator: Curator, log_id: str) -> TaggedLog:
@@ -64,18 +61,6 @@ async def find_log(curator: Curator, log_id: str) -> TaggedLog:
     if tagged is None or await asyncio.to_thread(ledger.is_erased, curator.registry, curator.settings.project, log_id):
         raise NotFound("there is no such log")
     return tagged
-
-
-def _record_tags(curator: Curator, log_id: str, tags: TagsIn, person: str) -> None:
-    project = curator.settings.project
-    ledger.record_tags(curator.registry, project, log_id, add=tags.add, remove=tags.remove, by=person)
-
-
-def edited_tags(tags: tuple[Tag, ...], *, add: list[str], remove: list[str], by: str) -> tuple[Tag, ...]:
-    """The tags after an edit: what was there keeps its place and who set it."""
-    kept = tuple(tag for tag in tags if tag.tag not in remove)
-    known = {tag.tag for tag in kept}
-    return kept + tuple(Tag(tag, by) for tag in dict.fromkeys(add) if tag not in known)
 
 
 def log_out(tagged: TaggedLog, feedback: Iterable[Feedback]) -> LogOut:

@@ -18,8 +18,8 @@ from starlette.types import Scope
 from tunemill.bus.errors import BusUnavailable, MessageTooLarge
 from tunemill.curator_api import otlp_answer
 from tunemill.curator_api.draft import bad_query
-from tunemill.curator_api.errors import BadRequest, CuratorError, NotFound, TooLarge, Unavailable, Unprocessable
-from tunemill.indexer.errors import CursorInvalid, IndexRefused, IndexUnavailable, LogNotFound, QueryError
+from tunemill.curator_api.errors import BadRequest, CuratorError, TooLarge, Unavailable, Unprocessable
+from tunemill.indexer.errors import CursorInvalid, IndexRefused, IndexUnavailable, QueryError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -73,7 +73,6 @@ _TRANSLATED: Mapping[type[Exception], Callable[[Any], CuratorError]] = {
     CursorInvalid: lambda _error: BadRequest(
         "the cursor is not one of this search, or too old: search again without it"
     ),
-    LogNotFound: lambda _error: NotFound("there is no such log"),
     IndexUnavailable: lambda _error: Unavailable("the search index does not answer: try again"),
     IndexRefused: lambda _error: Unavailable("the search index refuses us: its operator must look"),
     BusUnavailable: lambda _error: Unavailable("the message bus does not answer: nothing was accepted, send it again"),

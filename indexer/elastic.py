@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 import structlog
-from elasticsearch import BadRequestError, ConflictError, NotFoundError
+from elasticsearch import BadRequestError, NotFoundError
 
 from tunemill.indexer import feedback, mapping
 from tunemill.indexer.bulk import BulkItem, create_item, delete_item, put_item, replace_item
@@ -17,13 +17,13 @@ from tunemill.indexer.elastic_client import connect, error_type, translated
 from tunemill.indexer.elastic_query import to_dsl
 from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored
 from tunemill.indexer.elastic_write import send_all, until_answered
-from tunemill.indexer.errors import IndexUnavailable, LogNotFound, SearchIndexError
+from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.highlight import highlight
 from tunemill.indexer.outcome import ItemOutcome, Verdict
 from tunemill.indexer.query import Query
 from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import without_calls
 from tunemill.telemetry.metrics import ID_CONFLICTS
@@ -31,7 +31,6 @@ from tunemill.telemetry.metrics import ID_CONFLICTS
 SEARCH_TIMEOUT = "10s"  # Elasticsearch stops a search that takes longer
 SCAN_PAGE = 500  # hits; a few MiB
 SCAN_KEEP_ALIVE = "5m"  # between two pages of a scan
-TAGGING_ATTEMPTS = 5
 
 _NO_IDS = ("", ".", "..")  # in a URL they would name the index itself
 
@@ -151,16 +150,6 @@ class ElasticIndex:
         """The log with this id, findable by search or not yet."""
         found = await self._stored(log_id)
         return None if found is None else _record(found)
-
-    async def set_tags(self, log_id: str, tags: Sequence[Tag]) -> None:
-        """Replace a log's tags; what somebody else changed meanwhile is read again first."""
-        for _attempt in range(TAGGING_ATTEMPTS):
-            found = await self._stored(log_id)
-            if found is None:
-                raise LogNotFound(f"no log has the id {log_id}")
-            if await self._replaced(found, msgspec.structs.replace(_record(found), tags=tuple(tags))):
-                return
-        raise IndexUnavailable(f"the log {log_id} is being changed by others: try again")
 
     async def search(self, request: SearchRequest) -> SearchPage:
         """One page of the logs that match."""
@@ -301,21 +290,6 @@ class ElasticIndex:
                 return None
             raise
         return cast("Mapping[str, Any]", found.body)
-
-    async def _replaced(self, found: Mapping[str, Any], tagged: TaggedLog) -> bool:
-        """Write the log anew unless it changed since it was read."""
-        with translated():
-            try:
-                await self._client.index(
-                    index=self._alias,
-                    id=found["_id"],
-                    document=msgspec.to_builtins(to_document(tagged)),
-                    if_seq_no=found["_seq_no"],
-                    if_primary_term=found["_primary_term"],
-                )
-            except ConflictError:
-                return False
-        return True
 
     async def _warn_of_conflicts(self, duplicates: Sequence[TaggedLog]) -> None:
         """Say how many logs came with an id that holds other content: a producer makes its ids badly."""

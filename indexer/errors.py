@@ -3,7 +3,6 @@
 SearchIndexError
 ├── QueryError         the client's fault: the search text is not in the query language
 ├── CursorInvalid      the client's fault: not a cursor of this search, or one whose point in time is over
-├── LogNotFound        the client's fault: no log has this id
 ├── IndexUnavailable   the engine does not answer: try again
 ├── IndexRefused       the operator's fault: the engine does not let us in, or the folder is in use
 └── UnknownIndexUrl    the operator's fault: no engine speaks this URL
@@ -32,10 +31,6 @@ class QueryError(SearchIndexError):
 
 class CursorInvalid(SearchIndexError):
     """A cursor that this search did not give, or whose point in time is over: search again without it."""
-
-
-class LogNotFound(SearchIndexError):
-    """No log has this id."""
 
 
 class IndexUnavailable(SearchIndexError):

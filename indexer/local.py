@@ -16,7 +16,7 @@ from tunemill.indexer import feedback
 from tunemill.indexer.bodies import CHUNK, Bodies
 from tunemill.indexer.cursor import Place, decode, encode, search_key
 from tunemill.indexer.document import Document, refusal, texts, to_document
-from tunemill.indexer.errors import IndexUnavailable, LogNotFound
+from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.highlight import highlight
 from tunemill.indexer.local_page import Found, page
 from tunemill.indexer.local_query import to_tantivy
@@ -24,7 +24,7 @@ from tunemill.indexer.projection import Projection
 from tunemill.indexer.query import Query
 from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.telemetry.metrics import ID_CONFLICTS
 
@@ -83,10 +83,6 @@ class LocalIndex:
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id."""
         return await self._read(lambda engine: engine.reader.get(log_id))
-
-    async def set_tags(self, log_id: str, tags: Sequence[Tag]) -> None:
-        """Replace a log's tags."""
-        await self._write(lambda engine: engine.set_tags(log_id, tuple(tags)))
 
     async def search(self, request: SearchRequest) -> SearchPage:
         """One page of the logs that match."""
@@ -179,13 +175,6 @@ class _Engine:
         self._heal()
         self.writer.delete(log_ids, self._caught_up)
         self._project(lambda: self.projection.replace((log_id, 0, None) for log_id in log_ids))
-
-    def set_tags(self, log_id: str, tags: tuple[Tag, ...]) -> None:
-        """Into the truth, then into the search."""
-        found = self.writer.stored([log_id]).get(log_id)
-        if found is None:
-            raise LogNotFound(f"no log has the id {log_id}")
-        self.replace([StoredLog(msgspec.structs.replace(found.tagged, tags=tags), found.version)])
 
     def replace(self, changed: Sequence[StoredLog]) -> list[Written | None]:
         """Into the truth, then into the search, each log that still is as it was read."""

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from tunemill.indexer.ast import Query, has_words
 from tunemill.schemas.outcome import Written
-from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 
 FACETS = ("tag", "app", "model", "language", "status")
@@ -91,13 +91,6 @@ class SearchIndex(Protocol):
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id as it was written last, findable by search or not yet."""
-
-    async def set_tags(self, log_id: str, tags: Sequence[Tag]) -> None:
-        """Replace a log's tags; findable by them after `refresh`.
-
-        Raises:
-            LogNotFound: no log has this id.
-        """
 
     async def search(self, request: SearchRequest) -> SearchPage:
         """One page of the logs that match.

@@ -13,7 +13,7 @@ from fakes.search_memory import MemorySearch
 from prometheus_client import REGISTRY
 
 from tunemill.indexer.cursor import decode, encode
-from tunemill.indexer.errors import CursorInvalid, LogNotFound
+from tunemill.indexer.errors import CursorInvalid
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex, SearchPage, SearchRequest
@@ -503,7 +503,7 @@ async def test_scan_sees_one_point_in_time(index: SearchIndex) -> None:
         if not seen:
             await index.write([log("late", "x", ts_ms=NEW_YEAR + 5000)])
             await index.delete(["l1099"])
-            await index.set_tags("l1098", [Tag("new:tag", "person:ann")])
+            await set_tags(index, "l1098", Tag("new:tag", "person:ann"))
             await index.refresh()
         seen.append(tagged)
     assert [tagged.log.log_id for tagged in seen] == [f"l{at:04}" for at in range(1100)]
@@ -519,25 +519,28 @@ async def test_a_scan_that_is_left_early_lets_go(index: SearchIndex) -> None:
     assert len(await scanned_ids(index, "")) == len(CORPUS)
 
 
+async def set_tags(index: SearchIndex, log_id: str, *tags: Tag, removed: tuple[str, ...] = ()) -> None:
+    read = await stored_log(index, log_id)
+    tagged = msgspec.structs.replace(read.tagged, tags=tags, removed=removed)
+    (end,) = await index.replace([StoredLog(tagged, read.version)])
+    assert end is not None
+    assert end.outcome is Outcome.MERGED
+
+
 async def test_tags_are_replaced_in_search_and_record(index: SearchIndex) -> None:
     await fill(index, CORPUS)
     tags = (Tag("topic:history", "person:ann"), Tag("lang:en", "rule@2"))
-    await index.set_tags("division", tags)
+    await set_tags(index, "division", *tags, removed=("topic:math",))
     await index.refresh()
     assert await found_ids(index, "tag:topic:history") == ["division"]
     assert await found_ids(index, "tag:topic:math") == ["chinese"]
     assert await found_ids(index, '"long division"') == ["division"]
     stored = await index.get("division")
-    assert stored == msgspec.structs.replace(CORPUS[0], tags=tags)
-    await index.set_tags("division", ())
+    assert stored == msgspec.structs.replace(CORPUS[0], tags=tags, removed=("topic:math",))
+    await set_tags(index, "division")
     assert [item.outcome for item in await index.write([CORPUS[0]])] == [Outcome.DUPLICATE]
     await index.refresh()
     assert await found_ids(index, "id:division -tag:*") == ["division"]
-
-
-async def test_tags_of_no_log_cannot_be_set(index: SearchIndex) -> None:
-    with pytest.raises(LogNotFound):
-        await index.set_tags("nobody", [Tag("a:b", "person:ann")])
 
 
 async def test_a_deleted_log_is_gone_at_once(index: SearchIndex) -> None:
@@ -596,7 +599,7 @@ async def test_another_state_of_a_log_takes_its_place_in_search_and_record(store
 async def test_a_log_that_changed_meanwhile_is_not_replaced(store: SearchIndex) -> None:
     await fill(store, CORPUS)
     read = await stored_log(store, "division")
-    await store.set_tags("division", [Tag("topic:history", "person:ann")])
+    await set_tags(store, "division", Tag("topic:history", "person:ann"))
     gone = await stored_log(store, "refund")
     await store.delete(["refund"])
     changed = [StoredLog(log("division", "other words"), read.version), StoredLog(log("refund", "back"), gone.version)]

@@ -4,16 +4,14 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
-import msgspec
-
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.document import Document, to_document
-from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, LogNotFound
+from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
 from tunemill.indexer.feedback import names, names_of, refusal
 from tunemill.indexer.feedback import to_document as to_feedback_document
 from tunemill.indexer.search import FACETS, FacetCount, Fragment, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import Feedback, LogRecord, Tag, TaggedLog
+from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote, without_calls
 
@@ -83,12 +81,6 @@ class MemorySearch:
     async def get(self, log_id: str) -> TaggedLog | None:
         self._answer()
         return self.logs.get(log_id)
-
-    async def set_tags(self, log_id: str, tags: Sequence[Tag]) -> None:
-        self._answer()
-        if log_id not in self.logs:
-            raise LogNotFound(log_id)
-        self.logs[log_id] = msgspec.structs.replace(self.logs[log_id], tags=tuple(tags))
 
     async def search(self, request: SearchRequest) -> SearchPage:
         self._answer()

@@ -1,7 +1,9 @@
 """A log, search and dead letters over HTTP."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from fakes.curator_api import running_api, tagged
 from fakes.search_memory import MemorySearch
@@ -11,7 +13,9 @@ from tunemill.bus.port import Outgoing
 from tunemill.registry import outbox
 from tunemill.registry.tables import audit, erasures, tag_edits
 from tunemill.schemas import wire
-from tunemill.schemas.records import Erasure, Feedback, Message, RejectedLog, ToolCall
+from tunemill.schemas.outcome import Written
+from tunemill.schemas.records import Erasure, Feedback, Message, RejectedLog, Tag, ToolCall
+from tunemill.schemas.stored import StoredLog
 from tunemill.schemas.topics import ERASURES, REJECTED
 
 
@@ -67,13 +71,45 @@ async def test_tags_that_a_person_edits_are_in_the_index_and_in_the_ledger(tmp_p
         assert answer.json() == {"tags": ["topic:math", "team:x"]}
         found = (await api.client.get("/v1/logs/a")).json()
         key_id = api.key.split("_")[1]
-        assert found["tagged_by"] == {"topic:math": "rule@1", "team:x": f"person:{key_id}"}
+        assert found["tagged_by"] == {"topic:math": f"person:{key_id}", "team:x": f"person:{key_id}"}
         with api.registry.connect() as connection:
             edits = connection.execute(select(tag_edits.c.action, tag_edits.c.tag, tag_edits.c.by)).all()
         by = f"person:{key_id}"
         assert edits == [("add", "team:x", by), ("add", "topic:math", by), ("remove", "pii:email", by)]
         hits = (await api.client.get("/v1/search", params={"q": "tag:team:x"})).json()
         assert [hit["log_id"] for hit in hits["hits"]] == ["a"]
+
+
+async def test_what_a_person_took_off_is_remembered_until_a_person_adds_it(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", tags=("topic:math",))) as api:
+        for edit, removed in (
+            ({"remove": ["topic:math", "not:there"]}, ("topic:math", "not:there")),
+            ({"add": ["topic:math"], "remove": ["topic:sql"]}, ("not:there", "topic:sql")),
+        ):
+            assert (await api.client.post("/v1/logs/a/tags", json=edit)).status_code == 200
+            assert (await api.index.get("a")).removed == removed  # type: ignore[union-attr]
+
+
+async def test_an_edit_neither_loses_nor_is_lost_to_what_changes_the_log_meanwhile(tmp_path: Path) -> None:
+    class Busy(MemorySearch):
+        async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
+            grown = self.logs["a"]
+            if len(grown.tags) < 3:
+                self.logs["a"] = msgspec.structs.replace(grown, tags=(*grown.tags, Tag(f"n:{len(grown.tags)}", "r@1")))
+            return await super().replace(changed)
+
+    async with running_api(tmp_path, tagged("a"), index=Busy()) as api:
+        answer = await api.client.post("/v1/logs/a/tags", json={"add": ["team:x"], "remove": ["topic:math"]})
+    assert answer.json() == {"tags": ["n:1", "n:2", "team:x"]}
+
+
+async def test_an_edit_of_an_erased_log_is_not_remembered(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        await api.client.delete("/v1/logs/a")
+        await api.index.write([tagged("a")])  # as a worker may that has not heard of it
+        assert (await api.client.post("/v1/logs/a/tags", json={"add": ["team:x"]})).status_code == 404
+        with api.registry.connect() as connection:
+            assert connection.execute(select(tag_edits)).all() == []
 
 
 @pytest.mark.parametrize(
