@@ -2,9 +2,12 @@
 
 StreamError
 ├── Undecodable          the data's fault: the record goes to the dead letters at stage decode
-├── RulesInvalid         the operator's fault: the file of rules is wrong, and nothing starts
+├── RulesInvalid         the operator's fault: these rules are wrong, and are not put in force
 └── RegistryUnavailable  the schema registry's or its operator's: the batch ends without a commit, and comes again
 """
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 
 class StreamError(Exception):
@@ -25,8 +28,26 @@ class Undecodable(StreamError):
         self.code = code
 
 
+class RuleError(NamedTuple):
+    """One thing that is wrong in a text of rules: where, counted from 1, and why. The reason names the rule."""
+
+    line: int
+    column: int
+    reason: str
+
+
 class RulesInvalid(StreamError):
-    """A file of tag rules cannot be used; the message names the rule and the reason."""
+    """A text of tag rules cannot be used.
+
+    Attributes:
+        errors: everything that is wrong in it, in the order of the text.
+
+    The message has one line for each, `place:line:column: reason`.
+    """
+
+    def __init__(self, place: str, errors: Iterable[RuleError]) -> None:
+        self.errors = tuple(sorted(errors))
+        super().__init__("\n".join(f"{place}:{error.line}:{error.column}: {error.reason}" for error in self.errors))
 
 
 class RegistryUnavailable(StreamError):

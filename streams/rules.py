@@ -1,52 +1,28 @@
-"""Tag rules: data in a YAML file, compiled into one RE2 set that runs once over each part of a log's text.
+"""Tag rules: data in YAML, compiled into one RE2 set that runs once over each part of a log's text.
 
-The file's format stands in `docs/tags.md`; `rules.yaml` beside this module is the starter set.
+Whatever a rule may ask for - a pattern in a part of the text, a field's value, a size - is a number, its key. A log is turned into
+the keys that hold for it; the rules are sets of keys, and only those are looked at that a key of the log can make match.
+The format stands in `docs/tags.md`; `rules.yaml` beside this module is the starter set.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import re2
-import yaml
 
 from tunemill.privacy import pii
 from tunemill.schemas.records import LogRecord
-from tunemill.streams.errors import RulesInvalid
+from tunemill.streams.conditions import Test, test_of
+from tunemill.streams.errors import RuleError, RulesInvalid
+from tunemill.streams.rule import Condition, PrivateData, Rule, Where, quiet
+from tunemill.streams.rules_text import read_document
 from tunemill.streams.text import Texts
 
-Where = Literal["text", "user", "assistant", "system"]
-Has = Literal["tool_calls", "tools", "media", "refusal", "output"]
+PARTS = ("system", "user", "assistant", "rest")  # of a log's text
 
-
-class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One thing to look for: any of some literals or regexes in a part of the text, a field's value, or a thing's presence."""
-
-    where: Where | None = msgspec.field(name="in", default=None)
-    literal: str | tuple[str, ...] | None = None
-    regex: str | tuple[str, ...] | None = None
-    status: Literal["ok", "error"] | None = None
-    finish_reason: str | None = None
-    has: Has | None = None
-
-
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A tag, and when a log gets it: all of `all`, at least one of `any` if there are any, and none of `none`."""
-
-    name: str
-    version: int
-    tag: str
-    any: tuple[Condition, ...] = ()
-    all: tuple[Condition, ...] = ()
-    none: tuple[Condition, ...] = ()
-
-    @property
-    def setter(self) -> str:
-        """How tags of this rule name it."""
-        return f"{self.name}@{self.version}"
+_MAX_SET_BYTES = 256 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,169 +33,141 @@ class Found:
     pii_kinds: tuple[str, ...]
 
 
-class Rules:
-    """Compiled rules. Immutable, and safe to share between threads."""
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """A rule as keys."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        """Compile.
+    rule: Rule
+    all: tuple[frozenset[int], ...]
+    any: frozenset[int]
+    none: frozenset[int]
+
+    def holds(self, keys: set[int]) -> bool:
+        for wanted in self.all:
+            if wanted.isdisjoint(keys):
+                return False
+        return (not self.any or not self.any.isdisjoint(keys)) and self.none.isdisjoint(keys)
+
+
+class Rules:
+    """Everything that sets tags by itself, compiled. Immutable, and safe to share between threads."""
+
+    def __init__(
+        self, rules: Iterable[Rule], *, learned: Sequence[Any] = (), private_data: PrivateData = "snapshot"
+    ) -> None:
+        """Compile those that are enabled.
+
+        Args:
+            rules: as `read_rules` checks them.
+            learned: the learned tags in force.
+            private_data: where private data is replaced: at ingest, in a dataset's snapshot, or nowhere.
 
         Raises:
-            RulesInvalid: a rule can never match or names itself twice, or a pattern is not RE2.
+            re2.error: the patterns together need more memory than there is for them.
         """
-        self.rules = tuple(rules)
+        self.rules = tuple(rule for rule in rules if rule.enabled)
+        self.learned = tuple(learned)
+        self.private_data = private_data
         self._positions: dict[str, int] = {}  # pattern -> its place in the set
+        self._tests: dict[Condition, int] = {}  # condition on fields -> its key
         self._set = re2.Set.SearchSet(_options())
-        for pattern in pii.GATES.values():
-            self._add(pattern)
+        self._gates = [(kind, self._keys("text", (pattern,))) for kind, pattern in pii.GATES.items()]
         self._checks = [self._compile(rule) for rule in self.rules]
-        _check_names(self.rules)
+        self._awaited = _awaited(self._checks)
+        self._asked: list[tuple[int, Test]] = [(key, test_of(condition)) for condition, key in self._tests.items()]
         self._set.Compile()
 
     def find(self, log: LogRecord, texts: Texts) -> Found:
         """The rules that match this log, in the file's order, and the kinds of private data in it."""
-        hits = {name: set(self._set.Match(text) or ()) if text else set() for name, text in texts.parts.items()}
-        hits["text"] = set().union(*hits.values())
-        matched = tuple(rule for rule, check in zip(self.rules, self._checks, strict=True) if check.holds(log, hits))
-        kinds = (kind for kind, gate in pii.GATES.items() if self._positions[gate] in hits["text"])
-        return Found(
-            matched, tuple(kind for kind in kinds if any(pii.confirm(kind, text) for text in texts.parts.values()))
-        )
+        keys = self._keys_of(log, texts)
+        possible: set[int] = set()
+        for key in keys:
+            if key in self._awaited:
+                possible.update(self._awaited[key])
+        matched = [check.rule for number in sorted(possible) if (check := self._checks[number]).holds(keys)]
+        private = [kind for kind, gate in self._gates if not gate.isdisjoint(keys) and _confirmed(kind, texts)]
+        return Found(tuple(matched), tuple(private))
+
+    def _keys_of(self, log: LogRecord, texts: Texts) -> set[int]:
+        """Everything that holds for this log. Runs for every log: loops, because generators cost more than the work in them."""
+        keys: set[int] = set()
+        for key, test in self._asked:
+            if test(log, texts):
+                keys.add(key)
+        for part, name in enumerate(PARTS):
+            text = texts.parts[name]
+            if text:
+                for position in self._set.Match(text) or ():
+                    keys.add(position * len(PARTS) + part)
+        return keys
 
     def _add(self, pattern: str) -> int:
         if pattern not in self._positions:
-            re2.compile(pattern, _options())  # says what is wrong; the set only says that something is
             self._positions[pattern] = self._set.Add(pattern)
         return self._positions[pattern]
 
-    def _compile(self, rule: Rule) -> "_Check":
-        groups = {"any": rule.any, "all": rule.all, "none": rule.none}
-        if not rule.any and not rule.all:
-            raise RulesInvalid(f"rule {rule.name!r}: it needs a condition under `any` or `all`")
-        if ":" not in rule.tag or rule.tag.startswith(":") or rule.tag.endswith(":"):
-            raise RulesInvalid(f"rule {rule.name!r}: the tag {rule.tag!r} is not `namespace:value`")
-        compiled = {}
-        for group, conditions in groups.items():
-            compiled[group] = tuple(
-                self._compile_condition(condition, f"rule {rule.name!r}, `{group}` number {number}")
-                for number, condition in enumerate(conditions, start=1)
-            )
-        return _Check(**compiled)
-
-    def _compile_condition(self, condition: Condition, place: str) -> "_Test":
-        patterns = [_literal_pattern(text) for text in _listed(condition.literal)] + list(_listed(condition.regex))
-        fields = tuple(
-            (name, value)
-            for name, value in (("status", condition.status), ("finish_reason", condition.finish_reason))
-            if value is not None
-        )
-        if bool(patterns) + bool(fields) + bool(condition.has) != 1:
-            raise RulesInvalid(f"{place}: name one of literal, regex, status, finish_reason, has")
-        if (condition.where is None) == bool(patterns):
-            raise RulesInvalid(
-                f"{place}: `in` (text, user, assistant, system) goes with a literal or regex, and only with it"
-            )
-        try:
-            positions = frozenset(self._add(pattern) for pattern in patterns)
-        except re2.error as error:
-            raise RulesInvalid(f"{place}: not an RE2 pattern: {_reason(error)}") from error
-        return _Test(condition.where, positions, fields, condition.has)
-
-
-@dataclass(frozen=True, slots=True)
-class _Test:
-    where: Where | None
-    positions: frozenset[int]
-    fields: tuple[tuple[str, str], ...]
-    has: Has | None
-
-    def holds(self, log: LogRecord, hits: Mapping[str, set[int]]) -> bool:
-        if self.where is not None:
-            return not self.positions.isdisjoint(hits[self.where])
-        if self.has is not None:
-            return _has(log, self.has)
-        return all(getattr(log, name) == value for name, value in self.fields)
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    any: tuple[_Test, ...]
-    all: tuple[_Test, ...]
-    none: tuple[_Test, ...]
-
-    def holds(self, log: LogRecord, hits: Mapping[str, set[int]]) -> bool:
-        return (
-            all(test.holds(log, hits) for test in self.all)
-            and (not self.any or any(test.holds(log, hits) for test in self.any))
-            and not any(test.holds(log, hits) for test in self.none)
+    def _compile(self, rule: Rule) -> _Check:
+        return _Check(
+            rule,
+            tuple(self._keys_for(condition) for condition in rule.all),
+            frozenset().union(*map(self._keys_for, rule.any)),
+            frozenset().union(*map(self._keys_for, rule.none)),
         )
 
+    def _keys_for(self, condition: Condition) -> frozenset[int]:
+        """The keys, any of which says that the condition holds. Those of patterns count from 0, the others down from -1."""
+        if condition.where is None:
+            return frozenset({self._tests.setdefault(condition, -1 - len(self._tests))})
+        return self._keys(condition.where, condition.patterns)
 
-def load_rules(path: Path | None = None) -> Rules:
-    """The rules in a YAML file; the starter set when no file is named.
-
-    Raises:
-        RulesInvalid: the file cannot be read, or a rule in it is wrong; the message names the rule and the reason.
-    """
-    place = "the starter rules" if path is None else str(path)
-    try:
-        source = files("tunemill.streams") / "rules.yaml" if path is None else path
-        document = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RulesInvalid(f"{place}: cannot be read as YAML: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("rules"), list) or len(document) != 1:
-        raise RulesInvalid(f"{place}: expected one field `rules` with a list of rules")
-    return Rules(_convert(value, number) for number, value in enumerate(document["rules"], start=1))
+    def _keys(self, where: Where, patterns: Iterable[str]) -> frozenset[int]:
+        parts = range(len(PARTS)) if where == "text" else (PARTS.index(where),)
+        positions = [self._add(pattern) for pattern in patterns]
+        return frozenset(position * len(PARTS) + part for position in positions for part in parts)
 
 
-def _convert(value: Any, number: int) -> Rule:
-    try:
-        return msgspec.convert(value, Rule)
-    except msgspec.ValidationError as error:
-        name = value.get("name") if isinstance(value, dict) else None
-        raise RulesInvalid(f"rule {name!r} (number {number}): {error}") from error
+def _confirmed(kind: str, texts: Texts) -> bool:
+    return any(pii.confirm(kind, text) for text in texts.parts.values())
 
 
-def _check_names(rules: Iterable[Rule]) -> None:
-    seen: set[str] = set()
-    for rule in rules:
-        if rule.name in seen:
-            raise RulesInvalid(f"rule {rule.name!r}: the name is used twice")
-        seen.add(rule.name)
+def _awaited(checks: Sequence[_Check]) -> dict[int, tuple[int, ...]]:
+    """By key, the places of the rules that may match where it holds: those that ask for it first of all."""
+    found: dict[int, list[int]] = {}
+    for number, check in enumerate(checks):
+        for key in check.all[0] if check.all else check.any:
+            found.setdefault(key, []).append(number)
+    return {key: tuple(numbers) for key, numbers in found.items()}
 
 
 def _options() -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = 256 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
+    options = quiet()
+    options.max_mem = _MAX_SET_BYTES
     return options
 
 
-def _listed(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return () if value is None else (value,) if isinstance(value, str) else value
+def read_rules(text: str, *, place: str = "rules", learned: Sequence[Any] = ()) -> Rules:
+    """The rules in a YAML text, compiled.
+
+    Args:
+        place: what the text is called in errors.
+        learned: the learned tags in force beside the rules.
+
+    Raises:
+        RulesInvalid: with everything that is wrong, by line and column.
+    """
+    rules, private_data = read_document(text, place)
+    try:
+        return Rules(rules, learned=learned, private_data=private_data)
+    except re2.error as error:
+        reason = "together the patterns need more memory than there is for them; use fewer or shorter repetitions"
+        raise RulesInvalid(place, [RuleError(1, 1, reason)]) from error
 
 
-def _literal_pattern(literal: str) -> str:
-    """The literal in any case, as whole words where it begins or ends with a letter or digit of ASCII."""
-    before = r"\b" if re2.match(r"\w", literal) else ""
-    after = r"\b" if re2.search(r"\w\z", literal) else ""
-    return f"(?i:{before}{re2.escape(literal)}{after})"
+def load_rules() -> Rules:
+    """The starter set."""
+    return read_rules(starter_text(), place="the starter rules")
 
 
-def _reason(error: Exception) -> str:
-    reason = error.args[0] if error.args else ""
-    return reason.decode() if isinstance(reason, bytes) else str(reason)
-
-
-def _has(log: LogRecord, what: Has) -> bool:
-    if what == "tools":
-        return bool(log.tools)
-    if what == "output":
-        return any(message.content or message.tool_calls for message in log.output)
-    if what == "media":
-        return any(_is_media(part) for message in (*log.messages, *log.output) for part in message.parts or ())
-    return any(getattr(message, what) for message in log.output)
-
-
-def _is_media(part: Any) -> bool:
-    """Whether a content part is an image, audio, a file or the like."""
-    return isinstance(part, dict) and part.get("type") not in ("text", "refusal", None)
+def starter_text() -> str:
+    """The starter set as it is written."""
+    return (files("tunemill.streams") / "rules.yaml").read_text(encoding="utf-8")

@@ -1,14 +1,13 @@
 """What a rule means, and what is said about one that is wrong."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunemill.schemas.records import LogRecord, Message, ToolCall
+from tunemill.schemas.records import LogRecord, Message, ToolCall, Usage
 from tunemill.streams.errors import RulesInvalid
-from tunemill.streams.rules import Rules, load_rules
+from tunemill.streams.rule import Condition, Rule
+from tunemill.streams.rules import Rules, read_rules
 from tunemill.streams.text import texts_of
 
 LOG = LogRecord(
@@ -26,22 +25,21 @@ LOG = LogRecord(
         ),
     ),
     finish_reason="length",
+    model="m-1",
+    app="shop",
+    latency_ms=2000,
+    cost_usd=0.02,
+    usage=Usage(input_tokens=10),
     tools=[{"type": "function"}],
 )
 
 
-@pytest.fixture
-def rules_file(tmp_path: Path) -> Path:
-    return tmp_path / "rules.yaml"
+def read(*rules: str) -> Rules:
+    return read_rules("rules:\n" + "\n".join(f"  - {rule}" for rule in rules))
 
 
-def load(path: Path, *rules: str) -> Rules:
-    path.write_text("rules:\n" + "\n".join(f"  - {rule}" for rule in rules), encoding="utf-8")
-    return load_rules(path)
-
-
-def matches(path: Path, conditions: str, log: LogRecord = LOG) -> bool:
-    rules = load(path, f"{{name: r, version: 1, tag: 'x:y', {conditions}}}")
+def matches(conditions: str, log: LogRecord = LOG) -> bool:
+    rules = read(f"{{name: r, version: 1, tag: 'x:y', {conditions}}}")
     return [rule.setter for rule in rules.find(log, texts_of(log)).rules] == ["r@1"]
 
 
@@ -72,87 +70,216 @@ def matches(path: Path, conditions: str, log: LogRecord = LOG) -> bool:
         ("any: [{has: tools}]", True),
         ("any: [{has: output}]", True),
         ("any: [{has: media}]", False),
+        ("any: [{finish_reason: [stop, length]}]", True),
+        ("any: [{model: m-1}]", True),
+        ("any: [{model: m}]", False),  # exact
+        ("any: [{app: shop}, {provider: nobody}]", True),
+        ("any: [{app: [tutor, bank]}]", False),
+        ("any: [{provider: openai}]", False),  # not said by the log
+        ("any: [{operation: chat}]", True),
+        ("any: [{field: latency_ms, over: 1999}]", True),
+        ("any: [{field: latency_ms, over: 2000}]", False),
+        ("any: [{field: latency_ms, under: 2000}]", False),
+        ("any: [{field: latency_ms, over: 1999.5, under: 2000.5}]", True),
+        ("any: [{field: cost_usd, over: 0.01}]", True),
+        ("any: [{field: input_tokens, under: 11}]", True),
+        ("any: [{field: output_tokens, over: 0}, {field: output_tokens, under: 1}]", False),  # not said by the log
+        ("any: [{field: messages, over: 3, under: 5}]", True),
+        ("any: [{field: turns, under: 2}]", True),
+        ("any: [{field: turns, over: 1}]", False),
+        ("any: [{field: chars, over: 107, under: 109}]", True),
+        ("all: [{in: user, literal: refund}, {in: user, literal: order}]", True),
+        ("all: [{in: user, literal: refund}, {in: assistant, literal: order}]", False),
         ("all: [{in: user, literal: refund}, {status: ok}]", True),
         ("all: [{in: user, literal: refund}, {status: error}]", False),
         ("all: [{status: ok}], any: [{in: user, literal: zzz}]", False),
         ("all: [{status: ok}], none: [{in: user, literal: refund}]", False),
         ("all: [{status: ok}], none: [{in: user, literal: zzz}]", True),
+        ("any: [{in: user, literal: refund}], none: [{in: user, literal: zzz}, {field: turns, over: 0}]", False),
     ],
 )
-def test_what_a_condition_means(rules_file: Path, conditions: str, expected: bool):
-    assert matches(rules_file, conditions) is expected
+def test_what_a_condition_means(conditions: str, expected: bool):
+    assert matches(conditions) is expected
 
 
-def test_media_are_parts_that_are_no_text(rules_file: Path):
+def test_media_are_parts_that_are_no_text():
     text = Message(role="user", content="a", parts=[{"type": "text", "text": "a"}])
     image = Message(role="user", parts=[{"type": "image_url"}])
     for message, expected in ((text, False), (image, True)):
         log = LogRecord(log_id="one", ts_ms=1, messages=(message,))
-        assert matches(rules_file, "any: [{has: media}]", log) is expected
+        assert matches("any: [{has: media}]", log) is expected
 
 
-def test_rules_are_found_in_the_order_of_the_file(rules_file: Path):
+def test_rules_are_found_in_the_order_of_the_text():
     names = [f"r{number}" for number in range(20)]
-    rules = load(
-        rules_file, *(f"{{name: {n}, version: 2, tag: 'x:{n}', any: [{{in: user, literal: refund}}]}}" for n in names)
-    )
+    rules = read(*(f"{{name: {n}, version: 2, tag: 'x:{n}', any: [{{in: user, literal: refund}}]}}" for n in names))
     assert [rule.name for rule in rules.find(LOG, texts_of(LOG)).rules] == names
 
 
+def test_a_rule_that_is_switched_off_is_checked_and_not_used():
+    rule = "{{name: r, version: 1, tag: 'x:y', enabled: false, any: [{{status: {}}}]}}"
+    assert read(rule.format("ok")).rules == ()
+    with pytest.raises(RulesInvalid, match="ok or error"):
+        read(rule.format("good"))
+
+
+def test_the_policy_for_private_data_and_the_learned_tags_stand_beside_the_rules():
+    assert read_rules("rules: []").private_data == "snapshot"
+    rules = read_rules("private_data: ingest\nrules: []", learned=("a model",))
+    assert (rules.rules, rules.private_data, rules.learned) == ((), "ingest", ("a model",))
+
+
+def errors(text: str) -> list[str]:
+    with pytest.raises(RulesInvalid) as caught:
+        read_rules(text, place="mine.yaml")
+    said = [f"{error.line}:{error.column} {error.reason}" for error in caught.value.errors]
+    assert str(caught.value).splitlines()[0].startswith("mine.yaml:")
+    return said
+
+
+# The rule stands at line 2, column 5.
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("{name: r, version: 1, tag: 'x:y'}", "'r': it needs a condition"),
-        ("{name: r, version: 1, tag: 'x:y', none: [{status: ok}]}", "'r': it needs a condition"),
-        ("{name: r, version: 1, tag: plain, any: [{status: ok}]}", "'r': the tag 'plain' is not `namespace:value`"),
-        (
-            "{name: r, version: 1, tag: 'x:y', any: [{in: user, regex: '(?<=a)b'}]}",
-            "'r', `any` number 1: not an RE2",
-        ),
-        ("{name: r, version: 1, tag: 'x:y', all: [{status: ok}, {regex: a}]}", "'r', `all` number 2: `in`"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, status: ok}]}", "'r', `any` number 1: `in`"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user}]}", "'r', `any` number 1: name one of"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{status: ok, has: tools}]}", "'r', `any` number 1: name one of"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: title, literal: a}]}", "'r' (number 1): Invalid enum value"),
-        ("{name: r, version: one, tag: 'x:y', any: [{status: ok}]}", "'r' (number 1): Expected `int`"),
-        (
-            "{name: r, version: 1, tag: 'x:y', some: [{status: ok}]}",
-            "'r' (number 1): Object contains unknown field `some`",
-        ),
-        ("{version: 1, tag: 'x:y', any: [{status: ok}]}", "None (number 1): Object missing required field `name`"),
-        ("just text", "None (number 1)"),
+        ("{name: r, version: 1, tag: 'x:y'}", "2:5 rule 'r': it needs a condition"),
+        ("{name: r, version: 1, tag: 'x:y', none: [{status: ok}]}", "2:5 rule 'r': it needs a condition"),
+        ("{name: r, version: 1, tag: plain, any: [{status: ok}]}", "2:32 rule 'r': a tag is `namespace:value`"),
+        ("{name: r, version: 1, tag: 'A:y', any: [{status: ok}]}", "2:32 rule 'r': a tag is `namespace:value`"),
+        ("{name: r, version: 1, tag: 'x:y z', any: [{status: ok}]}", "2:32 rule 'r': a tag is `namespace:value`"),
+        ("{name: 'r:1', version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12 rule 'r:1': a name is"),
+        ("{name: pii, version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12 rule 'pii': another setter"),
+        ("{name: r, version: 0, tag: 'x:y', any: [{status: ok}]}", "2:24 rule 'r': versions count from 1"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, regex: '(?<=a)b'}]}", "2:63 rule 'r': not an RE2"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, regex: [a, '(b']}]}", "2:67 rule 'r': not an RE2"),
+        ("{name: r, version: 1, tag: 'x:y', all: [{status: ok}, {regex: a}]}", "2:59 rule 'r': `in` says"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, status: ok}]}", "2:50 rule 'r': `in` goes with"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user}]}", "2:45 rule 'r': name one of"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{status: ok, has: tools}]}", "2:45 rule 'r': name one of"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: title, literal: a}]}", "2:50 rule 'r': `in`: Invalid enum"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: []}]}", "2:65 rule 'r': there is nothing"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: [a, ' ']}]}", "2:65 rule 'r': there is nothing"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: [a, 404]}]}", "2:69 rule 'r': `literal`: Exp"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: yes}]}", "2:65 rule 'r': `literal`: Exp"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{field: age, over: 1}]}", "2:53 rule 'r': `field`: Invalid enum"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{field: turns}]}", "2:53 rule 'r': `over` or `under`"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{status: ok, over: 1}]}", "2:64 rule 'r': `over` goes with"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{field: turns, over: x}]}", "2:66 rule 'r': `over`: Expected"),
+        ("{name: r, version: 1, tag: 'x:y', any: {status: ok}}", "2:44 rule 'r': expected a list of conditions"),
+        ("{name: r, version: 1, tag: 'x:y', any: [status]}", "2:45 rule 'r': expected fields"),
+        ("{name: r, version: one, tag: 'x:y', any: [{status: ok}]}", "2:24 rule 'r': `version`: Expected `int`"),
+        ("{name: r, version: 1, tag: 'x:y', some: [{status: ok}]}", "2:39 rule 'r': unknown field `some`"),
+        ("{version: 1, tag: 'x:y', any: [{status: ok}]}", "2:5 rule number 1: the field `name` is missing"),
+        ("{name: 5, version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12 rule number 1: `name`: Expected `str`"),
+        ("just text", "2:5 rule number 1: expected fields"),
     ],
 )
-def test_an_error_names_the_rule_and_the_reason(rules_file: Path, rule: str, said: str):
-    with pytest.raises(RulesInvalid) as caught:
-        load(rules_file, rule)
-    assert said in str(caught.value)
+def test_an_error_names_the_place_the_rule_and_the_reason(rule: str, said: str):
+    (found, *_) = errors(f"rules:\n  - {rule}")
+    assert found.startswith(said)
 
 
-def test_a_name_may_be_used_once(rules_file: Path):
-    rule = "{name: r, version: 1, tag: 'x:y', any: [{status: ok}]}"
-    with pytest.raises(RulesInvalid, match="'r': the name is used twice"):
-        load(rules_file, rule, rule)
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        "all: [{status: ok}, {status: error}]",
+        "all: [{model: [a, b]}, {model: [b, c]}, {model: a}]",
+        "all: [{field: turns, over: 3}, {field: turns, under: 2}]",
+        "all: [{status: ok}], none: [{status: [ok, error]}]",
+        "any: [{has: tools}, {in: user, literal: a}], none: [{in: text, literal: [a, b]}, {has: tools}]",
+    ],
+)
+def test_a_rule_that_can_never_match_is_refused(conditions: str):
+    (said,) = errors(f"rules: [{{name: r, version: 1, tag: 'x:y', {conditions}}}]")
+    assert "it can never match" in said
 
 
-@pytest.mark.parametrize("content", ["", "rules: 5", "- a", "rules: []\nmore: 1", "rules: [", "rules: [\x00]"])
-def test_a_file_that_is_no_list_of_rules(rules_file: Path, content: str):
-    rules_file.write_text(content, encoding="utf-8")
-    with pytest.raises(RulesInvalid, match=r"rules\.yaml"):
-        load_rules(rules_file)
+@pytest.mark.parametrize("condition", ["over: 5, under: 5", "under: 0", "over: .nan", "over: 9, under: 2"])
+def test_a_size_that_nothing_has_is_refused(condition: str):
+    (said,) = errors(f"rules: [{{name: r, version: 1, tag: 'x:y', any: [{{field: turns, {condition}}}]}}]")
+    assert "no size is so" in said
 
 
-def test_a_file_that_is_not_there(tmp_path: Path):
-    with pytest.raises(RulesInvalid, match=r"gone\.yaml"):
-        load_rules(tmp_path / "gone.yaml")
+def test_everything_that_is_wrong_is_said_at_once():
+    text = """
+private_data: maybe
+rules:
+  - name: one
+    version: 1
+    tag: topic
+    any:
+      - {in: user, regex: '(a'}
+      - {in: user, regex: ['b', 'c)']}
+  - name: two
+    version: x
+    color: red
+    any:
+      - {in: nowhere, literal: a}
+  - {name: one, version: 1, tag: 'x:y', any: [{status: ok}]}
+"""
+    said = errors(text)
+    assert [place.partition(" ")[0] for place in said] == [
+        "2:15",
+        "6:10",
+        "8:27",
+        "9:33",
+        "10:5",
+        "11:14",
+        "12:5",
+        "14:13",
+        "15:12",
+    ]
+    assert "rule 'two': the field `tag` is missing" in said[4]
+    assert "the name is used twice" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "1:1 it is empty"),
+        ("- a", "1:1 expected fields: rules"),
+        ("private_data: never", "1:1 expected a field `rules`"),
+        ("rules: 5", "1:8 expected a field `rules`"),
+        ("rules: []\nmore: 1", "2:1 unknown field `more`"),
+        ("rules: []\nrules: []", "2:1 the field `rules` stands here twice"),
+        ("rules: [", "1:9 not YAML"),
+        ("rules:\n  - [\x00]", "2:6 not YAML: special characters"),
+        ("rules: []\n---\nrules: []", "2:1 not YAML"),
+        ("rules: &a []\nprivate_data: *a", "1:8 what has this anchor"),
+        ("rules: &a [*a]", "1:8 what has this anchor"),
+        ("[a, b]: c", "1:1 a field's name"),
+        ('rules: "\\UFFFFFFFF"', "1:1 not YAML"),
+        ('rules: ["\\uD800"]', "1:9 it holds half"),
+        ("[" * 5000, "1:1 not usable: nested too deep"),
+        ("#" * (2**20 + 1), "1:1 more than 1,048,576 characters"),
+    ],
+)
+def test_a_text_that_is_no_list_of_rules(text: str, said: str):
+    (found,) = errors(text)
+    assert found.startswith(said)
+
+
+PIECES = (
+    "rules: |- |name: r|version: 1|tag: x:y|any:|all: [|none: |in: user|literal: a|regex: '(a'|status: ok|field: turns|over: .nan"
+    '|under: 1|{|}|[|]|, |: |&a |*a|!!int |<<: |? |"\\x|"|%YAML 9.9|---|\t|\ud800|1e999|0x|2020-99-99|private_data: |  - |    '
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(["\n", *PIECES.split("|")]), max_size=25).map("".join)))
+def test_no_text_makes_it_fail_in_another_way(text: str):
+    try:
+        read_rules(text)
+    except RulesInvalid as error:
+        lines = text.split("\n")
+        assert error.errors
+        assert all(found.line >= 1 and found.column >= 1 and found.reason for found in error.errors)
+        assert all(found.line <= len(lines) + text.count("\r") + 1 for found in error.errors)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.text(min_size=1, max_size=12), st.text(max_size=12))
 def test_a_literal_is_never_a_pattern(literal: str, text: str):
     """Any text may be a literal: it compiles, and finds nothing but itself."""
-    from tunemill.streams.rules import Condition, Rule
-
     rules = Rules([Rule(name="r", version=1, tag="x:y", any=(Condition(where="user", literal=literal),))])
     log = LogRecord(log_id="one", ts_ms=1, messages=(Message(role="user", content=text),))
     if rules.find(log, texts_of(log)).rules:
