@@ -213,7 +213,7 @@ rule_sets = Table(
         nullable=False,
         comment="counts up with every change of what sets tags; the highest is in force",
     ),
-    Column("document", Text, nullable=False, comment="the rules, YAML as it was given"),
+    Column("document", Text, comment="the rules, YAML as it was given; NULL: the packaged starter set"),
     Column("learned", JSON, nullable=False, comment="the learned tags in force: a list of {tag, version}"),
     Column("by", String(128), nullable=False),
     Column("created_ms", BigInteger, nullable=False),

@@ -14,8 +14,9 @@ from engines.postgres import empty_database, postgres
 from sqlalchemy import Engine, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.registry import outbox, tables
+from tunemill.registry import outbox, rule_sets, tables
 from tunemill.registry.open import migrate, open_registry
+from tunemill.registry.rule_sets import LearnedModel, LearnedRef, RuleSet
 from tunemill.schemas import wire
 from tunemill.schemas.records import DatasetReady, Erasure
 from tunemill.schemas.topics import DATASETS_READY, ERASURES, RUNS_STATUS, Topic
@@ -220,3 +221,57 @@ async def test_two_relays_at_once_lose_nothing(engine: Engine) -> None:
     with engine.connect() as connection:
         unsent = select(func.count()).where(tables.outbox.c.sent_ms.is_(None))
         assert connection.execute(unsent).scalar_one() == 0
+
+
+def test_a_set_of_rules_takes_the_place_of_the_one_before_and_the_older_ones_stay(engine: Engine) -> None:
+    assert rule_sets.in_force(engine, "default") == RuleSet()
+    first = rule_sets.put(engine, "default", by="person:ann", document="rules: []")
+    learned = [LearnedRef("team:billing", 3)]
+    second = rule_sets.put(engine, "default", by="person:bob", learned=learned)
+    assert (second.revision, second.document, second.learned) == (2, "rules: []", tuple(learned))
+    assert rule_sets.in_force(engine, "default") == second
+    assert rule_sets.revision_in_force(engine, "default") == 2
+    assert rule_sets.find(engine, "default", 1) == first
+    assert rule_sets.find(engine, "default", 0) == RuleSet()
+    assert rule_sets.find(engine, "default", 3) is None
+    assert rule_sets.in_force(engine, "other") == RuleSet()
+    back = rule_sets.put(engine, "default", by="person:ann", document=None)
+    assert (back.revision, back.document, back.learned) == (3, None, tuple(learned))
+    with engine.connect() as connection:
+        rows = connection.execute(select(tables.audit.c.by, tables.audit.c.action, tables.audit.c.target)).all()
+    assert [row.target for row in rows] == ["1", "2", "3"]
+
+
+def test_a_set_is_not_put_over_one_that_its_author_has_not_seen(engine: Engine) -> None:
+    rule_sets.put(engine, "default", by="person:ann", document="rules: []", expected_revision=0)
+    with pytest.raises(rule_sets.RevisionChanged) as caught:
+        rule_sets.put(engine, "default", by="person:bob", document="rules: [1]", expected_revision=0)
+    assert caught.value.revision == 1
+    assert rule_sets.in_force(engine, "default").document == "rules: []"
+
+
+def test_sets_that_are_put_at_the_same_time_get_a_number_each(engine: Engine) -> None:
+    threads = [
+        threading.Thread(
+            target=rule_sets.put, args=(engine, "default"), kwargs={"by": f"person:{n}", "document": str(n)}
+        )
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    documents = [rule_sets.find(engine, "default", number) for number in range(1, 9)]
+    assert sorted(str(found and found.document) for found in documents) == [str(n) for n in range(8)]
+
+
+def test_the_models_of_learned_tags_come_in_the_order_that_was_asked(engine: Engine) -> None:
+    row = {"project": "default", "model": {"bias": 1}, "report": {}, "by": "person:ann", "created_ms": 1}
+    with engine.begin() as connection:
+        for tag, version in (("a:b", 1), ("a:b", 2), ("c:d", 1)):
+            connection.execute(insert(tables.learned_tags).values(**row, tag=tag, version=version))
+    wanted = [LearnedRef("c:d", 1), LearnedRef("a:b", 2)]
+    found = rule_sets.models(engine, "default", wanted)
+    assert found == (LearnedModel("c:d", 1, {"bias": 1}), LearnedModel("a:b", 2, {"bias": 1}))
+    with pytest.raises(KeyError):
+        rule_sets.models(engine, "default", [LearnedRef("a:b", 9)])
