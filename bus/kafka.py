@@ -25,7 +25,9 @@ PING_TIMEOUT_MS = 5_000
 DEADLINE_S = 30.0  # aiokafka tries a publish or a commit again for ever; a caller must hear of an outage
 STOP_DEADLINE_S = 10.0
 LINGER_MS = 5
-FETCH_WAIT_MS = 50  # how long the broker holds a fetch that finds nothing; what else is asked of it waits behind that
+FETCH_WAIT_MS = (
+    50  # how long the broker holds a fetch that finds nothing; what else is asked on its connection waits behind it
+)
 LARGEST_REQUEST_BYTES = 64 * 2**20  # the producer's own limit is out of the way: each topic has its own
 MAX_BATCH_BYTES = 2**20  # small messages travel together up to this size; larger ones alone
 BATCH_OVERHEAD_BYTES = 64 * 2**10  # what Kafka wraps around a batch, and what zstd adds to bytes that do not shrink
@@ -38,6 +40,7 @@ class KafkaBus:
     def __init__(self, servers: str) -> None:
         self._servers = servers  # host:port[,host:port...]
         self._producer: AIOKafkaProducer | None = None
+        self._onlooker: AIOKafkaConsumer | None = None  # subscribes to nothing: no fetch holds what it asks
         self._starting = asyncio.Lock()
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
@@ -98,6 +101,15 @@ class KafkaBus:
             ]
         return {(message.partition, message.offset): message for message in found if message is not None}
 
+    async def end_offsets(self, places: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """The offset that the next message of each (topic, partition) will get, asked on a connection of its own."""
+        if not places:
+            return {}
+        async with self._answering():
+            onlooker = await self._started_onlooker()
+            ends = await onlooker.end_offsets([TopicPartition(*place) for place in places])
+        return {(place.topic, place.partition): end for place, end in ends.items()}
+
     async def ping(self) -> None:
         """Return if the cluster describes itself."""
         async with self._answering(), self._admin(PING_TIMEOUT_MS) as admin:
@@ -107,6 +119,9 @@ class KafkaBus:
         """Send what is under way, then disconnect."""
         if self._producer is not None:
             await self._drop(self._producer)
+        if self._onlooker is not None:
+            await _stopped(self._onlooker.stop())
+            self._onlooker = None
 
     async def _started_producer(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -129,6 +144,22 @@ class KafkaBus:
                     raise
                 self._producer = producer
             return self._producer
+
+    async def _started_onlooker(self) -> AIOKafkaConsumer:
+        async with self._starting:
+            if self._onlooker is None:
+                onlooker = AIOKafkaConsumer(
+                    bootstrap_servers=self._servers,
+                    isolation_level="read_committed",
+                    request_timeout_ms=REQUEST_TIMEOUT_MS,
+                )
+                try:
+                    await onlooker.start()
+                except BaseException:
+                    await _stopped(onlooker.stop())
+                    raise
+                self._onlooker = onlooker
+            return self._onlooker
 
     async def _drop(self, producer: AIOKafkaProducer) -> None:
         """Stop this producer; the next publish makes a new one.
@@ -191,9 +222,14 @@ class KafkaSubscription:
             self._group is None and not partitions
         ):  # forgotten while the broker comes back: "nothing left" would be untrue
             raise BusUnavailable(f"Kafka at {self._bus._servers} does not say which partitions there are")
+        ends = await self._bus.end_offsets({(partition.topic, partition.partition) for partition in partitions})
         async with self._bus._answering():
-            ends = await self.consumer.end_offsets(partitions)
-            return sum([ends[partition] - await self.consumer.position(partition) for partition in partitions])
+            return sum(
+                [
+                    ends[partition.topic, partition.partition] - await self.consumer.position(partition)
+                    for partition in partitions
+                ]
+            )
 
 
 def _new_topic(topic: Topic, replicas: int) -> NewTopic:

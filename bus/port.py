@@ -75,6 +75,9 @@ class Bus(Protocol):
     async def read(self, topic: Topic, places: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], Message]:
         """The messages at these places, each a partition and an offset; what the topic does not hold, or no longer, is left out."""
 
+    async def end_offsets(self, places: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """The offset that the next message of each (topic, partition) will get."""
+
     async def ping(self) -> None:
         """Return if the engine answers."""
 

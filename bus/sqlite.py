@@ -89,6 +89,10 @@ class SqliteBus:
         found = await self._run(lambda connection: _at(connection, topic.name, offsets))
         return {(message.partition, message.offset): message for message in found}
 
+    async def end_offsets(self, places: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """The offset that the next message of each (topic, partition) will get."""
+        return await self._run(lambda connection: {place: _end(connection, place[0]) for place in places})
+
     async def ping(self) -> None:
         """Return if the file can be read."""
         await self._run(lambda connection: connection.execute("SELECT count(*) FROM places").fetchone())

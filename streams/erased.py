@@ -34,6 +34,8 @@ class ErasedLogs:
         self._subscription = subscription
         self._index = index
         self._reading = asyncio.Lock()
+        self._looks = 0  # how many looks have begun
+        self._seen = 0  # the last look that came to its end
         self._log_ids: set[str] = set()
         self.is_loaded = False  # whether the topic was read to its end at least once
 
@@ -41,15 +43,27 @@ class ErasedLogs:
         return log_id in self._log_ids
 
     async def catch_up(self) -> None:
-        """Read every erasure that was published before this call, and delete those logs from the index."""
+        """Read every erasure that was published before this call, and delete those logs from the index.
+
+        Callers that wait at the same time share one look: the next that begins.
+        """
+        asked = self._looks
         async with self._reading:
-            while await self._subscription.lag() > 0:
-                messages = await self._subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S)
-                read = [log_id for message in messages if (log_id := await self._read(message)) is not None]
-                self._log_ids.update(read)  # before the deletion: what is written after it finds them here
-                if read:
-                    await self._index.delete(read)
+            if self._seen > asked:
+                return
+            self._looks += 1
+            look = self._looks
+            await self._read_to_end()
+            self._seen = look
             self.is_loaded = True
+
+    async def _read_to_end(self) -> None:
+        while await self._subscription.lag() > 0:
+            messages = await self._subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S)
+            read = [log_id for message in messages if (log_id := await self._read(message)) is not None]
+            self._log_ids.update(read)  # before the deletion: what is written after it finds them here
+            if read:
+                await self._index.delete(read)
 
     async def _read(self, message: Message) -> str | None:
         if not message.value:  # a tombstone of compaction

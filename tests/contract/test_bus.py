@@ -237,6 +237,15 @@ async def test_lag_counts_what_was_not_polled(bus: Bus) -> None:
         assert await subscription.lag() == 6 - len(found)
 
 
+async def test_end_offsets_are_where_the_next_messages_will_lie(bus: Bus) -> None:
+    topic = await new_topic(bus)
+    place = (topic.name, 0)
+    assert await bus.end_offsets([place]) == {place: 0}
+    await bus.publish(topic, messages("a", "b"))
+    assert await bus.end_offsets([place]) == {place: 2}
+    assert await bus.end_offsets([]) == {}
+
+
 async def test_tail_shows_the_newest_first(bus: Bus) -> None:
     topic = await new_topic(bus)
     assert list(await bus.tail(topic, limit=3)) == []
@@ -297,6 +306,7 @@ async def test_an_absent_engine_is_unavailable(engine: Engine) -> None:
         bus.publish(topic, messages("a")),
         bus.tail(topic, limit=1),
         bus.read(topic, [(0, 0)]),
+        bus.end_offsets([("t", 0)]),
     ):
         with pytest.raises(BusUnavailable):
             await call
