@@ -1,4 +1,4 @@
-"""The erasure ledger is asked often and looks seldom: who waits at the same time shares a look, and none is older than its question."""
+"""The erasure ledger is asked often and looks seldom: who waits at the same time shares a look that began after it asked."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,6 @@ async def test_who_asks_during_a_look_shares_the_next_one(topic: Topic, erased: 
     await asyncio.sleep(0)
     topic.gate.release()
     await first
-    assert "a" not in erased
     await begun(topic, 2)
     assert not any(other.done() for other in others)
     topic.gate.release()
@@ -84,18 +83,15 @@ async def test_who_asks_during_a_look_shares_the_next_one(topic: Topic, erased: 
 async def test_a_look_that_failed_is_shared_by_nobody(topic: Topic, erased: ErasedLogs):
     first = asyncio.create_task(erased.catch_up())
     await begun(topic, 1)
-    second, third = asyncio.create_task(erased.catch_up()), asyncio.create_task(erased.catch_up())
+    second = asyncio.create_task(erased.catch_up())
     await asyncio.sleep(0)
     topic.is_away = True
     topic.gate.release()
     with pytest.raises(BusUnavailable):
         await first
-    topic.publish("a")
-    topic.gate.release()
-    with pytest.raises(BusUnavailable):
-        await second
+    assert not erased.is_loaded
     topic.is_away = False
     topic.gate.release()
-    await third
-    assert "a" in erased
+    await second
+    assert topic.looks == 2
     assert erased.is_loaded
