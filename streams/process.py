@@ -3,7 +3,6 @@
 Pure: no I/O, no clock, and no input makes it raise.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -22,19 +21,11 @@ from tunemill.streams.formats.shape import NotACall, Piece, Reading
 from tunemill.streams.mask import MaskedPiece, mask, mask_beside, mask_piece
 from tunemill.streams.rules import Rules
 from tunemill.streams.tag import tag
-from tunemill.streams.unpack import Record, as_bytes, unpack
+from tunemill.streams.unpack import Record, unpack
 
 Result = TaggedLog | MaskedPiece | TraceNote | Feedback | NotACall | RejectedLog
 
 T = TypeVar("T")
-
-
-class _Rejected(Exception):
-    """This record ends here."""
-
-    def __init__(self, stage: str, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.stage, self.code, self.reason = stage, code, reason
 
 
 def process(message: Message, rules: Rules, schemas: Schemas | None = None, *, now_ms: int) -> list[Result]:
@@ -44,21 +35,32 @@ def process(message: Message, rules: Rules, schemas: Schemas | None = None, *, n
         schemas: those of Confluent's frames; None when there is no schema registry.
     """
     try:
-        records = _step("decode", lambda: unpack(message.value, schemas))
-    except _Rejected as error:
-        return [_letter(message, 0, message.value, error, now_ms)]
+        records = unpack(message.value, schemas)
+    except Exception as error:
+        return [_letter(message, 0, message.value, "decode", error, now_ms)]
     return [_process_one(message, place, record, rules, now_ms) for place, record in enumerate(records)]
 
 
 def _process_one(message: Message, place: int, record: Record, rules: Rules, now_ms: int) -> Result:
+    stage = "decode"
     try:
-        reading = _step("decode", lambda: _decode(message, record))
-        if not isinstance(reading, LogRecord):
-            return _beside(reading)
-        masked = _step("mask", lambda: mask(reading))
-        return _step("decode", lambda: tag(masked, rules))  # tagging itself never fails; the content's digest may
-    except _Rejected as error:
-        return _letter(message, place, as_bytes(record), error, now_ms)
+        reading = _decode(message, record)
+        if isinstance(reading, LogRecord):
+            stage = "mask"
+            masked = mask(reading)
+            stage = "decode"  # tagging itself never fails; the content's digest may
+            return tag(masked, rules)
+        if isinstance(reading, NotACall):
+            return reading
+        held = _as_held(reading)
+        stage = "mask"
+        beside = (
+            mask_piece(held) if isinstance(held, Piece) else mask_beside(held)
+        )  # a part is tagged when it is joined
+        stage = "decode"
+        return _checked_size(beside)
+    except Exception as error:  # whatever it is, it is in the record: the next record must not wait for it
+        return _letter(message, place, _payload(record), stage, error, now_ms)
 
 
 def _decode(message: Message, record: Record) -> Reading:
@@ -67,43 +69,36 @@ def _decode(message: Message, record: Record) -> Reading:
     return decode(record, ts_ms=message.ts_ms)
 
 
-def _beside(reading: Piece | TraceNote | Feedback | NotACall) -> Result:
-    """What is no whole log, without secrets. A part is tagged when it is joined."""
+def _as_held(reading: Piece | TraceNote | Feedback) -> Piece | TraceNote | Feedback:
+    """It as it comes back from an index, so that the same said again is seen to be the same."""
     if isinstance(reading, Piece):
-        piece = _step("decode", lambda: replace(reading, log=_as_held(reading.log), note=_as_held(reading.note)))
-        return _step("mask", lambda: mask_piece(piece))
-    if isinstance(reading, NotACall):
-        return reading
-    said = _step("decode", lambda: _as_held(reading))
-    masked = _step("mask", lambda: mask_beside(said))
-    if isinstance(masked, Feedback):
-        _step("decode", lambda: _check_size(masked))
-    return masked
+        return replace(reading, log=_read_back(reading.log), note=_read_back(reading.note))
+    return _read_back(reading)
 
 
-def _check_size(feedback: Feedback) -> None:
-    """Refuse feedback that its topic would not take; masking may have made it longer."""
-    size = len(wire.encode(feedback)) + len(feedback.feedback_id.encode())
-    if size > FEEDBACK.max_message_bytes:
-        raise Undecodable(
-            "too_large", f"without its secrets the feedback has {size} bytes; {FEEDBACK.max_message_bytes} are taken"
-        )
-
-
-def _as_held(value: T) -> T:
-    """The value as it comes back from an index, so that the same part said again is seen to be the same."""
+def _read_back(value: T) -> T:
     return msgspec.json.decode(msgspec.json.encode(value), type=type(value))
 
 
-def _step(stage: str, work: Callable[[], T]) -> T:
-    """The work's result. Whatever it stumbles over is in the record: the next record must not wait for it."""
-    try:
-        return work()
-    except Undecodable as error:
-        raise _Rejected(stage, error.code, str(error)) from error
-    except Exception as error:  # the message of an unforeseen error may hold text of the log: only its kind is told
-        raise _Rejected(stage, "internal", f"unforeseen {type(error).__name__} at stage {stage}") from error
+def _checked_size(beside: MaskedPiece | TraceNote | Feedback) -> MaskedPiece | TraceNote | Feedback:
+    """It, unless it is feedback that its topic would not take; masking may have made it longer."""
+    if isinstance(beside, Feedback):
+        size = len(wire.encode(beside)) + len(beside.feedback_id.encode())
+        most = FEEDBACK.max_message_bytes
+        if size > most:
+            raise Undecodable("too_large", f"without its secrets the feedback has {size} bytes; {most} are taken")
+    return beside
 
 
-def _letter(message: Message, place: int, payload: bytes, error: _Rejected, now_ms: int) -> RejectedLog:
-    return dead_letter(message, place, payload, stage=error.stage, code=error.code, reason=error.reason, now_ms=now_ms)
+def _payload(record: Record) -> bytes:
+    if isinstance(record, LogRecord):
+        return wire.encode(record)
+    return record if isinstance(record, bytes) else msgspec.json.encode(record)
+
+
+def _letter(message: Message, place: int, payload: bytes, stage: str, error: Exception, now_ms: int) -> RejectedLog:
+    if isinstance(error, Undecodable):
+        code, reason = error.code, str(error)
+    else:  # the message of an unforeseen error may hold text of the log: only its kind is told
+        code, reason = "internal", f"unforeseen {type(error).__name__} at stage {stage}"
+    return dead_letter(message, place, payload, stage=stage, code=code, reason=reason, now_ms=now_ms)
