@@ -17,8 +17,8 @@ import orjson
 import typer
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from benchmarks.batches import SAMPLE
 from benchmarks.harness import Figure, ratio, report, take_turns
-from benchmarks.ingest import SAMPLE
 from benchmarks.wires import WIRES
 from tunemill.schemas import wire
 from tunemill.schemas.packing import pack

@@ -1,181 +1,211 @@
-"""Kafka to searchable by the Faust worker, against raw `_bulk`."""
+"""Kafka to searchable by the Faust worker, against what one would use instead, and against raw `_bulk`.
+
+Each side is a process of its own that is started for its round, works on some logs first, is halted while its topic is filled,
+and then is alone on the machine with Kafka and Elasticsearch; whoever measures sleeps. The index is new in each round.
+
+- `tunemill`: `tunemill streams` with the starter set of rules, from messages of 64 logs as the SDK packs them.
+- `tunemill, one-log messages`: the same from messages of one log each.
+- `quix`: Quix Streams' Elasticsearch sink; `async bulk`: an aiokafka loop with `async_streaming_bulk`. Both are given, as one-log
+  messages, the finished documents that our worker would write, with their ids as keys, for an index of the same mapping.
+- `raw _bulk`: requests with the same documents whose bytes lie ready in a file, no Kafka.
+"""
 
 import asyncio
-import json
-import os
-import signal
+import math
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import aiohttp
-
-from benchmarks.harness import Figure, take_turns
+from benchmarks.batches import PACKED_LOGS, Batches
+from benchmarks.harness import Figure, ratio, take_turns
+from benchmarks.kafka_fill import fill
+from benchmarks.live_engines import Worker, empty_index, engines, pid_of, wait_for_documents, worker
+from benchmarks.processes import cpu_s, halt, jvm_cpu_s, resume, running
+from benchmarks.rivals import environment
 from tunemill.bus.kafka import KafkaBus
-from tunemill.indexer.bulk import create_item, requests
-from tunemill.indexer.document import to_document
+from tunemill.bus.port import Outgoing
 from tunemill.indexer.mapping import alias
-from tunemill.indexer.open import open_index
 from tunemill.schemas.ids import PROJECT
-from tunemill.schemas.topics import LOGS, TOPICS
+from tunemill.schemas.records import TaggedLog
+from tunemill.schemas.topics import LOGS, Topic
 
-if TYPE_CHECKING:
-    from benchmarks.ingest import Batches
+WARMING_LOGS = 2_000  # that each process works on before its clock runs
+WARMING_DOCUMENTS = 200_000  # that Elasticsearch's compilers see before a round counts
+BULK_DOCUMENTS, BULK_BYTES = 1_000, 4 * 2**20
+BY_HAND = "byhand"  # the project whose index the others write to: same template, same mapping
+RIVALS = Path(__file__).parent / "rivals"
+OURS, OURS_SINGLE, QUIX, ASYNC_BULK, RAW = (
+    "tunemill",
+    "tunemill, one-log messages",
+    "quix",
+    "async bulk",
+    "raw _bulk",
+)
+RATIOS = {"ratio_raw_bulk": RAW, "ratio_quix": QUIX, "ratio_async_bulk": ASYNC_BULK}
 
-BY_HAND = "byhand"  # the project whose index takes the raw requests: same template, same mapping
-BULKS_IN_FLIGHT = 3  # more brought nothing
-START_DEADLINE_S = 60
-ROUND_DEADLINE_S = 300
-LOOK_S = 0.02
-OUTCOMES = ("indexed", "merged", "duplicate", "rejected", "erased")
+
+@dataclass(frozen=True)
+class _Side:
+    """A process that writes documents, and how it is given more of them: it is halted before there is anything to do."""
+
+    process: subprocess.Popen[bytes]
+    project: str
+    give: Callable[[int], None]
 
 
-def measure(batches: "Batches", *, rounds: int) -> dict[str, Figure]:
-    """Logs per second of both sides.
+Opened = Callable[[], AbstractContextManager[_Side]]
+Costs = dict[str, float]  # microseconds of CPU a log, by process
 
-    The engines are those of the live tests: named by the environment (what is written stays there), else started here.
-    """
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from engines import choose, process
 
-    port = process.free_port()
-    with choose.kafka() as kafka, choose.elasticsearch() as url, _worker(kafka, url, port) as worker:
-        asyncio.run(_prepare(url))
-        sides = {
-            "tunemill from Kafka": lambda: _through_kafka(batches, kafka, url, worker, port),
-            "raw _bulk": lambda: asyncio.run(_by_hand(batches, url)),
+def measure(batches: Batches, *, rounds: int) -> tuple[dict[str, Figure], dict[str, float], dict[str, Any]]:
+    """Logs per second of all sides, the ratios of ours to the others', and the CPU that each process took."""
+    with engines() as (kafka, url):
+        quix, loop = (
+            [str(environment("quix")), str(RIVALS / "quix_sink.py")],
+            [sys.executable, str(RIVALS / "bulk_loop.py")],
+        )
+        sides: dict[str, Opened] = {
+            OURS: lambda: _worker(batches, kafka, url, per_message=PACKED_LOGS),
+            OURS_SINGLE: lambda: _worker(batches, kafka, url, per_message=1),
+            QUIX: lambda: _rival(batches, kafka, url, quix),
+            ASYNC_BULK: lambda: _rival(batches, kafka, url, loop),
+            RAW: lambda: _raw(batches, url),
         }
-        return take_turns(sides, unit="logs/s", rounds=rounds, warmups=2)
+        pids = {
+            name: pid for name, pid in (("kafka", pid_of(kafka)), ("elasticsearch", pid_of(url))) if pid is not None
+        }
+        costs: dict[str, list[Costs]] = {name: [] for name in sides}
+
+        def turn(name: str) -> Callable[[], float]:
+            return lambda: _measured(batches.count, url, sides[name], pids, costs[name])
+
+        warmups = max(1, math.ceil(WARMING_DOCUMENTS / (batches.count * len(sides))))
+        figures = take_turns({name: turn(name) for name in sides}, unit="logs/s", rounds=rounds, warmups=warmups)
+    ratios = {name: ratio(figures[OURS], figures[other]) for name, other in RATIOS.items()}
+    ratios |= {f"{name}_one_log_messages": ratio(figures[OURS_SINGLE], figures[of]) for name, of in RATIOS.items()}
+    return figures, ratios, {"cpu_us_per_log": {name: _medians(found[-rounds:]) for name, found in costs.items()}}
+
+
+def _measured(count: int, url: str, opened: Opened, pids: Mapping[str, int], costs: list[Costs]) -> float:
+    """Logs per second of one round."""
+    with opened() as side:
+        pids = {"writer": side.process.pid, **pids}
+
+        def wait(documents: int) -> None:
+            wait_for_documents(url, side.project, documents, lambda: side.process.poll() is None)
+
+        side.give(WARMING_LOGS)
+        resume(side.process)
+        wait(WARMING_LOGS)
+        side.give(count)
+        before, started = _cpu_s(pids), time.perf_counter()
+        resume(side.process)
+        wait(WARMING_LOGS + count)
+        seconds = time.perf_counter() - started
+        after = _cpu_s(pids)
+    costs.append({name: (after[name] - before[name]) / count * 1e6 for name in after})
+    return count / seconds
 
 
 @contextmanager
-def _worker(kafka: str, url: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`tunemill streams`, ready."""
-    asyncio.run(_create_topics(kafka))
-    with tempfile.TemporaryDirectory() as scratch:
-        engines = {
-            "TUNEMILL_BUS_URL": kafka,
-            "TUNEMILL_INDEX_URL": url,
-            "TUNEMILL_REGISTRY_URL": f"sqlite:///{scratch}/registry.db",
-            "TUNEMILL_FILES_URL": scratch,
-        }
-        command = [sys.executable, "-m", "tunemill.cli", "streams", "--port", str(port)]
-        process = subprocess.Popen(command, env=os.environ | engines, stdout=sys.stderr)
-        try:
-            _wait_until_ready(process, port)
-            yield process
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            process.wait(60)
+def _worker(batches: Batches, kafka: str, url: str, *, per_message: int) -> Iterator[_Side]:
+    empty_index(url, PROJECT)
+    with worker(kafka, url) as ours:
+
+        def give(count: int) -> None:
+            _fill(kafka, LOGS, batches.messages(count, per_message=per_message), ours.process)
+
+        yield _Side(ours.process, PROJECT, give)
+        _require_identity(ours)
 
 
-def _through_kafka(batches: "Batches", kafka: str, url: str, worker: subprocess.Popen[bytes], port: int) -> float:
-    """The worker is halted while the topic is filled, so that the clock runs for its work alone."""
-    messages = batches.messages()
-    before, counted = _count(url, PROJECT), _accounted(port)
-    worker.send_signal(signal.SIGSTOP)
-    asyncio.run(_publish(kafka, messages))
-    started = time.perf_counter()
-    worker.send_signal(signal.SIGCONT)
-    _wait_until_accounted(worker, port, counted + batches.count)
-    after = _count(url, PROJECT)
-    seconds = time.perf_counter() - started
-    _require(after - before, batches.count)
-    return batches.count / seconds
+@contextmanager
+def _rival(batches: Batches, kafka: str, url: str, command: list[str]) -> Iterator[_Side]:
+    empty_index(url, BY_HAND)
+    topic = Topic(
+        name=f"benchmark.{uuid.uuid4()}", record=TaggedLog, key="log_id", producers=(), consumers=(), partitions=4
+    )
+    asyncio.run(_create(kafka, topic))
+    with running([*command, kafka.removeprefix("kafka://"), topic.name, url, alias(BY_HAND)]) as process:
+
+        def give(count: int) -> None:
+            messages = (Outgoing(document, key=log_id) for log_id, _, document in batches.documents(count))
+            _fill(kafka, topic, messages, process)
+
+        yield _Side(process, BY_HAND, give)
 
 
-async def _by_hand(batches: "Batches", url: str) -> float:
-    items = [create_item(to_document(tagged)) for tagged in batches.tagged()]
-    bodies = [b"\n".join(line for item in chunk for line in item.lines) + b"\n" for chunk in requests(items)]
-    before = await asyncio.to_thread(_count, url, BY_HAND)
-    free = asyncio.Semaphore(BULKS_IN_FLIGHT)
-    async with aiohttp.ClientSession() as session:
+@contextmanager
+def _raw(batches: Batches, url: str) -> Iterator[_Side]:
+    empty_index(url, BY_HAND)
+    with (
+        tempfile.NamedTemporaryFile() as file,
+        running([sys.executable, str(RIVALS / "raw_bulk.py"), url, alias(BY_HAND)]) as process,
+    ):
 
-        async def send(body: bytes) -> None:
-            async with free, session.post(f"{url}/{alias(BY_HAND)}/_bulk", data=body, headers=_NDJSON) as reply:
-                if (await reply.json())["errors"]:
-                    raise ValueError("Elasticsearch refused some of the documents")
+        def give(count: int) -> None:
+            file.truncate(0)
+            file.seek(0)
+            for body in _bodies(batches.documents(count)):
+                file.write(len(body).to_bytes(8) + body)
+            file.flush()
+            halt(process)
+            assert process.stdin is not None
+            process.stdin.write(f"{file.name}\n".encode())
+            process.stdin.flush()
 
-        started = time.perf_counter()
-        await asyncio.gather(*map(send, bodies))
-        after = await asyncio.to_thread(_count, url, BY_HAND)
-        seconds = time.perf_counter() - started
-    _require(after - before, batches.count)
-    return batches.count / seconds
-
-
-_NDJSON = {"Content-Type": "application/x-ndjson"}
-
-
-async def _prepare(url: str) -> None:
-    index = open_index(url, project=BY_HAND)
-    await index.setup()
-    await index.close()
+        yield _Side(process, BY_HAND, give)
 
 
-async def _create_topics(kafka: str) -> None:
+def _fill(kafka: str, topic: Topic, messages: Iterable[Outgoing], reader: subprocess.Popen[bytes]) -> None:
+    asyncio.run(fill(kafka, topic, messages, before_sending=lambda: halt(reader)))
+
+
+async def _create(kafka: str, topic: Topic) -> None:
     bus = KafkaBus(kafka.removeprefix("kafka://"))
-    await bus.create_topics(TOPICS)
+    await bus.create_topics([topic])
     await bus.close()
 
 
-async def _publish(kafka: str, messages: Sequence[object]) -> None:
-    bus = KafkaBus(kafka.removeprefix("kafka://"))
-    await bus.publish(LOGS, messages)
-    await bus.close()
+def _bodies(documents: Iterable[tuple[str, bytes, bytes]]) -> Iterator[bytes]:
+    lines: list[bytes] = []
+    size = 0
+    for _, *item in documents:
+        lines += item
+        size += sum(map(len, item))
+        if size >= BULK_BYTES or len(lines) == 2 * BULK_DOCUMENTS:
+            yield b"\n".join(lines) + b"\n"
+            lines, size = [], 0
+    if lines:
+        yield b"\n".join(lines) + b"\n"
 
 
-def _wait_until_ready(worker: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_DEADLINE_S
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
-        except (urllib.error.URLError, OSError):
-            _require_alive(worker, deadline)
-            time.sleep(0.2)
-        else:
-            return
+def _cpu_s(pids: Mapping[str, int]) -> dict[str, float]:
+    found = {name: cpu_s(pid) for name, pid in pids.items()}
+    if "elasticsearch" in pids:
+        parts = jvm_cpu_s(pids["elasticsearch"])
+        found |= {f"elasticsearch, {part}": parts[part] for part in ("gc", "jit")}
+    return found
 
 
-def _wait_until_accounted(worker: subprocess.Popen[bytes], port: int, count: int) -> None:
-    deadline = time.monotonic() + ROUND_DEADLINE_S
-    while _accounted(port) < count:
-        _require_alive(worker, deadline)
-        time.sleep(LOOK_S)
+def _medians(rounds: list[Costs]) -> Costs:
+    return {name: round(statistics.median(found[name] for found in rounds), 1) for name in rounds[0]}
 
 
-def _require_alive(worker: subprocess.Popen[bytes], deadline: float) -> None:
-    if worker.poll() is not None or time.monotonic() > deadline:
-        raise RuntimeError("the worker ended or stands still; its log is above")
+def _require_identity(ours: Worker) -> None:
+    """The worker's own count says that it did what was measured.
 
-
-def _accounted(port: int) -> int:
-    """How many logs the worker has counted as something final."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as reply:
-        lines = reply.read().decode().splitlines()
-    kinds = tuple(f'tunemill_logs_total{{outcome="{outcome}"}}' for outcome in OUTCOMES)
-    return round(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(kinds)))
-
-
-def _count(url: str, project: str) -> int:
-    """How many documents a search would find now."""
-    urllib.request.urlopen(
-        urllib.request.Request(f"{url}/{alias(project)}/_refresh", method="POST"), timeout=60
-    ).close()
-    with urllib.request.urlopen(f"{url}/{alias(project)}/_count", timeout=60) as reply:
-        return int(json.load(reply)["count"])
-
-
-def _require(found: int, expected: int) -> None:
-    if found != expected:
-        raise RuntimeError(
-            f"{found} new documents are searchable, not {expected}: does something else write here, too?"
-        )
+    Raises:
+        RuntimeError: it indexed not all that it received.
+    """
+    received, indexed = (ours.metric("tunemill_logs_total", outcome=outcome) for outcome in ("received", "indexed"))
+    if received != indexed:
+        raise RuntimeError(f"the worker received {received:.0f} logs and indexed {indexed:.0f}")

@@ -29,8 +29,8 @@ import typer
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from benchmarks import sdk_install
+from benchmarks.batches import SAMPLE
 from benchmarks.harness import Figure, ratio, report, take_turns
-from benchmarks.ingest import SAMPLE
 from tunemill.sdk import Producer, wrap
 
 CHUNKS = 100  # of one streamed answer

@@ -21,8 +21,8 @@ import tantivy
 import typer
 from elasticsearch import AsyncElasticsearch
 
+from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, ratio, report, take_turns
-from benchmarks.ingest import SAMPLE, Batches, read
 from tunemill.indexer.elastic_query import to_dsl
 from tunemill.indexer.local_query import to_tantivy
 from tunemill.indexer.open import open_index
@@ -116,7 +116,7 @@ def _measure(runner: asyncio.Runner, url: str, batches: Batches, rounds: int) ->
 
 async def _fill(index: SearchIndex, batches: Batches) -> None:
     await index.setup()
-    tagged = batches.tagged()
+    tagged = list(batches.tagged())
     for start in range(0, len(tagged), 2000):
         await index.write(tagged[start : start + 2000])
     await index.refresh()

@@ -30,10 +30,18 @@ def environment(name: str) -> Path:
     Raises:
         EnvironmentAbsent: uv is missing, or it could not install the pinned versions.
     """
-    lock = HERE / f"{name}.txt"
+    return pinned(HERE / f"{name}.txt")
+
+
+def pinned(lock: Path) -> Path:
+    """The Python of the environment with the versions in this file.
+
+    Raises:
+        EnvironmentAbsent: uv is missing, or it could not install them.
+    """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256(lock.read_bytes() + version.encode()).hexdigest()[:16]
-    folder = CACHE / f"{name}-{digest}"
+    folder = CACHE / f"{lock.stem}-{digest}"
     if not folder.exists():
         _make(folder, lock)
     return folder / "bin" / "python"

@@ -1,0 +1,153 @@
+"""Kafka, Elasticsearch and our worker as processes of their own, for benchmarks that need them."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.processes import listener, running
+from tunemill.indexer.mapping import alias, first_index
+from tunemill.indexer.open import open_index
+
+START_DEADLINE_S = 90
+STALL_DEADLINE_S = 120  # without one more document
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.05, 2.0
+_ENDED = ("indexed", "merged", "duplicate", "rejected", "erased")
+
+tests = str(Path(__file__).parent.parent / "tests")
+if tests not in sys.path:
+    sys.path.append(tests)  # the engines are those of the live tests
+
+
+@contextmanager
+def engines() -> Iterator[tuple[str, str]]:
+    """The URLs of Kafka and Elasticsearch: named by the live tests' variables, else started here."""
+    from engines import choose
+
+    with choose.kafka() as kafka, choose.elasticsearch() as url:
+        yield kafka, url
+
+
+def pid_of(url: str) -> int | None:
+    """Who serves this address; None if that is no process of ours."""
+    port = urlsplit(url).port
+    return None if port is None else listener(port)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """`tunemill streams` under way."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all labels that are not given."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as reply:
+            lines = reply.read().decode().splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        found = [line for line in lines if line.partition(" ")[0].partition("{")[0] == name]
+        return sum(float(line.rpartition(" ")[2]) for line in found if all(label in line for label in wanted))
+
+    def ended(self) -> int:
+        """How many logs have become something final."""
+        return round(sum(self.metric("tunemill_logs_total", outcome=outcome) for outcome in _ENDED))
+
+
+@contextmanager
+def worker(kafka: str, index: str) -> Iterator[Worker]:
+    """Our stream worker on these engines, ready; its topics, index and tables are made first."""
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = {
+            "TUNEMILL_BUS_URL": kafka,
+            "TUNEMILL_INDEX_URL": index,
+            "TUNEMILL_REGISTRY_URL": f"sqlite:///{scratch}/registry.db",
+            "TUNEMILL_FILES_URL": scratch,
+        }
+        command, port = [sys.executable, "-m", "tunemill.cli"], free_port()
+        subprocess.run([*command, "setup"], env=os.environ | environment, stdout=sys.stderr, check=True)
+        with running([*command, "streams", "--port", str(port)], environment) as process:
+            answers_soon(f"http://127.0.0.1:{port}/health/ready", process)
+            yield Worker(process, port)
+
+
+def free_port() -> int:
+    """A local port that nobody listens on now."""
+    from engines import process
+
+    return process.free_port()
+
+
+def answers_soon(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Return when this process answers at its URL.
+
+    Raises:
+        RuntimeError: it ended, or did not answer before the deadline.
+    """
+    deadline = time.monotonic() + START_DEADLINE_S
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("a process did not become ready; its log is above") from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def empty_index(url: str, project: str) -> None:
+    """A project's log index, new: what was in it is gone."""
+    _ask("DELETE", f"{url}/{first_index(alias(project))}?ignore_unavailable=true")
+    asyncio.run(_set_up(url, project))
+
+
+def wait_for_documents(url: str, project: str, count: int, is_alive: Callable[[], bool]) -> None:
+    """Sleep until so many documents are written, looking now and then, and then until a search finds them.
+
+    Raises:
+        RuntimeError: the writer ended or stands still, or there are more documents than expected.
+    """
+    seen, started = 0, time.monotonic()
+    moved, first = started, _written(url, project)
+    while (written := _written(url, project)) < count:
+        now = time.monotonic()
+        if written > seen:
+            seen, moved = written, now
+        if not is_alive() or now - moved > STALL_DEADLINE_S:
+            raise RuntimeError(f"the writer ended or stands still at {written} of {count} documents; its log is above")
+        per_s = (written - first) / (now - started) if now > started else 0
+        left_s = (count - written) / per_s if per_s else _LONGEST_LOOK_S
+        time.sleep(min(max(left_s / 2, _SHORTEST_LOOK_S), _LONGEST_LOOK_S))
+    _ask("POST", f"{url}/{alias(project)}/_refresh")
+    found = _ask("GET", f"{url}/{alias(project)}/_count")["count"]
+    if found != count:
+        raise RuntimeError(f"{found} documents are searchable, not {count}: does something else write here, too?")
+
+
+def _written(url: str, project: str) -> int:
+    """How many documents were indexed, searchable or not; cheap to ask."""
+    stats = _ask("GET", f"{url}/{alias(project)}/_stats/indexing?filter_path=_all.primaries.indexing.index_total")
+    return int(stats["_all"]["primaries"]["indexing"]["index_total"])
+
+
+async def _set_up(url: str, project: str) -> None:
+    index = open_index(url, project=project)
+    await index.setup()
+    await index.close()
+
+
+def _ask(method: str, url: str) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=120) as reply:
+        return json.load(reply)
