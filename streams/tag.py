@@ -7,6 +7,7 @@ import msgspec
 from tunemill.schemas.ids import digest
 from tunemill.schemas.records import LogRecord, Tag, TaggedLog
 from tunemill.streams.language import SETTER, language_of
+from tunemill.streams.learned import matching
 from tunemill.streams.mask import Masked
 from tunemill.streams.rules import Rules
 from tunemill.streams.text import texts_of
@@ -94,6 +95,7 @@ def _look(log: LogRecord, rules: Rules) -> tuple[str | None, list[Tag]]:
     tags = [Tag(f"lang:{language}", SETTER)] if language else []
     tags += [Tag(f"{_PRIVATE}{kind}", _PII) for kind in found.pii_kinds]
     tags += [Tag(rule.tag, rule.setter) for rule in found.rules]
+    tags += [Tag(one.tag, one.setter) for one in matching(rules.learned, texts)]
     return language, tags
 
 

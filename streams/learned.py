@@ -1,0 +1,51 @@
+"""Which learned tags a log gets: the weights of its words, summed. Pure; logs cost nothing while no learned tag is in force."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from tunemill.schemas.learned import LearnedTag, Model, Part
+from tunemill.streams.text import Texts
+
+PARTS: tuple[Part, ...] = get_args(Part)
+_MAX_CHARS = 20_000  # of each part: what comes after decides hardly anything, and a log may have megabytes
+
+_ASCII_WORDS = bytes(byte if byte > 127 or chr(byte).isalnum() else 32 for byte in range(256)).lower()
+_MARKS = "".join(chr(point) for point in range(0x300, 0xFFFF) if unicodedata.category(chr(point)) in ("Mn", "Mc"))
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|(?:(?![{_UNSPACED}])[^\W_]|[{_MARKS}])+")
+
+
+def matching(learned: Sequence[LearnedTag], texts: Texts) -> tuple[LearnedTag, ...]:
+    """Those whose score reaches their threshold, in the same order."""
+    if not learned:
+        return ()
+    words = words_of(texts)
+    return tuple(one for one in learned if score(one.model, words) >= one.model.threshold)
+
+
+def words_of(texts: Texts) -> dict[Part, set[str]]:
+    """The words of each part: letters and digits, in lower case. Chinese, Japanese, Thai, Lao, Khmer and Burmese, which put no
+    spaces between words, give each two neighbouring characters."""
+    return {part: _words(texts.parts[part][:_MAX_CHARS]) for part in PARTS}
+
+
+def score(model: Model, words: Mapping[Part, set[str]]) -> float:
+    """How much speaks for the tag."""
+    known = [weights[word] for part, weights in model.weights.items() for word in weights.keys() & words[part]]
+    return model.bias + math.fsum(known) / math.sqrt(len(known) or 1)
+
+
+def _words(text: str) -> set[str]:
+    if text.isascii():
+        return set(text.encode().translate(_ASCII_WORDS).decode().split())
+    words: set[str] = set()
+    for match in _WORD.finditer(text.lower()):
+        word = match[0]
+        if match["unspaced"] and len(word) > 1:
+            words.update(word[place : place + 2] for place in range(len(word) - 1))
+        else:
+            words.add(word)
+    return words
