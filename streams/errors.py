@@ -29,11 +29,15 @@ class Undecodable(StreamError):
 
 
 class RuleError(NamedTuple):
-    """One thing that is wrong in a text of rules: where, counted from 1, and why. The reason names the rule."""
+    """One thing that is wrong in a text of rules: where, counted from 1, why, and in which rule, if it is in one."""
 
     line: int
     column: int
     reason: str
+    rule: str | None = None  # its name, or `number 3` while it has none
+
+    def __str__(self) -> str:
+        return f"{self.line}:{self.column}: " + (f"rule {self.rule}: " if self.rule else "") + self.reason
 
 
 class RulesInvalid(StreamError):
@@ -42,12 +46,12 @@ class RulesInvalid(StreamError):
     Attributes:
         errors: everything that is wrong in it, in the order of the text.
 
-    The message has one line for each, `place:line:column: reason`.
+    The message has one line for each, `place:line:column: rule name: reason`.
     """
 
     def __init__(self, place: str, errors: Iterable[RuleError]) -> None:
-        self.errors = tuple(sorted(errors))
-        super().__init__("\n".join(f"{place}:{error.line}:{error.column}: {error.reason}" for error in self.errors))
+        self.errors = tuple(sorted(errors, key=lambda error: error[:2]))
+        super().__init__("\n".join(f"{place}:{error}" for error in self.errors))
 
 
 class RegistryUnavailable(StreamError):

@@ -91,12 +91,12 @@ def _wrong_keys(node: yaml.MappingNode) -> Iterator[RuleError]:
 
 
 def _marked(node: yaml.Node) -> Marked:
-    line, column, _ = _at(node.start_mark, "")
+    place = _at(node.start_mark, "")
     if isinstance(node, yaml.MappingNode):
         places = {key.value: _at(key.start_mark, "")[:2] for key, _ in node.value}
-        return Marked({key.value: _marked(value) for key, value in node.value}, line, column, places)
+        return Marked({key.value: _marked(value) for key, value in node.value}, place.line, place.column, places)
     value = _scalar(node) if isinstance(node, yaml.ScalarNode) else [_marked(item) for item in node.value]
-    return Marked(value, line, column, {})
+    return Marked(value, place.line, place.column, {})
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:

@@ -36,7 +36,7 @@ class _Reading:
         self.wrong: list[RuleError] = []
         self.private_data: PrivateData = "snapshot"
         self._names: set[str] = set()
-        self._about = ""  # the rule that is read
+        self._about: str | None = None  # the rule that is read
         self._read_document(document)
 
     def _read_document(self, document: Marked) -> None:
@@ -58,7 +58,7 @@ class _Reading:
 
     def _read_rule(self, marked: Marked, number: int) -> None:
         name = marked.value.get("name") if isinstance(marked.value, dict) else None
-        self._about = f"rule {name.value!r}: " if name and isinstance(name.value, str) else f"rule number {number}: "
+        self._about = name.value if name and isinstance(name.value, str) else f"number {number}"
         before = len(self.wrong)
         fields = self._fields(marked, Rule.__struct_fields__)
         groups = {group: self._conditions(fields.pop(group)) for group in _GROUPS if group in fields}
@@ -113,9 +113,8 @@ class _Reading:
             self._say(marked, f"expected fields: {', '.join(known)}")
             return {}
         for name in marked.value.keys() - set(known):
-            self.wrong.append(
-                RuleError(*marked.keys[name], f"{self._about}unknown field `{name}`; known: {', '.join(known)}")
-            )
+            reason = f"unknown field `{name}`; known: {', '.join(known)}"
+            self.wrong.append(RuleError(*marked.keys[name], reason, self._about))
         return {name: value for name, value in marked.value.items() if name in known}
 
     def _converted(self, marked: Marked, fields: dict[str, Marked], type_: type[msgspec.Struct]) -> dict[str, Any]:
@@ -134,13 +133,14 @@ class _Reading:
         return found
 
     def _say(self, marked: Marked, reason: str) -> None:
-        self.wrong.append(RuleError(marked.line, marked.column, self._about + reason))
+        self.wrong.append(RuleError(marked.line, marked.column, reason, self._about))
 
 
 def _inner(marked: Marked, path: Path) -> Marked:
     """What stands there in the value; the value itself where one stands for a list."""
     for step in path:
-        if isinstance(marked.value, dict if isinstance(step, str) else list):
+        holder: type[Any] = dict if isinstance(step, str) else list
+        if isinstance(marked.value, holder):
             marked = marked.value[step]
     return marked
 

@@ -132,8 +132,8 @@ def test_the_policy_for_private_data_and_the_learned_tags_stand_beside_the_rules
 def errors(text: str) -> list[str]:
     with pytest.raises(RulesInvalid) as caught:
         read_rules(text, place="mine.yaml")
-    said = [f"{error.line}:{error.column} {error.reason}" for error in caught.value.errors]
-    assert str(caught.value).splitlines()[0].startswith("mine.yaml:")
+    said = [str(error) for error in caught.value.errors]
+    assert str(caught.value) == "\n".join(f"mine.yaml:{line}" for line in said)
     return said
 
 
@@ -141,36 +141,36 @@ def errors(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("{name: r, version: 1, tag: 'x:y'}", "2:5 rule 'r': it needs a condition"),
-        ("{name: r, version: 1, tag: 'x:y', none: [{status: ok}]}", "2:5 rule 'r': it needs a condition"),
-        ("{name: r, version: 1, tag: plain, any: [{status: ok}]}", "2:32 rule 'r': a tag is `namespace:value`"),
-        ("{name: r, version: 1, tag: 'A:y', any: [{status: ok}]}", "2:32 rule 'r': a tag is `namespace:value`"),
-        ("{name: r, version: 1, tag: 'x:y z', any: [{status: ok}]}", "2:32 rule 'r': a tag is `namespace:value`"),
-        ("{name: 'r:1', version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12 rule 'r:1': a name is"),
-        ("{name: pii, version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12 rule 'pii': another setter"),
-        ("{name: r, version: 0, tag: 'x:y', any: [{status: ok}]}", "2:24 rule 'r': versions count from 1"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, regex: '(?<=a)b'}]}", "2:63 rule 'r': not an RE2"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, regex: [a, '(b']}]}", "2:67 rule 'r': not an RE2"),
-        ("{name: r, version: 1, tag: 'x:y', all: [{status: ok}, {regex: a}]}", "2:59 rule 'r': `in` says"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, status: ok}]}", "2:50 rule 'r': `in` goes with"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user}]}", "2:45 rule 'r': name one of"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{status: ok, has: tools}]}", "2:45 rule 'r': name one of"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: title, literal: a}]}", "2:50 rule 'r': `in`: Invalid enum"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: []}]}", "2:65 rule 'r': there is nothing"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: [a, ' ']}]}", "2:65 rule 'r': there is nothing"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: [a, 404]}]}", "2:69 rule 'r': `literal`: Exp"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: yes}]}", "2:65 rule 'r': `literal`: Exp"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{field: age, over: 1}]}", "2:53 rule 'r': `field`: Invalid enum"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{field: turns}]}", "2:53 rule 'r': `over` or `under`"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{status: ok, over: 1}]}", "2:64 rule 'r': `over` goes with"),
-        ("{name: r, version: 1, tag: 'x:y', any: [{field: turns, over: x}]}", "2:66 rule 'r': `over`: Expected"),
-        ("{name: r, version: 1, tag: 'x:y', any: {status: ok}}", "2:44 rule 'r': expected a list of conditions"),
-        ("{name: r, version: 1, tag: 'x:y', any: [status]}", "2:45 rule 'r': expected fields"),
-        ("{name: r, version: one, tag: 'x:y', any: [{status: ok}]}", "2:24 rule 'r': `version`: Expected `int`"),
-        ("{name: r, version: 1, tag: 'x:y', some: [{status: ok}]}", "2:39 rule 'r': unknown field `some`"),
-        ("{version: 1, tag: 'x:y', any: [{status: ok}]}", "2:5 rule number 1: the field `name` is missing"),
-        ("{name: 5, version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12 rule number 1: `name`: Expected `str`"),
-        ("just text", "2:5 rule number 1: expected fields"),
+        ("{name: r, version: 1, tag: 'x:y'}", "2:5: rule r: it needs a condition"),
+        ("{name: r, version: 1, tag: 'x:y', none: [{status: ok}]}", "2:5: rule r: it needs a condition"),
+        ("{name: r, version: 1, tag: plain, any: [{status: ok}]}", "2:32: rule r: a tag is `namespace:value`"),
+        ("{name: r, version: 1, tag: 'A:y', any: [{status: ok}]}", "2:32: rule r: a tag is `namespace:value`"),
+        ("{name: r, version: 1, tag: 'x:y z', any: [{status: ok}]}", "2:32: rule r: a tag is `namespace:value`"),
+        ("{name: 'r:1', version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12: rule r:1: a name is"),
+        ("{name: pii, version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12: rule pii: another setter"),
+        ("{name: r, version: 0, tag: 'x:y', any: [{status: ok}]}", "2:24: rule r: versions count from 1"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, regex: '(?<=a)b'}]}", "2:63: rule r: not an RE2"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, regex: [a, '(b']}]}", "2:67: rule r: not an RE2"),
+        ("{name: r, version: 1, tag: 'x:y', all: [{status: ok}, {regex: a}]}", "2:59: rule r: `in` says"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, status: ok}]}", "2:50: rule r: `in` goes with"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user}]}", "2:45: rule r: name one of"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{status: ok, has: tools}]}", "2:45: rule r: name one of"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: title, literal: a}]}", "2:50: rule r: `in`: Invalid enum"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: []}]}", "2:65: rule r: there is nothing"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: [a, ' ']}]}", "2:65: rule r: there is nothing"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: [a, 404]}]}", "2:69: rule r: `literal`: Exp"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{in: user, literal: yes}]}", "2:65: rule r: `literal`: Exp"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{field: age, over: 1}]}", "2:53: rule r: `field`: Invalid enum"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{field: turns}]}", "2:53: rule r: `over` or `under`"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{status: ok, over: 1}]}", "2:64: rule r: `over` goes with"),
+        ("{name: r, version: 1, tag: 'x:y', any: [{field: turns, over: x}]}", "2:66: rule r: `over`: Expected"),
+        ("{name: r, version: 1, tag: 'x:y', any: {status: ok}}", "2:44: rule r: expected a list of conditions"),
+        ("{name: r, version: 1, tag: 'x:y', any: [status]}", "2:45: rule r: expected fields"),
+        ("{name: r, version: one, tag: 'x:y', any: [{status: ok}]}", "2:24: rule r: `version`: Expected `int`"),
+        ("{name: r, version: 1, tag: 'x:y', some: [{status: ok}]}", "2:39: rule r: unknown field `some`"),
+        ("{version: 1, tag: 'x:y', any: [{status: ok}]}", "2:5: rule number 1: the field `name` is missing"),
+        ("{name: 5, version: 1, tag: 'x:y', any: [{status: ok}]}", "2:12: rule number 1: `name`: Expected `str`"),
+        ("just text", "2:5: rule number 1: expected fields"),
     ],
 )
 def test_an_error_names_the_place_the_rule_and_the_reason(rule: str, said: str):
@@ -217,7 +217,7 @@ rules:
   - {name: one, version: 1, tag: 'x:y', any: [{status: ok}]}
 """
     said = errors(text)
-    assert [place.partition(" ")[0] for place in said] == [
+    assert [place.partition(": ")[0] for place in said] == [
         "2:15",
         "6:10",
         "8:27",
@@ -225,32 +225,32 @@ rules:
         "10:5",
         "11:14",
         "12:5",
-        "14:13",
+        "14:14",
         "15:12",
     ]
-    assert "rule 'two': the field `tag` is missing" in said[4]
+    assert "rule two: the field `tag` is missing" in said[4]
     assert "the name is used twice" in said[-1]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "1:1 it is empty"),
-        ("- a", "1:1 expected fields: rules"),
-        ("private_data: never", "1:1 expected a field `rules`"),
-        ("rules: 5", "1:8 expected a field `rules`"),
-        ("rules: []\nmore: 1", "2:1 unknown field `more`"),
-        ("rules: []\nrules: []", "2:1 the field `rules` stands here twice"),
-        ("rules: [", "1:9 not YAML"),
-        ("rules:\n  - [\x00]", "2:6 not YAML: special characters"),
-        ("rules: []\n---\nrules: []", "2:1 not YAML"),
-        ("rules: &a []\nprivate_data: *a", "1:8 what has this anchor"),
-        ("rules: &a [*a]", "1:8 what has this anchor"),
-        ("[a, b]: c", "1:1 a field's name"),
-        ('rules: "\\UFFFFFFFF"', "1:1 not YAML"),
-        ('rules: ["\\uD800"]', "1:9 it holds half"),
-        ("[" * 5000, "1:1 not usable: nested too deep"),
-        ("#" * (2**20 + 1), "1:1 more than 1,048,576 characters"),
+        ("", "1:1: it is empty"),
+        ("- a", "1:1: expected fields: rules"),
+        ("private_data: never", "1:1: expected a field `rules`"),
+        ("rules: 5", "1:8: expected a field `rules`"),
+        ("rules: []\nmore: 1", "2:1: unknown field `more`"),
+        ("rules: []\nrules: []", "2:1: the field `rules` stands here twice"),
+        ("rules: [", "1:9: not YAML"),
+        ("rules:\n  - [\x00]", "2:6: not YAML: special characters"),
+        ("rules: []\n---\nrules: []", "2:1: not YAML"),
+        ("rules: &a []\nprivate_data: *a", "1:8: what has this anchor"),
+        ("rules: &a [*a]", "1:8: what has this anchor"),
+        ("[a, b]: c", "1:1: a field's name"),
+        ('rules: "\\UFFFFFFFF"', "1:1: not YAML"),
+        ('rules: ["\\uD800"]', "1:9: it holds half"),
+        ("[" * 5000, "1:1: not usable: nested too deep"),
+        ("#" * (2**20 + 1), "1:1: more than 1,048,576 characters"),
     ],
 )
 def test_a_text_that_is_no_list_of_rules(text: str, said: str):
