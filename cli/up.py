@@ -25,6 +25,7 @@ from tunemill.streams.local import run_local
 from tunemill.streams.rulebook import Rulebook
 from tunemill.streams.rules import load_rules
 from tunemill.streams.schema_registry import checked_url
+from tunemill.streams.unpack import records_in
 from tunemill.telemetry import logs
 from tunemill.trainer.service import run_trainer
 
@@ -118,6 +119,7 @@ def api_over(opened: Opened, settings: Settings) -> Starlette:
         files_url=opened.files_url,
         settings=settings,
         examine=examine,
+        records_in=records_in,
     )
 
 

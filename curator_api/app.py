@@ -28,10 +28,12 @@ from tunemill.curator_api import (
 )
 from tunemill.curator_api.access import admit
 from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.dead_letters import DeadLetters
 from tunemill.curator_api.guard import Guard
 from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.page_answers import Answers
 from tunemill.curator_api.pages import pages_router
+from tunemill.curator_api.redrive import RecordsIn
 from tunemill.curator_api.relay import relay_until
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
@@ -45,12 +47,20 @@ _DESCRIPTION = (
 
 
 def create_app(
-    *, bus: Bus, index: SearchIndex, registry: Engine, files_url: str, settings: Settings, examine: Examine
+    *,
+    bus: Bus,
+    index: SearchIndex,
+    registry: Engine,
+    files_url: str,
+    settings: Settings,
+    examine: Examine,
+    records_in: RecordsIn,
 ) -> FastAPI:
     """The application over engines that are open, set up and migrated; whoever opened them closes them after it stopped.
 
     Args:
         examine: the stream's own decoding of one item, so that a sender hears at once what will be rejected.
+        records_in: the stream's own taking apart of a message, so that one record of many can be sent again.
     """
     app = FastAPI(
         title="tunemill",
@@ -62,7 +72,14 @@ def create_app(
         responses=problems.responses(*problems.EVERYWHERE),
     )
     curator = Curator(
-        bus=bus, index=index, registry=registry, files=Files(files_url), settings=settings, examine=examine
+        bus=bus,
+        index=index,
+        registry=registry,
+        files=Files(files_url),
+        settings=settings,
+        examine=examine,
+        records_in=records_in,
+        dead_letters=DeadLetters(bus, settings.project),
     )
     app.state.curator = curator
     app.add_middleware(Guard, settings=settings, admit=partial(admit, curator), body_work=curator.body_work)
@@ -88,6 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         relay.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await relay
+        await curator.dead_letters.close()
 
 
 def _checks(curator: Curator) -> Mapping[str, health.Check]:

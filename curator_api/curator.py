@@ -1,5 +1,6 @@
 """What every endpoint works with: the opened engines and the settings, handed to the application when it is made."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -8,7 +9,9 @@ from sqlalchemy import Engine
 
 from tunemill.bus.port import Bus
 from tunemill.curator_api.body_work import BodyWork
+from tunemill.curator_api.dead_letters import DeadLetters
 from tunemill.curator_api.intake import Examine
+from tunemill.curator_api.redrive import RecordsIn
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.indexer.search import SearchIndex
@@ -24,7 +27,10 @@ class Curator:
     files: Files
     settings: Settings
     examine: Examine
+    records_in: RecordsIn
+    dead_letters: DeadLetters
     body_work: BodyWork = field(default_factory=BodyWork)
+    redriving: asyncio.Lock = field(default_factory=asyncio.Lock)  # a second click finds them sent
 
 
 def _curator(request: Request) -> Curator:

@@ -13,7 +13,7 @@ from tunemill.curator_api.access import person_of
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.page_source import Json
-from tunemill.curator_api.payloads import DatasetIn, PublishIn, RowEditIn, TagsIn
+from tunemill.curator_api.payloads import DatasetIn, PublishIn, RedriveIn, RowEditIn, TagsIn
 from tunemill.curator_api.problems import translated
 
 RUNS_SHOWN = 100
@@ -49,10 +49,17 @@ class Answers:
         async with _our_errors():
             await logs.edit_tags(log_id, _taken(TagsIn, add=add, remove=remove), self._curator, by)
 
-    async def rejected(self, *, limit: int) -> Sequence[Json]:
+    async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         async with _our_errors():
-            page = await rejected.list_rejected(self._curator, "", limit)
-        return _list(_plain(page)["rejected"])
+            return _plain(await rejected.list_rejected(self._curator, "", limit, stage, error_code))
+
+    async def rejected_one(self, rejected_id: str) -> Json:
+        async with _our_errors():
+            return _plain(await rejected.get_rejected(rejected_id, self._curator, ""))
+
+    async def redrive(self, wanted: Mapping[str, Any], *, by: str) -> Json:
+        async with _our_errors():
+            return _plain(await rejected.redrive_rejected(_taken(RedriveIn, **wanted), self._curator, by))
 
     async def datasets(self) -> Sequence[Json]:
         async with _our_errors():

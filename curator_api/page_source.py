@@ -27,8 +27,14 @@ class PageSource(Protocol):
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         """`POST /v1/logs/{log_id}/tags`."""
 
-    async def rejected(self, *, limit: int) -> Sequence[Json]:
-        """The list in `GET /v1/rejected`."""
+    async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
+        """`GET /v1/rejected`."""
+
+    async def rejected_one(self, rejected_id: str) -> Json:
+        """`GET /v1/rejected/{rejected_id}`."""
+
+    async def redrive(self, wanted: Mapping[str, Any], *, by: str) -> Json:
+        """`POST /v1/rejected/redrive`."""
 
     async def datasets(self) -> Sequence[Json]:
         """The list in `GET /v1/datasets`."""

@@ -96,8 +96,31 @@ async def _edit_tags(visit: Visit) -> Response:
 
 
 async def _rejected(visit: Visit) -> Response:
-    rejected = await visit.source.rejected(limit=REJECTED_SHOWN)
-    return visit.page("rejected.html", title="Rejected records", section="/rejected", rejected=rejected)
+    stage, error_code = visit.asked("stage"), visit.asked("error_code")
+    found = await visit.source.rejected(limit=REJECTED_SHOWN, stage=stage, error_code=error_code)
+    said = {name: visit.asked(name) for name in ("redriven", "no_payload", "not_found")}
+    return visit.page(
+        "rejected.html",
+        title="Rejected records",
+        section="/rejected",
+        found=found,
+        said=said,
+        stage=stage,
+        error_code=error_code,
+    )
+
+
+async def _rejected_one(visit: Visit) -> Response:
+    letter = await visit.source.rejected_one(visit.at("rejected_id"))
+    return visit.page("rejected_one.html", title="Rejected record", section="/rejected", letter=letter)
+
+
+async def _redrive(visit: Visit) -> Response:
+    sent = await form(visit.request)
+    kind = {name: value for name in ("stage", "error_code") if (value := sent.get(name, ""))}
+    wanted: Json = {"ids": [sent["rejected_id"]]} if sent.get("rejected_id") else kind
+    counts = await visit.source.redrive(wanted, by=visit.who)
+    return _go(page_text.address("/rejected", **{name: str(count) for name, count in counts.items() if count}))
 
 
 async def _datasets(visit: Visit) -> Response:
@@ -219,6 +242,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/runs/{run_id}", _run),
     ("POST", "/runs/{run_id}/cancel", _cancel_run),
     ("GET", "/rejected", _rejected),
+    ("POST", "/rejected", _redrive),
+    ("GET", "/rejected/{rejected_id}", _rejected_one),
     ("POST", "/sign-out", _sign_out),
 )
 

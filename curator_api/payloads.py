@@ -248,7 +248,7 @@ class RejectedOut(Given):
     """A dead letter, without its payload."""
 
     rejected_id: str
-    ts_ms: int
+    ts_ms: int = Field(description="when it was rejected last")
     topic: str
     partition: int
     offset: int
@@ -256,13 +256,58 @@ class RejectedOut(Given):
     error_code: str
     reason: str
     payload_bytes: int
-    attempts: int
+    attempts: int = Field(description="how often it was rejected")
+    first_ts_ms: int | None = Field(description="when it was rejected for the first time, if it was sent again since")
+
+
+class RejectedCount(Given):
+    """How many dead letters there are of a kind."""
+
+    stage: str
+    error_code: str
+    count: int
 
 
 class RejectedPage(Given):
-    """Dead letters, newest first."""
+    """The newest dead letters that match, and how many there are of each kind."""
 
     rejected: list[RejectedOut]
+    total: int
+    counts: list[RejectedCount] = Field(description="of all that match, the commonest kind first")
+    older: int = Field(description="dead letters beyond the newest 100,000, which are kept on the bus alone")
+
+
+class RejectedDetail(RejectedOut):
+    """A dead letter with its payload, in which secrets are masked."""
+
+    payload: str | None = Field(description="null: none was kept, because it was too large or masking failed")
+    payload_encoding: Literal["text", "base64"] | None
+
+
+class RedriveIn(Taken):
+    """Which dead letters to send again: these, or all that have what is named."""
+
+    ids: list[Annotated[str, Field(max_length=512)]] | None = Field(None, max_length=1_000)
+    stage: Annotated[str, Field(max_length=249)] | None = None
+    error_code: Annotated[str, Field(max_length=249)] | None = None
+    topic: Annotated[str, Field(max_length=249)] | None = None
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        kinds = (self.stage, self.error_code, self.topic)
+        if (self.ids is None) == (kinds == (None, None, None)):
+            raise ValueError("send ids, or else stage, error_code or topic")
+        return self
+
+
+class RedriveOut(Given):
+    """What became of each dead letter."""
+
+    redriven: int
+    no_payload: int = Field(
+        description="nothing is left to send: neither is the message on the bus nor were its bytes kept"
+    )
+    not_found: int = Field(description="ids of no dead letter, or of one that was sent again already")
 
 
 class DraftIn(Taken):

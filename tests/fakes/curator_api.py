@@ -16,10 +16,12 @@ from tunemill.bus.port import Bus
 from tunemill.curator_api.app import create_app
 from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.keys import accept_key, new_key
+from tunemill.curator_api.redrive import RecordsIn
 from tunemill.curator_api.settings import Settings
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas.ids import digest
+from tunemill.schemas.packing import split
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
 from tunemill.schemas.topics import TOPICS
 
@@ -69,8 +71,9 @@ async def running_api(
     registry_url: str | None = None,
     client_host: str = "127.0.0.1",
     examine: Examine = lambda _item: None,
+    records_in: RecordsIn = split,
 ) -> AsyncIterator[Running]:
-    """The API on engines in this folder, holding these logs; `examine` stands for the stream's decoding."""
+    """The API on engines in this folder, holding these logs; `examine` and `records_in` stand for the stream's own."""
     settings = settings or Settings()
     bus = bus or open_bus(f"sqlite:{folder / 'bus.db'}")
     index = index or MemorySearch()
@@ -88,6 +91,7 @@ async def running_api(
         files_url=str(folder / "files"),
         settings=settings,
         examine=examine,
+        records_in=records_in,
     )
     transport = httpx.ASGITransport(app, client=(client_host, 1))
     headers = {"authorization": f"Bearer {key}"} if settings.require_key else {}

@@ -1,5 +1,6 @@
 """What stands behind the pages, held in memory; it remembers what the forms changed."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,6 +77,7 @@ class MemoryPages:
         self.found_runs: dict[str, Json] = {}
         self.events: list[Json] = []
         self.dead_letters: list[Json] = []
+        self.older = 0
         self.searches: list[tuple[str, str | None, str]] = []
         self.changes: list[tuple[Any, ...]] = []
 
@@ -97,8 +99,19 @@ class MemoryPages:
         _in(self.logs, log_id, "log")
         self.changes.append(("tags", log_id, list(add), list(remove), by))
 
-    async def rejected(self, *, limit: int) -> Sequence[Json]:
-        return self.dead_letters[:limit]
+    async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
+        asked = {"stage": stage, "error_code": error_code}
+        found = [one for one in self.dead_letters if all(v is None or one[name] == v for name, v in asked.items())]
+        kinds = Counter((one["stage"], one["error_code"]) for one in found)
+        counts = [{"stage": at, "error_code": code, "count": many} for (at, code), many in kinds.most_common()]
+        return {"rejected": found[:limit], "total": len(found), "counts": counts, "older": self.older}
+
+    async def rejected_one(self, rejected_id: str) -> Json:
+        return _in({one["rejected_id"]: one for one in self.dead_letters}, rejected_id, "dead letter")
+
+    async def redrive(self, wanted: Mapping[str, Any], *, by: str) -> Json:
+        self.changes.append(("redrive", dict(wanted), by))
+        return {"redriven": 1, "no_payload": 0, "not_found": 0}
 
     async def datasets(self) -> Sequence[Json]:
         return [

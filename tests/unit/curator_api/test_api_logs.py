@@ -9,14 +9,13 @@ from fakes.curator_api import running_api, tagged
 from fakes.search_memory import MemorySearch
 from sqlalchemy import select
 
-from tunemill.bus.port import Outgoing
 from tunemill.registry import outbox
 from tunemill.registry.tables import audit, erasures, tag_edits
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Written
-from tunemill.schemas.records import Erasure, Feedback, Message, RejectedLog, Tag, ToolCall
+from tunemill.schemas.records import Erasure, Feedback, Message, Tag, ToolCall
 from tunemill.schemas.stored import StoredLog
-from tunemill.schemas.topics import ERASURES, REJECTED
+from tunemill.schemas.topics import ERASURES
 
 
 async def test_a_log_has_every_field_and_who_set_its_tags(tmp_path: Path) -> None:
@@ -193,27 +192,3 @@ async def test_a_query_that_cannot_be_read_names_its_column(tmp_path: Path) -> N
         assert problem["column"] == 9
         assert problem["expected"]
         assert (await api.client.get("/v1/search", params={"cursor": "nonsense"})).status_code == 400
-
-
-async def test_dead_letters_are_listed_without_their_payload_newest_first(tmp_path: Path) -> None:
-    async with running_api(tmp_path) as api:
-        letters = [
-            RejectedLog(
-                rejected_id=f"r{n}",
-                ts_ms=n,
-                topic="llm.logs",
-                partition=0,
-                offset=n,
-                stage="decode",
-                error_code="not_json",
-                reason="the message is neither Avro nor JSON",
-                payload=b"private",
-                payload_bytes=7,
-                project="default" if n else "other",
-            )
-            for n in range(3)
-        ]
-        await api.bus.publish(REJECTED, [Outgoing(wire.encode(letter), letter.rejected_id) for letter in letters])
-        answer = await api.client.get("/v1/rejected")
-    assert [letter["rejected_id"] for letter in answer.json()["rejected"]] == ["r2", "r1"]
-    assert "private" not in answer.text

@@ -46,6 +46,14 @@ def run(run_id: str, status: str, **more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
+def letter(n: int, **more: Any) -> dict[str, Any]:
+    return {
+        "rejected_id": f"llm.logs:2:{n}:0", "ts_ms": DAY_MS, "stage": "decode", "error_code": "not_json", "reason": "no JSON",
+        "payload_bytes": 2048, "attempts": 1, "first_ts_ms": None, "topic": "llm.logs", "partition": 2, "offset": n,
+        "payload": None, "payload_encoding": None,
+    } | more  # fmt: skip
+
+
 RESULT = {
     "before": {"exact_match": 0.0, "loss": 2.9, "stop_rate": 0.6, "json_fields": None},
     "after": {"exact_match": 0.917, "loss": 0.03, "stop_rate": 1.0, "json_fields": None},
@@ -67,6 +75,7 @@ def source() -> MemoryPages:
     draft = {"query": "app:support-router", "limit": None, "seed": 0, "test_share": 0.1}
     made.found_datasets = {"tickets": {"name": "tickets", "draft": draft, "updated_ms": DAY_MS, "versions": [VERSION]}}
     made.draft_rows = [row("one", message("user", NASTY), message("assistant", "yes\nno"), split="test")]
+    made.dead_letters = [letter(1), letter(2, payload=NASTY, payload_encoding="text")]
     made.found_runs = {
         "r1": run("r1", "rejected", result=RESULT, artefact_url="/files/adapters/r1"),
         "r2": run("r2", "running", progress={"step": 3, "steps": 9, "loss": 1.5}),
@@ -114,7 +123,8 @@ class Page(HTMLParser):
 
 
 PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets", "/runs", "/runs/r1",
-         "/runs/r2", "/runs/r3", "/rejected", "/sign-in", "/logs/none"]  # fmt: skip
+         "/runs/r2", "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
+         "/logs/none"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -161,6 +171,7 @@ async def test_every_route_is_visited_here() -> None:
         "/runs",
         "/runs/{run_id}",
         "/rejected",
+        "/rejected/{rejected_id}",
     }
 
 
@@ -490,13 +501,45 @@ async def test_a_run_is_cancelled(client: httpx.AsyncClient, source: MemoryPages
     assert source.changes == [("cancel", "r2", "person:local")]
 
 
-async def test_dead_letters_are_listed(client: httpx.AsyncClient, source: MemoryPages) -> None:
-    source.dead_letters = [
-        {"ts_ms": DAY_MS, "stage": "decode", "error_code": "not_json", "reason": "no JSON", "payload_bytes": 2048,
-         "attempts": 1, "topic": "llm.logs", "partition": 2, "offset": 77}
-    ]  # fmt: skip
+async def test_dead_letters_are_listed_and_counted_by_kind(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    again = letter(78, attempts=3, first_ts_ms=DAY_MS - 86_400_000, stage="index", error_code="mapping")
+    source.dead_letters = [letter(77), again]
     text = (await client.get("/rejected")).text
     assert "not_json" in text and "2,048" in text and "llm.logs[2]@77" in text
+    assert "2026-04-30 08:00:00" in text, "when it was rejected first"
+    page = Page(await client.get("/rejected"))
+    assert [at["href"] for at in page.all("a") if "stage=" in (at["href"] or "")] == [
+        "/rejected?stage=decode&error_code=not_json",
+        "/rejected?stage=index&error_code=mapping",
+    ]
+    one_kind = (await client.get("/rejected?stage=index&error_code=mapping")).text
+    assert "llm.logs[2]@78" in one_kind and "llm.logs[2]@77" not in one_kind
+
+
+async def test_dead_letters_beyond_those_held_are_counted(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.dead_letters, source.older = [letter(n) for n in range(201)], 12
+    text = (await client.get("/rejected")).text
+    assert "The newest 200 of 201." in text and "12 older ones" in text
+
+
+async def test_a_dead_letter_and_a_kind_of_them_are_sent_again(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.dead_letters = [letter(77)]
+    answer = await client.post("/rejected", data={"rejected_id": "llm.logs:2:77:0"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/rejected?redriven=1")
+    assert "1 sent again." in (await client.get("/rejected?redriven=1")).text
+    await client.post("/rejected", data={"stage": "decode", "error_code": "not_json"})
+    assert source.changes == [
+        ("redrive", {"ids": ["llm.logs:2:77:0"]}, "person:local"),
+        ("redrive", {"stage": "decode", "error_code": "not_json"}, "person:local"),
+    ]
+
+
+async def test_a_dead_letters_payload_is_text_and_never_markup(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.dead_letters = [letter(77, payload="<script>alert(1)</script>", payload_encoding="text"), letter(78)]
+    text = (await client.get("/rejected/llm.logs:2:77:0")).text
+    assert "&lt;script&gt;alert(1)" in text and "<script>alert" not in text
+    assert "were not kept" in (await client.get("/rejected/llm.logs:2:78:0")).text
+    assert (await client.get("/rejected/llm.logs:2:79:0")).status_code == 404
 
 
 @pytest.mark.parametrize(

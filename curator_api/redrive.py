@@ -1,0 +1,106 @@
+"""Dead letters -> their records, published again to the topics that they came from.
+
+The bytes are those of the message in which the record came, if the bus still holds it: the letter's own are masked, which
+breaks a binary encoding, and are missing where masking failed. Headers say which letter it was (`schemas/redrive.py`).
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from tunemill.bus.port import Bus, Message, Outgoing
+from tunemill.curator_api.dead_letters import DeadLetters
+from tunemill.curator_api.open_letters import OpenLetter
+from tunemill.schemas import wire
+from tunemill.schemas.records import RejectedLog
+from tunemill.schemas.redrive import headers_of, place_of, rejection_in
+from tunemill.schemas.topics import REJECTED, TOPICS, Topic
+
+RecordsIn = Callable[[bytes], Sequence[bytes]]  # the records in a message of logs, each as a message of its own
+
+MESSAGES_AT_ONCE = 20  # each may have 4 MiB, and is held together with its records
+CLOCKS_DIFFER_MS = (
+    3_600_000  # a message that was published later than that after its letter is another one, at the same place
+)
+
+_TOPICS = {topic.name: topic for topic in TOPICS}
+
+
+async def redrive(found: Sequence[OpenLetter], bus: Bus, dead_letters: DeadLetters, records_in: RecordsIn) -> int:
+    """Send the records of these letters again and mark the letters as sent. Of some there may be no bytes left to send.
+
+    A letter is marked after its record is durable. If we stop in between it is still open, and sent twice it is a duplicate.
+
+    Returns:
+        how many were sent.
+    """
+    by_topic: dict[str, dict[tuple[int, int], list[OpenLetter]]] = defaultdict(lambda: defaultdict(list))
+    for one in found:
+        by_topic[one.letter.topic][one.letter.partition, one.letter.offset].append(one)
+    sent = 0
+    for name, by_place in by_topic.items():
+        places = sorted(by_place)
+        for start in range(0, len(places) if name in _TOPICS else 0, MESSAGES_AT_ONCE):
+            some = {place: by_place[place] for place in places[start : start + MESSAGES_AT_ONCE]}
+            sent += await _redrive_some(_TOPICS[name], some, bus, dead_letters, records_in)
+    return sent
+
+
+async def _redrive_some(
+    topic: Topic,
+    by_place: Mapping[tuple[int, int], Sequence[OpenLetter]],
+    bus: Bus,
+    dead_letters: DeadLetters,
+    records_in: RecordsIn,
+) -> int:
+    originals = await bus.read(topic, by_place)
+    kept = await dead_letters.payloads([one.place for group in by_place.values() for one in group])
+    again: list[tuple[RejectedLog, Outgoing]] = []
+    for place, group in by_place.items():
+        original = originals.get(place)
+        parts = await asyncio.to_thread(records_in, original.value) if original else ()
+        for one in group:
+            message = outgoing(topic, one.letter, original, parts, kept.get(one.place, b""))
+            if message is not None:
+                again.append((one.letter, message))
+    if again:
+        await bus.publish(topic, [message for _, message in again])
+        await bus.publish(REJECTED, [_mark(letter) for letter, _ in again])
+    return len(again)
+
+
+def outgoing(
+    topic: Topic, letter: RejectedLog, original: Message | None, parts: Sequence[bytes], kept: bytes
+) -> Outgoing | None:
+    """The message that sends a letter's record again; None if nothing is left of it, or the topic would not take it.
+
+    Args:
+        original: what lies where the record lay.
+        parts: the records in it.
+        kept: the bytes that the letter keeps.
+    """
+    if original is not None and original.ts_ms > letter.ts_ms + CLOCKS_DIFFER_MS:
+        original = None  # the topic was made anew
+    value = kept if original is None else _record(letter, original, parts) or kept or original.value
+    # On a compacted topic a message takes the place of earlier ones with its key: what was rejected must not.
+    key = letter.rejected_id if original is None or topic.compacted else original.key
+    if not value or len(value) + len((key or "").encode()) > topic.max_message_bytes:
+        return None
+    return Outgoing(value, key, headers_of(letter.rejected_id, letter.attempts, letter.first_ts_ms or letter.ts_ms))
+
+
+def _record(letter: RejectedLog, original: Message, parts: Sequence[bytes]) -> bytes:
+    """The letter's record in its message; nothing if it cannot be found there."""
+    if letter.payload_bytes == len(original.value):  # the message as a whole was rejected, or it is its only record
+        return original.value
+    before = rejection_in(original.headers)
+    place = 0 if before is not None and before.rejected_id == letter.rejected_id else place_of(letter.rejected_id)
+    return parts[place] if place < len(parts) else b""
+
+
+def _mark(letter: RejectedLog) -> Outgoing:
+    mark = msgspec.structs.replace(letter, payload=b"", redriven_ms=time.time_ns() // 1_000_000)
+    return Outgoing(wire.encode(mark), letter.rejected_id)
