@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from sqlalchemy import Engine
@@ -20,6 +20,9 @@ from tunemill.indexer.open import open_index
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas.topics import TOPICS
+from tunemill.streams.errors import RulesInvalid
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,15 @@ async def prepare(opened: Opened) -> None:
     migrate(opened.registry)
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a service; an engine that is away or does not let us in ends it with one sentence and exit code 1."""
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a service; what it cannot start without ends it with one sentence and exit code 1."""
     try:
-        asyncio.run(work)
+        return asyncio.run(work)
     except* (BusError, SearchIndexError) as group:
         complain(f"{first_of(group)}. `tunemill doctor` looks at every engine.")
+        raise typer.Exit(1) from group
+    except* RulesInvalid as group:
+        complain(f"the rules in force are not understood here: {first_of(group)}")
         raise typer.Exit(1) from group
     except* DBAPIError as group:
         # The driver's own text: SQLAlchemy's would add the statement and its values.

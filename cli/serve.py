@@ -10,6 +10,7 @@ import typer
 
 from tunemill.cli.engines import Opened, open_engines, prepare, run
 from tunemill.cli.settings import Engines, MissingSetting, engines_from
+from tunemill.registry.open import open_registry
 from tunemill.telemetry import logs
 
 Host = Annotated[str, typer.Option(envvar="TUNEMILL_HOST", help="The address to listen on.")]
@@ -37,13 +38,13 @@ def streams(port: Port = 8001, host: Host = "127.0.0.1") -> None:
     from tunemill.cli.up import schema_registry_url
     from tunemill.indexer.open import open_index
     from tunemill.streams.app import run_faust
-    from tunemill.streams.rulebook import Rulebook
-    from tunemill.streams.rules import load_rules
+    from tunemill.streams.rulebook import open_rulebook
 
+    rulebook = run(asyncio.to_thread(open_rulebook, open_registry(engines.registry_url)))
     run_faust(
         engines.bus_url,
         lambda: open_index(engines.index_url),
-        Rulebook(load_rules()),
+        rulebook,
         health_host=host,
         health_port=port,
         schema_registry_url=schema_registry_url(os.environ),

@@ -22,9 +22,9 @@ from tunemill.curator_api.settings import Settings
 from tunemill.streams.decode import examine
 from tunemill.streams.errors import RegistryUnavailable
 from tunemill.streams.local import run_local
-from tunemill.streams.rulebook import Rulebook
-from tunemill.streams.rules import load_rules
+from tunemill.streams.rulebook import open_rulebook
 from tunemill.streams.schema_registry import checked_url
+from tunemill.streams.tagging import StreamTagging
 from tunemill.streams.unpack import records_in
 from tunemill.telemetry import logs
 from tunemill.trainer.service import run_trainer
@@ -100,11 +100,10 @@ async def run_services(
 ) -> None:
     """Stream, API and trainer side by side until `stop` is set; if one of them fails, all end and its error is raised."""
     app = api_over(opened, settings)
+    rulebook = await asyncio.to_thread(open_rulebook, opened.registry)
     async with asyncio.TaskGroup() as group:
         group.create_task(
-            run_local(
-                opened.bus, opened.index, Rulebook(load_rules()), stop=stop, schema_registry_url=schema_registry_url
-            )
+            run_local(opened.bus, opened.index, rulebook, stop=stop, schema_registry_url=schema_registry_url)
         )
         group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, data / "work", stop=stop))
         group.create_task(serve_http(app, listening, stop=stop))
@@ -119,6 +118,7 @@ def api_over(opened: Opened, settings: Settings) -> Starlette:
         files_url=opened.files_url,
         settings=settings,
         examine=examine,
+        tagging=StreamTagging(),
         records_in=records_in,
     )
 

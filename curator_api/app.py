@@ -1,4 +1,4 @@
-"""The HTTP API, wired: endpoints, pages, health, and the relay beside them."""
+"""The HTTP API, wired: endpoints, pages, health, and beside them the relay and the backfills."""
 
 import asyncio
 import contextlib
@@ -11,22 +11,26 @@ from sqlalchemy import Engine, text
 
 from tunemill.bus.port import Bus
 from tunemill.curator_api import (
+    backfills,
     datasets,
     draft_rows,
     feedback,
     ingest,
     langfuse_api,
+    learned_tags,
     logs,
     media,
     media_bytes,
     otlp_api,
     problems,
     rejected,
+    rules,
     runs,
     search,
     versions,
 )
 from tunemill.curator_api.access import admit
+from tunemill.curator_api.backfill import Backfills, backfill_until
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.dead_letters import DeadLetters
 from tunemill.curator_api.guard import Guard
@@ -37,10 +41,11 @@ from tunemill.curator_api.redrive import RecordsIn
 from tunemill.curator_api.relay import relay_until
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
+from tunemill.curator_api.tagging import Tagging
 from tunemill.indexer.search import SearchIndex
 from tunemill.telemetry import health
 
-LAST_RELAY_S = 10.0  # for the relay to finish when the server stops; what it does not send is sent at the next start
+LAST_STEP_S = 10.0  # for the relay and the backfills when the server stops; what they leave is done at the next start
 _DESCRIPTION = (
     "Search, tag and erase LLM logs; gather them into drafts; publish immutable dataset versions; follow training runs."
 )
@@ -55,12 +60,14 @@ def create_app(
     settings: Settings,
     examine: Examine,
     records_in: RecordsIn,
+    tagging: Tagging,
 ) -> FastAPI:
     """The application over engines that are open, set up and migrated; whoever opened them closes them after it stopped.
 
     Args:
         examine: the stream's own decoding of one item, so that a sender hears at once what will be rejected.
         records_in: the stream's own taking apart of a message, so that one record of many can be sent again.
+        tagging: the stream's own rules, so that history is tagged as live records are.
     """
     app = FastAPI(
         title="tunemill",
@@ -79,13 +86,28 @@ def create_app(
         settings=settings,
         examine=examine,
         records_in=records_in,
+        tagging=tagging,
         dead_letters=DeadLetters(bus, settings.project),
     )
     app.state.curator = curator
     app.add_middleware(Guard, settings=settings, admit=partial(admit, curator), body_work=curator.body_work)
     problems.install(app)
     langfuse = (langfuse_api, media, media_bytes)
-    for part in (ingest, otlp_api, *langfuse, feedback, logs, search, rejected, draft_rows, versions, datasets, runs):
+    tags = (rules, backfills, learned_tags)
+    for part in (
+        ingest,
+        otlp_api,
+        *langfuse,
+        feedback,
+        logs,
+        search,
+        rejected,
+        *tags,
+        draft_rows,
+        versions,
+        datasets,
+        runs,
+    ):
         app.include_router(part.router)
     app.router.routes.extend(health.routes(_checks(curator)))
     app.include_router(pages_router(Answers(curator)))
@@ -96,15 +118,21 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     curator: Curator = app.state.curator
     stop = asyncio.Event()
-    relay = asyncio.create_task(relay_until(stop, curator.registry, curator.bus))
+    history = Backfills(
+        index=curator.index, registry=curator.registry, tagging=curator.tagging, project=curator.settings.project
+    )
+    beside = {
+        asyncio.create_task(relay_until(stop, curator.registry, curator.bus)),
+        asyncio.create_task(backfill_until(stop, history)),
+    }
     try:
         yield
     finally:
         stop.set()
-        await asyncio.wait({relay}, timeout=LAST_RELAY_S)  # not cut off: it may be writing to the registry
-        relay.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await relay
+        await asyncio.wait(beside, timeout=LAST_STEP_S)  # not cut off: they may be writing to the registry
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
         await curator.dead_letters.close()
 
 

@@ -14,6 +14,7 @@ from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.redrive import RecordsIn
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
+from tunemill.curator_api.tagging import Tagging
 from tunemill.indexer.search import SearchIndex
 
 
@@ -27,6 +28,7 @@ class Curator:
     files: Files
     settings: Settings
     examine: Examine
+    tagging: Tagging
     records_in: RecordsIn
     dead_letters: DeadLetters
     body_work: BodyWork = field(default_factory=BodyWork)

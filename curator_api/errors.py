@@ -10,11 +10,14 @@ CuratorError
 │   ├── NotFound         404  no such log, dataset, version, row or run
 │   ├── Exists           409  a dataset of this name is there already
 │   ├── Unchanged        409  publishing would repeat the latest version
-│   ├── Finished         409  the run is over
+│   ├── Finished         409  the run, or the backfill, is over
+│   ├── UnderWay         409  the backfill is still running
+│   ├── RulesChanged     409  other rules are in force than those that yours were made from
 │   ├── TooLarge         413  the body, one record in it, or the number of its records
 │   ├── UnknownEncoding  415  the body is compressed in a way that is not known here
 │   └── Unprocessable    422  readable, but it cannot be done
 │       ├── InvalidRow       a row that cannot be trained on as it is
+│       ├── InvalidRules     rules that cannot be put in force; `errors` says what is wrong, by line and column
 │       └── EmptyDataset     nothing is left after the exclusions
 ├── Unavailable          503  something we depend on does not answer: try again
 └── DamagedFile          500  a version's file is gone, or not what its name promises
@@ -75,7 +78,7 @@ class Forbidden(ClientError):
 
 
 class NotFound(ClientError):
-    """No such log, dataset, version, row or run."""
+    """No such log, dataset, version, row, run, revision of the rules or backfill."""
 
     status = 404
     code = "not-found"
@@ -96,10 +99,24 @@ class Unchanged(ClientError):
 
 
 class Finished(ClientError):
-    """The run is over."""
+    """The run, or the backfill, is over."""
 
     status = 409
     code = "finished"
+
+
+class UnderWay(ClientError):
+    """The backfill is still running."""
+
+    status = 409
+    code = "under-way"
+
+
+class RulesChanged(ClientError):
+    """Other rules are in force than those that were expected; `revision` says which."""
+
+    status = 409
+    code = "rules-changed"
 
 
 class TooLarge(ClientError):
@@ -127,6 +144,12 @@ class InvalidRow(Unprocessable):
     """A row that cannot be trained on as it is."""
 
     code = "invalid-row"
+
+
+class InvalidRules(Unprocessable):
+    """Rules that cannot be put in force; `errors` holds everything that is wrong: line, column, rule, reason."""
+
+    code = "invalid-rules"
 
 
 class EmptyDataset(Unprocessable):

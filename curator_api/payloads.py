@@ -10,6 +10,7 @@ from tunemill.schemas.ids import MAX_LOG_ID_CHARS
 TAG = r"^[a-z0-9][a-z0-9_-]{0,31}:[^\s\x00-\x1f\x7f\"]{1,128}$"
 
 MAX_RECIPE_BYTES = 64 * 1024
+MAX_RULES_CHARACTERS = 1_000_000
 
 
 def _storable(text: str | None) -> str | None:
@@ -48,6 +49,8 @@ Object = Annotated[dict[str, JsonValue], AfterValidator(_encodable)]
 Recipe = Annotated[Object, AfterValidator(_small)]
 TagText = Annotated[str, Field(pattern=TAG, examples=["topic:math"]), Storable]
 Id = Annotated[str, Field(min_length=1, max_length=MAX_LOG_ID_CHARS), AfterValidator(_printable)]
+RulesText = Annotated[str, Field(max_length=MAX_RULES_CHARACTERS), Storable]
+SearchText = Annotated[str, Field(max_length=4_096), Storable]
 LogId = Annotated[str, Field(min_length=1, max_length=512), Storable]
 
 
@@ -552,3 +555,232 @@ class RunEventsOut(Given):
 
     events: list[RunEventOut]
     cursor: str | None
+
+
+class RulesTextIn(Taken):
+    """Rules, as YAML."""
+
+    document: RulesText
+
+
+class RulesIn(RulesTextIn):
+    """Rules to put in force."""
+
+    expected_revision: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="the revision that they were made from; another one in force is a 409"
+    )
+
+
+class RulesOut(Given):
+    """A revision of what sets tags by itself. The highest is in force."""
+
+    revision: int = Field(description="0: the packaged starter set, because nobody has put anything in force")
+    document: str = Field(description="the rules, YAML")
+    is_starter: bool = Field(description="the document is the packaged starter set, of whatever version is running")
+    learned: list[str] = Field(description="the learned tags beside them, tag@version")
+    by: str | None
+    created_ms: int | None
+
+
+class RulesCheckedOut(Given):
+    """The rules may be put in force; if not, the answer is a problem."""
+
+    valid: bool
+
+
+class DryRunIn(Taken):
+    """Rules to try out, and on which logs."""
+
+    document: RulesText | None = Field(None, description="left out: the rules in force")
+    query: SearchText = ""
+    limit: int = Field(1_000, ge=1, le=10_000, description="at most so many logs, the oldest first")
+
+
+class EffectOut(Given):
+    """Some logs, and a few of their ids."""
+
+    count: int
+    log_ids: list[str]
+
+
+class TagEffectOut(Given):
+    """What would become of one tag: how many logs would get it, lose it, keep it."""
+
+    tag: str
+    added: EffectOut
+    removed: EffectOut
+    kept: EffectOut
+
+
+class DryRunOut(Given):
+    """What would become of the tags of the logs that were looked at; the tags that change most come first."""
+
+    looked_at: int
+    changed: int = Field(description="logs whose tags would not be the same")
+    tags: list[TagEffectOut]
+
+
+class BackfillIn(Taken):
+    """Which logs get their tags set anew."""
+
+    query: SearchText = Field("", description="empty: every log")
+
+
+class BackfillOut(Given):
+    """A backfill: the rules of one revision applied to the logs that match a query."""
+
+    backfill_id: str
+    query: str
+    revision: int
+    status: Literal["running", "done", "failed", "cancelled", "undoing", "undone"]
+    total: int = Field(description="logs that matched when it began")
+    seen: int
+    changed: int = Field(description="logs whose tags it changed")
+    undone: int = Field(description="of those, how many are taken back")
+    logs_per_s: float | None = Field(description="since it was asked for")
+    eta_s: float | None
+    error: JsonValue
+    by: str
+    created_ms: int
+    finished_ms: int | None
+
+
+class BackfillsOut(Given):
+    """Backfills, newest first."""
+
+    backfills: list[BackfillOut]
+
+
+class LabelIn(Taken):
+    """Whether a log should have a tag."""
+
+    log_id: LogId
+    tag: TagText
+    label: bool
+
+
+class LabelsIn(Taken):
+    """Labels of logs."""
+
+    labels: list[LabelIn] = Field(max_length=1_000)
+
+
+class LabelsOut(Given):
+    """How many logs were labelled, and which are not there or were erased."""
+
+    labelled: int
+    missing: list[str]
+
+
+class LearnIn(Taken):
+    """The tag to learn, and how precise it should be at least; if no threshold is, the one with the best F1 is taken."""
+
+    tag: TagText
+    precision: float = Field(0.9, gt=0, le=1)
+
+
+class ShareOut(Given):
+    """A share of some logs, and Wilson's 95 % interval of it."""
+
+    share: float
+    low: float
+    high: float
+    of: int
+
+
+class HeldOutOut(Given):
+    """What became of the labelled logs, each judged by a model and a threshold that had seen nothing of its conversation."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    precision: ShareOut | None = Field(description="null: no log got the tag")
+    recall: ShareOut
+    false_alarms: ShareOut = Field(description="of the logs that should not have the tag, those that got it")
+
+
+class PointOut(Given):
+    """Precision and recall on the held-out labels at one threshold, and how many logs get the tag."""
+
+    threshold: float
+    precision: float
+    recall: float
+    tagged: int
+
+
+class WordOut(Given):
+    """A word that weighs much, and the part of the log where it does."""
+
+    part: Literal["user", "assistant", "system"]
+    word: str
+    weight: float
+
+
+class LearnedReportOut(Given):
+    """How good a learned tag is, and what it looks at."""
+
+    yes: int
+    no: int
+    conversations: int
+    wanted_precision: float
+    threshold_by: Literal["precision", "f1"] = Field(description="f1: no threshold reached the wanted precision")
+    held_out: HeldOutOut
+    curve: list[PointOut]
+    words_for: list[WordOut]
+    words_against: list[WordOut]
+
+
+class LearnedTagOut(Given):
+    """One version of a learned tag."""
+
+    tag: str
+    version: int
+    in_force: int | None = Field(description="the version that sets the tag now; null: none does")
+    threshold: float
+    report: LearnedReportOut
+    by: str
+    created_ms: int
+
+
+class LearnOut(LearnedTagOut):
+    """What was learned, and of how many labels it was not."""
+
+    missing: int = Field(description="labels of logs that are not there any more")
+    left_out: int = Field(description="older labels than the newest 5,000")
+
+
+class LearnedTagsOut(Given):
+    """The newest version of each learned tag, by tag."""
+
+    learned_tags: list[LearnedTagOut]
+
+
+class InForceIn(Taken):
+    """The version to put in force; the newest unless told."""
+
+    version: int | None = Field(None, ge=1)
+
+
+class InForceOut(Given):
+    """Which version sets the tag from now on, and the number of the set of rules that says so."""
+
+    tag: str
+    in_force: int | None
+    revision: int
+
+
+class LearnedDryRunIn(Taken):
+    """Stored logs to try a learned tag on: those that match, the oldest first."""
+
+    query: SearchText = ""
+    limit: int = Field(1_000, ge=1, le=10_000)
+    version: int | None = Field(None, ge=1, description="the newest unless told")
+
+
+class LearnedDryRunOut(Given):
+    """What a learned tag would do to the logs that were looked at, if it were in force."""
+
+    version: int
+    looked_at: int
+    effect: TagEffectOut

@@ -3,7 +3,7 @@
 A set is never changed: another one, with the next number, takes its place. Going back is applying an older one again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.registry.tables import audit, learned_tags, now_ms, rule_sets
+from tunemill.schemas.learned import LearnedTag, Model
 
 
 class LearnedRef(msgspec.Struct, frozen=True):
@@ -18,14 +19,6 @@ class LearnedRef(msgspec.Struct, frozen=True):
 
     tag: str
     version: int
-
-
-class LearnedModel(msgspec.Struct, frozen=True):
-    """A learned tag as it was stored: what the stream makes of `model`, the stream knows."""
-
-    tag: str
-    version: int
-    model: Mapping[str, Any]
 
 
 class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,20 +111,20 @@ def put(
             continue
 
 
-def models(engine: Engine, project: str, learned: Sequence[LearnedRef]) -> tuple[LearnedModel, ...]:
-    """The stored models of these learned tags, in their order.
+def learned_in(engine: Engine, project: str, made: RuleSet) -> tuple[LearnedTag, ...]:
+    """The learned tags of a set, whole.
 
     Raises:
         KeyError: one is not there, though nobody ever takes one away.
     """
-    if not learned:
+    if not made.learned:
         return ()
-    tags = [ref.tag for ref in learned]
+    tags = [ref.tag for ref in made.learned]
     here = (learned_tags.c.project == project, learned_tags.c.tag.in_(tags))
     with engine.connect() as connection:
         rows = connection.execute(select(learned_tags).where(*here)).all()
     found = {LearnedRef(row.tag, row.version): row.model for row in rows}
-    return tuple(LearnedModel(ref.tag, ref.version, found[ref]) for ref in learned)
+    return tuple(LearnedTag(ref.tag, ref.version, msgspec.convert(found[ref], Model)) for ref in made.learned)
 
 
 def _in_force(connection: Connection, project: str) -> RuleSet:

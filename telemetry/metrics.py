@@ -11,7 +11,14 @@ REJECTED = Counter("tunemill_rejected", "Dead letters by stage and error code", 
 BATCH_SECONDS = Histogram("tunemill_batch_seconds", "From polled to accounted for, per batch")
 INDEX_RETRIES = Counter("tunemill_index_retries", "Items sent to the index again", ["status"])
 ID_CONFLICTS = Counter("tunemill_id_conflicts", "Logs not stored, because their id was there with other content")
+PARTS_BEGUN = Gauge("tunemill_parts_begun", "Parts that are read or written at this moment")
+BYTES_IN_HAND = Gauge("tunemill_bytes_in_hand", "Messages taken and not finished, in bytes")
+LAG = Gauge("tunemill_lag_messages", "Messages in our partitions that are not taken yet")
 LAST_PROGRESS = Gauge("tunemill_last_progress_timestamp_seconds", "When a batch was last finished")
 OUTBOX_PENDING = Gauge("tunemill_outbox_pending", "Events that wait to be published")
 RUNS = Counter("tunemill_runs", "Training runs by how they ended", ["status"])
 REQUESTS = Counter("tunemill_http_requests", "API requests", ["method", "route", "status"])
+RULES_REVISION = Gauge("tunemill_rules_revision", "Which set of rules tags logs here; 0: the packaged starter set")
+RULES_BEHIND = Gauge(
+    "tunemill_rules_behind", "1 while the rules in force cannot be taken up: no registry, or not understood"
+)

@@ -16,8 +16,9 @@ from sqlalchemy.exc import IntegrityError
 
 from tunemill.registry import outbox, rule_sets, tables
 from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.rule_sets import LearnedModel, LearnedRef, RuleSet
+from tunemill.registry.rule_sets import LearnedRef, RuleSet
 from tunemill.schemas import wire
+from tunemill.schemas.learned import LearnedTag, Model
 from tunemill.schemas.records import DatasetReady, Erasure
 from tunemill.schemas.topics import DATASETS_READY, ERASURES, RUNS_STATUS, Topic
 
@@ -265,13 +266,15 @@ def test_sets_that_are_put_at_the_same_time_get_a_number_each(engine: Engine) ->
     assert sorted(str(found and found.document) for found in documents) == [str(n) for n in range(8)]
 
 
-def test_the_models_of_learned_tags_come_in_the_order_that_was_asked(engine: Engine) -> None:
-    row = {"project": "default", "model": {"bias": 1}, "report": {}, "by": "person:ann", "created_ms": 1}
+def test_the_learned_tags_of_a_set_come_whole_and_in_its_order(engine: Engine) -> None:
+    model = Model({"user": {"refund": 1.5}}, bias=-1.0, threshold=0.25)
+    row = {"project": "default", "model": msgspec.to_builtins(model), "report": {}, "by": "person:ann", "created_ms": 1}
     with engine.begin() as connection:
         for tag, version in (("a:b", 1), ("a:b", 2), ("c:d", 1)):
             connection.execute(insert(tables.learned_tags).values(**row, tag=tag, version=version))
-    wanted = [LearnedRef("c:d", 1), LearnedRef("a:b", 2)]
-    found = rule_sets.models(engine, "default", wanted)
-    assert found == (LearnedModel("c:d", 1, {"bias": 1}), LearnedModel("a:b", 2, {"bias": 1}))
+    refs = [LearnedRef("c:d", 1), LearnedRef("a:b", 2)]
+    made = rule_sets.put(engine, "default", by="person:ann", learned=refs)
+    found = rule_sets.learned_in(engine, "default", made)
+    assert found == (LearnedTag("c:d", 1, model), LearnedTag("a:b", 2, model))
     with pytest.raises(KeyError):
-        rule_sets.models(engine, "default", [LearnedRef("a:b", 9)])
+        rule_sets.learned_in(engine, "other", made)

@@ -18,12 +18,14 @@ from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.keys import accept_key, new_key
 from tunemill.curator_api.redrive import RecordsIn
 from tunemill.curator_api.settings import Settings
+from tunemill.curator_api.tagging import Tagging
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas.ids import digest
 from tunemill.schemas.packing import split
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
 from tunemill.schemas.topics import TOPICS
+from tunemill.streams.tagging import StreamTagging
 
 
 def tagged(log_id: str, question: str = "What is 2+2?", answer: str | None = "4", **more: Any) -> TaggedLog:
@@ -72,6 +74,7 @@ async def running_api(
     client_host: str = "127.0.0.1",
     examine: Examine = lambda _item: None,
     records_in: RecordsIn = split,
+    tagging: Tagging | None = None,
 ) -> AsyncIterator[Running]:
     """The API on engines in this folder, holding these logs; `examine` and `records_in` stand for the stream's own."""
     settings = settings or Settings()
@@ -92,6 +95,7 @@ async def running_api(
         settings=settings,
         examine=examine,
         records_in=records_in,
+        tagging=tagging or StreamTagging(),
     )
     transport = httpx.ASGITransport(app, client=(client_host, 1))
     headers = {"authorization": f"Bearer {key}"} if settings.require_key else {}
