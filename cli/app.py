@@ -26,7 +26,7 @@ COMMANDS = {
     "ingest": Late("tunemill.cli.ingest:ingest", "Send a file of logs to a server."),
     "formats": Late("tunemill.cli.formats:formats", "List the shapes of logs that are accepted."),
     "search": Late("tunemill.cli.search:search", "Search the logs."),
-    "rejected": Late("tunemill.cli.search:rejected", "List the records that could not be processed."),
+    "dlq": Late("tunemill.cli.dlq:app", "Look at records that could not be processed, and send them again."),
     "dataset": Late("tunemill.cli.dataset:app", "Gather, edit, publish and export datasets."),
     "train": Late("tunemill.cli.train:train", "Train a model on a dataset version."),
     "runs": Late("tunemill.cli.runs:app", "Follow training runs."),

@@ -41,7 +41,7 @@ def ingest(
 ) -> None:
     """Send a file of logs, of any shape that is accepted, and count what became of them.
 
-    A record that cannot be read lies under `tunemill rejected`. Interrupted, the same command goes on where it was.
+    A record that cannot be read lies under `tunemill dlq list`. Interrupted, the same command goes on where it was.
     """
     is_shape = _shape_check(shape)
     try:

@@ -1,4 +1,4 @@
-"""`tunemill search` and `tunemill rejected`: look at what came in."""
+"""`tunemill search`: look at what came in."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, connect
-from tunemill.cli.output import cell, print_json, safe, say, say_text, table, when
+from tunemill.cli.output import cell, print_json, safe, say, say_text, when
 
 _SHOWN_CHARACTERS = 300
 _SHOWN_FACETS = 6
@@ -36,31 +36,6 @@ def search(
         _show_facet(name, counts)
     if page.get("cursor"):
         say(f"more: --cursor {page['cursor']}")
-
-
-def rejected(
-    limit: Annotated[int, typer.Option(help="How many to show, the newest first.", min=1)] = 20,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the records that could not be processed, the newest first."""
-    with connect(url, key) as api:
-        answer = api.get("/rejected", limit=limit)
-    if as_json:
-        print_json(answer)
-        return
-    table(
-        ("time (UTC)", "stage", "error", "reason", "bytes", "where"),
-        (
-            (when(one["ts_ms"]), one["stage"], one["error_code"], one["reason"], one["payload_bytes"], _place(one))
-            for one in answer["rejected"]
-        ),
-    )
-
-
-def _place(one: Mapping[str, Any]) -> str:
-    return f"{one['topic']}/{one['partition']}/{one['offset']}"
 
 
 def _show_hit(hit: Mapping[str, Any]) -> None:

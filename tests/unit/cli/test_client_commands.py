@@ -28,7 +28,7 @@ def always(value: Any, status: int = 200) -> Callable[[Asked], Answer]:
     return lambda asked: json_answer(value, status)
 
 
-@pytest.mark.parametrize("name", ["ingest", "search", "rejected", "dataset", "train", "runs"])
+@pytest.mark.parametrize("name", ["ingest", "search", "dlq", "dataset", "train", "runs"])
 def test_every_client_command_loads(name: str) -> None:
     assert load(name) is not None
     assert name in COMMANDS
