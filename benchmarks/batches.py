@@ -23,9 +23,10 @@ PACKED_LOGS = 64  # per message, as the SDK packs them
 
 
 def read(path: Path) -> list[LogRecord]:
-    """The logs in a file, as the stream decodes them."""
+    """The logs in a file, as the stream decodes them; what else a line tells is left out."""
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return [decode(line, ts_ms=0) for line in raw.splitlines() if line.strip()]
+    readings = (decode(line, ts_ms=0) for line in raw.splitlines() if line.strip())
+    return [reading for reading in readings if isinstance(reading, LogRecord)]
 
 
 class Batches:
@@ -38,9 +39,14 @@ class Batches:
         self.mean_log_bytes = round(sum(len(msgspec.json.encode(record)) for record in records) / len(records))
         self._tagged: list[TaggedLog] = []
 
+    def fresh(self, count: int, *, start: int = 0) -> Iterator[LogRecord]:
+        """So many logs from this one on, each under an id that nothing had before."""
+        for place in range(start, start + count):
+            yield msgspec.structs.replace(self.records[place % len(self.records)], log_id=new_id())
+
     def messages(self, count: int | None = None, *, per_message: int = PACKED_LOGS) -> Iterator[Outgoing]:
         """For the bus: packed as the SDK sends them, or with one log in each message as others do."""
-        fresh = self._fresh(count)
+        fresh = self.fresh(self.count if count is None else count)
         while chunk := list(islice(fresh, per_message)):
             yield Outgoing(pack(chunk), key=chunk[0].log_id)
 
@@ -61,10 +67,6 @@ class Batches:
         for tagged in self.tagged(count):
             action, document = create_item(to_document(tagged)).lines
             yield tagged.log.log_id, action, document
-
-    def _fresh(self, count: int | None) -> Iterator[LogRecord]:
-        for place in range(self.count if count is None else count):
-            yield msgspec.structs.replace(self.records[place % len(self.records)], log_id=new_id())
 
     def _process(self, record: LogRecord) -> TaggedLog:
         message = Message(LOGS.name, 0, 0, record.log_id, pack([record]), 0)

@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.batches import PACKED_LOGS, Batches
 from benchmarks.harness import Figure, ratio, take_turns
 from benchmarks.kafka_fill import fill
-from benchmarks.live_engines import Worker, empty_index, engines, pid_of, wait_for_documents, worker
+from benchmarks.live_engines import Worker, elasticsearch, empty_index, kafka, pid_of, wait_for_documents, worker
 from benchmarks.processes import cpu_s, halt, jvm_cpu_s, resume, running
 from benchmarks.rivals import environment
 from tunemill.bus.kafka import KafkaBus
@@ -67,21 +67,17 @@ Costs = dict[str, float]  # microseconds of CPU a log, by process
 
 def measure(batches: Batches, *, rounds: int) -> tuple[dict[str, Figure], dict[str, float], dict[str, Any]]:
     """Logs per second of all sides, the ratios of ours to the others', and the CPU that each process took."""
-    with engines() as (kafka, url):
-        quix, loop = (
-            [str(environment("quix")), str(RIVALS / "quix_sink.py")],
-            [sys.executable, str(RIVALS / "bulk_loop.py")],
-        )
+    with kafka() as bus, elasticsearch() as url:
+        quix = [str(environment("quix")), str(RIVALS / "quix_sink.py")]
+        loop = [sys.executable, str(RIVALS / "bulk_loop.py")]
         sides: dict[str, Opened] = {
-            OURS: lambda: _worker(batches, kafka, url, per_message=PACKED_LOGS),
-            OURS_SINGLE: lambda: _worker(batches, kafka, url, per_message=1),
-            QUIX: lambda: _rival(batches, kafka, url, quix),
-            ASYNC_BULK: lambda: _rival(batches, kafka, url, loop),
+            OURS: lambda: _worker(batches, bus, url, per_message=PACKED_LOGS),
+            OURS_SINGLE: lambda: _worker(batches, bus, url, per_message=1),
+            QUIX: lambda: _rival(batches, bus, url, quix),
+            ASYNC_BULK: lambda: _rival(batches, bus, url, loop),
             RAW: lambda: _raw(batches, url),
         }
-        pids = {
-            name: pid for name, pid in (("kafka", pid_of(kafka)), ("elasticsearch", pid_of(url))) if pid is not None
-        }
+        pids = {name: pid for name, pid in (("kafka", pid_of(bus)), ("elasticsearch", pid_of(url))) if pid is not None}
         costs: dict[str, list[Costs]] = {name: [] for name in sides}
 
         def turn(name: str) -> Callable[[], float]:
@@ -116,29 +112,32 @@ def _measured(count: int, url: str, opened: Opened, pids: Mapping[str, int], cos
 
 
 @contextmanager
-def _worker(batches: Batches, kafka: str, url: str, *, per_message: int) -> Iterator[_Side]:
+def _worker(batches: Batches, bus: str, url: str, *, per_message: int) -> Iterator[_Side]:
     empty_index(url, PROJECT)
-    with worker(kafka, url) as ours:
+    with worker(bus, url) as ours:
+        given = 0
 
         def give(count: int) -> None:
-            _fill(kafka, LOGS, batches.messages(count, per_message=per_message), ours.process)
+            nonlocal given
+            given += count
+            _fill(bus, LOGS, batches.messages(count, per_message=per_message), ours.process)
 
         yield _Side(ours.process, PROJECT, give)
-        _require_identity(ours)
+        _require_identity(ours, given)
 
 
 @contextmanager
-def _rival(batches: Batches, kafka: str, url: str, command: list[str]) -> Iterator[_Side]:
+def _rival(batches: Batches, bus: str, url: str, command: list[str]) -> Iterator[_Side]:
     empty_index(url, BY_HAND)
     topic = Topic(
         name=f"benchmark.{uuid.uuid4()}", record=TaggedLog, key="log_id", producers=(), consumers=(), partitions=4
     )
-    asyncio.run(_create(kafka, topic))
-    with running([*command, kafka.removeprefix("kafka://"), topic.name, url, alias(BY_HAND)]) as process:
+    asyncio.run(_create(bus, topic))
+    with running([*command, bus.removeprefix("kafka://"), topic.name, url, alias(BY_HAND)]) as process:
 
         def give(count: int) -> None:
             messages = (Outgoing(document, key=log_id) for log_id, _, document in batches.documents(count))
-            _fill(kafka, topic, messages, process)
+            _fill(bus, topic, messages, process)
 
         yield _Side(process, BY_HAND, give)
 
@@ -165,14 +164,14 @@ def _raw(batches: Batches, url: str) -> Iterator[_Side]:
         yield _Side(process, BY_HAND, give)
 
 
-def _fill(kafka: str, topic: Topic, messages: Iterable[Outgoing], reader: subprocess.Popen[bytes]) -> None:
-    asyncio.run(fill(kafka, topic, messages, before_sending=lambda: halt(reader)))
+def _fill(bus: str, topic: Topic, messages: Iterable[Outgoing], reader: subprocess.Popen[bytes]) -> None:
+    asyncio.run(fill(bus, topic, messages, before_sending=lambda: halt(reader)))
 
 
-async def _create(kafka: str, topic: Topic) -> None:
-    bus = KafkaBus(kafka.removeprefix("kafka://"))
-    await bus.create_topics([topic])
-    await bus.close()
+async def _create(bus: str, topic: Topic) -> None:
+    kafka = KafkaBus(bus.removeprefix("kafka://"))
+    await kafka.create_topics([topic])
+    await kafka.close()
 
 
 def _bodies(documents: Iterable[tuple[str, bytes, bytes]]) -> Iterator[bytes]:
@@ -200,12 +199,13 @@ def _medians(rounds: list[Costs]) -> Costs:
     return {name: round(statistics.median(found[name] for found in rounds), 1) for name in rounds[0]}
 
 
-def _require_identity(ours: Worker) -> None:
-    """The worker's own count says that it did what was measured.
+def _require_identity(ours: Worker, given: int) -> None:
+    """The worker's own count agrees with the index, once it has acknowledged all.
 
     Raises:
-        RuntimeError: it indexed not all that it received.
+        RuntimeError: it did not index exactly what it was given.
     """
+    ours.wait_until_ended(given)
     received, indexed = (ours.metric("tunemill_logs_total", outcome=outcome) for outcome in ("received", "indexed"))
-    if received != indexed:
-        raise RuntimeError(f"the worker received {received:.0f} logs and indexed {indexed:.0f}")
+    if not received == indexed == given:
+        raise RuntimeError(f"the worker was given {given} logs, received {received:.0f} and indexed {indexed:.0f}")

@@ -48,7 +48,8 @@ def measure(batches: Batches, *, rounds: int) -> tuple[dict[str, Figure], dict[s
 
 def longer(records: Sequence[LogRecord], size_bytes: int) -> list[LogRecord]:
     """Logs of about this size: each is a conversation of several of these logs, one after another."""
-    found, remaining = [], iter(records)
+    found: list[LogRecord] = []
+    remaining = iter(records)
     while (first := next(remaining, None)) is not None:
         messages, output, size = list(first.messages), first.output, len(msgspec.json.encode(first))
         while size < size_bytes and (more := next(remaining, None)) is not None:

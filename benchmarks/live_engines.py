@@ -23,6 +23,7 @@ from tunemill.indexer.open import open_index
 START_DEADLINE_S = 90
 STALL_DEADLINE_S = 120  # without one more document
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.05, 2.0
+_ENDED_LOOK_S = 0.25
 _ENDED = ("indexed", "merged", "duplicate", "rejected", "erased")
 
 tests = str(Path(__file__).parent.parent / "tests")
@@ -31,12 +32,21 @@ if tests not in sys.path:
 
 
 @contextmanager
-def engines() -> Iterator[tuple[str, str]]:
-    """The URLs of Kafka and Elasticsearch: named by the live tests' variables, else started here."""
+def kafka() -> Iterator[str]:
+    """Kafka's URL: named by the live tests' variable, else started here."""
     from engines import choose
 
-    with choose.kafka() as kafka, choose.elasticsearch() as url:
-        yield kafka, url
+    with choose.kafka() as url:
+        yield url
+
+
+@contextmanager
+def elasticsearch() -> Iterator[str]:
+    """Elasticsearch's URL likewise. The logs of the default project that lie there are lost."""
+    from engines import choose
+
+    with choose.elasticsearch() as url:
+        yield url
 
 
 def pid_of(url: str) -> int | None:
@@ -64,6 +74,20 @@ class Worker:
         """How many logs have become something final."""
         return round(sum(self.metric("tunemill_logs_total", outcome=outcome) for outcome in _ENDED))
 
+    def wait_until_ended(self, count: int) -> None:
+        """Sleep until so many logs have.
+
+        Raises:
+            RuntimeError: the worker ended or stands still.
+        """
+        moved, last = time.monotonic(), 0
+        while (ended := self.ended()) < count:
+            if ended > last:
+                moved, last = time.monotonic(), ended
+            if self.process.poll() is not None or time.monotonic() - moved > STALL_DEADLINE_S:
+                raise RuntimeError(f"the worker ended or stands still at {ended} of {count} logs; its log is above")
+            time.sleep(_ENDED_LOOK_S)
+
 
 @contextmanager
 def worker(kafka: str, index: str) -> Iterator[Worker]:
@@ -86,7 +110,7 @@ def free_port() -> int:
     """A local port that nobody listens on now."""
     from engines import process
 
-    return process.free_port()
+    return int(process.free_port())
 
 
 def answers_soon(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,9 +49,9 @@ def cpu_s(pid: int) -> float:
     return _ticks(Path(f"/proc/{pid}/stat")) / _TICKS_PER_S
 
 
-def jvm_cpu_s(pid: int) -> Counter[str]:
+def jvm_cpu_s(pid: int) -> Mapping[str, float]:
     """The same of a JVM's living threads, by what they do: `gc`, `jit` (compiling) or `work`."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for thread in Path(f"/proc/{pid}/task").iterdir():
         try:
             name, ticks = (thread / "comm").read_text(), _ticks(thread / "stat")

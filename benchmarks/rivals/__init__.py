@@ -13,4 +13,4 @@ def environment(name: str) -> Path:
         sys.path.append(tests)
     from clients.environments import pinned
 
-    return pinned(HERE / f"{name}.txt")
+    return Path(pinned(HERE / f"{name}.txt"))
