@@ -46,6 +46,22 @@ from tunemill.indexer.search import SearchIndex
 from tunemill.telemetry import health
 
 LAST_STEP_S = 10.0  # for the relay and the backfills when the server stops; what they leave is done at the next start
+_LANGFUSE = (langfuse_api, media, media_bytes)
+_TAGS = (rules, backfills, learned_tags)
+_PARTS = (
+    ingest,
+    otlp_api,
+    *_LANGFUSE,
+    feedback,
+    logs,
+    search,
+    rejected,
+    *_TAGS,
+    draft_rows,
+    versions,
+    datasets,
+    runs,
+)  # the first whose path fits answers
 _DESCRIPTION = (
     "Search, tag and erase LLM logs; gather them into drafts; publish immutable dataset versions; follow training runs."
 )
@@ -92,22 +108,7 @@ def create_app(
     app.state.curator = curator
     app.add_middleware(Guard, settings=settings, admit=partial(admit, curator), body_work=curator.body_work)
     problems.install(app)
-    langfuse = (langfuse_api, media, media_bytes)
-    tags = (rules, backfills, learned_tags)
-    for part in (
-        ingest,
-        otlp_api,
-        *langfuse,
-        feedback,
-        logs,
-        search,
-        rejected,
-        *tags,
-        draft_rows,
-        versions,
-        datasets,
-        runs,
-    ):
+    for part in _PARTS:
         app.include_router(part.router)
     app.router.routes.extend(health.routes(_checks(curator)))
     app.include_router(pages_router(Answers(curator)))
