@@ -38,17 +38,14 @@ def list_letters(
         print_json(page)
         return
     table(
-        ("id", "time (UTC)", "stage", "error", "reason", "bytes", "attempts", "first (UTC)"),
+        ("id", "time (UTC)", "error", "attempts", "reason"),
         (
             (
                 one["rejected_id"],
                 when(one["ts_ms"]),
-                one["stage"],
-                one["error_code"],
-                one["reason"],
-                one["payload_bytes"],
+                f"{one['stage']} {one['error_code']}",
                 one["attempts"],
-                when(one["first_ts_ms"]),
+                one["reason"],
             )
             for one in page["rejected"]
         ),
