@@ -18,7 +18,12 @@ def upgrade() -> None:
             nullable=False,
             comment="counts up with every change of what sets tags; the highest is in force",
         ),
-        sa.Column("document", sa.Text(), nullable=True, comment="the rules, YAML as it was given; NULL: the packaged starter set"),
+        sa.Column(
+            "document",
+            sa.Text(),
+            nullable=True,
+            comment="the rules, YAML as it was given; NULL: the packaged starter set",
+        ),
         sa.Column("learned", sa.JSON(), nullable=False, comment="the learned tags in force: a list of {tag, version}"),
         sa.Column("by", sa.String(length=128), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
