@@ -1,0 +1,118 @@
+"""Processes that apply a backfill, or take it back, and are killed, each at another step of its second page.
+
+`python backfill_and_die.py FOLDER apply|undo before|after`: FOLDER holds a folder for each call, with engines that are closed.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from tunemill.curator_api import backfill
+from tunemill.curator_api import backfill_store as store
+from tunemill.curator_api.backfill import Backfills
+from tunemill.indexer.open import open_index
+from tunemill.indexer.search import SearchIndex
+from tunemill.registry.open import migrate, open_registry
+from tunemill.streams.tagging import StreamTagging
+
+STEPS = {  # what each calls on its way, in this order
+    "apply": ("stored", "note_changes", "replace", "advance", "refresh", "finish"),
+    "undo": ("changes_after", "stored", "renew", "replace", "advance", "refresh", "finish"),
+}
+PAGE = 7
+LEASE_MS = 50
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingIndex:
+    """An index whose process dies at a call of one method."""
+
+    def __init__(self, index: SearchIndex, dying: Callable[[str], None]) -> None:
+        self._index, self._dying = index, dying
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._index, name)
+        if name not in {"stored", "replace", "refresh"}:
+            return method
+
+        async def called(*args: Any, **more: Any) -> Any:
+            self._dying(f"before {name}")
+            found = await method(*args, **more)
+            self._dying(f"after {name}")
+            return found
+
+        return called
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Backfills]:
+    """The embedded engines in this folder, as a backfill needs them."""
+    index = open_index(f"local:{folder / 'index'}")
+    registry = open_registry(f"sqlite:///{folder / 'registry.db'}")
+    migrate(registry)
+    await index.setup()
+    try:
+        yield Backfills(index=index, registry=registry, tagging=StreamTagging(), project="default")
+    finally:
+        await index.close()
+        registry.dispose()
+
+
+def killed_at(folder: Path, step: str) -> bool:
+    """Work on what there is in a process of its own, and say whether it was killed at this step."""
+    child = os.fork()
+    if child == 0:
+        try:
+            asyncio.run(_work(folder, step))
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+async def _work(folder: Path, step: str) -> None:
+    backfill.PAGE, store.LEASE_MS = PAGE, LEASE_MS
+    left = 1 if step.split()[1] in {"refresh", "finish"} else 2
+
+    def dying(place: str) -> None:
+        nonlocal left
+        left -= place == step
+        if not left:
+            die()
+
+    for name in ("note_changes", "changes_after", "renew", "advance", "finish"):
+        setattr(store, name, _wrapped(getattr(store, name), name, dying))
+    async with opened(folder) as on:
+        mortal = Backfills(
+            index=DyingIndex(on.index, dying),  # type: ignore[arg-type]
+            registry=on.registry,
+            tagging=on.tagging,
+            project=on.project,
+        )
+        await backfill.do_next(mortal, "mortal", asyncio.Event())
+
+
+def _wrapped(function: Callable[..., Any], name: str, dying: Callable[[str], None]) -> Callable[..., Any]:
+    def called(engine: Engine, *args: Any, **more: Any) -> Any:
+        dying(f"before {name}")
+        found = function(engine, *args, **more)
+        dying(f"after {name}")
+        return found
+
+    return called
+
+
+if __name__ == "__main__":
+    place, way, when = sys.argv[1:]
+    for call in STEPS[way]:
+        assert killed_at(Path(place) / call, f"{when} {call}"), f"not killed {when} {call}"
