@@ -66,7 +66,7 @@ def _look(found: DryRun, tagger: Tagger, logs: Iterable[TaggedLog]) -> None:
     for before in logs:
         after = tagger.retag(before)
         found.looked_at += 1
-        found.changed += _names(before) != _names(after)
+        found.changed += set(before.tags) != set(after.tags)
         _count(found, before.log.log_id, _names(before), _names(after))
 
 

@@ -616,7 +616,7 @@ class DryRunOut(Given):
     """What would become of the tags of the logs that were looked at; the tags that change most come first."""
 
     looked_at: int
-    changed: int = Field(description="logs whose tags would not be the same")
+    changed: int = Field(description="logs whose tags, or who set them, would not be the same")
     tags: list[TagEffectOut]
 
 
@@ -635,7 +635,7 @@ class BackfillOut(Given):
     status: Literal["running", "done", "failed", "cancelled", "undoing", "undone"]
     total: int = Field(description="logs that matched when it began")
     seen: int
-    changed: int = Field(description="logs whose tags it changed")
+    changed: int = Field(description="logs whose tags, or who set them, it changed")
     undone: int = Field(description="of those, how many are taken back")
     logs_per_s: float | None = Field(description="since it was asked for")
     eta_s: float | None
