@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+from fakes.curator_api import running_api
 
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Outgoing
@@ -24,6 +25,7 @@ from tunemill.indexer.search import SearchIndex
 from tunemill.schemas import wire
 from tunemill.schemas.records import Erasure, LogBatch, LogRecord, Message, RejectedLog
 from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED
+from tunemill.streams.unpack import records_in
 
 pytestmark = pytest.mark.live
 
@@ -60,11 +62,11 @@ class Run:
         self.port = free_port()
 
     @contextmanager
-    def worker(self, port: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker process; killed at the end, if it still runs."""
+    def worker(self, port: int | None = None, *, first: str = "") -> Iterator[subprocess.Popen[bytes]]:
+        """A worker process; killed at the end, if it still runs. `first` is what it runs before it begins."""
         arguments = [self.kafka_url, self.elasticsearch_url, self.name, str(port or self.port), self.name]
         with self.output.open("ab") as output:
-            process = subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=output, stderr=output)
+            process = subprocess.Popen([sys.executable, "-c", first + WORKER, *arguments], stdout=output, stderr=output)
         try:
             yield process
         finally:
@@ -286,3 +288,39 @@ async def test_two_workers_join_the_parts_of_calls_and_store_feedback(run: Run):
             await until(judged, process, run)
         found = [found.log.log_id async for found in index.scan(parse(f"trace:{run.name}*"), limit=None)]
         assert sorted(found) == sorted(ids)
+
+
+async def test_records_are_sent_again_from_the_broker_by_those_who_can_read_them_now(run: Run, tmp_path: Path):
+    broken = "import tunemill.streams.process as hop\nhop.mask = lambda *_: 1 / 0\n"
+    over_kafka = running_api(tmp_path, bus=open_bus(run.kafka_url), records_in=records_in)
+    async with engines(run) as (bus, index), over_kafka as api:
+        batch = wire.encode(LogBatch((run.log(1), run.log(2))))
+        await bus.publish(LOGS, [Outgoing(batch, key=run.name), Outgoing(f"no JSON, {run.name}".encode())])
+        places = {
+            message.key: f"{message.topic}:{message.partition}:{message.offset}"
+            for message in await bus.tail(LOGS, limit=100)
+            if run.name.encode() in message.value
+        }
+        ids = [f"{places[run.name]}:0", f"{places[run.name]}:1", f"{places[None]}:0"]
+
+        async def attempts() -> list[int | None]:
+            page = (await api.client.get("/v1/rejected", params={"limit": 10_000})).json()
+            found = {letter["rejected_id"]: letter["attempts"] for letter in page["rejected"]}
+            return [found.get(rejected_id) for rejected_id in ids]
+
+        async def rejected() -> bool:
+            return await attempts() == [1, 1, 1]
+
+        with run.worker(first=broken) as process:
+            await until(rejected, process, run)
+        for rejected_id in ids[:2]:
+            assert (await api.client.get(f"/v1/rejected/{rejected_id}")).json()["payload"] is None, "stored unmasked"
+        answer = await api.client.post("/v1/rejected/redrive", json={"ids": ids})
+        assert answer.json() == {"redriven": 3, "no_payload": 0, "not_found": 0}
+
+        async def done() -> bool:
+            return len(await indexed_ids(index, run)) == 2 and await attempts() == [None, None, 2]
+
+        with run.worker() as process:
+            await until(done, process, run)
+        assert (await index.get(run.log(2).log_id)) is not None
