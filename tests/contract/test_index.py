@@ -670,6 +670,31 @@ async def test_feedback_is_found_by_the_most_exact_id_that_it_names(store: Searc
     assert await said(store, log("four", "x").log) == []
 
 
+@pytest.mark.parametrize("comes", ["before its log", "long after it"])
+@pytest.mark.parametrize("names", ["log_id", "response_id", "trace_id"])
+async def test_a_correction_stands_beside_the_answer_whenever_it_comes(
+    store: SearchIndex, names: str, comes: str
+) -> None:
+    asked = log("one", "x", response_id="r", trace_id="t")
+    year_ms = 365 * 86_400_000
+    at_ms = asked.log.ts_ms + (year_ms if comes == "long after it" else -year_ms)
+    better = feedback("f", ts_ms=at_ms, correction="a better answer", **{names: getattr(asked.log, names)})
+    steps = [lambda: store.add_feedback([better]), lambda: store.write([asked])]
+    for step in steps if comes == "before its log" else reversed(steps):
+        await step()
+        await store.refresh()
+    for _ in range(2):
+        assert await said(store, asked.log) == ["f"]
+        assert await store.feedback_of(asked.log) == (better,)
+        assert await store.get("one") == asked, "the answer that was given stays"
+        (again,) = await store.write([asked])  # a replay
+        assert again.outcome is Outcome.DUPLICATE
+    grown = log("one", "x, and another part", response_id="r", trace_id="t")
+    await store.replace([StoredLog(grown, (await stored_log(store, "one")).version)])
+    assert await store.feedback_of(grown.log) == (better,)
+    assert await store.get("one") == grown
+
+
 async def test_feedback_that_comes_again_is_there_once_and_the_later_word_holds(store: SearchIndex) -> None:
     await store.add_feedback([feedback("f", log_id="one", score=1.0)])
     await store.add_feedback([feedback("f", log_id="one", score=1.0), feedback("g", log_id="one")])

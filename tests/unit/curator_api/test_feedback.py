@@ -7,12 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 from fakes.curator_api import Running, running_api
+from fakes.stream_worker import StreamWorker
 
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Outgoing
 from tunemill.bus.sqlite import SqliteBus
+from tunemill.indexer.open import open_index
 from tunemill.schemas import wire
-from tunemill.schemas.records import Feedback
+from tunemill.schemas.outcome import Outcome
+from tunemill.schemas.packing import pack
+from tunemill.schemas.records import Feedback, LogRecord, Message
 from tunemill.schemas.topics import FEEDBACK, Topic
 
 THUMB = {"name": "helpful", "score": 1, "log_id": "a"}
@@ -132,3 +136,35 @@ async def test_its_description_names_each_field(tmp_path: Path) -> None:
     one, many = described["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
     assert many["items"] == one
     assert set(one["properties"]) == set(Feedback.__struct_fields__) - {"project"}
+
+
+@pytest.mark.parametrize("about", [{"log_id": "a"}, {"response_id": "chatcmpl-1"}, {"trace_id": "t-1"}])
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_correction_is_shown_beside_the_answer_it_is_about_and_outlives_a_replay(
+    tmp_path: Path, about: dict[str, str], is_first: bool
+) -> None:
+    log = LogRecord(
+        log_id="a", ts_ms=1, messages=(Message(role="user", content="What is 2+2?"),), response_id="chatcmpl-1",
+        output=(Message(role="assistant", content="Five, I think."),), trace_id="t-1",
+    )  # fmt: skip
+    said = {"name": "answer", "correction": "Four, for certain.", "by": "ann", "feedback_id": "f", **about}
+    async with running_api(tmp_path, index=open_index(f"local:{tmp_path / 'index'}", project="default")) as api:
+        worker = StreamWorker(api.bus, api.index)
+        if is_first:
+            assert (await api.client.post("/v1/feedback", json=said)).status_code == 202
+            await worker.work()
+        await worker.publish(pack([log]))
+        await worker.work()
+        if not is_first:
+            assert (await api.client.post("/v1/feedback", json=said)).status_code == 202
+            assert await worker.work() == {Outcome.INDEXED: 1}
+        for _ in range(2):
+            await api.index.refresh()
+            shown = (await api.client.get("/v1/logs/a")).json()
+            assert [item["content"] for item in shown["output"]] == ["Five, I think."]
+            assert [(item["correction"], item["by"]) for item in shown["feedback"]] == [("Four, for certain.", "ann")]
+            await worker.publish(pack([log]))
+            assert await worker.work() == {Outcome.DUPLICATE: 1}
+        api.client.cookies.set("tunemill_key", api.key)
+        page = (await api.client.get("/logs/a")).text
+    assert page.index("Five, I think.") < page.index("A better answer:") < page.index("Four, for certain.")

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 import pytest
 from fakes.curator_api import Running, running_api
 from fakes.index_memory import MemoryIndex
+from fakes.stream_worker import StreamWorker
 from sqlalchemy import select
 
 from tunemill.bus.errors import BusUnavailable
@@ -25,15 +25,9 @@ from tunemill.schemas.packing import pack
 from tunemill.schemas.records import DatasetReady, Erasure, Feedback, LogRecord, Message, RejectedLog
 from tunemill.schemas.topics import DATASETS_READY, ERASURES, FEEDBACK, LOGS, REJECTED, Topic
 from tunemill.streams import process as processing
-from tunemill.streams.batch import Hop, next_offsets, run_batch
-from tunemill.streams.erased import follow_erasures
-from tunemill.streams.feedback import keep_feedback
-from tunemill.streams.rulebook import Rulebook
-from tunemill.streams.rules import load_rules
 from tunemill.streams.unpack import records_in
 from tunemill.trainer.doorbell import GROUP, answer
 
-RULES = load_rules()
 SECRET = "sk-" + "a1B2" * 8
 
 
@@ -41,26 +35,14 @@ def log(log_id: str, text: str = "hello") -> LogRecord:
     return LogRecord(log_id=log_id, ts_ms=1, messages=(Message(role="user", content=text),))
 
 
-class Worker:
-    """The stream's own functions over the API's bus, started when a test says so."""
+class Worker(StreamWorker):
+    """The stream, and what is asked over HTTP about what it rejected."""
+
+    index: MemoryIndex
 
     def __init__(self, api: Running) -> None:
+        super().__init__(api.bus, MemoryIndex())
         self.api = api
-        self.index = MemoryIndex()
-
-    async def publish(self, *values: bytes, key: str | None = None) -> None:
-        await self.api.bus.publish(LOGS, [Outgoing(value, key) for value in values])
-
-    async def work(self) -> Counter[Outcome]:
-        """Process everything that waits."""
-        bus, counts = self.api.bus, Counter[Outcome]()
-        async with follow_erasures(bus, self.index) as erased, bus.subscribe([LOGS, FEEDBACK], group="g") as reader:
-            hop = Hop(self.index, bus, erased, Rulebook(RULES))
-            while messages := await reader.poll(max_messages=100, timeout_s=0):
-                counts.update(await run_batch([one for one in messages if one.topic == LOGS.name], hop))
-                counts.update(await keep_feedback([one for one in messages if one.topic == FEEDBACK.name], hop))
-                await reader.commit(next_offsets(messages))
-        return +counts
 
     async def rejected(self, **params: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self.api.client.get("/v1/rejected", params=params)).json()["rejected"]
@@ -73,7 +55,7 @@ class Worker:
         return counts
 
     async def newest(self, topic: Topic = LOGS) -> BusMessage:
-        return (await self.api.bus.tail(topic, limit=1))[0]
+        return (await self.bus.tail(topic, limit=1))[0]
 
 
 def sent(redriven: int, no_payload: int = 0, not_found: int = 0) -> dict[str, int]:
