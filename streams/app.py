@@ -1,9 +1,9 @@
-"""The production worker: a Faust app that feeds the same batches as the embedded loop, one process per `tunemill streams`.
+"""The production worker: a Faust app that feeds the same flow as the embedded loop, one process per `tunemill streams`.
 
 Faust 0.15.3 acknowledges a message whose handler raised or was cancelled, or that it skipped in a rebalance, and commits past
-unfinished work (`tests/unit/streams/test_faust_facts.py` pins this). So its acknowledgements are off (`acks=False`,
-`noack_take`, one agent at a time), and offsets are committed by us, in order, from `AckLedger`. Whatever is unforeseen ends
-the process without a commit; what was in hand comes again.
+unfinished work (`tests/unit/streams/test_faust_facts.py` pins this). So its acknowledgements are off (`acks=False`, `noack`, one
+agent at a time), and offsets are committed by us, in order, from what the flow has finished. Whatever is unforeseen ends the process
+without a commit; what was in hand comes again.
 """
 
 import asyncio
@@ -12,13 +12,15 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import faust
 import structlog
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from tunemill.bus.errors import BusUnavailable
@@ -26,30 +28,34 @@ from tunemill.bus.kafka import headers_of
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Message
 from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED
-from tunemill.streams.batch import Hop, parts, run_batch
+from tunemill.streams.batch import Hop
 from tunemill.streams.erased import ErasedLogs, follow_erasures
 from tunemill.streams.feedback import follow_feedback
-from tunemill.streams.ledger import AckLedger, Partition
+from tunemill.streams.fetch import FetchTransport
+from tunemill.streams.flow import Flow
+from tunemill.streams.ledger import Partition
+from tunemill.streams.liveness import STALL_S, Liveness, index_retries, watched
 from tunemill.streams.local import GROUP
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.probe import serve_health
-from tunemill.streams.rulebook import Rulebook
+from tunemill.streams.rulebook import Rulebook, follow_rules
 from tunemill.streams.schema_registry import SchemaRegistry, opened_registry
+from tunemill.telemetry import metrics
 from tunemill.telemetry.health import Check
 
 EXIT_UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
-BATCH_MESSAGES = 200  # each may hold many logs
-BATCH_WAIT_S = 0.1
-BUFFERED_MESSAGES = (
-    200  # beside the batch; at 1 MiB, as the API packs them, both take 400 MiB, at the limit of 4 MiB 1.6 GiB
-)
+FETCH_MESSAGES = 2000
+FETCH_BYTES = 2**20  # of a partition, compressed; a larger message comes alone
+FETCHES_BUFFERED = 1  # beside what the flow has in hand, and what waits to be put into this buffer
 SESSION_TIMEOUT_S = 10.0  # how long the partitions of a killed worker lie idle
-DRAIN_DEADLINE_S = 30.0  # for the batch in hand after SIGTERM; supervisors wait about as long
+POLL_AT_LEAST_EVERY_S = (
+    10 * 365 * 86_400.0
+)  # never: an outage of the index is no reason to leave the group; see `liveness.py`
+SETTLE_DEADLINE_S = 5.0  # for the parts begun when a rebalance takes the partitions; shorter than the session
+DRAIN_DEADLINE_S = 30.0  # for the parts begun after SIGTERM; supervisors wait about as long
 STOP_DEADLINE_S = 15.0
 ERASE_EVERY_S = 1.0
-
-Commit = Callable[[Mapping[Partition, int]], Awaitable[None]]
-Work = Callable[[Sequence[Message], Commit], Awaitable[None]]
+LOOK_EVERY_S = 5.0
 
 log = structlog.get_logger()
 
@@ -76,8 +82,10 @@ def run_faust(
     health_host: str = "127.0.0.1",
     group: str = GROUP,
     schema_registry_url: str | None = None,
+    stall_s: float = STALL_S,
+    drain_s: float = DRAIN_DEADLINE_S,
 ) -> None:
-    """Work until SIGTERM or SIGINT, then finish the batch in hand. Anything unforeseen exits with status 70.
+    """Work until SIGTERM or SIGINT, then finish the parts begun. Anything unforeseen exits with status 70.
 
     Args:
         kafka_url: `kafka://host:port[,host:port]`.
@@ -85,24 +93,28 @@ def run_faust(
         health_host: the address to serve them on; in a container `0.0.0.0`, for probes come from outside.
         group: the consumer group whose offsets are ours; feedback is read by one of its own, named after it.
         schema_registry_url: where the schemas of Confluent's frames are; without it such messages are dead letters.
+        stall_s: how long there may be work while nothing moves.
+        drain_s: how long the parts begun may take after the signal; then they come again elsewhere.
     """
     try:
-        health = (health_host, health_port)
         asyncio.run(
             _run(
-                kafka_url, open_log_index, rulebook, health=health, group=group, schema_registry_url=schema_registry_url
+                kafka_url,
+                open_log_index,
+                rulebook,
+                health=(health_host, health_port),
+                group=group,
+                schema_registry_url=schema_registry_url,
+                liveness=Liveness(stall_s),
+                drain_s=drain_s,
             )
         )
     except Exception as error:
         exit_without_commit(error)
 
 
-def build_app(kafka_url: str, work: Work, *, group: str = GROUP) -> faust.App:
-    """A Faust app whose one agent hands batches of messages to `work`, with the means to commit.
-
-    Args:
-        work: commits, per (topic, partition), the next offset to read; must not raise.
-    """
+def build_app(kafka_url: str, *, group: str = GROUP) -> faust.App:
+    """A Faust app that reads the logs and acknowledges nothing; it has no agent yet."""
     app = faust.App(
         group,
         broker=kafka_url,
@@ -113,72 +125,62 @@ def build_app(kafka_url: str, work: Work, *, group: str = GROUP) -> faust.App:
         topic_disable_leader=True,
         topic_allow_declare=False,
         stream_wait_empty=False,  # would wait for acknowledgements that never come
-        stream_buffer_maxsize=BUFFERED_MESSAGES,
+        stream_buffer_maxsize=FETCHES_BUFFERED,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=LOGS.max_message_bytes,
-        broker_max_poll_records=BATCH_MESSAGES,
+        consumer_max_fetch_size=FETCH_BYTES,
+        broker_max_poll_records=FETCH_MESSAGES,
+        broker_max_poll_interval=POLL_AT_LEAST_EVERY_S,
         broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=SESSION_TIMEOUT_S / 4,
         processing_guarantee="at_least_once",
     )
-    topic = app.topic(LOGS.name, key_serializer="raw", value_serializer="raw", acks=False)
-
-    async def commit(offsets: Mapping[Partition, int]) -> None:
-        # Partitions that were lost in the meantime are left out; their new owner does the work again.
-        await app.consumer._commit_offsets({TP(*partition): offset for partition, offset in offsets.items()})
-
-    @app.agent(topic, concurrency=1)  # type: ignore[untyped-decorator]
-    async def process_logs(stream: Any) -> None:
-        async for events in stream.noack_take(BATCH_MESSAGES, within=BATCH_WAIT_S):
-            await work([to_message(event.message) for event in events], commit)
-
+    app.finalize()
+    app.transport = FetchTransport(app.conf.broker_consumer, app)
     return app
 
 
-def to_message(message: Any) -> Message:
-    """Faust's message as ours."""
-    return Message(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        key=message.key.decode(errors="replace") if message.key is not None else None,
-        value=message.value or b"",
-        ts_ms=round(message.timestamp * 1000),
-        headers=headers_of(message.headers),
-    )
+def feed(app: faust.App, flow: Flow) -> None:
+    """Let the app's one agent hand the flow whatever is fetched, and a rebalance settle it."""
+    topic = app.topic(LOGS.name, key_serializer="raw", value_serializer="raw", acks=False)
 
-
-class Worker:
-    """The work of one process: batches one after another, until it is told to drain."""
-
-    def __init__(self, hop: Hop) -> None:
-        self._hop = hop
-        self._ledger = AckLedger()
-        self._is_draining = False
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    async def work(self, messages: Sequence[Message], commit: Commit) -> None:
-        """Account for these messages, then acknowledge what is finished; ends the process if that cannot be done."""
-        if self._is_draining:
-            return
-        self._idle.clear()
+    @app.agent(topic, concurrency=1)  # type: ignore[untyped-decorator]
+    async def take_logs(stream: Any) -> None:
         try:
-            self._ledger.take(messages)
-            for part in parts(messages):
-                await run_batch(part, self._hop)
-                self._ledger.finish(part)
-                await commit(self._ledger.release())
-        except Exception as error:
+            async for records in stream.noack():
+                await flow.take([to_message(record) for record in records])
+        except BaseException as error:  # Faust would go on behind these messages, also if this was cancelled
+            if app.should_stop:
+                raise
             exit_without_commit(error)
-        finally:
-            self._idle.set()
 
-    async def drain(self) -> None:
-        """Take nothing more, and wait for the batch in hand."""
-        self._is_draining = True
-        async with asyncio.timeout(DRAIN_DEADLINE_S):
-            await self._idle.wait()
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+    async def settle(*_: Any, **__: Any) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_DEADLINE_S):
+                await flow.settle()
+        except TimeoutError:  # what was begun is finished by us, too, and harmless: ids make it a duplicate
+            log.warning("partitions_given_up_unsettled")
+
+
+async def commit(app: faust.App, offsets: Mapping[Partition, int]) -> None:
+    """Commit, per (topic, partition), the next offset to read.
+
+    Partitions that were lost in the meantime are left out; their new owner does the work again.
+    """
+    await app.consumer._commit_offsets({TP(*partition): offset for partition, offset in offsets.items()})
+
+
+def to_message(record: Any) -> Message:
+    """Kafka's record as our message."""
+    return Message(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key.decode(errors="replace") if record.key is not None else None,
+        value=record.value or b"",
+        ts_ms=record.timestamp,
+        headers=headers_of(record.headers),
+    )
 
 
 def exit_without_commit(error: BaseException) -> NoReturn:
@@ -201,31 +203,66 @@ async def _run(
     health: tuple[str, int | None],
     group: str,
     schema_registry_url: str | None,
+    liveness: Liveness,
+    drain_s: float,
 ) -> None:
     stop = _stop_on_signals()
     async with _opened(kafka_url, open_log_index) as (bus, index):
         await bus.create_topics([LOGS, REJECTED, ERASURES, FEEDBACK])
         async with (
+            follow_rules(rulebook),
             follow_erasures(bus, index) as erased,
             opened_registry(schema_registry_url) as schemas,
-            serve_health(_checks(bus, index, erased, schemas), *health),
+            serve_health(_checks(bus, index, erased, schemas), liveness.check, *health),
         ):
             await index.setup()
             await erased.catch_up()
             hop = Hop(index, bus, erased, rulebook, schemas)
-            worker = Worker(hop)
-            app = build_app(kafka_url, worker.work, group=group)
-            app.finalize()
+            app = build_app(kafka_url, group=group)
+            flow = Flow(hop, partial(commit, app))
+            feed(app, flow)
             await app.start()
             log.info("worker_started", group=group)
             feedback = follow_feedback(hop, group=f"{group}-feedback")
-            async with _in_background(_keep_erasing(erased), feedback) as beside:
-                await _until_stopped(app, stop, beside)
-                app.consumer.stop_flow()
-                await worker.drain()
+            looking = _keep_looking(liveness, app, bus, flow)
+            async with _in_background(flow.run(), _keep_erasing(erased), feedback, looking) as beside:
+                with watched(liveness, exit_without_commit):
+                    await _until_stopped(app, stop, beside)
+                    app.consumer.stop_flow()
+                    async with asyncio.timeout(drain_s):
+                        await flow.close()
             async with asyncio.timeout(STOP_DEADLINE_S):
                 await app.stop()
     log.info("worker_drained")
+
+
+async def _keep_looking(liveness: Liveness, app: faust.App, bus: Bus, flow: Flow) -> NoReturn:
+    """See whether something moves while there is work."""
+    outages = 0
+    while True:
+        lag: int | None = None
+        try:
+            async with asyncio.timeout(LOOK_EVERY_S):
+                lag = await _lag(app, bus)
+            metrics.LAG.set(lag)
+        except BusUnavailable:
+            outages += 1
+        except (
+            TimeoutError,
+            IllegalStateError,
+            KeyError,
+        ):  # the consumer does not say where it is, or is about to change
+            pass
+        has_work = lag != 0 or app.rebalancing or not flow.is_empty
+        liveness.look(moves=flow.moves + index_retries() + outages, has_work=has_work)
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _lag(app: faust.App, bus: Bus) -> int:
+    """How many messages of our partitions are not fetched yet, by what the broker says on another connection."""
+    partitions = app.consumer.assignment()
+    ends = await bus.end_offsets([tuple(partition) for partition in partitions])
+    return sum([max(0, ends[tuple(partition)] - await app.consumer.position(partition)) for partition in partitions])
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -255,7 +292,7 @@ def _checks(bus: Bus, index: WorkerIndex, erased: ErasedLogs, schemas: SchemaReg
 
 
 async def _keep_erasing(erased: ErasedLogs) -> NoReturn:
-    """Apply erasures while no batch does so: one may come when no log does."""
+    """Apply erasures while no part does so: one may come when no log does."""
     while True:
         with suppress(BusUnavailable):  # readiness says so, and the events are still there afterwards
             await erased.catch_up()
@@ -263,7 +300,7 @@ async def _keep_erasing(erased: ErasedLogs) -> NoReturn:
 
 
 @asynccontextmanager
-async def _in_background(*works: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[list["asyncio.Task[NoReturn]"]]:
+async def _in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[list["asyncio.Task[None]"]]:
     tasks = [asyncio.create_task(work) for work in works]
     try:
         yield tasks
@@ -273,11 +310,11 @@ async def _in_background(*works: Coroutine[Any, Any, NoReturn]) -> AsyncIterator
         await asyncio.wait(tasks)  # a consumer that is cancelled leaves its group first
 
 
-async def _until_stopped(app: faust.App, stop: asyncio.Event, beside: Sequence["asyncio.Task[NoReturn]"]) -> None:
+async def _until_stopped(app: faust.App, stop: asyncio.Event, beside: Sequence["asyncio.Task[None]"]) -> None:
     """Return when a signal came.
 
     Raises:
-        Exception: whatever the index raised when a log was erased, or feedback stored.
+        Exception: whatever a part could not go on after, or the index raised when a log was erased, or feedback stored.
         RuntimeError: Faust gave up by itself; its supervisors would otherwise leave a process that reads nothing.
     """
     waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]

@@ -1,9 +1,12 @@
-"""One batch of messages, end to end. The embedded loop and the Faust worker both call this, and nothing else writes logs."""
+"""One batch of messages, end to end, in two halves: reading needs a processor, accounting for what was read waits for engines.
+
+`streams/flow.py` calls this, and nothing else writes logs.
+"""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +31,6 @@ from tunemill.streams.rules import Rules
 from tunemill.streams.schema_registry import SchemaRegistry
 from tunemill.telemetry import metrics
 
-PART_BYTES = 16 * 2**20  # logs take several times their bytes once they are decoded
 _WRITE_LOGS = 1000  # per call of the index: a few megabytes
 
 T = TypeVar("T")
@@ -55,9 +57,11 @@ class _Origin(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Read:
+class Batch:
     """What the messages told, by what is done with it."""
 
+    rules: Rules  # those that they were read with
+    begun: float  # on the monotonic clock
     logs: list[_Origin[TaggedLog]] = field(default_factory=list)
     told: list[_Origin[MaskedPiece | TraceNote]] = field(default_factory=list)  # parts of logs, and about their traces
     feedback: list[Feedback] = field(default_factory=list)
@@ -83,36 +87,39 @@ async def run_batch(messages: Sequence[Message], hop: Hop) -> Mapping[Outcome, i
     Raises:
         Exception: whatever the index or the bus raised. Nothing was acknowledged, and the batch comes again.
     """
-    started, rules = time.monotonic(), hop.rulebook.rules
+    return await account_for(await read_batch(messages, hop), hop)
+
+
+async def read_batch(messages: Sequence[Message], hop: Hop) -> Batch:
+    """The first half: steps 0 and 1, which leave no trace."""
+    begun, rules = time.monotonic(), hop.rulebook.rules
     # 0. The schemas of Confluent's frames, if there are any.
     schemas = await hop.schemas.look_up(schema_ids(message.value for message in messages)) if hop.schemas else None
     # 1. Bytes to tagged logs, parts of logs and rejections, off the event loop.
-    read = await asyncio.to_thread(_process_all, messages, rules, schemas)
+    return await asyncio.to_thread(_process_all, messages, Batch(rules, begun), schemas)
+
+
+async def account_for(batch: Batch, hop: Hop, *, after: asyncio.Event | None = None) -> Mapping[Outcome, int]:
+    """The second half: steps 2 to 6.
+
+    Args:
+        after: is set once all earlier messages are accounted for. Feedback waits for it: of two with one id the later one holds.
+    """
     # 2. Drop what was erased. Delete it, too: a crash after step 3 may have left it in the index.
-    erased = await _drop_erased(read, hop)
+    erased = await _drop_erased(batch, hop)
     # 3. Write whole logs, then join parts to what is there, and wait until all of them are accounted for.
-    ends = [*await _write(read.logs, hop.index), *await _assemble(read.told, hop.index, rules)]
+    ends = [*await _write(batch.logs, hop.index), *await _assemble(batch.told, hop.index, batch.rules)]
     # 4. An erasure may have come while the write ran: look again.
     late = await _erase_late(ends, hop)
     # 5. Feedback and dead letters, durable before anything is acknowledged.
-    letters = [*read.unreadable, *_refused(ends, late)]
-    await _publish(read.feedback, letters, hop.bus)
+    letters = [*batch.unreadable, *_refused(ends, late)]
+    if batch.feedback and after is not None:
+        await after.wait()
+    await _publish(batch.feedback, letters, hop.bus)
     # 6. Counters.
-    counts = _count(ends, late, erased, len(read.unreadable))
-    _report(counts, letters, read.beside, time.monotonic() - started)
+    counts = _count(ends, late, erased, len(batch.unreadable))
+    _report(counts, letters, batch.beside, time.monotonic() - batch.begun)
     return counts
-
-
-def parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """The messages in order, in parts of at most `PART_BYTES` or one message: what is worked on at one time fits the memory."""
-    start = size = 0
-    for place, message in enumerate(messages):
-        if place > start and size + len(message.value) > PART_BYTES:
-            yield messages[start:place]
-            start, size = place, 0
-        size += len(message.value)
-    if messages:
-        yield messages[start:]
 
 
 def next_offsets(messages: Iterable[Message]) -> dict[tuple[str, int], int]:
@@ -128,10 +135,10 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _process_all(messages: Sequence[Message], rules: Rules, schemas: Schemas | None) -> _Read:
-    read, now_ms = _Read(), _now_ms()
+def _process_all(messages: Sequence[Message], read: Batch, schemas: Schemas | None) -> Batch:
+    now_ms = _now_ms()
     for message in messages:
-        for place, result in enumerate(process(message, rules, schemas, now_ms=now_ms)):
+        for place, result in enumerate(process(message, read.rules, schemas, now_ms=now_ms)):
             match result:
                 case TaggedLog():
                     read.logs.append(_Origin(result, message, place))
@@ -150,7 +157,7 @@ def _process_all(messages: Sequence[Message], rules: Rules, schemas: Schemas | N
     return read
 
 
-async def _drop_erased(read: _Read, hop: Hop) -> int:
+async def _drop_erased(read: Batch, hop: Hop) -> int:
     """Forget what belongs to erased logs, and delete those; how many logs and parts of logs that was."""
     await hop.erased.catch_up()
     origins: list[_Origin[Any]] = [*read.logs, *read.told]

@@ -3,7 +3,8 @@
 StreamError
 ├── Undecodable          the data's fault: the record goes to the dead letters at stage decode
 ├── RulesInvalid         the operator's fault: these rules are wrong, and are not put in force
-└── RegistryUnavailable  the schema registry's or its operator's: the batch ends without a commit, and comes again
+├── RegistryUnavailable  the schema registry's or its operator's: the part of messages waits, and is read again
+└── Stalled              nobody's that we know: nothing moved for too long, and the process ends without a commit
 """
 
 from collections.abc import Iterable
@@ -56,3 +57,7 @@ class RulesInvalid(StreamError):
 
 class RegistryUnavailable(StreamError):
     """The schema registry cannot be asked; the message says how it failed and holds no address."""
+
+
+class Stalled(StreamError):
+    """There is work, and nothing moved for too long."""

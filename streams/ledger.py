@@ -4,6 +4,7 @@ Faust 0.15.3 would commit past unfinished work when acknowledgements come out of
 """
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from tunemill.bus.port import Message
 
@@ -39,9 +40,11 @@ class AckLedger:
         """The next offset to read of each partition whose finished prefix has grown; the prefix leaves the ledger."""
         released = {}
         for partition, in_hand in self._in_hand.items():
-            for offset in list(in_hand):
-                if not in_hand[offset]:
-                    break
+            for offset in [*takewhile(in_hand.__getitem__, in_hand)]:
                 del in_hand[offset]
                 released[partition] = offset + 1
         return released
+
+    def forget(self) -> None:
+        """Nothing is in hand any more: what comes next is read from where it was committed."""
+        self._in_hand.clear()

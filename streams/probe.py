@@ -18,13 +18,13 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_health(checks: Mapping[str, Check], host: str, port: int | None) -> AsyncIterator[None]:
+async def serve_health(checks: Mapping[str, Check], alive: Check, host: str, port: int | None) -> AsyncIterator[None]:
     """Serve live, ready and metrics while the body runs; nothing when there is no port."""
     if port is None:
         yield
         return
     settings = uvicorn.Config(
-        health_app(checks),
+        health_app(checks, alive),
         host=host,
         port=port,
         log_config=None,

@@ -1,6 +1,6 @@
 """Live, ready and metrics: three endpoints that every process serves.
 
-Live: the event loop answers. Ready: every named check passes, so that traffic may come.
+Live: the event loop answers, and what the process says of itself passes. Ready: every named check passes, so that traffic may come.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,11 +14,20 @@ from starlette.routing import Route
 Check = Callable[[], Awaitable[None]]  # returns, or raises with the reason
 
 
-def routes(checks: Mapping[str, Check]) -> list[Route]:
-    """`GET /health/live`, `GET /health/ready` (503 names the checks that fail) and `GET /metrics`."""
+async def _answers() -> None:
+    """An event loop that comes here is alive."""
+
+
+def routes(checks: Mapping[str, Check], alive: Check = _answers) -> list[Route]:
+    """`GET /health/live`, `GET /health/ready` (503 names the checks that fail) and `GET /metrics`.
+
+    Args:
+        alive: fails when the process should be started anew, though it still answers.
+    """
 
     async def live(_request: Request) -> Response:
-        return JSONResponse({"status": "live"})
+        result = await _result(alive)
+        return JSONResponse({"status": "live" if result == "ok" else result}, 200 if result == "ok" else 503)
 
     async def ready(_request: Request) -> Response:
         results = {name: await _result(check) for name, check in checks.items()}
@@ -33,9 +42,9 @@ def routes(checks: Mapping[str, Check]) -> list[Route]:
     return [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]
 
 
-def health_app(checks: Mapping[str, Check]) -> Starlette:
+def health_app(checks: Mapping[str, Check], alive: Check = _answers) -> Starlette:
     """The three endpoints alone, for a process that serves nothing else."""
-    return Starlette(routes=routes(checks))
+    return Starlette(routes=routes(checks, alive))
 
 
 async def _result(check: Check) -> str:

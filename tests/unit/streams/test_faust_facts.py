@@ -5,12 +5,13 @@ If one of these tests fails after an upgrade, that is news: read `streams/app.py
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock
 
 import faust
 import pytest
+from aiokafka import ConsumerRecord
 from faust.events import Event
 from faust.transport.consumer import Consumer
 from faust.types import TP
@@ -18,7 +19,8 @@ from faust.types.tuples import ConsumerMessage
 from intervaltree import IntervalTree
 
 from tunemill.bus.port import Message as BusMessage
-from tunemill.streams.app import Commit, build_app, to_message
+from tunemill.streams.app import build_app, commit, feed, to_message
+from tunemill.streams.fetch import FetchConsumer
 
 PARTITION = TP("t", 0)
 
@@ -94,8 +96,8 @@ def event(app: faust.App, offset: int) -> Event:
     return Event(app, b"k", b"v", {}, message)
 
 
-def faust_message(offset: int, key: bytes | None = b"k", value: bytes | None = b"v") -> ConsumerMessage:
-    return ConsumerMessage("t", 0, offset, 1.5, 0, {}, key, value, None, generation_id=1, tp=PARTITION)
+def faust_message(offset: int) -> ConsumerMessage:
+    return ConsumerMessage("t", 0, offset, 1.5, 0, {}, b"k", b"v", None, generation_id=1, tp=PARTITION)
 
 
 class Committing:
@@ -119,36 +121,18 @@ class Committing:
         return self._accepts
 
 
-class Taken:
-    """A stream that hands over one batch."""
-
-    async def noack_take(self, _max: int, *, within: float) -> AsyncIterator[list[Event]]:
-        assert within > 0
-        yield [event(faust.App("facts", broker="kafka://127.0.0.1:1", store="memory://", autodiscover=False), 6)]
-
-
 @pytest.mark.parametrize("accepts", [True, False])
 async def test_our_commit_sends_the_next_offsets_of_the_partitions_that_are_still_ours(accepts: bool):
     """`Consumer._commit_offsets` is private to Faust, and our only way to commit without its acknowledgements."""
-
-    async def work(messages: Sequence[BusMessage], commit: Commit) -> None:
-        await commit({("llm.logs", 0): messages[0].offset + 1, ("llm.logs", 1): 3})
-
-    app = build_app("kafka://127.0.0.1:1", work, group="a-group")
-    app.finalize()
+    app = build_app("kafka://127.0.0.1:1", group="a-group")
     app.consumer = consumer = Committing({TP("llm.logs", 0)}, accepts=accepts)
-    (agent,) = app.agents.values()
-    await agent.fun(Taken())
+    await commit(app, {("llm.logs", 0): 7, ("llm.logs", 1): 3})
     assert consumer.sent == [{TP("llm.logs", 0): 7}]
 
 
-async def nothing(_messages: Any, _commit: Any) -> None:
-    return None
-
-
 def test_the_app_is_set_up_so_that_faust_acknowledges_nothing_and_serves_nothing():
-    app = build_app("kafka://127.0.0.1:1", nothing, group="a-group")
-    app.finalize()
+    app = build_app("kafka://127.0.0.1:1", group="a-group")
+    feed(app, MagicMock())
     conf = app.conf
     assert (conf.id, conf.web_enabled, conf.stream_wait_empty, conf.topic_disable_leader) == (
         "a-group",
@@ -158,6 +142,8 @@ def test_the_app_is_set_up_so_that_faust_acknowledges_nothing_and_serves_nothing
     )
     assert conf.consumer_auto_offset_reset == "earliest"
     assert str(conf.processing_guarantee.value) == "at_least_once"
+    assert conf.broker_max_poll_interval > timedelta(days=365).total_seconds(), "an outage may last"
+    assert app.transport.Consumer is FetchConsumer
     assert len(app.tables) == 0
     (agent,) = app.agents.values()
     assert agent.concurrency == 1
@@ -165,6 +151,10 @@ def test_the_app_is_set_up_so_that_faust_acknowledges_nothing_and_serves_nothing
     assert list(agent.channel.topics) == ["llm.logs"]
 
 
-def test_fausts_message_becomes_ours():
-    assert to_message(faust_message(3)) == BusMessage("t", 0, 3, "k", b"v", 1500)
-    assert to_message(faust_message(3, key=None, value=None)) == BusMessage("t", 0, 3, None, b"", 1500)
+def test_kafkas_record_becomes_our_message():
+    assert to_message(record(3)) == BusMessage("t", 0, 3, "k", b"v", 1500, {"attempts": "2"})
+    assert to_message(record(3, key=None, value=None)) == BusMessage("t", 0, 3, None, b"", 1500, {"attempts": "2"})
+
+
+def record(offset: int, key: bytes | None = b"k", value: bytes | None = b"v") -> "ConsumerRecord[bytes, bytes]":
+    return ConsumerRecord("t", 0, offset, 1500, 0, key, value, None, 1, 1, (("attempts", b"2"),))

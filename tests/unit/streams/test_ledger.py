@@ -46,6 +46,17 @@ def test_a_partition_that_is_read_again_starts_over():
     assert ledger.release() == {("t", 0): 6}
 
 
+def test_what_is_forgotten_is_never_released():
+    ledger = AckLedger()
+    ledger.take(at(5, 6))
+    ledger.forget()
+    ledger.finish(at(5, 6))
+    assert ledger.release() == {}
+    ledger.take(at(5))
+    ledger.finish(at(5))
+    assert ledger.release() == {("t", 0): 6}
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("take"), st.integers(1, 4)),

@@ -1,32 +1,34 @@
-"""The Faust worker's own part: commit only what is finished, drain on request, and die rather than commit."""
+"""The Faust worker's own part: whatever goes wrong ends the process without a commit, and its health port says how it is."""
 
 import asyncio
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from fakes.index_memory import MemoryIndex
+from aiokafka import ConsumerRecord
 
 from tunemill.bus.port import Message
-from tunemill.bus.sqlite import SqliteBus
-from tunemill.schemas.packing import pack
-from tunemill.schemas.records import LogRecord
-from tunemill.schemas.records import Message as ChatMessage
-from tunemill.schemas.topics import ERASURES, LOGS, REJECTED
-from tunemill.streams import batch
-from tunemill.streams.app import EXIT_UNFORESEEN, Worker
-from tunemill.streams.batch import Hop
-from tunemill.streams.erased import follow_erasures
+from tunemill.streams import app as worker
+from tunemill.streams.app import EXIT_UNFORESEEN, build_app, feed
+from tunemill.streams.errors import Stalled
 from tunemill.streams.probe import serve_health
-from tunemill.streams.rulebook import Rulebook
-from tunemill.streams.rules import load_rules
 
 DYING = """
 import asyncio, sys
-from tunemill.streams.app import Worker, exit_without_commit
+from pathlib import Path
+from tunemill.bus.port import Message
+from tunemill.bus.sqlite import SqliteBus
+from tunemill.schemas.topics import TOPICS
+from tunemill.streams.app import exit_without_commit
+from tunemill.streams.batch import Hop
+from tunemill.streams.erased import follow_erasures
+from tunemill.streams.flow import flowing
+from tunemill.streams.rulebook import Rulebook
+from tunemill.streams.rules import load_rules
 from tunemill.telemetry.logs import configure
 
 class Index:
@@ -34,72 +36,127 @@ class Index:
     async def delete(self, log_ids): pass
 
 async def main():
-    from pathlib import Path
-    from tunemill.bus.port import Message
-    from tunemill.bus.sqlite import SqliteBus
-    from tunemill.schemas.topics import TOPICS
-    from tunemill.streams.batch import Hop
-    from tunemill.streams.erased import follow_erasures
-    from tunemill.streams.rulebook import Rulebook
-    from tunemill.streams.rules import load_rules
     bus = SqliteBus(Path(sys.argv[1]))
     await bus.create_topics(TOPICS)
     async def commit(offsets): print("COMMITTED", offsets)
+    payload = b'{"messages":[{"role":"user","content":"hi"}]}'
     async with follow_erasures(bus, Index()) as erased:
-        worker = Worker(Hop(Index(), bus, erased, Rulebook(load_rules())))
-        payload = b'{"messages":[{"role":"user","content":"hi"}]}'
-        await worker.work([Message("llm.logs", 0, 5, None, payload, 1)], commit)
+        async with flowing(Hop(Index(), bus, erased, Rulebook(load_rules())), commit) as flow:
+            await flow.take([Message("llm.logs", 0, 5, None, payload, 1)])
+            await asyncio.sleep(60)
     print("STILL ALIVE")
 
 configure(service="streams")
-asyncio.run(main())
+try:
+    asyncio.run(main())
+except Exception as error:
+    exit_without_commit(error)
 """
 
 
-def at(offset: int, log_id: str) -> Message:
-    log = LogRecord(log_id=log_id, ts_ms=1, messages=(ChatMessage(role="user", content="hi"),))
-    return Message(LOGS.name, 0, offset, None, pack([log]), 1)
+class Ended(BaseException):
+    """The process would be gone here."""
 
 
-async def test_it_commits_after_the_batch_and_takes_nothing_more_once_it_drains(tmp_path: Path):
-    bus, index = SqliteBus(tmp_path / "bus.db"), MemoryIndex()
-    await bus.create_topics([LOGS, REJECTED, ERASURES])
-    committed: list[tuple[Mapping[tuple[str, int], int], int]] = []
+class Taking:
+    """The part of a flow that the agent sees."""
 
-    async def commit(offsets: Mapping[tuple[str, int], int]) -> None:
-        committed.append((offsets, len(index.logs)))
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.settled = 0
+        self.room = asyncio.Event()
+        self.room.set()
 
-    async with follow_erasures(bus, index) as erased:
-        worker = Worker(Hop(index, bus, erased, Rulebook(load_rules())))
-        await worker.work([at(5, "a"), at(6, "b")], commit)
-        assert committed == [({(LOGS.name, 0): 7}, 2)]
-        index.writing.clear()
-        index.delay_s = 0.2
-        in_hand = asyncio.create_task(worker.work([at(7, "c")], commit))
-        await index.writing.wait()
-        await worker.drain()
-        assert committed[1:] == [({(LOGS.name, 0): 8}, 3)]
-        await worker.work([at(8, "d")], commit)
-        await in_hand
-    assert len(committed) == 2
-    assert set(index.logs) == {"a", "b", "c"}
-    await bus.close()
+    async def take(self, messages: Sequence[Message]) -> None:
+        await self.room.wait()
+        self.taken += [message.offset for message in messages]
+
+    async def settle(self) -> None:
+        self.settled += 1
+        await self.room.wait()
 
 
-async def test_large_messages_are_worked_on_and_committed_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    messages = [at(5, "a"), at(6, "b"), at(7, "c" * 100), at(8, "d")]
-    monkeypatch.setattr(batch, "PART_BYTES", len(messages[0].value) + len(messages[1].value))
-    bus, index = SqliteBus(tmp_path / "bus.db"), MemoryIndex()
-    await bus.create_topics([LOGS, REJECTED, ERASURES])
-    committed: list[tuple[int, int]] = []  # the next offset, and how many logs are in the index
+class Stream:
+    """What Faust gives the agent: the records of one fetch after another."""
 
-    async def commit(offsets: Mapping[tuple[str, int], int]) -> None:
-        committed.append((offsets[LOGS.name, 0], len(index.logs)))
+    def __init__(self, *fetches: Sequence[Any]) -> None:
+        self.fetches = fetches
 
-    async with follow_erasures(bus, index) as erased:
-        await Worker(Hop(index, bus, erased, Rulebook(load_rules()))).work(messages, commit)
-    assert committed == [(7, 2), (8, 3), (9, 4)]
-    await bus.close()
+    def noack(self) -> "Stream":
+        return self
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Any]]:
+        for fetch in self.fetches:
+            yield fetch
+
+
+def record(offset: int) -> "ConsumerRecord[bytes, bytes]":
+    return ConsumerRecord("llm.logs", 0, offset, 1500, 0, b"k", b"v", None, 1, 1, ())
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of errors that ended the process."""
+    ends: list[str] = []
+
+    def end(error: BaseException) -> None:
+        ends.append(type(error).__name__)
+        raise Ended
+
+    monkeypatch.setattr(worker, "exit_without_commit", end)
+    return ends
+
+
+def agent_of(flow: Taking) -> Any:
+    app = build_app("kafka://127.0.0.1:1", group="a-group")
+    feed(app, flow)
+    (agent,) = app.agents.values()
+    return agent
+
+
+async def test_the_agent_hands_each_fetch_on(ends: list[str]):
+    flow = Taking()
+    await agent_of(flow).fun(Stream([record(1), record(2)], [record(3)]))
+    assert (flow.taken, ends) == ([1, 2, 3], [])
+
+
+async def test_an_agent_that_raises_ends_the_process_before_faust_goes_on_behind_the_message(ends: list[str]):
+    flow = Taking()
+    with pytest.raises(Ended):
+        await agent_of(flow).fun(Stream([record(1)], ["no record"], [record(3)]))
+    assert (flow.taken, ends) == ([1], ["AttributeError"])
+
+
+async def test_an_agent_that_is_cancelled_ends_the_process_too(ends: list[str]):
+    flow = Taking()
+    flow.room.clear()
+    handling = asyncio.create_task(agent_of(flow).fun(Stream([record(1)], [record(2)])))
+    await asyncio.sleep(0)
+    handling.cancel()
+    with pytest.raises(Ended):
+        await handling
+    assert (flow.taken, ends) == ([], ["CancelledError"])
+
+
+async def test_an_agent_may_be_cancelled_when_the_app_stops(ends: list[str]):
+    flow = Taking()
+    flow.room.clear()
+    agent = agent_of(flow)
+    handling = asyncio.create_task(agent.fun(Stream([record(1)])))
+    await asyncio.sleep(0)
+    agent.app._stopped.set()
+    handling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handling
+    assert ends == []
+
+
+async def test_a_rebalance_settles_the_flow_and_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "SETTLE_DEADLINE_S", 0.01)
+    flow = Taking()
+    flow.room.clear()
+    await agent_of(flow).app.on_partitions_revoked.send(set())
+    assert flow.settled == 1
 
 
 def test_an_unforeseen_error_ends_the_process_without_a_commit_and_tells_no_text(tmp_path: Path):
@@ -121,13 +178,25 @@ async def test_the_health_port_names_what_is_not_ready(unused_port: int):
         raise OSError("no entry")
 
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_port}") as client:
-        async with serve_health({"bus": fine, "index": away}, "127.0.0.1", unused_port):
+        async with serve_health({"bus": fine, "index": away}, fine, "127.0.0.1", unused_port):
             response = await answer(client, "/health/ready")
             assert (response.status_code, response.json()["checks"]) == (503, {"bus": "ok", "index": "failed: OSError"})
             assert (await client.get("/health/live")).status_code == 200
             assert "tunemill_logs_total" in (await client.get("/metrics")).text
         with pytest.raises(httpx.ConnectError):
             await client.get("/health/live")
+
+
+async def test_the_health_port_says_when_nothing_moves(unused_port: int):
+    async def stalled() -> None:
+        raise Stalled
+
+    async with (
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_port}") as client,
+        serve_health({}, stalled, "127.0.0.1", unused_port),
+    ):
+        response = await answer(client, "/health/live")
+    assert (response.status_code, response.json()) == (503, {"status": "failed: Stalled"})
 
 
 async def answer(client: httpx.AsyncClient, path: str) -> httpx.Response:
