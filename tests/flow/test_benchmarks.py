@@ -54,7 +54,7 @@ def test_latency_of_the_embedded_engine() -> None:
 
 
 def test_the_profile_puts_all_cpu_down_to_stages() -> None:
-    found = run("profile", "--logs", "600")
+    found = run("profile", "--logs", "6000")
     for name, stages in found["us_per_log"].items():
         assert {"decode", "rules", "document"} <= set(stages), name
         assert sum(stages.values()) == pytest.approx(found["figures"][name]["median"], rel=0.01)
