@@ -1,0 +1,210 @@
+"""`tunemill rules`: what sets tags by itself; try it out, put it in force, apply it to history."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
+from tunemill.cli.output import cell, complain, print_json, safe, say, table, when
+
+_POLL_S = 1.0
+_ACTIVE = ("running", "undoing")
+_WELL = ("done", "undone")
+
+RulesFile = Annotated[Path, typer.Argument(metavar="FILE", help="Rules in YAML; docs/tags.md has the format.")]
+SearchText = Annotated[str, typer.Option("--query", help="Only logs that match, as in `tunemill search`.")]
+BackfillId = Annotated[str, typer.Argument(metavar="BACKFILL_ID")]
+
+app = typer.Typer(help="Try rules out, put them in force, apply them to history.", no_args_is_help=True)
+
+
+@app.command("check")
+def check(file: RulesFile, as_json: AsJson = False) -> None:
+    """Say what is wrong with a file of rules, by line and column. Needs no server."""
+    _read(file, as_json=as_json)
+    if as_json:
+        print_json({"errors": []})
+    else:
+        say(f"{file}: nothing is wrong")
+
+
+@app.command("show")
+def show(
+    *,
+    revision: Annotated[int | None, typer.Option(help="Not those in force, but an earlier revision's.", min=0)] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the rules in force, to be edited and applied again."""
+    with connect(url, key) as api:
+        answer = api.get("/rules" if revision is None else at("rules", revision))
+    if as_json:
+        print_json(answer)
+        return
+    document = answer["document"]
+    typer.echo(safe(document) if sys.stdout.isatty() else document, nl=not document.endswith("\n"))
+    typer.echo(_revision(answer), err=True)
+
+
+@app.command("dry-run")
+def dry_run(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Rules in YAML; left out: the rules in force.")
+    ] = None,
+    *,
+    query: SearchText = "",
+    limit: Annotated[int, typer.Option(help="How many logs to look at, the oldest first.", min=1, max=10_000)] = 1_000,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what rules would do to the tags of stored logs, without doing it."""
+    document = None if file is None else _read(file, as_json=as_json)
+    with connect(url, key) as api:
+        answer = api.post("/rules/dry-run", {"document": document, "query": query, "limit": limit})
+    if as_json:
+        print_json(answer)
+        return
+    table(("tag", "added", "removed", "kept", "such as"), (_effect(one) for one in answer["tags"]))
+    say(f"{answer['looked_at']} logs looked at; {answer['changed']} would change")
+
+
+@app.command("apply")
+def apply(file: RulesFile, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Put rules in force. Running workers take them up within seconds; stored logs keep their tags until a backfill."""
+    document = _read(file, as_json=as_json)
+    with connect(url, key) as api:
+        answer = api.post("/rules", {"document": document})
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"revision {answer['revision']} is in force. `tunemill rules backfill` applies it to logs that are stored.")
+
+
+@app.command("backfill")
+def backfill(*, query: SearchText = "", url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Set the tags of stored logs anew by the rules in force, and show how far it is. Ctrl-C leaves it running."""
+    with connect(url, key) as api:
+        begun = api.post("/backfills", {"query": query})
+        _follow(api, begun["backfill_id"], as_json=as_json)
+
+
+@app.command("backfills")
+def list_backfills(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """List backfills, the newest first."""
+    with connect(url, key) as api:
+        answer = api.get("/backfills")
+    if as_json:
+        print_json(answer)
+        return
+    columns = ("status", "revision", "seen", "total", "changed", "undone", "query")
+    table(
+        ("backfill", "began (UTC)", *columns),
+        (
+            (one["backfill_id"], when(one["created_ms"]), *(one[name] for name in columns))
+            for one in answer["backfills"]
+        ),
+    )
+
+
+@app.command("watch")
+def watch(backfill_id: BackfillId, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Follow a backfill, or its undoing, until it ends. Exit code 0 only if it ended well."""
+    with connect(url, key) as api:
+        _follow(api, backfill_id, as_json=as_json)
+
+
+@app.command("cancel")
+def cancel(backfill_id: BackfillId, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Stop a backfill where it is. What it did so far stays, and can be undone."""
+    with connect(url, key) as api:
+        answer = api.post(at("backfills", backfill_id, "cancel"))
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"stopped; {_progress(answer)}")
+
+
+@app.command("undo")
+def undo(backfill_id: BackfillId, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Take back what a backfill did to tags, where nobody changed it since. The rules in force stay."""
+    with connect(url, key) as api:
+        api.post(at("backfills", backfill_id, "undo"))
+        _follow(api, backfill_id, as_json=as_json)
+
+
+def _read(file: Path, *, as_json: bool) -> str:
+    """The rules in a file.
+
+    Raises:
+        typer.Exit: they are wrong, and it was said where; or the file cannot be read.
+    """
+    from tunemill.streams.errors import RulesInvalid
+    from tunemill.streams.rules import read_rules
+
+    try:
+        document = file.read_text(encoding="utf-8")
+        read_rules(document)
+    except (OSError, UnicodeDecodeError) as error:
+        complain(f"{file} cannot be read as text ({type(error).__name__})")
+        raise typer.Exit(2) from error
+    except RulesInvalid as error:
+        if as_json:
+            print_json({"errors": [wrong._asdict() for wrong in error.errors]})
+        for wrong in () if as_json else error.errors:
+            say(f"{file}:{wrong}")
+        raise typer.Exit(1) from error
+    return document
+
+
+def _follow(api: Api, backfill_id: str, *, as_json: bool) -> None:
+    """Print how far a backfill is until it ends, or with `as_json` its last state alone.
+
+    Raises:
+        typer.Exit: it ended other than well.
+    """
+    shown = ""
+    try:
+        while (now := api.get(at("backfills", backfill_id)))["status"] in _ACTIVE:
+            if not as_json and (line := _progress(now)) != shown:
+                say(line)
+                shown = line
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        complain(f"it goes on: `tunemill rules watch {backfill_id}` shows it again, `... cancel` stops it")
+        raise typer.Exit(0) from None
+    if as_json:
+        print_json(now)
+    else:
+        say(f"{now['status']}: {_progress(now)}")
+    if now["status"] not in _WELL:
+        raise typer.Exit(1)
+
+
+def _progress(one: Mapping[str, Any]) -> str:
+    line = f"{one['backfill_id']}: {one['seen']} of {one['total']} logs, {one['changed']} changed"
+    if one["undone"] or one["status"] in ("undoing", "undone"):
+        line += f", {one['undone']} of them taken back"
+    if one["logs_per_s"]:
+        line += f", {one['logs_per_s']:.0f} logs/s"
+    if one["eta_s"]:
+        line += f", {one['eta_s']:.0f} s left"
+    return line + (f"; {one['error']['message']}" if one["error"] else "")
+
+
+def _effect(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    counts = [one[kind]["count"] for kind in ("added", "removed", "kept")]
+    examples = [log_id for kind in ("added", "removed") for log_id in one[kind]["log_ids"]][:3]
+    return (one["tag"], *counts, cell(examples))
+
+
+def _revision(answer: Mapping[str, Any]) -> str:
+    learned = f", with the learned tags {cell(answer['learned'])}" if answer["learned"] else ""
+    what = "the packaged starter set" if answer["is_starter"] else "rules of the project's own"
+    who = f", by {answer['by']} at {when(answer['created_ms'])}" if answer["by"] else ""
+    return safe(f"# revision {answer['revision']}: {what}{learned}{who}")
