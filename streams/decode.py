@@ -41,6 +41,8 @@ def decode(record: Record, *, ts_ms: int) -> Reading:
     _check_size(record)
     if record.startswith(wire.MARKER):
         return _checked_log(_identified(_from_avro(record)))
+    if _is_shallow(record) and (log := tunemill_record.read_as_written(record)) is not None:
+        return _checked_values(_with_messages(log))
     return _checked(_from_json(record, ts_ms))
 
 
@@ -108,9 +110,14 @@ def _json_object(record: bytes) -> JsonObject:
 
 
 def _from_object(value: JsonObject, payload: bytes, ts_ms: int) -> Reading:
-    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH:  # cheap, and true of few
+    if not _is_shallow(payload):
         _check_depth(value)
     return registry.read(value, Arrival(payload_log_id(payload), ts_ms))
+
+
+def _is_shallow(payload: bytes) -> bool:
+    """Whether there are too few brackets for it to be too deep: cheap, and true of most."""
+    return payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH
 
 
 def _check_depth(value: Any) -> None:
@@ -144,22 +151,37 @@ def _checked(reading: Reading) -> Reading:
 
 
 def _checked_log(log: LogRecord) -> LogRecord:
+    _check_log(_with_messages(log))
+    return log
+
+
+def _with_messages(log: LogRecord) -> LogRecord:
     if not log.messages:
         raise Undecodable("invalid", "there are no messages")
-    _check_log(log)
     return log
 
 
 def _check_log(log: LogRecord) -> None:
+    _checked_values(log)
+    _check_depth([log.tools, log.params, log.extra, [message.parts for message in (*log.messages, *log.output)]])
+
+
+def _checked_values(log: LogRecord) -> LogRecord:
+    """The log, if each of its plain fields is within its bounds."""
     _check_id("log_id", log.log_id)
     _check_time(log.ts_ms)
     if log.status not in ("ok", "error"):
         raise Undecodable("invalid", "status is neither ok nor error")
-    for name, count in (("input_tokens", log.usage.input_tokens), ("output_tokens", log.usage.output_tokens)):
-        if count is not None and not 0 <= count <= MAX_COUNT:
-            raise Undecodable("invalid", f"usage.{name} is out of bounds")
-    _check_finite(("cost_usd", log.cost_usd), ("latency_ms", log.latency_ms))
-    _check_depth([log.tools, log.params, log.extra, [message.parts for message in (*log.messages, *log.output)]])
+    _check_count("input_tokens", log.usage.input_tokens)
+    _check_count("output_tokens", log.usage.output_tokens)
+    _check_finite("cost_usd", log.cost_usd)
+    _check_finite("latency_ms", log.latency_ms)
+    return log
+
+
+def _check_count(name: str, count: int | None) -> None:
+    if count is not None and not 0 <= count <= MAX_COUNT:
+        raise Undecodable("invalid", f"usage.{name} is out of bounds")
 
 
 def _check_feedback(feedback: Feedback) -> None:
@@ -167,7 +189,7 @@ def _check_feedback(feedback: Feedback) -> None:
         if getattr(feedback, name) is not None:
             _check_id(name, getattr(feedback, name))
     _check_time(feedback.ts_ms)
-    _check_finite(("score", feedback.score))
+    _check_finite("score", feedback.score)
 
 
 def _check_id(name: str, found: str) -> None:
@@ -183,7 +205,6 @@ def _check_time(ts_ms: int) -> None:
         raise Undecodable("bad_time", "ts_ms is not within the years 1970 to 9999")
 
 
-def _check_finite(*named: tuple[str, float | None]) -> None:
-    for name, number in named:
-        if number is not None and not math.isfinite(number):
-            raise Undecodable("invalid", f"{name} is not a finite number")
+def _check_finite(name: str, number: float | None) -> None:
+    if number is not None and not math.isfinite(number):
+        raise Undecodable("invalid", f"{name} is not a finite number")

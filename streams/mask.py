@@ -1,6 +1,6 @@
 """Secrets out: every string of a log, of a part of one, and of what is said beside it, before anything is stored. Pure.
 
-The patterns are run once over all strings together; only where they find something, string by string.
+A set of looser patterns looks at the record's JSON first; only where they find something is it done string by string.
 """
 
 from collections.abc import Callable
@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tunemill.privacy.secrets import KINDS, has_secret, without_secrets
+from tunemill.privacy.secrets import KINDS, has_secret, may_have_secret, without_secrets
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.formats.shape import Piece
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_encode = msgspec.json.Encoder(order="deterministic").encode
 _IDS = ("log_id", "feedback_id")  # one record each: two that hold secrets must not become one
 
 
@@ -24,6 +25,7 @@ class Masked(msgspec.Struct, frozen=True):
 
     log: LogRecord
     kinds: tuple[str, ...]
+    json: bytes | None = None  # of the log, with the keys of objects in order, if it is at hand
 
 
 class MaskedPiece(msgspec.Struct, frozen=True):
@@ -35,22 +37,26 @@ class MaskedPiece(msgspec.Struct, frozen=True):
 
 def mask(log: LogRecord) -> Masked:
     """The log with every secret in any of its strings replaced; the same object when there is none."""
-    return Masked(*_without_secrets(log))
+    json = _encode(log)
+    masked, kinds = _without_secrets(log, json)
+    return Masked(masked, kinds, json if masked is log else None)
 
 
 def mask_piece(piece: Piece) -> MaskedPiece:
     """A part of a log likewise, and what it says about its trace."""
-    log, kinds = _without_secrets(piece.log)
+    log, kinds = _without_secrets(piece.log, _encode(piece.log))
     note = piece.note and mask_beside(piece.note)
     return MaskedPiece(replace(piece, log=log, note=note), kinds)
 
 
 def mask_beside(said: T) -> T:
     """A trace's note or feedback likewise."""
-    return _without_secrets(said)[0]
+    return _without_secrets(said, _encode(said))[0]
 
 
-def _without_secrets(record: T) -> tuple[T, tuple[str, ...]]:
+def _without_secrets(record: T, json: bytes) -> tuple[T, tuple[str, ...]]:
+    if not may_have_secret(json):
+        return record, ()
     strings: list[str] = []
     _map_strings(msgspec.to_builtins(record), strings.append)
     if not has_secret("\n".join(strings)):

@@ -37,7 +37,7 @@ def process(message: Message, rules: Rules, schemas: Schemas | None = None, *, n
     try:
         records = unpack(message.value, schemas)
     except Exception as error:
-        return [_letter(message, 0, message.value, "decode", error, now_ms)]
+        return [_letter(message, 0, message.value, error, stage="decode", now_ms=now_ms)]
     return [_process_one(message, place, record, rules, now_ms) for place, record in enumerate(records)]
 
 
@@ -60,7 +60,7 @@ def _process_one(message: Message, place: int, record: Record, rules: Rules, now
         stage = "decode"
         return _checked_size(beside)
     except Exception as error:  # whatever it is, it is in the record: the next record must not wait for it
-        return _letter(message, place, _payload(record), stage, error, now_ms)
+        return _letter(message, place, _payload(record), error, stage=stage, now_ms=now_ms)
 
 
 def _decode(message: Message, record: Record) -> Reading:
@@ -96,7 +96,7 @@ def _payload(record: Record) -> bytes:
     return record if isinstance(record, bytes) else msgspec.json.encode(record)
 
 
-def _letter(message: Message, place: int, payload: bytes, stage: str, error: Exception, now_ms: int) -> RejectedLog:
+def _letter(message: Message, place: int, payload: bytes, error: Exception, *, stage: str, now_ms: int) -> RejectedLog:
     if isinstance(error, Undecodable):
         code, reason = error.code, str(error)
     else:  # the message of an unforeseen error may hold text of the log: only its kind is told

@@ -1,10 +1,10 @@
 """One masked log -> the log with its tags. Pure, and never raises: a log whose tagging fails is kept all the same."""
 
 from collections.abc import Iterable
+from hashlib import sha256
 
 import msgspec
 
-from tunemill.schemas.ids import digest
 from tunemill.schemas.records import LogRecord, Tag, TaggedLog
 from tunemill.streams.language import SETTER, language_of
 from tunemill.streams.learned import matching
@@ -18,6 +18,9 @@ _SECRETS = "secrets@1"
 _PRIVATE = "pii:"
 _PII = "pii@1"
 _PERSON = "person:"
+_ID_FIELD = b'{"log_id":'  # the first of a log's JSON
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def tag(masked: Masked, rules: Rules) -> TaggedLog:
@@ -25,7 +28,7 @@ def tag(masked: Masked, rules: Rules) -> TaggedLog:
     log = masked.log
     given = [Tag(name, CALLER) for name in log.tags]
     given += [Tag(f"{_SECRET}{kind}", _SECRETS) for kind in masked.kinds]
-    content_digest = _content_digest(log)
+    content_digest = _content_digest(masked)
     try:
         language, found = _look(log, rules)
     except Exception:  # whatever a rule or the model stumbled over, the log itself is sound
@@ -104,11 +107,10 @@ def _secret_kinds(tags: Iterable[Tag]) -> tuple[str, ...]:
     return tuple(entry.tag.removeprefix(_SECRET) for entry in tags if entry.by == _SECRETS)
 
 
-def _content_digest(log: LogRecord) -> str:
-    """SHA-256 of the log without its id: equal content, equal digest."""
-    content = msgspec.to_builtins(log)
-    del content["log_id"]
-    return digest(content)
+def _content_digest(masked: Masked) -> str:
+    """SHA-256 of the log's JSON without its id, the keys of objects in order: equal content, equal digest."""
+    json = masked.json or _encode(masked.log)
+    return sha256(json[len(_ID_FIELD) + len(_encode(masked.log.log_id)) :]).hexdigest()
 
 
 def _first_of_each(tags: Iterable[Tag]) -> tuple[Tag, ...]:

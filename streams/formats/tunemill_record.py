@@ -5,13 +5,38 @@ from typing import Any
 
 import msgspec
 
-from tunemill.schemas.records import LogRecord, Usage
+from tunemill.schemas.records import LogRecord, Message, Usage
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.chat import read_messages
 from tunemill.streams.formats.shape import Arrival, JsonObject, Shape, as_extra, left_over, read_metadata
 
 _FIELDS = frozenset(LogRecord.__struct_fields__)
 _USAGE_FIELDS = frozenset(Usage.__struct_fields__)
+
+
+_decode = msgspec.json.Decoder(LogRecord).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_as_written(payload: bytes) -> LogRecord | None:
+    """The log in JSON that is spelled exactly as we spell it; None for any other, which `SHAPE` may still read.
+
+    What is the same when it is written again held nothing that the log does not hold. Several times faster than by way of objects.
+    """
+    try:
+        log = _decode(payload)
+        if _encode(log) != payload:
+            return None
+    except (msgspec.DecodeError, ValueError, RecursionError):  # ValueError: bad UTF-8, numbers of thousands of digits
+        return None
+    return log if log.log_id and all(map(_is_normal, (*log.messages, *log.output))) else None
+
+
+def _is_normal(message: Message) -> bool:
+    """Whether the message has nothing that `read_message` would change or refuse."""
+    if not message.role or message.role == "function" or message.refusal == "" or message.reasoning == "":
+        return False
+    return not message.tool_calls or all(call.name for call in message.tool_calls)
 
 
 def _matches(value: Mapping[str, Any]) -> bool:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from tunemill.bus.port import Message as BusMessage
 from tunemill.schemas import wire
-from tunemill.schemas.records import Erasure, LogBatch, LogRecord, Message, RejectedLog, TaggedLog
+from tunemill.schemas.records import Erasure, LogBatch, LogRecord, Message, RejectedLog, TaggedLog, ToolCall, Usage
 from tunemill.streams.decode import MAX_DEPTH, MAX_RECORD_BYTES, decode
 from tunemill.streams.errors import Undecodable
+from tunemill.streams.formats import registry
 from tunemill.streams.process import process
 from tunemill.streams.rules import load_rules
 from tunemill.streams.unpack import MAX_RECORDS
@@ -143,6 +144,88 @@ def test_odd_bytes(payload: bytes, code: str):
 
 def test_avro_and_json_of_one_record_are_one_log():
     assert decode(wire.encode(GOOD), ts_ms=5) == decode(msgspec.json.encode(GOOD), ts_ms=5) == GOOD
+
+
+texts = st.text(max_size=3)
+objects = st.none() | st.dictionaries(texts, st.integers() | st.none() | texts, max_size=2)
+messages = st.builds(
+    Message,
+    role=st.sampled_from(["user", "user", "user", "tool", "function", ""]),
+    content=st.none() | texts,
+    parts=st.none() | st.lists(objects, max_size=2),
+    tool_calls=st.lists(st.builds(ToolCall, name=texts, arguments=texts, id=st.none() | texts), max_size=2).map(tuple),
+    name=st.none() | texts,
+    refusal=st.none() | texts,
+    reasoning=st.none() | texts,
+)
+our_records = st.builds(
+    LogRecord,
+    log_id=st.sampled_from(["one", "two", ""]),
+    ts_ms=st.integers(-1, 9),
+    messages=st.lists(messages, max_size=2).map(tuple),
+    output=st.lists(messages, max_size=1).map(tuple),
+    source=texts,
+    tools=st.none() | st.lists(objects, max_size=1),
+    params=objects,
+    usage=st.builds(Usage, input_tokens=st.none() | st.integers(-1, 2)),
+    cost_usd=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    tags=st.lists(texts, max_size=2).map(tuple),
+    metadata=st.dictionaries(texts, texts, max_size=2),
+    extra=objects,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(our_records)
+def test_our_own_spelling_is_read_as_any_other(record: LogRecord):
+    payload = msgspec.json.encode(record)
+    assert read_or_reason(payload) == read_or_reason(msgspec.json.decode(payload))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (b'"messages"', b'"x":0,"messages"'),
+        (b'"content"', b'"contents"'),
+        (b'"role":', b'"role":"a","role":'),
+        (b'"role":', b'"refusal":null,"role":'),
+        (b'"name"', b'"type":"custom","name"'),
+        (b'"input_tokens"', b'"cached_tokens":1,"input_tokens"'),
+        (b"1000", b"1000.0"),
+        (b"1000", b"1e3"),
+        (b'"k"', b'"k":1,"k"'),
+        (b"[{", b"[ {"),
+    ],
+)
+def test_what_is_nearly_our_own_spelling_loses_nothing(ours: bytes, theirs: bytes):
+    payload = msgspec.json.encode(OURS)
+    assert ours in payload
+    payload = payload.replace(ours, theirs, 1)
+    assert read_or_reason(payload) == read_or_reason(msgspec.json.decode(payload))
+
+
+def read_or_reason(payload: bytes | dict[str, Any]) -> tuple[str, str] | LogRecord:
+    try:
+        log = decode(payload, ts_ms=7)
+    except Undecodable as error:
+        return error.code, str(error)
+    assert isinstance(log, LogRecord)
+    return msgspec.structs.replace(log, log_id=log.log_id[:4])  # a digest of the payload where there is none
+
+
+OURS = LogRecord(
+    log_id="one",
+    ts_ms=1000,
+    messages=(Message(role="user", content="hi", tool_calls=(ToolCall(name="f", arguments="{}"),)),),
+    params={"b": 1, "a": None},
+    usage=Usage(input_tokens=2),
+    metadata={"k": "v"},
+)
+
+
+def test_our_own_spelling_is_read_without_a_detour(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(registry, "read", None)
+    assert decode(msgspec.json.encode(OURS), ts_ms=7) == OURS
 
 
 def test_one_bad_record_does_not_touch_its_neighbours():

@@ -1,12 +1,15 @@
 """Secrets never leave this step."""
 
+from itertools import product
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunemill.bus.port import Message as BusMessage
-from tunemill.privacy.secrets import KINDS, without_secrets
+from tunemill.privacy import secrets
+from tunemill.privacy.secrets import KINDS, has_secret, may_have_secret, without_secrets
 from tunemill.schemas.records import Feedback, LogRecord, Message, RejectedLog, ToolCall
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams import mask as masking
@@ -164,11 +167,46 @@ def test_masking_twice_changes_nothing_more(parts: list[str], between: str):
     assert masked_text(masked) == masked
 
 
+BESIDE = ("", " ", "x", '"', "\\", "\\n", "\n", "\t", "\f", "\b", "\x01", "\x7f", "é")
+
+
+AMONG_ESCAPES = (
+    "bearer 0123456789.abcdef-012345",
+    '{"authorization" : "Basic dXNlcjpwYXNz"}',
+    '{"api-key" : "0123456789abcdef0123456789"}',
+    "db://a\x01b:c\x02\bd@host",
+)
+
+
+@pytest.mark.parametrize(
+    "text", [*(secret for _, secret in SECRETS), *(text for _, text, _ in IN_CONTEXT), *AMONG_ESCAPES]
+)
+def test_what_a_string_holds_is_not_overlooked_in_its_json(text: str):
+    for before, space, after in product(BESIDE, " \t\n\r\f", BESIDE):
+        held = before + text.replace(" ", space) + after
+        for _ in range(3):  # JSON in JSON, as in a tool's arguments
+            assert may_have_secret(msgspec.json.encode([held])) or not has_secret(held)
+            held = msgspec.json.encode({held: None}).decode()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(secrets._PATTERNS).flatmap(lambda pattern: st.from_regex(pattern.regex)))
+def test_whatever_a_pattern_finds_its_gate_lets_through(text: str):
+    assert may_have_secret(msgspec.json.encode([text])) or not has_secret(text)
+
+
+def test_words_about_secrets_are_no_secrets():
+    words = "How do I send an authorization header, a Bearer token or an api_key? See aws_secret_access_key."
+    assert may_have_secret(words.encode())
+    plain = log(messages=(Message(role="user", content=words),))
+    assert mask(plain).log is plain
+
+
 def test_when_masking_fails_the_log_is_rejected_and_its_bytes_are_not_kept(monkeypatch: pytest.MonkeyPatch):
-    def broken(_text: str) -> list[int]:
+    def broken(_json: bytes) -> bool:
         raise ZeroDivisionError("with the log's own text")
 
-    monkeypatch.setattr(masking, "has_secret", broken)
+    monkeypatch.setattr(masking, "may_have_secret", broken)
     payload = msgspec.json.encode(log())
     message = BusMessage("llm.logs", 0, 3, None, payload, 1)
     (result,) = process(message, load_rules(), now_ms=1)
