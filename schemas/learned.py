@@ -8,7 +8,7 @@ Part = Literal["user", "assistant", "system"]
 
 
 class Model(msgspec.Struct, frozen=True):
-    """Weights of words. A log's score is `bias` plus the weights of the words that it has, over the square root of their number."""
+    """Weights of words. A log's score is `bias`, and the weights of its words over the square root of how many words it has."""
 
     weights: dict[Part, dict[str, float]]  # by the part of the log, then by word
     bias: float

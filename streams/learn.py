@@ -11,7 +11,7 @@ from typing import Literal
 from tunemill.schemas.ids import digest
 from tunemill.schemas.learned import HeldOut, Lesson, Model, NotLearned, Part, Point, Report, Share, Word
 from tunemill.schemas.records import LogRecord
-from tunemill.streams.learned import score, words_of
+from tunemill.streams.learned import PARTS, score, words_of
 from tunemill.streams.logistic import fit
 from tunemill.streams.text import texts_of
 
@@ -127,23 +127,21 @@ def _judged(held_out: Sequence[_Example], others: Sequence[_Example]) -> list[Sc
 
 
 def _fitted(examples: Sequence[_Example], threshold: float) -> Model:
-    vocabulary = {word: column for column, word in enumerate(_vocabulary(examples))}
-    rows = [[vocabulary[word] for word in _listed(one) if word in vocabulary] for one in examples]
-    fitted = fit(rows, [one.label for one in examples], columns=len(vocabulary))
-    weights: dict[Part, dict[str, float]] = {"user": {}, "assistant": {}, "system": {}}
-    for (part, word), column in vocabulary.items():
-        if weight := round(fitted.weights[column], _DIGITS):
+    """A model of these examples. It is fitted to all words, so that what is particular to one log is not put down to its common
+    words; but it keeps those words alone that are in two conversations: not what one person alone has written."""
+    listed = [_listed(one) for one in examples]
+    held = Counter(word for _, word in {(one.conversation, word) for one in examples for word in _listed(one)})
+    columns = {word: column for column, word in enumerate(sorted(held))}
+    ease = [(math.log((1 + len(examples)) / (1 + held[word])) + 1) ** 2 for word in columns]  # rare words say more
+    rows = [[columns[word] for word in words] for words in listed]
+    fitted = fit(rows, [one.label for one in examples], ease=ease)
+    kept = [word for word in columns if held[word] > 1 and not _NUMBER.search(word[1])]
+    heaviest = sorted(kept, key=lambda word: -abs(fitted.weights[columns[word]]))[:_MAX_WORDS]
+    weights: dict[Part, dict[str, float]] = {part: {} for part in PARTS}
+    for part, word in heaviest:
+        if weight := round(fitted.weights[columns[part, word]], _DIGITS):
             weights[part][word] = weight
     return Model(weights, round(fitted.bias, _DIGITS), threshold)
-
-
-def _vocabulary(examples: Sequence[_Example]) -> list[tuple[Part, str]]:
-    """The words to weigh, the most frequent first: each is in two conversations at least, so that no model keeps what one person
-    alone has written."""
-    held = {(one.conversation, word) for one in examples for word in _listed(one)}
-    frequency = Counter(word for _, word in held)
-    frequent = [word for word, count in frequency.items() if count > 1 and not _NUMBER.search(word[1])]
-    return sorted(frequent, key=lambda word: (-frequency[word], word))[:_MAX_WORDS]
 
 
 def _listed(one: _Example) -> list[tuple[Part, str]]:

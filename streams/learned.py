@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import get_args
 
 from tunemill.schemas.learned import LearnedTag, Model, Part
@@ -11,6 +12,9 @@ from tunemill.streams.text import Texts
 
 PARTS: tuple[Part, ...] = get_args(Part)
 _MAX_CHARS = 20_000  # of each part: what comes after decides hardly anything, and a log may have megabytes
+
+_DIGITS = 6
+_NOTHING = repeat(0.0)
 
 _ASCII_WORDS = bytes(byte if byte > 127 or chr(byte).isalnum() else 32 for byte in range(256)).lower()
 _MARKS = "".join(chr(point) for point in range(0x300, 0xFFFF) if unicodedata.category(chr(point)) in ("Mn", "Mc"))
@@ -33,9 +37,15 @@ def words_of(texts: Texts) -> dict[Part, set[str]]:
 
 
 def score(model: Model, words: Mapping[Part, set[str]]) -> float:
-    """How much speaks for the tag."""
-    known = [weights[word] for part, weights in model.weights.items() for word in weights.keys() & words[part]]
-    return model.bias + math.fsum(known) / math.sqrt(len(known) or 1)
+    """How much speaks for the tag. Runs for every log and model."""
+    total, number = 0.0, 0
+    for part, weights in model.weights.items():
+        total += sum(map(weights.get, words[part], _NOTHING))
+    for found in words.values():
+        number += len(found)
+    return round(
+        model.bias + total / math.sqrt(number or 1), _DIGITS
+    )  # sets have no order, and sums of floats depend on it
 
 
 def _words(text: str) -> set[str]:

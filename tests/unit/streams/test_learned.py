@@ -52,11 +52,11 @@ def test_only_the_beginning_of_a_long_part_is_read() -> None:
     assert user_words("early " + "x " * 20_000 + "late") == {"early", "x"}
 
 
-def test_the_score_is_the_weights_over_the_root_of_their_number() -> None:
+def test_the_score_is_the_weights_over_the_root_of_how_many_words_there_are() -> None:
     model = Model({"user": {"refund": 2.0, "please": 1.0}, "assistant": {"refund": -5.0}}, bias=0.25, threshold=0)
-    assert score(model, words_of(texts("Refund, please!", "what"))) == pytest.approx(0.25 + 3 / 2**0.5)
-    assert score(model, words_of(texts("good day", "refund"))) == pytest.approx(0.25 - 5)
-    assert score(model, words_of(texts("nothing known"))) == 0.25
+    assert score(model, words_of(texts("Refund, please! please", "what"))) == pytest.approx(0.25 + 3 / 3**0.5)
+    assert score(model, words_of(texts("good day", "refund"))) == pytest.approx(0.25 - 5 / 3**0.5)
+    assert score(model, words_of(texts("nothing known"))) == score(model, words_of(texts())) == 0.25
 
 
 def test_a_tag_is_set_from_its_threshold_on() -> None:
