@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import get_args
 
@@ -13,13 +13,13 @@ from tunemill.streams.text import Texts
 PARTS: tuple[Part, ...] = get_args(Part)
 _MAX_CHARS = 20_000  # of each part: what comes after decides hardly anything, and a log may have megabytes
 
-_DIGITS = 6
-_NOTHING = repeat(0.0)
+_DIGITS = 6  # behind the point of a score
+_NOTHING = repeat(0.0)  # what a word without a weight weighs
 
 _ASCII_WORDS = bytes(byte if byte > 127 or chr(byte).isalnum() else 32 for byte in range(256)).lower()
 _MARKS = "".join(chr(point) for point in range(0x300, 0xFFFF) if unicodedata.category(chr(point)) in ("Mn", "Mc"))
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|(?:(?![{_UNSPACED}])[^\W_]|[{_MARKS}])+")
+_WORD = re.compile(rf"(?P<unspaced>(?:(?=[\w{_MARKS}])[{_UNSPACED}])+)|(?:(?![{_UNSPACED}])[^\W_]|[{_MARKS}])+")
 
 
 def matching(learned: Sequence[LearnedTag], texts: Texts) -> tuple[LearnedTag, ...]:
@@ -49,13 +49,18 @@ def score(model: Model, words: Mapping[Part, set[str]]) -> float:
 
 
 def _words(text: str) -> set[str]:
-    if text.isascii():
-        return set(text.encode().translate(_ASCII_WORDS).decode().split())
-    words: set[str] = set()
-    for match in _WORD.finditer(text.lower()):
+    words = set(text.encode(errors="replace").translate(_ASCII_WORDS).decode().split())
+    if not text.isascii():
+        for mixed in [word for word in words if not word.isascii()]:
+            words.remove(mixed)
+            words.update(_words_of_any_script(mixed.lower()))
+    return words
+
+
+def _words_of_any_script(text: str) -> Iterator[str]:
+    for match in _WORD.finditer(text):
         word = match[0]
         if match["unspaced"] and len(word) > 1:
-            words.update(word[place : place + 2] for place in range(len(word) - 1))
+            yield from (word[place : place + 2] for place in range(len(word) - 1))
         else:
-            words.add(word)
-    return words
+            yield word
