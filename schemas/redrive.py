@@ -39,6 +39,12 @@ def rejection_in(headers: Mapping[str, str]) -> Rejection | None:
     return Rejection(rejected_id, int(attempts), int(first))
 
 
+def first_seen_ms(headers: Mapping[str, str], ts_ms: int) -> int:
+    """When a message's records came: when it was published, or, if they are sent again, when they were rejected first."""
+    before = rejection_in(headers) if headers else None
+    return ts_ms if before is None or before.first_ts_ms is None else before.first_ts_ms
+
+
 def headers_of(rejected_id: str, attempts: int, first_ts_ms: int) -> dict[str, str]:
     """The headers of a message that sends the record of this dead letter again."""
     return {_ID: rejected_id, _ATTEMPTS: str(attempts), _FIRST: str(first_ts_ms)}

@@ -11,6 +11,7 @@ import msgspec
 from tunemill.bus.port import Message
 from tunemill.schemas import wire
 from tunemill.schemas.records import Feedback, LogRecord, RejectedLog, TaggedLog
+from tunemill.schemas.redrive import first_seen_ms
 from tunemill.schemas.topics import FEEDBACK
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.confluent import Schemas
@@ -21,7 +22,7 @@ from tunemill.streams.formats.shape import NotACall, Piece, Reading
 from tunemill.streams.mask import MaskedPiece, mask, mask_beside, mask_piece
 from tunemill.streams.rules import Rules
 from tunemill.streams.tag import tag
-from tunemill.streams.unpack import Record, unpack
+from tunemill.streams.unpack import Record, as_bytes, unpack
 
 Result = TaggedLog | MaskedPiece | TraceNote | Feedback | NotACall | RejectedLog
 
@@ -60,13 +61,13 @@ def _process_one(message: Message, place: int, record: Record, rules: Rules, now
         stage = "decode"
         return _checked_size(beside)
     except Exception as error:  # whatever it is, it is in the record: the next record must not wait for it
-        return _letter(message, place, _payload(record), error, stage=stage, now_ms=now_ms)
+        return _letter(message, place, as_bytes(record), error, stage=stage, now_ms=now_ms)
 
 
 def _decode(message: Message, record: Record) -> Reading:
     if isinstance(record, LogRecord) and len(message.value) > MAX_RECORD_BYTES:  # else none of its records is too large
         record = wire.encode(record)
-    return decode(record, ts_ms=message.ts_ms)
+    return decode(record, ts_ms=first_seen_ms(message.headers, message.ts_ms))
 
 
 def _as_held(reading: Piece | TraceNote | Feedback) -> Piece | TraceNote | Feedback:
@@ -88,12 +89,6 @@ def _checked_size(beside: MaskedPiece | TraceNote | Feedback) -> MaskedPiece | T
         if size > most:
             raise Undecodable("too_large", f"without its secrets the feedback has {size} bytes; {most} are taken")
     return beside
-
-
-def _payload(record: Record) -> bytes:
-    if isinstance(record, LogRecord):
-        return wire.encode(record)
-    return record if isinstance(record, bytes) else msgspec.json.encode(record)
 
 
 def _letter(message: Message, place: int, payload: bytes, error: Exception, *, stage: str, now_ms: int) -> RejectedLog:

@@ -17,12 +17,13 @@ from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Message as BusMessage
 from tunemill.bus.port import Outgoing
 from tunemill.bus.sqlite import SqliteBus
+from tunemill.curator_api import dead_letters
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import runs
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
-from tunemill.schemas.records import DatasetReady, Erasure, Feedback, LogRecord, Message, RejectedLog
+from tunemill.schemas.records import DatasetReady, Erasure, Feedback, LogBatch, LogRecord, Message, RejectedLog
 from tunemill.schemas.topics import DATASETS_READY, ERASURES, FEEDBACK, LOGS, REJECTED, Topic
 from tunemill.streams import process as processing
 from tunemill.streams.unpack import records_in
@@ -121,11 +122,13 @@ async def test_what_is_rejected_again_is_the_same_letter_with_one_attempt_more(t
     async with running_api(tmp_path, records_in=records_in) as api:
         worker = Worker(api)
         worker.index.rejects = {"b"}
-        await worker.publish(pack([log("a"), log("b")]))
+        bad = log("b", f"use {SECRET}")
+        await worker.publish(pack([log("a"), bad]))
         await worker.work()
         (first,) = await worker.rejected()
         for attempts in (2, 3):
             assert await worker.redrive(first["rejected_id"]) == sent(1)
+            assert (await worker.newest()).value == msgspec.json.encode(bad), "as it came, each time"
             assert await worker.work() == {Outcome.REJECTED: 1}
             (again,) = await worker.rejected()
             assert (again["rejected_id"], again["attempts"]) == (first["rejected_id"], attempts)
@@ -146,6 +149,30 @@ async def test_a_message_that_could_not_be_taken_apart_is_sent_again_whole(tmp_p
             assert await worker.work() == {Outcome.REJECTED: 1}
         assert await worker.redrive("llm.logs:0:0:0") == sent(1)
         assert await worker.work() == {Outcome.INDEXED: 3}
+
+
+async def test_a_record_without_a_time_keeps_the_time_at_which_it_came(tmp_path: Path) -> None:
+    async with running_api(tmp_path, records_in=records_in) as api:
+        worker = Worker(api)
+        worker.index.rejects = {"a"}
+        await worker.publish(b'{"log_id": "a", "messages": [{"role": "user", "content": "hello"}]}')
+        await worker.work()
+        ((letter,), worker.index.rejects) = (await worker.rejected(), set())
+        await worker.redrive("llm.logs:0:0:0")
+        await worker.work()
+    assert worker.index.logs["a"].log.ts_ms == letter["ts_ms"]
+
+
+async def test_a_torn_message_that_nobody_can_take_apart_is_sent_again_whole(tmp_path: Path) -> None:
+    async with running_api(tmp_path, records_in=records_in) as api:
+        worker = Worker(api)
+        torn = wire.encode(LogBatch((log("a"), log("b"))))[:-1]
+        await worker.publish(torn)
+        await worker.work()
+        assert await worker.redrive("llm.logs:0:0:0") == sent(1)
+        assert (await worker.newest()).value == torn
+        await worker.work()
+        assert [(one["error_code"], one["attempts"]) for one in await worker.rejected()] == [("not_avro", 2)]
 
 
 async def test_where_masking_failed_the_message_itself_is_sent_again(tmp_path: Path) -> None:
@@ -312,6 +339,20 @@ async def test_an_order_that_the_trainer_could_not_read_goes_back_to_it(tmp_path
 async def test_what_to_send_again_must_be_said(tmp_path: Path, wanted: dict[str, Any]) -> None:
     async with running_api(tmp_path) as api:
         assert (await api.client.post("/v1/rejected/redrive", json=wanted)).status_code == 422
+
+
+async def test_what_was_read_and_not_folded_in_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_api(tmp_path) as api:
+        worker = Worker(api)
+        await worker.publish(b"torn")
+        await worker.work()
+        letters = dead_letters.DeadLetters(api.bus, "default")
+        with monkeypatch.context() as patch:
+            patch.setattr(dead_letters, "_decoded", lambda _messages: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await letters.read()
+        assert len((await letters.read()).matching()) == 1
+        await letters.close()
 
 
 async def test_after_an_outage_the_list_is_whole_again(tmp_path: Path) -> None:

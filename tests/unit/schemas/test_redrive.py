@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunemill.schemas.redrive import Rejection, headers_of, next_rejection, place_of, rejection_in
+from tunemill.schemas.redrive import Rejection, first_seen_ms, headers_of, next_rejection, place_of, rejection_in
 
 PLACE = ("llm.logs", 2, 40, 3)
 
@@ -26,6 +26,13 @@ def test_a_record_that_is_sent_again_stays_the_same_dead_letter() -> None:
 def test_the_headers_tell_of_the_first_record_alone() -> None:
     headers = headers_of("llm.logs:2:40:3", 1, 5)
     assert next_rejection(headers, "llm.logs", 0, 99, 1) == Rejection("llm.logs:0:99:1")
+
+
+def test_records_that_are_sent_again_came_when_they_were_rejected_first() -> None:
+    assert first_seen_ms(headers_of("llm.logs:2:40:3", 2, 5), 1_700_000_000_000) == 5
+    assert (
+        first_seen_ms({"else": "where"}, 1_700_000_000_000) == first_seen_ms({}, 1_700_000_000_000) == 1_700_000_000_000
+    )
 
 
 @pytest.mark.parametrize(
