@@ -94,11 +94,15 @@ class KafkaBus:
 
     async def read(self, topic: Topic, places: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], Message]:
         """The messages at these places; those that are not there, or were compacted away, are left out."""
+        if not places:
+            return {}
         async with self.subscribe([topic], group=None) as subscription, self._answering():
-            found = [
-                await _at(subscription.consumer, TopicPartition(topic.name, partition), offset)
-                for partition, offset in sorted(places)
-            ]
+            consumer = subscription.consumer
+            starts = await consumer.beginning_offsets(consumer.assignment())
+            ends = await consumer.end_offsets(consumer.assignment())
+            wanted = [(TopicPartition(topic.name, partition), offset) for partition, offset in sorted(places)]
+            held = [(at, offset) for at, offset in wanted if starts.get(at, 0) <= offset < ends.get(at, 0)]
+            found = [await _at(consumer, at, offset) for at, offset in held]
         return {(message.partition, message.offset): message for message in found if message is not None}
 
     async def end_offsets(self, places: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
@@ -278,13 +282,8 @@ async def _last(consumer: AIOKafkaConsumer, limit: int) -> list[Message]:
 
 
 async def _at(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int) -> Message | None:
-    """The message at this offset; None if there is none."""
-    if place not in consumer.assignment():
-        return None
-    start, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]
-    if not start <= offset < end:
-        return None
-    if await consumer.position(place) != offset:  # else it is the next one that was fetched ahead
+    """The message at an offset before the partition's end; None if it was compacted away."""
+    if await consumer.position(place) != offset:  # else it is the next of what was fetched ahead
         consumer.seek(place, offset)
     while await consumer.position(place) <= offset:
         for records in (await consumer.getmany(place, timeout_ms=200, max_records=1)).values():
