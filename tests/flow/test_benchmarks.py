@@ -53,6 +53,12 @@ def test_latency_of_the_embedded_engine() -> None:
     assert found["settings"]["searched_logs"] >= 5
 
 
+def test_a_backfill_is_measured_against_a_bare_loop() -> None:
+    found = run("backfill", "--logs", "600", "--rounds", "1")
+    assert found["ratios"]["ratio_loop"] > 0
+    assert 0 < found["settings"]["changed"] < 600
+
+
 def test_the_profile_puts_all_cpu_down_to_stages() -> None:
     found = run("profile", "--logs", "6000")
     for name, stages in found["us_per_log"].items():
