@@ -57,48 +57,56 @@ async def _redrive_some(
     records_in: RecordsIn,
 ) -> int:
     originals = await bus.read(topic, by_place)
-    kept = await dead_letters.payloads([one.place for group in by_place.values() for one in group])
-    again: list[tuple[RejectedLog, Outgoing]] = []
+    records: dict[str, bytes] = {}
     for place, group in by_place.items():
-        original = originals.get(place)
-        parts = await asyncio.to_thread(records_in, original.value) if original else ()
+        parts = await asyncio.to_thread(records_in, originals[place].value) if place in originals else ()
         for one in group:
-            message = outgoing(topic, one.letter, original, parts, kept.get(one.place, b""))
-            if message is not None:
-                again.append((one.letter, message))
+            records[one.letter.rejected_id] = record_of(one.letter, _its_message(one.letter, originals), parts)
+    letters = [one for group in by_place.values() for one in group]
+    kept = await dead_letters.payloads([one.place for one in letters if not records[one.letter.rejected_id]])
+    again: list[tuple[RejectedLog, Outgoing]] = []
+    for one in letters:
+        original = _its_message(one.letter, originals)
+        # What nobody here can take apart, as a message that needs a schema registry, is sent whole: its other records are duplicates.
+        whole = original.value if original else b""
+        value = records[one.letter.rejected_id] or kept.get(one.place, b"") or whole
+        if (message := outgoing(topic, one.letter, original, value)) is not None:
+            again.append((one.letter, message))
     if again:
         await bus.publish(topic, [message for _, message in again])
         await bus.publish(REJECTED, [_mark(letter) for letter, _ in again])
     return len(again)
 
 
-def outgoing(
-    topic: Topic, letter: RejectedLog, original: Message | None, parts: Sequence[bytes], kept: bytes
-) -> Outgoing | None:
-    """The message that sends a letter's record again; None if nothing is left of it, or the topic would not take it.
+def _its_message(letter: RejectedLog, originals: Mapping[tuple[int, int], Message]) -> Message | None:
+    """The message in which the letter's record came; none if the topic was made anew since, and another lies there."""
+    found = originals.get((letter.partition, letter.offset))
+    return found if found is not None and found.ts_ms <= letter.ts_ms + CLOCKS_DIFFER_MS else None
+
+
+def record_of(letter: RejectedLog, original: Message | None, parts: Sequence[bytes]) -> bytes:
+    """The letter's record as it came; nothing if it cannot be had any more.
 
     Args:
-        original: what lies where the record lay.
+        original: the message in which it came.
         parts: the records in it.
-        kept: the bytes that the letter keeps.
     """
-    if original is not None and original.ts_ms > letter.ts_ms + CLOCKS_DIFFER_MS:
-        original = None  # the topic was made anew
-    value = kept if original is None else _record(letter, original, parts) or kept or original.value
-    # On a compacted topic a message takes the place of earlier ones with its key: what was rejected must not.
-    key = letter.rejected_id if original is None or topic.compacted else original.key
-    if not value or len(value) + len((key or "").encode()) > topic.max_message_bytes:
-        return None
-    return Outgoing(value, key, headers_of(letter.rejected_id, letter.attempts, letter.first_ts_ms or letter.ts_ms))
-
-
-def _record(letter: RejectedLog, original: Message, parts: Sequence[bytes]) -> bytes:
-    """The letter's record in its message; nothing if it cannot be found there."""
+    if original is None:
+        return b""
     if letter.payload_bytes == len(original.value):  # the message as a whole was rejected, or it is its only record
         return original.value
     before = rejection_in(original.headers)
     place = 0 if before is not None and before.rejected_id == letter.rejected_id else place_of(letter.rejected_id)
     return parts[place] if place < len(parts) else b""
+
+
+def outgoing(topic: Topic, letter: RejectedLog, original: Message | None, value: bytes) -> Outgoing | None:
+    """The message that sends a letter's record again; None if nothing is left of it, or the topic would not take it."""
+    # On a compacted topic a message takes the place of earlier ones with its key: what was rejected must not.
+    key = letter.rejected_id if original is None or topic.compacted else original.key
+    if not value or len(value) + len((key or "").encode()) > topic.max_message_bytes:
+        return None
+    return Outgoing(value, key, headers_of(letter.rejected_id, letter.attempts, letter.first_ts_ms or letter.ts_ms))
 
 
 def _mark(letter: RejectedLog) -> Outgoing:

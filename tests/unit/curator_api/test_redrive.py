@@ -187,6 +187,18 @@ async def test_where_masking_failed_the_message_itself_is_sent_again(tmp_path: P
         assert await worker.work() == {Outcome.INDEXED: 2}
 
 
+async def test_where_nothing_else_is_left_a_message_that_cannot_be_taken_apart_is_sent_whole(tmp_path: Path) -> None:
+    """As one that needs a schema registry, which the API does not ask."""
+    async with running_api(tmp_path, records_in=lambda _message: []) as api:
+        worker = Worker(api)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(processing, "mask", lambda _log, *_rules: 1 / 0)
+            await worker.publish(pack([log("a"), log("b")]))
+            await worker.work()
+        assert await worker.redrive("llm.logs:0:0:1") == sent(1)
+        assert await worker.work() == {Outcome.INDEXED: 2}
+
+
 async def test_avro_that_masking_tore_is_sent_again_as_it_came(tmp_path: Path) -> None:
     async with running_api(tmp_path, records_in=records_in) as api:
         worker = Worker(api)
