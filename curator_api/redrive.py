@@ -18,6 +18,7 @@ from tunemill.schemas import wire
 from tunemill.schemas.records import RejectedLog
 from tunemill.schemas.redrive import headers_of, place_of, rejection_in
 from tunemill.schemas.topics import REJECTED, TOPICS, Topic
+from tunemill.telemetry import metrics
 
 RecordsIn = Callable[[bytes], Sequence[bytes]]  # the records in a message of logs, each as a message of its own
 
@@ -75,6 +76,7 @@ async def _redrive_some(
     if again:
         await bus.publish(topic, [message for _, message in again])
         await bus.publish(REJECTED, [_mark(letter) for letter, _ in again])
+        metrics.REDRIVEN.labels(topic.name).inc(len(again))
     return len(again)
 
 

@@ -8,6 +8,7 @@ LOGS = Counter(
 NOT_CALLS = Counter("tunemill_not_calls", "What came among the logs and is none, by kind", ["kind"])
 FEEDBACK = Counter("tunemill_feedback", "Feedback by what became of it", ["outcome"])
 REJECTED = Counter("tunemill_rejected", "Dead letters by stage and error code", ["stage", "code"])
+REDRIVEN = Counter("tunemill_redriven", "Records of dead letters that were sent again", ["topic"])
 BATCH_SECONDS = Histogram("tunemill_batch_seconds", "From polled to accounted for, per batch")
 INDEX_RETRIES = Counter("tunemill_index_retries", "Items sent to the index again", ["status"])
 ID_CONFLICTS = Counter("tunemill_id_conflicts", "Logs not stored, because their id was there with other content")

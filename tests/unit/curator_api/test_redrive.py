@@ -111,6 +111,8 @@ async def test_a_record_that_can_be_read_now_is_sent_again_and_its_letter_is_gon
         worker.index.rejects = set()
         assert await worker.redrive("llm.logs:0:0:1", "llm.logs:0:0:7") == sent(1, not_found=1)
         assert await worker.rejected() == []
+        metrics = (await api.client.get("/metrics")).text
+        assert 'tunemill_redriven_total{topic="llm.logs"}' in metrics
         again = await worker.newest()
         assert (again.key, again.value) == ("session-1", msgspec.json.encode(log("b", f"use {SECRET}")))
         assert await worker.work() == {Outcome.INDEXED: 1}, "that record alone"
