@@ -10,12 +10,11 @@ import msgspec
 from sqlalchemy import Engine, Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from tunemill.curator_api import ledger
 from tunemill.registry import rule_sets
 from tunemill.registry.rule_sets import LearnedRef, RevisionChanged, RuleSet
-from tunemill.registry.tables import audit, erasures, learned_tags, now_ms, tag_edits
+from tunemill.registry.tables import audit, learned_tags, now_ms, tag_edits
 from tunemill.schemas.learned import Lesson, Model, Report
-
-_IDS_AT_ONCE = 500  # SQLite takes so many in one statement
 
 
 class Learned(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +36,8 @@ def labels_of(engine: Engine, project: str, tag: str) -> dict[str, bool]:
         for log_id, action in connection.execute(edits.order_by(tag_edits.c.seq)):
             labels.pop(log_id, None)
             labels[log_id] = action == "add"
-    return _without_erased(engine, project, labels)
+    erased = ledger.erased_among(engine, project, list(labels))
+    return {log_id: label for log_id, label in labels.items() if log_id not in erased}
 
 
 def keep(engine: Engine, project: str, tag: str, lesson: Lesson, *, by: str) -> Learned:
@@ -108,15 +108,6 @@ def _with(learned: Sequence[LearnedRef], tag: str, version: int | None) -> tuple
     else:
         versions[tag] = version
     return tuple(LearnedRef(*one) for one in sorted(versions.items()))
-
-
-def _without_erased(engine: Engine, project: str, labels: dict[str, bool]) -> dict[str, bool]:
-    ids, erased = list(labels), set[str]()
-    with engine.connect() as connection:
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            some = erasures.c.log_id.in_(ids[start : start + _IDS_AT_ONCE])
-            erased.update(connection.scalars(select(erasures.c.log_id).where(erasures.c.project == project, some)))
-    return {log_id: label for log_id, label in labels.items() if log_id not in erased}
 
 
 def _learned(row: Row[Any]) -> Learned:

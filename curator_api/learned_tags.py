@@ -14,7 +14,6 @@ from tunemill.curator_api.learned_store import Learned
 from tunemill.curator_api.payloads import (
     InForceIn,
     InForceOut,
-    LabelIn,
     LabelsIn,
     LabelsOut,
     LearnedDryRunIn,
@@ -28,7 +27,7 @@ from tunemill.curator_api.payloads import (
     TagText,
 )
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.tag_edits import change_tags
+from tunemill.curator_api.tag_edits import TagEdit, change_tags_of_many
 from tunemill.curator_api.tagging import Tagger
 from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.query import parse
@@ -40,7 +39,6 @@ router = APIRouter(prefix="/v1", tags=["learned tags"])
 
 MAX_LABELS = 5_000  # to learn from; more make a model hardly better
 _LOGS_AT_ONCE = 100
-_EDITS_AT_ONCE = 8
 _DEADLINE_S = 60.0  # the index waits for an engine that is away; a person does not
 
 ThisTag = Annotated[TagText, Path(examples=["topic:refund"])]
@@ -49,16 +47,13 @@ ThisTag = Annotated[TagText, Path(examples=["topic:refund"])]
 @router.post("/labels", responses=responses(422))
 async def label_logs(labels: LabelsIn, here: Here, person: Person) -> LabelsOut:
     """Say of logs whether they should have a tag. It is put on or taken off, for good, and `POST /v1/learned-tags` learns from it."""
-    free = asyncio.Semaphore(_EDITS_AT_ONCE)
-
-    async def put(label: LabelIn) -> bool:
-        async with free:
-            return await _label(here, label, by=person)
-
-    found = await asyncio.gather(*map(put, labels.labels))
+    wanted: dict[str, dict[str, bool]] = {}
+    for label in labels.labels:
+        wanted.setdefault(label.log_id, {})[label.tag] = label.label  # the last one counts
+    edits = {log_id: _edit(tags) for log_id, tags in wanted.items()}
+    changed = await change_tags_of_many(here, edits, by=person)
     await here.index.refresh()
-    missing = [label.log_id for label, is_there in zip(labels.labels, found, strict=True) if not is_there]
-    return LabelsOut(labelled=sum(found), missing=missing)
+    return LabelsOut(labelled=len(changed), missing=[log_id for log_id in edits if log_id not in changed])
 
 
 @router.post("/learned-tags", status_code=201, responses=responses(422))
@@ -118,14 +113,8 @@ async def try_learned_tag(tag: ThisTag, wanted: LearnedDryRunIn, here: Here, _pe
     )
 
 
-async def _label(curator: Curator, label: LabelIn, *, by: str) -> bool:
-    """Put the tag on or take it off; False: there is no such log, or it was erased."""
-    add, remove = ([label.tag], []) if label.label else ([], [label.tag])
-    try:
-        await change_tags(curator, label.log_id, add=add, remove=remove, by=by)
-    except NotFound:
-        return False
-    return True
+def _edit(labels: dict[str, bool]) -> TagEdit:
+    return TagEdit([tag for tag, label in labels.items() if label], [tag for tag, label in labels.items() if not label])
 
 
 async def _labelled(curator: Curator, labels: dict[str, bool]) -> list[tuple[LogRecord, bool]]:

@@ -1,6 +1,6 @@
 """What people did to logs: tags they set, logs they had erased. In the registry, with an audit line for each act; ids only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -11,16 +11,15 @@ from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import Erasure
 from tunemill.schemas.topics import ERASURES
 
+_IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
 
-def record_tags(
-    engine: Engine, project: str, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str
-) -> None:
-    """Remember which tags a person added and removed."""
-    edits = [("add", tag) for tag in add] + [("remove", tag) for tag in remove]
+
+def record_tags(engine: Engine, project: str, acts: Iterable[tuple[str, str, str]], *, by: str) -> None:
+    """Remember which tags a person added and removed: log_id, `add` or `remove`, and the tag."""
     now = now_ms()
     values = [
         {"project": project, "log_id": log_id, "action": action, "tag": tag, "by": by, "ts_ms": now}
-        for action, tag in edits
+        for log_id, action, tag in acts
     ]
     if values:
         with engine.begin() as connection:
@@ -47,6 +46,16 @@ def is_erased(engine: Engine, project: str, log_id: str) -> bool:
     """Whether somebody had this log forgotten."""
     with engine.connect() as connection:
         return _erasure_id(connection, project, log_id) is not None
+
+
+def erased_among(engine: Engine, project: str, log_ids: Sequence[str]) -> set[str]:
+    """Those of these logs that somebody had forgotten."""
+    found: set[str] = set()
+    with engine.connect() as connection:
+        for start in range(0, len(log_ids), _IDS_AT_ONCE):
+            some = erasures.c.log_id.in_(log_ids[start : start + _IDS_AT_ONCE])
+            found.update(connection.scalars(select(erasures.c.log_id).where(erasures.c.project == project, some)))
+    return found
 
 
 def _erasure_id(connection: Connection, project: str, log_id: str) -> str | None:

@@ -1,7 +1,8 @@
 """A person's tags on a log: set and taken off for good, whatever rules, models and backfills do to the log meanwhile."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +18,13 @@ DEADLINE_S = 10.0  # the index waits for an engine that is away; a person does n
 _KEPT = ("caller", "person:")  # who set a tag before, and still has when a person adds it
 
 
+class TagEdit(NamedTuple):
+    """What a person does to the tags of one log."""
+
+    add: Sequence[str] = ()
+    remove: Sequence[str] = ()
+
+
 async def change_tags(
     curator: Curator, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str
 ) -> TaggedLog:
@@ -26,17 +34,30 @@ async def change_tags(
         NotFound: there is no such log, or it was erased.
         IndexUnavailable: the engine does not answer in time.
     """
+    changed = await change_tags_of_many(curator, {log_id: TagEdit(add, remove)}, by=by)
+    if log_id not in changed:
+        raise NotFound("there is no such log")
+    return changed[log_id]
+
+
+async def change_tags_of_many(curator: Curator, edits: Mapping[str, TagEdit], *, by: str) -> dict[str, TaggedLog]:
+    """Likewise for many logs, by log_id; those that are not there or were erased are left out.
+
+    Raises:
+        IndexUnavailable: the engine does not answer in time.
+    """
     try:
         async with asyncio.timeout(DEADLINE_S):
-            await _read(curator, log_id)  # nothing is remembered about a log that is not there
-            await asyncio.to_thread(_record, curator, log_id, add, remove, by)
-            while True:
-                stored = await _read(curator, log_id)
-                wanted = edited(stored.tagged, add=add, remove=remove, by=by)
-                if wanted == stored.tagged or await _is_replaced(curator, StoredLog(wanted, stored.version)):
-                    return wanted
+            there = await _stored(curator, edits)  # nothing is remembered about a log that is not there
+            open_edits = await asyncio.to_thread(_record, curator, {log_id: edits[log_id] for log_id in there}, by)
+            changed: dict[str, TaggedLog] = {}
+            while open_edits:
+                done = await _changed(curator, open_edits, by)
+                changed |= {log_id: tagged for log_id, tagged in done.items() if tagged is not None}
+                open_edits = {log_id: edit for log_id, edit in open_edits.items() if log_id not in done}
+            return changed
     except TimeoutError as error:
-        raise IndexUnavailable(f"the log's tags could not be changed in {DEADLINE_S:.0f} s") from error
+        raise IndexUnavailable(f"tags could not be changed in {DEADLINE_S:.0f} s") from error
 
 
 def edited(tagged: TaggedLog, *, add: Sequence[str], remove: Sequence[str], by: str) -> TaggedLog:
@@ -49,20 +70,33 @@ def edited(tagged: TaggedLog, *, add: Sequence[str], remove: Sequence[str], by: 
     return msgspec.structs.replace(tagged, tags=tuple(kept.values()), removed=tuple(removed))
 
 
-def _record(curator: Curator, log_id: str, add: Sequence[str], remove: Sequence[str], by: str) -> None:
+def _record(curator: Curator, edits: Mapping[str, TagEdit], by: str) -> dict[str, TagEdit]:
+    """The edits of logs that are not erased, remembered."""
     project = curator.settings.project
-    if ledger.is_erased(curator.registry, project, log_id):
-        raise NotFound("there is no such log")
-    ledger.record_tags(curator.registry, project, log_id, add=add, remove=remove, by=by)
+    erased = ledger.erased_among(curator.registry, project, list(edits))
+    kept = {log_id: edit for log_id, edit in edits.items() if log_id not in erased}
+    acts = [(log_id, "add", tag) for log_id, edit in kept.items() for tag in edit.add]
+    acts += [(log_id, "remove", tag) for log_id, edit in kept.items() for tag in edit.remove]
+    ledger.record_tags(curator.registry, project, acts, by=by)
+    return kept
 
 
-async def _read(curator: Curator, log_id: str) -> StoredLog:
-    found = (await curator.index.stored(log_ids=[log_id], trace_ids=[])).logs.get(log_id)
-    if found is None:
-        raise NotFound("there is no such log")
-    return found
+async def _stored(curator: Curator, log_ids: Iterable[str]) -> Mapping[str, StoredLog]:
+    return (await curator.index.stored(log_ids=list(log_ids), trace_ids=[])).logs
 
 
-async def _is_replaced(curator: Curator, wanted: StoredLog) -> bool:
-    """False: somebody else changed the log since it was read."""
-    return (await curator.index.replace([wanted]))[0] is not None
+async def _changed(curator: Curator, edits: Mapping[str, TagEdit], by: str) -> dict[str, TaggedLog | None]:
+    """Each log as it is with its edit, None for one that is gone by now; without those that somebody else changed since they
+    were read."""
+    found = await _stored(curator, edits)
+    wanted = {
+        log_id: StoredLog(
+            edited(stored.tagged, add=edits[log_id].add, remove=edits[log_id].remove, by=by), stored.version
+        )
+        for log_id, stored in found.items()
+    }
+    other = [log_id for log_id, one in wanted.items() if one.tagged != found[log_id].tagged]
+    written = await curator.index.replace([wanted[log_id] for log_id in other]) if other else []
+    missed = {log_id for log_id, outcome in zip(other, written, strict=True) if outcome is None}
+    gone: dict[str, TaggedLog | None] = {log_id: None for log_id in edits if log_id not in found}
+    return gone | {log_id: one.tagged for log_id, one in wanted.items() if log_id not in missed}
