@@ -29,7 +29,7 @@ def _has_tools(log: LogRecord, _texts: Texts) -> bool:
 
 def _has_output(log: LogRecord, _texts: Texts) -> bool:
     for message in log.output:
-        if message.content or message.tool_calls:
+        if message.tool_calls or (message.content and not message.content.isspace()):
             return True
     return False
 
@@ -37,6 +37,13 @@ def _has_output(log: LogRecord, _texts: Texts) -> bool:
 def _has_tool_calls(log: LogRecord, _texts: Texts) -> bool:
     for message in log.output:
         if message.tool_calls:
+            return True
+    return False
+
+
+def _has_tool_results(log: LogRecord, _texts: Texts) -> bool:
+    for message in log.messages:
+        if message.role == "tool":
             return True
     return False
 
@@ -62,6 +69,7 @@ def _is_media(part: Any) -> bool:
 
 _HAS: dict[Has, Test] = {
     "tool_calls": _has_tool_calls,
+    "tool_results": _has_tool_results,
     "tools": _has_tools,
     "media": _has_media,
     "refusal": _has_refusal,

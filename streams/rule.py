@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import re2
 
+from tunemill.streams.patterns import quiet
+
 Where = Literal["text", "user", "assistant", "system"]
-Has = Literal["tool_calls", "tools", "media", "refusal", "output"]
+Has = Literal["tool_calls", "tool_results", "tools", "media", "refusal", "output"]
 Measure = Literal["latency_ms", "cost_usd", "input_tokens", "output_tokens", "messages", "turns", "chars"]
 Path = tuple[str | int, ...]  # to a place in a condition: its field, and which of a list
 PrivateData = Literal["ingest", "snapshot", "never"]  # where private data is replaced; `never`: nowhere
@@ -144,13 +146,6 @@ def _pattern_problem(pattern: str) -> str | None:
         reason = error.args[0] if error.args else ""
         return f"not an RE2 pattern: {reason.decode(errors='replace') if isinstance(reason, bytes) else reason}"
     return None
-
-
-def quiet() -> Any:
-    """RE2's options, without its lines on stderr."""
-    options = re2.Options()
-    options.log_errors = False
-    return options
 
 
 def _listed(value: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Tag rules: data in YAML, compiled into one RE2 set that runs once over each part of a log's text.
+"""Tag rules: data in YAML, compiled into one automaton for each part of a log's text.
 
 Whatever a rule may ask for - a pattern in a part of the text, a field's value, a size - is a number, its key. A log is turned into
 the keys that hold for it; the rules are sets of keys, and only those are looked at that a key of the log can make match.
@@ -16,13 +16,12 @@ from tunemill.privacy import pii
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.conditions import Test, test_of
 from tunemill.streams.errors import RuleError, RulesInvalid
-from tunemill.streams.rule import Condition, PrivateData, Rule, Where, quiet
+from tunemill.streams.patterns import Patterns
+from tunemill.streams.rule import Condition, PrivateData, Rule
 from tunemill.streams.rules_text import read_document
 from tunemill.streams.text import Texts
 
 PARTS = ("system", "user", "assistant", "rest")  # of a log's text
-
-_MAX_SET_BYTES = 256 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +41,11 @@ class _Check:
     any: frozenset[int]
     none: frozenset[int]
 
-    def holds(self, keys: set[int]) -> bool:
+    def holds(self, known: "_Known") -> bool:
         for wanted in self.all:
-            if wanted.isdisjoint(keys):
+            if not known.has_any(wanted):
                 return False
-        return (not self.any or not self.any.isdisjoint(keys)) and self.none.isdisjoint(keys)
+        return (not self.any or known.has_any(self.any)) and not (self.none and known.has_any(self.none))
 
 
 class Rules:
@@ -68,43 +67,50 @@ class Rules:
         self.rules = tuple(rule for rule in rules if rule.enabled)
         self.learned = tuple(learned)
         self.private_data = private_data
-        self._positions: dict[str, int] = {}  # pattern -> its place in the set
+        self._parts = {name: Patterns() for name in PARTS}
         self._tests: dict[Condition, int] = {}  # condition on fields -> its key
-        self._set = re2.Set.SearchSet(_options())
-        self._gates = [(kind, self._keys("text", (pattern,))) for kind, pattern in pii.GATES.items()]
+        self._count = 0  # of the keys of patterns
+        self._gates = {
+            self._key(part, pattern): (part, kinds) for pattern, kinds in pii.GATES.items() for part in PARTS
+        }
         self._checks = [self._compile(rule) for rule in self.rules]
         self._awaited = _awaited(self._checks)
         self._asked: list[tuple[int, Test]] = [(key, test_of(condition)) for condition, key in self._tests.items()]
-        self._set.Compile()
+        for part in self._parts.values():
+            part.compile()
 
     def find(self, log: LogRecord, texts: Texts) -> Found:
-        """The rules that match this log, in the file's order, and the kinds of private data in it."""
-        keys = self._keys_of(log, texts)
-        possible: set[int] = set()
-        for key in keys:
+        """Of each tag the first rule that matches this log, in the file's order; and the kinds of private data in it."""
+        known = self._known(log, texts)
+        waiting: set[int] = set()
+        for key in known.sure | known.possible:
             if key in self._awaited:
-                possible.update(self._awaited[key])
-        matched = [check.rule for number in sorted(possible) if (check := self._checks[number]).holds(keys)]
-        private = [kind for kind, gate in self._gates if not gate.isdisjoint(keys) and _confirmed(kind, texts)]
-        return Found(tuple(matched), tuple(private))
+                waiting.update(self._awaited[key])
+        matched: dict[str, Rule] = {}
+        for number in sorted(waiting):
+            check = self._checks[number]
+            if check.rule.tag not in matched and check.holds(known):
+                matched[check.rule.tag] = check.rule
+        return Found(tuple(matched.values()), self._private(known.sure, texts))
 
-    def _keys_of(self, log: LogRecord, texts: Texts) -> set[int]:
-        """Everything that holds for this log. Runs for every log: loops, because generators cost more than the work in them."""
-        keys: set[int] = set()
+    def _known(self, log: LogRecord, texts: Texts) -> "_Known":
+        known = _Known(self._parts, texts)
         for key, test in self._asked:
             if test(log, texts):
-                keys.add(key)
-        for part, name in enumerate(PARTS):
-            text = texts.parts[name]
-            if text:
-                for position in self._set.Match(text) or ():
-                    keys.add(position * len(PARTS) + part)
-        return keys
+                known.sure.add(key)
+        for name, patterns in self._parts.items():
+            if text := texts.parts[name]:
+                patterns.match(text, known.sure, known.possible)
+        return known
 
-    def _add(self, pattern: str) -> int:
-        if pattern not in self._positions:
-            self._positions[pattern] = self._set.Add(pattern)
-        return self._positions[pattern]
+    def _private(self, keys: set[int], texts: Texts) -> tuple[str, ...]:
+        """The kinds of private data, looked for where their gates matched."""
+        by_part: dict[str, set[str]] = {}
+        for key in self._gates.keys() & keys:
+            name, kinds = self._gates[key]
+            by_part.setdefault(name, set()).update(kinds)
+        found = frozenset().union(*(pii.kinds_in(texts.parts[name], kinds) for name, kinds in by_part.items()))
+        return tuple(kind for kind in pii.KINDS if kind in found)
 
     def _compile(self, rule: Rule) -> _Check:
         return _Check(
@@ -118,16 +124,38 @@ class Rules:
         """The keys, any of which says that the condition holds. Those of patterns count from 0, the others down from -1."""
         if condition.where is None:
             return frozenset({self._tests.setdefault(condition, -1 - len(self._tests))})
-        return self._keys(condition.where, condition.patterns)
+        parts = PARTS if condition.where == "text" else (condition.where,)
+        return frozenset(self._key(name, pattern) for name in parts for pattern in condition.patterns)
 
-    def _keys(self, where: Where, patterns: Iterable[str]) -> frozenset[int]:
-        parts = range(len(PARTS)) if where == "text" else (PARTS.index(where),)
-        positions = [self._add(pattern) for pattern in patterns]
-        return frozenset(position * len(PARTS) + part for position in positions for part in parts)
+    def _key(self, part: str, pattern: str) -> int:
+        """Of a pattern in a part; its remainder by the number of parts says which part it is."""
+        key = self._parts[part].add(pattern, self._count * len(PARTS) + PARTS.index(part))
+        self._count += 1
+        return key
 
 
-def _confirmed(kind: str, texts: Texts) -> bool:
-    return any(pii.confirm(kind, text) for text in texts.parts.values())
+class _Known:
+    """What holds for one log, and what may hold and is looked at when somebody asks."""
+
+    __slots__ = ("_parts", "_texts", "possible", "sure")
+
+    def __init__(self, parts: dict[str, Patterns], texts: Texts) -> None:
+        self._parts = parts
+        self._texts = texts
+        self.sure: set[int] = set()
+        self.possible: set[int] = set()
+
+    def has_any(self, wanted: frozenset[int]) -> bool:
+        """Whether one of these keys holds."""
+        if not wanted.isdisjoint(self.sure):
+            return True
+        for key in wanted & self.possible:
+            self.possible.remove(key)
+            name = PARTS[key % len(PARTS)]
+            if self._parts[name].confirm(key, self._texts.parts[name]):
+                self.sure.add(key)
+                return True
+        return False
 
 
 def _awaited(checks: Sequence[_Check]) -> dict[int, tuple[int, ...]]:
@@ -137,12 +165,6 @@ def _awaited(checks: Sequence[_Check]) -> dict[int, tuple[int, ...]]:
         for key in check.all[0] if check.all else check.any:
             found.setdefault(key, []).append(number)
     return {key: tuple(numbers) for key, numbers in found.items()}
-
-
-def _options() -> Any:
-    options = quiet()
-    options.max_mem = _MAX_SET_BYTES
-    return options
 
 
 def read_rules(text: str, *, place: str = "rules", learned: Sequence[Any] = ()) -> Rules:

@@ -96,7 +96,7 @@ def test_tags_say_who_set_them_and_the_first_one_counts():
         Tag("quality:truncated", "caller"),
         Tag("secret:api-key", "secrets@1"),
     )
-    assert Tag("quality:truncated", "truncated@1") in tagged(finish_reason="length").tags
+    assert Tag("quality:truncated", "truncated@2") in tagged(finish_reason="length").tags
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,7 @@ def test_the_language_is_the_users():
         ("iban", "GB82WEST12345698765432"),
         ("ip", "from 81.2.69.142 at noon"),
         ("ip", "it was 81.2.69.142."),
+        ("national-id", "SSN 536-90-4399"),
     ],
 )
 def test_private_data_is_found(kind: str, text: str):
@@ -164,7 +165,7 @@ def test_what_only_looks_private_is_not_tagged(kind: str, text: str):
 
 
 def test_each_kind_of_private_data_is_tried_here():
-    assert set(pii.GATES) == {"email", "phone", "card", "iban", "ip"}
+    assert set(pii.KINDS) == {"email", "phone", "card", "iban", "ip", "national-id"}
 
 
 def test_equal_content_has_an_equal_digest_and_ids_do_not_count():

@@ -1,0 +1,87 @@
+"""Many RE2 patterns against one text: those that surely match it, and those that may, to be asked one by one. Pure.
+
+All patterns in one automaton would read the text once, but one with a gap (`order[^.]{0,60}refund`) has to remember how long ago each
+beginning was: the states of some such patterns multiply until matching takes a hundred times as long. So patterns with gaps stay
+alone, and are only tried on a text that holds the words without which they can't match (RE2's FilteredRE2 finds which those are).
+"""
+
+from typing import Any
+
+import re2
+
+_MAX_SET_BYTES = 256 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
+# What may stand for several characters of many kinds: `.{0,9}`, `[^.]*`, `\w+`, `(?:...){0,3}`.
+_GAP = re2.compile(r"(?:[^\\]\.|\[\^(?:\\.|[^\]\\])*\]|\\[wWSD]|\\w[^\]\[]*\]|\))(?:[*+]|\{\d*,\d*\})")
+
+
+class Patterns:
+    """Patterns that are looked for in the same texts, each under a key. Immutable once it is compiled."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, int] = {}
+
+    def add(self, pattern: str, key: int) -> int:
+        """The key of the pattern: this one, unless it is known by another."""
+        return self._keys.setdefault(pattern, key)
+
+    def compile(self) -> None:
+        """To be called once, after all patterns.
+
+        Raises:
+            re2.error: together they need too much memory.
+        """
+        alone = _filterable([pattern for pattern in self._keys if _GAP.search(f" {pattern}")])
+        # Sets of one: they say whether it matches, which is cheaper than where.
+        self._alone = {self._keys[pattern]: _set([pattern], quiet()) for pattern in alone}
+        self._filter = _filter(alone) if alone else None
+        self._filter_keys = [self._keys[pattern] for pattern in alone]
+        together = [pattern for pattern in self._keys if pattern not in set(alone)]
+        self._set_keys = [self._keys[pattern] for pattern in together]
+        self._set = _set(together, quiet(max_mem=_MAX_SET_BYTES)) if together else None
+
+    def match(self, text: str, sure: set[int], possible: set[int]) -> None:
+        """Add the keys of the patterns that match the text, and of those that may."""
+        encoded = text.encode()
+        if self._set is not None:
+            for place in self._set.Match(encoded) or ():
+                sure.add(self._set_keys[place])
+        if self._filter is not None:
+            for place in self._filter.Match(encoded, True) or ():
+                possible.add(self._filter_keys[place])
+
+    def confirm(self, key: int, text: str) -> bool:
+        """Whether the pattern of a possible key matches the text."""
+        return self._alone[key].Match(text) is not None
+
+
+def quiet(*, max_mem: int | None = None) -> Any:
+    """RE2's options, without its lines on stderr."""
+    options = re2.Options()
+    options.log_errors = False
+    if max_mem is not None:
+        options.max_mem = max_mem
+    return options
+
+
+def _set(patterns: list[str], options: Any) -> Any:
+    found = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        found.Add(pattern)
+    found.Compile()
+    return found
+
+
+def _filter(patterns: list[str]) -> Any:
+    found = re2.Filter()
+    for pattern in patterns:
+        found.Add(pattern, quiet())
+    found.Compile()
+    return found
+
+
+def _filterable(patterns: list[str]) -> list[str]:
+    """Those that need some words in the text: the others match a blank one as far as the filter knows."""
+    if not patterns:
+        return []
+    unfiltered = set(_filter(patterns).Match("", True) or ())
+    return [pattern for place, pattern in enumerate(patterns) if place not in unfiltered]
