@@ -77,6 +77,8 @@ ADDRESSES = [
     ("DELETE", "/v1/logs/a"),
     ("GET", "/v1/datasets"),
     ("GET", "/v1/rejected"),
+    ("GET", "/v1/rejected/llm.logs:0:0:0"),
+    ("POST", "/v1/rejected/redrive"),
     ("GET", "/v1/runs"),
     ("POST", "/v1/runs/x/cancel"),
 ]
