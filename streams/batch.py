@@ -24,6 +24,7 @@ from tunemill.streams.dead_letter import dead_letter
 from tunemill.streams.erased import ErasedLogs
 from tunemill.streams.formats.shape import NotACall, Piece
 from tunemill.streams.mask import MaskedPiece
+from tunemill.streams.near import Near
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.process import process
 from tunemill.streams.rulebook import Rulebook
@@ -45,6 +46,7 @@ class Hop:
     erased: ErasedLogs
     rulebook: Rulebook
     schemas: SchemaRegistry | None = None
+    near: Near = field(default_factory=Near)  # used by one batch at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ async def read_batch(messages: Sequence[Message], hop: Hop) -> Batch:
     # 0. The schemas of Confluent's frames, if there are any.
     schemas = await hop.schemas.look_up(schema_ids(message.value for message in messages)) if hop.schemas else None
     # 1. Bytes to tagged logs, parts of logs and rejections, off the event loop.
-    return await asyncio.to_thread(_process_all, messages, Batch(rules, begun), schemas)
+    return await asyncio.to_thread(_process_all, messages, Batch(rules, begun), schemas, hop.near)
 
 
 async def account_for(batch: Batch, hop: Hop, *, after: asyncio.Event | None = None) -> Mapping[Outcome, int]:
@@ -135,13 +137,13 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _process_all(messages: Sequence[Message], read: Batch, schemas: Schemas | None) -> Batch:
+def _process_all(messages: Sequence[Message], read: Batch, schemas: Schemas | None, near: Near) -> Batch:
     now_ms = _now_ms()
     for message in messages:
         for place, result in enumerate(process(message, read.rules, schemas, now_ms=now_ms)):
             match result:
                 case TaggedLog():
-                    read.logs.append(_Origin(result, message, place))
+                    read.logs.append(_Origin(near.mark(result), message, place))
                 case MaskedPiece():
                     read.told.append(_Origin(result, message, place))
                 case TraceNote():

@@ -6,9 +6,11 @@ from hashlib import sha256
 import msgspec
 
 from tunemill.schemas.records import LogRecord, Tag, TaggedLog
+from tunemill.streams.fingerprint import fingerprint
 from tunemill.streams.language import SETTER, language_of
 from tunemill.streams.learned import matching
 from tunemill.streams.mask import Masked
+from tunemill.streams.near import SETTER as NEAR
 from tunemill.streams.rules import Rules
 from tunemill.streams.text import texts_of
 
@@ -31,9 +33,16 @@ def tag(masked: Masked, rules: Rules) -> TaggedLog:
     content_digest = _content_digest(masked)
     try:
         language, found = _look(log, rules)
+        sketch = fingerprint(log)
     except Exception:  # whatever a rule or the model stumbled over, the log itself is sound
         return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each(given), tag_status="failed")
-    return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each([*given, *found]), language=language)
+    return TaggedLog(
+        log=log,
+        content_digest=content_digest,
+        tags=_first_of_each([*given, *found]),
+        language=language,
+        fingerprint=sketch,
+    )
 
 
 def retag(stored: TaggedLog, rules: Rules, *, grown: Masked | None = None) -> TaggedLog:
@@ -55,6 +64,8 @@ def retag(stored: TaggedLog, rules: Rules, *, grown: Masked | None = None) -> Ta
         )
     seen = _new_to_people(stored, grown, rules) if grown and stored.removed else frozenset()
     kept = [entry for entry in stored.tags if _is_kept(entry)]
+    if fresh.fingerprint == stored.fingerprint:  # then it is as near to others as it was
+        kept += [entry for entry in stored.tags if entry.by == NEAR]
     again = [entry for entry in fresh.tags if entry.tag not in stored.removed or entry.tag in seen]
     return msgspec.structs.replace(
         fresh,

@@ -110,6 +110,19 @@ async def test_a_replay_makes_duplicates_and_the_same_dead_letters(bus: SqliteBu
     assert {letter.rejected_id for letter in await letters(bus)} == {"llm.logs:0:1:0"}
 
 
+async def test_a_log_that_says_the_same_as_one_of_an_earlier_batch_is_marked(bus: SqliteBus, index: MemoryIndex):
+    text = "Where is my parcel with the green lamp? It was promised for Monday, and the carrier only says that it left Kiel."
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a", text), log("b", "hello")]))], on)
+        await run_batch([at(1, pack([log("c", text.upper())]))], on)
+    marked = {
+        log_id
+        for log_id, tagged in index.logs.items()
+        if "quality:near-duplicate" in {entry.tag for entry in tagged.tags}
+    }
+    assert marked == {"c"}
+
+
 async def test_what_the_index_refuses_lies_in_the_dead_letters_masked_and_readable(bus: SqliteBus, index: MemoryIndex):
     index.rejects = {"a"}
     async with hop(bus, index) as on:
