@@ -12,7 +12,7 @@ from elasticsearch import AsyncElasticsearch
 from tunemill.indexer.errors import IndexRefused, IndexUnavailable, SearchIndexError
 from tunemill.indexer.outcome import Verdict, verdict_on
 
-REQUEST_TIMEOUT_S = 60.0
+REQUEST_TIMEOUT_S = 30.0  # with the longest wait before it is asked again, less than the worker takes for a stall
 MIMETYPE = "application/vnd.elasticsearch+json"
 
 

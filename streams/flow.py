@@ -74,8 +74,9 @@ class Flow:
             if not self._waiting:
                 self._waiting_since = asyncio.get_running_loop().time()
             self._waiting.extend(messages)
-            self._waiting_bytes += _size(messages)
-            self._weigh(_size(messages))
+            size = _size(messages)
+            self._waiting_bytes += size
+            self._weigh(size)
             self._changed.notify_all()
 
     async def run(self) -> None:
