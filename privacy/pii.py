@@ -1,95 +1,241 @@
-"""Private data: which kinds a text holds. Checked by checksum or rule where the kind has one. Pure.
+"""Private data: which kinds a text holds, where, and the text without it. Held to check digits where a kind has them. Pure.
 
-Nothing is replaced here: a log that holds such data gets a tag, and a dataset's policy decides what follows from it.
+A log that holds such data gets a tag. Whether the data is replaced too, and when, is the project's policy (`docs/tags.md`).
 """
 
 import ipaddress
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Iterator
+from collections.abc import Set as AbstractSet
+from itertools import pairwise
 from typing import Any
 
 import re2
 
-# kind -> RE2 pattern of candidates. Each runs as a gate in the set of all rules; `confirm` then looks at what it found.
-GATES: dict[str, str] = {
-    "email": r"\b[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b",
-    "phone": (
-        r"(?:\+[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
-        r"|\(\d{3}\) ?\d{3}-\d{4}|\b\d{3}-\d{3}-\d{4})\b"
-    ),
-    "card": (
-        r"(?:^|[^\w.])([2-6]\d{12,18}|[2-6]\d{3}(?:[ -]\d{4}){2}[ -]\d{1,7}|3\d{3}[ -]\d{6}[ -]\d{5})"
-        r"(?:$|[^\w.]|\.(?:\s|$))"
-    ),
-    "iban": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b",
-    "ip": r"(?:^|[^\w.:/-])(\d{1,3}(?:\.\d{1,3}){3})(?:$|[^\w.-]|\.(?:\s|$))",
-}
+from tunemill.privacy import national_id, phone
+from tunemill.privacy.check_digits import luhn, mod_97
+from tunemill.privacy.places import Place, ends_word, is_whole, without_escape
 
-# Length of an IBAN by country, for those with the most holders (ISO 13616, the IBAN registry).
+_DIGITS = r"\d(?:[ ./()-]{0,2}\d){6}"
+
+# RE2 patterns, and the kinds of which a text may hold some where one matches; where none does it holds nothing. They run in
+# the set of all rules, over every log: few and simple, because those that count in parallel multiply the states of its automaton.
+GATES: dict[str, tuple[str, ...]] = {
+    r"[A-Za-z0-9_%+'-]@[A-Za-z0-9]": ("email",),
+    r"[A-Z]{2}\d{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}": ("iban",),
+    r"[a-z]{2}\d{2}[ -]?[a-z0-9]{4}[ -]?\d{4}": ("iban",),
+    _DIGITS: ("card", "national-id", "phone"),
+    national_id.GATE: ("national-id",),
+    r"\d\.\d{1,3}\.\d{1,3}\.\d": ("ip",),
+    r"\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f]*:": ("ip",),
+}
+KINDS = (
+    "email",
+    "iban",
+    "card",
+    "national-id",
+    "ip",
+    "phone",
+)  # of what overlaps the kind that stands first here counts
+
+# Length of an IBAN by country (ISO 13616; the IBAN registry).
 # fmt: off
 _IBAN_CHARS = {
-    "AD": 24, "AE": 23, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "EE": 20,
-    "ES": 24, "FI": 18, "FR": 27, "GB": 22, "GR": 27, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IS": 26, "IT": 27,
-    "LI": 21, "LT": 20, "LU": 20, "LV": 21, "MC": 27, "MT": 31, "NL": 18, "NO": 15, "PL": 28, "PT": 25, "RO": 24,
-    "RS": 22, "SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "TR": 26, "UA": 29,
+    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29, "BY": 28, "CH": 21,
+    "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18, "FK": 18, "FO": 18,
+    "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28, "HN": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23,
+    "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20, "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27,
+    "MD": 24, "ME": 22, "MK": 19, "MN": 20, "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18, "NO": 15, "OM": 23, "PK": 24, "PL": 28,
+    "PS": 29, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24, "SM": 27,
+    "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30,
 }
 # fmt: on
+_FILES = ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "mjs", "json", "html")
+_EMAIL = re2.compile(r"[A-Za-z0-9._%+'-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24}")
+_IBAN_HEAD = re2.compile(r"[A-Za-z]{2}\d{2}")
+_CARD_RUN = re2.compile(r"\d(?:[ -]?\d){12,}")
+_DIGIT_GROUP = re.compile(r"\d+", re.ASCII)
+_CARD_FORMS = ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4, 1))
+# Issuers' numbers (ISO/IEC 7812) by length: Visa, Mastercard, American Express, Diners Club, JCB, Discover, UnionPay, Maestro, Mir.
+_CARD = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}"
+    r"|35(?:2[89]|[3-8]\d)\d{12}|6(?:011|4[4-9]\d|5\d\d)\d{12,15}|62\d{14,17}|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{12}|220[0-4]\d{12}"
+)
+_V4 = re2.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}")
+_V6 = re2.compile(r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{6,34}")
+_VERSION_BEFORE = re.compile(
+    r"(?:version|release|firmware|build|driver|chapter|section|exercise|upgrade(?:d)? to|kapitel|abschnitt|\boid|§|\bver\.?|\bv"
+    r"|[A-Za-z]/)[ =:\"']{0,3}$",
+    re.IGNORECASE,
+)
+_LOOK_BACK = 24
 
 
-def kinds_in(text: str) -> frozenset[str]:
-    """The kinds of private data that the text holds."""
-    return frozenset(kind for kind in GATES if confirm(kind, text))
+def kinds_in(text: str, kinds: Collection[str] | None = None) -> frozenset[str]:
+    """The kinds of private data that the text holds.
+
+    Args:
+        kinds: those whose gates matched in the text; None: that is not known yet.
+    """
+    return frozenset(kind for kind, _ in _found(text, _possible(text) if kinds is None else kinds))
 
 
-def confirm(kind: str, text: str) -> bool:
-    """Whether one of the candidates in the text is truly of this kind."""
-    return any(_CONFIRM[kind](_candidate(found)) for found in _COMPILED[kind].finditer(text))
+def without_private(text: str, kinds: Collection[str] = KINDS, *, name: str = "") -> tuple[str, frozenset[str]]:
+    """The text with private data of these kinds replaced by `[PII:kind]`, and the kinds that were found.
+
+    Args:
+        name: what the text is called where it stands, such as the key in an object: a number may be known by it alone.
+    """
+    before = f"{name}: " if name else ""
+    wanted, found = frozenset(kinds), set[str]()
+    while fresh := _found_after(before, text, wanted):  # what was replaced may have hidden something
+        pieces, at = [], 0
+        for kind, (start, end) in fresh:
+            pieces += [text[at:start], f"[PII:{kind}]"]
+            at = end
+        text = "".join([*pieces, text[at:]])
+        found.update(kind for kind, _ in fresh)
+    return text, frozenset(found)
 
 
-def _candidate(found: Any) -> str:
-    return str(found.group(found.re.groups))  # the whole match, or its one group
+def _found_after(before: str, text: str, kinds: AbstractSet[str]) -> list[tuple[str, Place]]:
+    """What stands where in the text, with what stands before it in view."""
+    whole, skipped = before + text, len(before)
+    found = _found(whole, _possible(whole) & kinds)
+    return [(kind, (max(0, start - skipped), end - skipped)) for kind, (start, end) in found if end > skipped]
 
 
-def _digits(candidate: str) -> str:
-    return "".join(char for char in candidate if char.isdigit())
+def _possible(text: str) -> frozenset[str]:
+    """The kinds of which the text may hold some, by the gates."""
+    return frozenset().union(*(_GATED[hit] for hit in _SET.Match(text) or ()))
 
 
-def _is_card(candidate: str) -> bool:
-    """Luhn's checksum (ISO/IEC 7812-1), 13 to 19 digits that aren't all the same."""
-    digits = [int(char) for char in reversed(_digits(candidate))]
-    doubled = [digit if place % 2 == 0 else sum(divmod(digit * 2, 10)) for place, digit in enumerate(digits)]
-    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and sum(doubled) % 10 == 0
+def _found(text: str, kinds: Collection[str]) -> list[tuple[str, Place]]:
+    """What stands where, in order. What overlaps is one, of the kind that is named first in `KINDS`."""
+    places = sorted((place, rank) for rank, kind in enumerate(KINDS) if kind in kinds for place in _FINDERS[kind](text))
+    found: list[tuple[str, Place]] = []
+    for (start, end), rank in places:
+        if found and start < found[-1][1][1]:
+            kind, (first, last) = found[-1]
+            found[-1] = (KINDS[min(rank, KINDS.index(kind))], (first, max(last, end)))
+        else:
+            found.append((KINDS[rank], (start, end)))
+    return found
 
 
-def _is_iban(candidate: str) -> bool:
-    """Length by country, and the remainder of 97 that makes it valid (ISO 13616)."""
-    iban = candidate.replace(" ", "")
-    if len(iban) != _IBAN_CHARS.get(iban[:2]):
-        return False
-    return int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1
+def _emails(text: str) -> Iterator[Place]:
+    """Addresses, but the user of an SSH address or of a URL, and files that have an @ in their names."""
+    for found in _EMAIL.finditer(text):
+        start, end = found.span()
+        start = without_escape(text, start)
+        local, _, domain = text[start:end].rpartition("@")
+        is_user_of_url = text[max(0, start - 3) : start] == "://"
+        is_file = domain.rpartition(".")[2].lower() in _FILES
+        if local and local != "git" and not is_file and not is_user_of_url and ends_word(text, end):
+            yield start, end
 
 
-def _is_phone(candidate: str) -> bool:
-    """At most 15 digits (ITU-T E.164), at least 8, which a time range or a small sum has not."""
-    return 8 <= len(_digits(candidate)) <= 15
+def _ibans(text: str) -> Iterator[Place]:
+    """As long as its country's are, with the remainder of 97 that makes it valid (ISO 13616)."""
+    for found in _IBAN_HEAD.finditer(text):
+        start = found.start()
+        chars = _IBAN_CHARS.get(text[start : start + 2].upper())
+        end = _end_of(text, start, chars) if chars else None
+        if end is not None and is_whole(text, start, end):
+            iban = text[start:end].replace(" ", "").replace("-", "")
+            if mod_97(iban[4:] + iban[:4]):
+                yield start, end
 
 
-def _is_public_ip(candidate: str) -> bool:
-    """An address of the internet; those of private networks and documentation identify nobody."""
+def _end_of(text: str, start: int, chars: int) -> int | None:
+    """Where this many letters and digits end, single spaces and dashes between them."""
+    at = start
+    for count in range(chars):
+        if count and text[at : at + 1] in (" ", "-"):
+            at += 1
+        if not (text[at : at + 1].isalnum() and text[at].isascii()):
+            return None
+        at += 1
+    return at
+
+
+def _cards(text: str) -> Iterator[Place]:
+    """An issuer's number with a right check digit, written in one or in the groups that cards have."""
+    for run in _CARD_RUN.finditer(text):
+        groups = [
+            (run.start() + start, run.start() + end) for start, end in map(re.Match.span, _DIGIT_GROUP.finditer(run[0]))
+        ]
+        for first in range(len(groups)):
+            for form in ((groups[first][1] - groups[first][0],), *_CARD_FORMS):
+                places = groups[first : first + len(form)]
+                if _has_form(text, places, form) and _is_card(text, places[0][0], places[-1][1]):
+                    yield places[0][0], places[-1][1]
+
+
+def _is_card(text: str, start: int, end: int) -> bool:
+    digits = "".join(char for char in text[start:end] if char.isdigit())
+    return _CARD.fullmatch(digits) is not None and luhn(digits) and is_whole(text, start, end)
+
+
+def _has_form(text: str, groups: list[Place], form: tuple[int, ...]) -> bool:
+    """Whether the groups have these lengths, with one space or dash between them."""
+    return (
+        len(groups) == len(form)
+        and all(end - start == length for (start, end), length in zip(groups, form, strict=True))
+        and all(text[before[1] : after[0]] in (" ", "-") for before, after in pairwise(groups))
+    )
+
+
+def _addresses(text: str) -> Iterator[Place]:
+    """Addresses of the internet; those of private networks and documentation identify nobody, and versions look like them."""
+    for found in _V4.finditer(text):
+        start, end = found.span()
+        if (
+            is_whole(text, start, end)
+            and _is_public_v4(found[0])
+            and not _VERSION_BEFORE.search(text[max(0, start - _LOOK_BACK) : start])
+        ):
+            yield start, end
+    for found in _V6.finditer(text):
+        start, end = found.span()
+        end = start + len(found[0].rstrip(":"))
+        if is_whole(text, start, end) and _is_public_v6(text[start:end]):
+            yield start, end
+
+
+def _is_public_v4(written: str) -> bool:
+    """Four digits are a number of a version or a chapter more often than somebody's address."""
     try:
-        return ipaddress.IPv4Address(candidate).is_global
+        address = ipaddress.IPv4Address(written)
+    except ValueError:
+        return False
+    return address.is_global and not address.is_multicast and len(written) > 7
+
+
+def _is_public_v6(written: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(written).is_global
     except ValueError:
         return False
 
 
-def _always(_candidate: str) -> bool:
-    return True
-
-
-_CONFIRM: dict[str, Callable[[str], bool]] = {
-    "email": _always,
-    "phone": _is_phone,
-    "card": _is_card,
-    "iban": _is_iban,
-    "ip": _is_public_ip,
+_FINDERS: dict[str, Callable[[str], Iterator[Place]]] = {
+    "email": _emails,
+    "iban": _ibans,
+    "card": _cards,
+    "national-id": national_id.national_ids,
+    "ip": _addresses,
+    "phone": phone.phones,
 }
-_COMPILED = {kind: re2.compile(pattern) for kind, pattern in GATES.items()}
+
+
+def _compile_gates() -> Any:
+    patterns = re2.Set.SearchSet()
+    for pattern in GATES:
+        patterns.Add(pattern)
+    patterns.Compile()
+    return patterns
+
+
+_SET = _compile_gates()
+_GATED = tuple(GATES.values())
