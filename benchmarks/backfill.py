@@ -94,8 +94,8 @@ class _Bench:
         self._with_more = starter_text() + ONE_MORE
         self._revision = rule_sets.put(self._registry, project, by="person:bench", document=self._with_more).revision
         self._on = Backfills(index=self._index, registry=self._registry, tagging=tagging, project=project)
-        self._before = tagging.compiled(None, ())
-        self._after = tagging.compiled(self._with_more, ())
+        self._before = tagging.compiled(None, (), whole=True)
+        self._after = tagging.compiled(self._with_more, (), whole=True)
         self.changed = 0
         self._undo_per_s: list[float] = []
 

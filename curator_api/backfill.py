@@ -21,7 +21,7 @@ from tunemill.curator_api.errors import Unavailable
 from tunemill.curator_api.problems import translated
 from tunemill.curator_api.tag_changes import TagChange, change, undone
 from tunemill.curator_api.tagging import Tagger, Tagging
-from tunemill.indexer.ast import And, Between, Query
+from tunemill.indexer.ast import And, Between, Everything, Query
 from tunemill.indexer.dates import LATEST_MS
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex
@@ -35,6 +35,8 @@ PAGE = 500  # logs; a few MiB
 LOOK_EVERY_S = 1.0
 RENEW_EVERY_S = store.LEASE_MS / 3000
 LONGEST_WAIT_S = 30.0  # between attempts while something is away
+
+_START = (-1, "")  # before the first log
 
 _log = structlog.get_logger()
 
@@ -126,8 +128,12 @@ def _fail(registry: Engine, claimed: Backfill, error: Exception) -> None:
 
 
 async def _apply(on: Backfills, claimed: Backfill, stop: asyncio.Event) -> None:
-    tagger = await asyncio.to_thread(_tagger, on, claimed)
-    async for page in _pages(on.index, claimed):
+    query = parse(claimed.query)
+    whole = isinstance(query, Everything)
+    tagger = await asyncio.to_thread(_tagger, on, claimed, whole=whole)
+    reached = (int(claimed.place[0]), str(claimed.place[1])) if claimed.place else _START
+    logs = on.index.scan(query if whole else _from(query, reached[0]), limit=None)
+    async for page in _pages(logs, tagger, reached):
         if stop.is_set():
             return
         await _retag(on, claimed, tagger, page)
@@ -137,13 +143,16 @@ async def _apply(on: Backfills, claimed: Backfill, stop: asyncio.Event) -> None:
     _log.info("backfill_done", backfill_id=claimed.backfill_id)
 
 
-async def _pages(index: SearchIndex, claimed: Backfill) -> AsyncIterator[list[TaggedLog]]:
-    """The logs that match, from where the backfill is, a page at a time."""
-    reached = (int(claimed.place[0]), str(claimed.place[1])) if claimed.place else (-1, "")
+async def _pages(
+    logs: AsyncIterator[TaggedLog], tagger: Tagger, reached: tuple[int, str]
+) -> AsyncIterator[list[TaggedLog]]:
+    """These logs, a page at a time, from the place on that was reached before."""
     page: list[TaggedLog] = []
-    async for tagged in index.scan(_from(parse(claimed.query), reached[0]), limit=None):
+    async for tagged in logs:
         if place_of(tagged) > reached:
             page.append(tagged)
+        else:
+            tagger.pass_by(tagged)
         if len(page) == PAGE:
             yield page
             page = []
@@ -155,11 +164,11 @@ def _from(query: Query, ts_ms: int) -> Query:
     return query if ts_ms < 0 else And((query, Between("ts", ts_ms, None)))
 
 
-def _tagger(on: Backfills, claimed: Backfill) -> Tagger:
+def _tagger(on: Backfills, claimed: Backfill, *, whole: bool) -> Tagger:
     found = rule_sets.find(on.registry, on.project, claimed.revision)
     if found is None:
         raise LookupError(claimed.revision)
-    return on.tagging.compiled(found.document, rule_sets.learned_in(on.registry, on.project, found))
+    return on.tagging.compiled(found.document, rule_sets.learned_in(on.registry, on.project, found), whole=whole)
 
 
 async def _retag(on: Backfills, claimed: Backfill, tagger: Tagger, page: Sequence[TaggedLog]) -> None:

@@ -105,4 +105,4 @@ def _tagger(curator: Curator, document: str | None) -> Tagger:
     if document is not None:
         _checked(curator, document)
     learned = rule_sets.learned_in(curator.registry, project, now)
-    return curator.tagging.compiled(now.document if document is None else document, learned)
+    return curator.tagging.compiled(now.document if document is None else document, learned, whole=False)

@@ -26,6 +26,9 @@ class Tagger(Protocol):
     def retag(self, stored: TaggedLog) -> TaggedLog:
         """The log with its tags set anew; equal to `stored` when nothing changes."""
 
+    def pass_by(self, stored: TaggedLog) -> None:
+        """Remember a log that has its tags already: later ones may say nearly the same."""
+
 
 class Tagging(Protocol):
     """Rules as the stream understands them. Every method takes its time: call it beside the event loop."""
@@ -37,8 +40,12 @@ class Tagging(Protocol):
     def check(self, document: str) -> Sequence[RuleFault]:
         """Everything that is wrong with a document; nothing when it may be put in force."""
 
-    def compiled(self, document: str | None, learned: Sequence[LearnedTag]) -> Tagger:
-        """The rules of a document, the starter set's without one, with these learned tags."""
+    def compiled(self, document: str | None, learned: Sequence[LearnedTag], *, whole: bool) -> Tagger:
+        """The rules of a document, the starter set's without one, with these learned tags.
+
+        Args:
+            whole: every log will be tagged, the oldest first, so that it can be told which say nearly the same.
+        """
 
     def learn(self, labelled: Sequence[tuple[LogRecord, bool]], *, precision: float) -> Lesson | NotLearned:
         """What these labels teach about a tag, and how good it is; or why they teach nothing."""

@@ -7,6 +7,7 @@ from tunemill.schemas.learned import LearnedTag, Lesson, NotLearned
 from tunemill.schemas.records import LogRecord, TaggedLog
 from tunemill.streams.errors import RuleError, RulesInvalid
 from tunemill.streams.learn import learn
+from tunemill.streams.near import Near
 from tunemill.streams.rulebook import compiled
 from tunemill.streams.rules import Rules, read_rules, starter_text
 from tunemill.streams.tag import retag
@@ -17,10 +18,17 @@ class Tagger:
     """One set of rules, applied to logs that are stored."""
 
     rules: Rules
+    near: Near | None = None  # None: what is nearly the same is not looked for, and its tags stay
 
     def retag(self, stored: TaggedLog) -> TaggedLog:
         """The log with its tags set anew; equal to `stored` when nothing changes."""
-        return retag(stored, self.rules)
+        tagged = retag(stored, self.rules)
+        return tagged if self.near is None else self.near.mark(tagged)
+
+    def pass_by(self, stored: TaggedLog) -> None:
+        """Remember a log that has its tags already: later ones may say nearly the same."""
+        if self.near is not None:
+            self.near.mark(stored)
 
 
 class StreamTagging:
@@ -39,13 +47,16 @@ class StreamTagging:
             return error.errors
         return ()
 
-    def compiled(self, document: str | None, learned: Sequence[LearnedTag]) -> Tagger:
+    def compiled(self, document: str | None, learned: Sequence[LearnedTag], *, whole: bool) -> Tagger:
         """The rules of a document, the starter set's without one, with these learned tags.
+
+        Args:
+            whole: every log will be tagged, the oldest first, so that it can be told which say nearly the same.
 
         Raises:
             RulesInvalid: the document is wrong.
         """
-        return Tagger(compiled(document, learned))
+        return Tagger(compiled(document, learned), Near() if whole else None)
 
     def learn(self, labelled: Sequence[tuple[LogRecord, bool]], *, precision: float) -> Lesson | NotLearned:
         """What these labels teach about a tag, and how good it is; or why they teach nothing."""

@@ -40,9 +40,16 @@ rules:
 ANN = "person:ann"
 
 
+LONG = (
+    "Please tell me in a few words how the long bridge over the wide river was built, by whom, and what it is made of."
+)
+
+
 def log(n: int, text: str | None = None, *, removed: Sequence[str] = (), **by_tag: str) -> TaggedLog:
     """Every third asks for a refund; all have a tag of a rule that is not there any more."""
-    asked = text or ("I want a refund, please" if n % 3 == 0 else "What a fine day it is today")
+    asked = text or (
+        "I want a refund, please" if n % 3 == 0 else LONG if n in (2, 17) else "What a fine day it is today"
+    )
     record = LogRecord(log_id=f"l{n:02}", ts_ms=1_000 + n // 4, messages=(Message(role="user", content=asked),))
     tags = tuple(Tag(name.replace("_", ":"), by) for name, by in {"old_rule": "gone@1", **by_tag}.items())
     return TaggedLog(log=record, content_digest="d", tags=tags, language="en", removed=tuple(removed))
@@ -83,8 +90,9 @@ async def tags_of(index: SearchIndex, *log_ids: str) -> dict[str, dict[str, str]
 
 
 def expected(n: int) -> dict[str, str]:
-    """By the new rules; the language is too short to be told."""
-    return {"topic:refund": "refunds@2"} if n % 3 == 0 else {}
+    """By the new rules, and by what earlier logs say."""
+    found = {"topic:refund": "refunds@2"} if n % 3 == 0 else {}
+    return found | ({"quality:near-duplicate": "near@1"} if n == 17 else {})
 
 
 def without_language(by_tag: dict[str, str]) -> dict[str, str]:
@@ -125,6 +133,15 @@ async def test_only_logs_that_match_are_looked_at_and_only_those_that_change_are
     second = start(watched, "refund")
     await work(watched)
     assert (found(on, second).seen, found(on, second).changed, len(written)) == (7, 0, 7)
+
+
+async def test_some_logs_alone_keep_their_tags_of_near_duplicates(on: Backfills) -> None:
+    start(on)
+    await work(on)
+    assert (await tags_of(on.index, "l17"))["l17"]["quality:near-duplicate"] == "near@1"
+    start(on, "id:l17")
+    await work(on)
+    assert (await tags_of(on.index, "l17"))["l17"]["quality:near-duplicate"] == "near@1"
 
 
 async def test_what_people_and_callers_set_stays_and_what_people_took_off_stays_off(on: Backfills) -> None:
