@@ -143,7 +143,7 @@ def _tagger_with(curator: Curator, learned: Learned) -> Tagger:
     now = rule_sets.in_force(curator.registry, project)
     others = [one for one in rule_sets.learned_in(curator.registry, project, now) if one.tag != learned.tag]
     mine = LearnedTag(learned.tag, learned.version, learned.model)
-    return curator.tagging.compiled(now.document, [*others, mine])
+    return curator.tagging.compiled(now.document, [*others, mine], whole=False)
 
 
 async def _put_in_force(curator: Curator, tag: str, version: int | None, *, by: str) -> InForceOut:
