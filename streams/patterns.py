@@ -3,15 +3,20 @@
 All patterns in one automaton would read the text once, but one with a gap (`order[^.]{0,60}refund`) has to remember how long ago each
 beginning was: the states of some such patterns multiply until matching takes a hundred times as long. So patterns with gaps stay
 alone, and are only tried on a text that holds the words without which they can't match (RE2's FilteredRE2 finds which those are).
+The others lie in a few automata rather than one, for the same reason: over varied text, two small ones have fewer states.
 """
 
 from typing import Any
 
 import re2
 
-_MAX_SET_BYTES = 256 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
+_SET_PATTERNS = 26  # per automaton, by trial; whole words in one are as cheap as a few
+_FILTER_PATTERNS = 32  # per filter, whose automaton has RE2's 8 MiB, which more patterns overrun
+_MAX_SET_BYTES = 64 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
 # What may stand for several characters of many kinds: `.{0,9}`, `[^.]*`, `\w+`, `(?:...){0,3}`.
 _GAP = re2.compile(r"(?:[^\\]\.|\[\^(?:\\.|[^\]\\])*\]|\\[wWSD]|\\w[^\]\[]*\]|\))(?:[*+]|\{\d*,\d*\})")
+
+_LITERAL = re2.compile(r"\(\?i:(?:\\b)?(?:[^\\()\[\]{}*+?|.^$]|\\\W)*(?:\\b)?\)")  # as `literal` conditions are written
 
 
 class Patterns:
@@ -30,28 +35,32 @@ class Patterns:
         Raises:
             re2.error: together they need too much memory.
         """
-        alone = _filterable([pattern for pattern in self._keys if _GAP.search(f" {pattern}")])
+        gaps = [pattern for pattern in self._keys if _GAP.search(f" {pattern}")]
+        alone = _filterable(gaps)
+        literals = [pattern for pattern in self._keys if _LITERAL.fullmatch(pattern)]
+        rest = [pattern for pattern in self._keys if pattern not in {*alone, *literals}]
+        together = [literals, *_parted(rest, _SET_PATTERNS)] if literals else _parted(rest, _SET_PATTERNS)
         # Sets of one: they say whether it matches, which is cheaper than where.
         self._alone = {self._keys[pattern]: _set([pattern], quiet()) for pattern in alone}
-        self._filter = _filter(alone) if alone else None
-        self._filter_keys = [self._keys[pattern] for pattern in alone]
-        together = [pattern for pattern in self._keys if pattern not in set(alone)]
-        self._set_keys = [self._keys[pattern] for pattern in together]
-        self._set = _set(together, quiet(max_mem=_MAX_SET_BYTES)) if together else None
+        self._sets = [(_set(part, quiet(max_mem=_MAX_SET_BYTES)), self._keys_of(part)) for part in together]
+        self._filters = [(_filter(part), self._keys_of(part)) for part in _parted(alone, _FILTER_PATTERNS)]
 
     def match(self, text: str, sure: set[int], possible: set[int]) -> None:
         """Add the keys of the patterns that match the text, and of those that may."""
         encoded = text.encode()
-        if self._set is not None:
-            for place in self._set.Match(encoded) or ():
-                sure.add(self._set_keys[place])
-        if self._filter is not None:
-            for place in self._filter.Match(encoded, True) or ():
-                possible.add(self._filter_keys[place])
+        for automaton, keys in self._sets:
+            for place in automaton.Match(encoded) or ():
+                sure.add(keys[place])
+        for automaton, keys in self._filters:
+            for place in automaton.Match(encoded, True) or ():
+                possible.add(keys[place])
 
     def confirm(self, key: int, text: str) -> bool:
         """Whether the pattern of a possible key matches the text."""
         return self._alone[key].Match(text) is not None
+
+    def _keys_of(self, patterns: list[str]) -> list[int]:
+        return [self._keys[pattern] for pattern in patterns]
 
 
 def quiet(*, max_mem: int | None = None) -> Any:
@@ -77,6 +86,10 @@ def _filter(patterns: list[str]) -> Any:
         found.Add(pattern, quiet())
     found.Compile()
     return found
+
+
+def _parted(patterns: list[str], size: int) -> list[list[str]]:
+    return [patterns[start : start + size] for start in range(0, len(patterns), size)]
 
 
 def _filterable(patterns: list[str]) -> list[str]:
