@@ -19,7 +19,7 @@ class BulkItem(msgspec.Struct, frozen=True):
 
     def size(self) -> int:
         """Bytes on the wire."""
-        return sum(len(line) + 1 for line in self.lines)
+        return sum(map(len, self.lines)) + len(self.lines)
 
 
 def create_item(document: Document) -> BulkItem:
@@ -56,12 +56,20 @@ def requests(items: Sequence[BulkItem]) -> Iterator[Sequence[BulkItem]]:
     """The items in order, in requests of a good size."""
     start = size = 0
     for at, item in enumerate(items):
-        if at > start and (size + item.size() > MAX_BYTES or at - start >= MAX_ITEMS):
+        more = item.size()
+        if at > start and (size + more > MAX_BYTES or at - start >= MAX_ITEMS):
             yield items[start:at]
             start, size = at, 0
-        size += item.size()
+        size += more
     if start < len(items):
         yield items[start:]
+
+
+def body(items: Sequence[BulkItem]) -> bytes:
+    """A request's body."""
+    lines = [line for item in items for line in item.lines]
+    lines.append(b"")  # the last line ends, too
+    return b"\n".join(lines)
 
 
 def _action(operation: str, log_id: str) -> bytes:

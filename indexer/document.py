@@ -1,13 +1,11 @@
 """TaggedLog -> the document that both engines index. Pure; the id is the log's, so that a replay meets itself."""
 
-from collections.abc import Iterator
-
 import msgspec
 
 from tunemill.indexer.dates import LATEST_MS
 from tunemill.indexer.fields import LARGEST_WHOLE
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import Message, TaggedLog
+from tunemill.schemas.records import TaggedLog
 
 LONGEST_ID_BYTES = 512  # Elasticsearch's limit for _id
 LONGEST_KEYWORD = 1024  # characters; a longer value is kept with the log but cannot be searched for
@@ -47,7 +45,7 @@ def to_document(tagged: TaggedLog) -> Document:
     return Document(
         id=log.log_id,
         ts=min(max(log.ts_ms, 0), LATEST_MS),
-        content=tuple(texts(tagged)),
+        content=texts(tagged),
         tag=tuple(tag.tag for tag in tagged.tags if _keyword(tag.tag)),
         app=_keyword(log.app),
         model=_keyword(log.model),
@@ -71,10 +69,14 @@ def to_document(tagged: TaggedLog) -> Document:
     )
 
 
-def texts(tagged: TaggedLog) -> Iterator[str]:
+def texts(tagged: TaggedLog) -> tuple[str, ...]:
     """What people and models wrote, in order: what is found by words and highlighted."""
+    found: list[str | None] = []
     for message in (*tagged.log.messages, *tagged.log.output):
-        yield from filter(None, _texts_of(message))
+        found += message.content, message.refusal, message.reasoning
+        for call in message.tool_calls:
+            found += call.name, call.arguments
+    return tuple(filter(None, found))
 
 
 def refusal(tagged: TaggedLog) -> Written | None:
@@ -89,15 +91,6 @@ def refusal(tagged: TaggedLog) -> Written | None:
     if size > LONGEST_ID_BYTES:
         return Written(log_id, Outcome.REJECTED, "bad_id", f"log_id has {size} bytes; {LONGEST_ID_BYTES} is the most")
     return None
-
-
-def _texts_of(message: Message) -> Iterator[str | None]:
-    yield message.content
-    yield message.refusal
-    yield message.reasoning
-    for call in message.tool_calls:
-        yield call.name
-        yield call.arguments
 
 
 def _keyword(value: str | None) -> str | None:

@@ -72,17 +72,7 @@ class ElasticIndex:
 
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
         """Store each log unless it is there; waits for an engine that is busy or away."""
-        written: list[Written | None] = [refusal(log) for log in logs]
-        items: list[BulkItem] = []
-        places: list[int] = []
-        for at, log in enumerate(logs):
-            if written[at] is not None:
-                continue
-            try:
-                items.append(create_item(to_document(log)))
-                places.append(at)
-            except UnicodeEncodeError:
-                written[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
+        written, items, places = await asyncio.to_thread(_create_items, logs)
         outcomes = await self._send(items)
         for at, outcome in zip(places, outcomes, strict=True):
             written[at] = _written(logs[at], outcome)
@@ -307,6 +297,21 @@ class ElasticIndex:
         if count:
             ID_CONFLICTS.inc(count)
             _log.warning("same_id_other_content", logs=count)
+
+
+def _create_items(logs: Sequence[TaggedLog]) -> tuple[list[Written | None], list[BulkItem], list[int]]:
+    """The end of each log that no engine could store, and of all others what is sent of them, and their places."""
+    written: list[Written | None] = [refusal(log) for log in logs]
+    items: list[BulkItem] = []
+    places: list[int] = []
+    for at, log in enumerate(logs):
+        if written[at] is None:
+            try:
+                items.append(create_item(to_document(log)))
+                places.append(at)
+            except UnicodeEncodeError:
+                written[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
+    return written, items, places
 
 
 def _is_duplicate(written: Written | None) -> bool:

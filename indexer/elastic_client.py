@@ -14,6 +14,7 @@ from tunemill.indexer.outcome import Verdict, verdict_on
 
 REQUEST_TIMEOUT_S = 30.0  # with the longest wait before it is asked again, less than the worker takes for a stall
 MIMETYPE = "application/vnd.elasticsearch+json"
+LINES_MIMETYPE = "application/vnd.elasticsearch+x-ndjson"
 
 
 class MsgspecSerializer(Serializer):
@@ -33,6 +34,16 @@ class MsgspecSerializer(Serializer):
             raise TransportSerializationError(message="the answer is not JSON", errors=(error,)) from error
 
 
+class LinesSerializer(Serializer):
+    """The lines of a `_bulk` request, which are bytes already: the client's own takes them apart and joins them again."""
+
+    mimetype = LINES_MIMETYPE
+
+    def dumps(self, data: bytes) -> bytes:
+        """A request's body."""
+        return data
+
+
 def connect(url: str) -> AsyncElasticsearch:
     """A client that asks once: retries are ours, because a half-done bulk request must be looked at item by item.
 
@@ -44,7 +55,7 @@ def connect(url: str) -> AsyncElasticsearch:
         max_retries=0,
         retry_on_timeout=False,
         http_compress=False,
-        serializers={MIMETYPE: MsgspecSerializer()},
+        serializers={MIMETYPE: MsgspecSerializer(), LINES_MIMETYPE: LinesSerializer()},
     )
 
 

@@ -10,7 +10,7 @@ import structlog
 from elastic_transport import ApiError
 from elasticsearch import AsyncElasticsearch
 
-from tunemill.indexer.bulk import BulkItem, requests
+from tunemill.indexer.bulk import BulkItem, body, requests
 from tunemill.indexer.elastic_client import translated
 from tunemill.indexer.errors import IndexRefused, IndexUnavailable, SearchIndexError
 from tunemill.indexer.outcome import ItemOutcome, Verdict, classify
@@ -75,12 +75,10 @@ async def _send_request(
     client: AsyncElasticsearch, items: Sequence[BulkItem], alias: str, refresh: bool
 ) -> list[ItemOutcome]:
     """One `_bulk` request. A whole request that fails in a way that may pass is all its items to be retried."""
-    lines: list[Any] = [line for item in items for line in item.lines]
+    lines: Any = body(items)
     try:
         with translated():
-            answer = await client.bulk(
-                operations=lines, index=alias, require_alias=True, refresh=refresh, filter_path=_KEPT
-            )
+            answer = await client.bulk(body=lines, index=alias, require_alias=True, refresh=refresh, filter_path=_KEPT)
     except IndexUnavailable as error:
         status = error.__cause__.meta.status if isinstance(error.__cause__, ApiError) else 0
         _log.warning("bulk_request_failed", reason=str(error), items=len(items))

@@ -39,11 +39,16 @@ class ItemOutcome(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+_CREATED = ItemOutcome(Verdict.INDEXED, 201)
+
+
 def classify(item: dict[str, Any]) -> ItemOutcome:
     """Judge one entry of a `_bulk` answer's `items`, such as `{"create": {"status": 201}}`."""
     (result,) = item.values()
-    status = int(result["status"])
     error = result.get("error") or {}
+    if result["status"] == 201 and not error:  # nearly always
+        return _CREATED
+    status = int(result["status"])
     if status == 404 and not error:  # deleted what was not there
         return ItemOutcome(Verdict.INDEXED, status)
     verdict = verdict_on(status, str(error.get("type", "")))
