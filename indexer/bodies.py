@@ -46,18 +46,17 @@ class Bodies:
         self._db.execute("PRAGMA synchronous = FULL")  # what `write` returned for survives a power cut
         self._db.execute("PRAGMA secure_delete = ON")  # a deleted log is overwritten, not only unlinked
         self._db.executescript(_SCHEMA + note_table.SCHEMA + feedback_table.SCHEMA)
-        self._compress = zstandard.ZstdCompressor(level=3).compress
+        self._compress = zstandard.ZstdCompressor(level=1).compress
         self._decompress = zstandard.ZstdDecompressor().decompress
 
-    def insert(self, documents: Sequence[Document], caught_up: bool) -> list[int | None]:
+    def insert(self, documents: Sequence[tuple[Document, bytes]], caught_up: bool) -> list[int | None]:
         """Keep each document unless its id is there: its number, or None.
 
         Args:
+            documents: each with the JSON of its record.
             caught_up: the search knows everything that was marked as behind.
         """
-        rows = [
-            (doc.id, doc.ts, doc.content_digest, self._compress(msgspec.json.encode(doc.record))) for doc in documents
-        ]
+        rows = [(doc.id, doc.ts, doc.content_digest, self._compress(record)) for doc, record in documents]
         with self._db:
             self._begin(caught_up)
             return [self._insert(row) for row in rows]

@@ -161,12 +161,11 @@ class _Engine:
         A crash between the two heals at the next start.
         """
         self._heal()
-        ends = [refusal(log) or _unencodable(log) for log in logs]
-        documents = [to_document(log) for log, end in zip(logs, ends, strict=True) if end is None]
+        ends, documents = _documents(logs)
         seqs = self.writer.insert(documents, self._caught_up)
-        added = [(seq, document) for seq, document in zip(seqs, documents, strict=True) if seq is not None]
+        added = [(seq, document) for seq, (document, _) in zip(seqs, documents, strict=True) if seq is not None]
         self._project(lambda: self.projection.add(added) if added else None)
-        self._warn_of_conflicts([doc for seq, doc in zip(seqs, documents, strict=True) if seq is None])
+        self._warn_of_conflicts([doc for seq, (doc, _) in zip(seqs, documents, strict=True) if seq is None])
         stored = iter(seqs)
         return [end or _written(log, next(stored)) for log, end in zip(logs, ends, strict=True)]
 
@@ -248,12 +247,17 @@ class _Engine:
             _log.warning("same_id_other_content", logs=count)
 
 
-def _unencodable(log: TaggedLog) -> Written | None:
-    try:
-        msgspec.json.encode(log)
-    except UnicodeEncodeError:
-        return Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
-    return None
+def _documents(logs: Sequence[TaggedLog]) -> tuple[list[Written | None], list[tuple[Document, bytes]]]:
+    """The end of each log that no engine could store, and the documents of all others, with the JSON of their records."""
+    ends: list[Written | None] = [refusal(log) for log in logs]
+    documents: list[tuple[Document, bytes]] = []
+    for at, log in enumerate(logs):
+        if ends[at] is None:
+            try:
+                documents.append((to_document(log), msgspec.json.encode(log)))
+            except UnicodeEncodeError:
+                ends[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
+    return ends, documents
 
 
 def _written(log: TaggedLog, seq: int | None) -> Written:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ WRITER_BYTES = 50_000_000
 REBUILD_COMMIT_EVERY = 5000  # documents
 TOKENIZER = "log_text"
 NUMBER_KINDS = {"latency_ms": float, "cost_usd": float, "input_tokens": int, "output_tokens": int}
+
+_keywords = attrgetter(*KEYWORDS)
+_numbers = attrgetter(*NUMBER_KINDS)
 
 
 class Projection:
@@ -135,13 +139,11 @@ def _entry(seq: int, document: Document) -> Any:
         entry.add_text("content", spaced(text))
     for key, text in document.metadata.items():
         entry.add_text("metadata", metadata_term(key, text))
-    for name in KEYWORDS:
-        value = getattr(document, name)
-        for text in value if isinstance(value, tuple) else (value,):
-            if text is not None:
+    for name, value in zip(KEYWORDS, _keywords(document), strict=True):
+        if value is not None:
+            for text in value if isinstance(value, tuple) else (value,):
                 entry.add_text(name, text)
-    for name, kind in NUMBER_KINDS.items():
-        number = getattr(document, name)
+    for (name, kind), number in zip(NUMBER_KINDS.items(), _numbers(document), strict=True):
         if number is not None:
             (entry.add_integer if kind is int else entry.add_float)(name, kind(number))
     return entry

@@ -35,7 +35,15 @@ def test_terms(text: str, expected: list[str]) -> None:
     assert terms(text) == expected
 
 
-@given(st.text())
+joined = st.text("aB9_ .:',;\u2019\u00b7é-\n", max_size=14)
+long_runs = st.lists(
+    st.builds(
+        lambda character, length: character * length, st.sampled_from("a9_.' "), st.sampled_from([1, 254, 255, 256])
+    )
+).map("".join)
+
+
+@given(st.text() | joined | long_runs)
 def test_tokens_are_where_they_say_and_spaced_text_is_made_of_them(text: str) -> None:
     found = list(tokens(text))
     assert all(0 <= token.start < token.end <= len(text) for token in found)
