@@ -20,7 +20,7 @@ import typer
 
 from benchmarks.harness import Figure, report, take_turns
 from tunemill.bus.port import Message
-from tunemill.privacy.pii import GATES
+from tunemill.privacy.pii import KINDS as PII_KINDS
 from tunemill.privacy.secrets import KINDS
 from tunemill.schemas.records import LogRecord, TaggedLog
 from tunemill.schemas.topics import LOGS
@@ -98,11 +98,7 @@ def main(
     """Measure precision and recall per tag, and microseconds per log and rule."""
     rules = load_rules()
     samples = {path: read(path) for path in labels}
-    whole = Scores()
-    splits: dict[str, Scores] = {}
-    for path, lines in samples.items():
-        whole.add(lines, rules)
-        splits.setdefault(split_of(path), Scores()).add(lines, rules)
+    whole, splits = scored(samples, rules)
     for line in table(splits, rules):
         print(line)
     unlabelled = sorted(name for name in settable(rules) if namespace_of(name) not in whole.namespaces)
@@ -142,6 +138,16 @@ def read(path: Path) -> list[Sample]:
     return samples
 
 
+def scored(samples: Mapping[Path, Sequence[Sample]], rules: Rules) -> tuple[Scores, dict[str, Scores]]:
+    """Of all files together, and of each split."""
+    whole = Scores()
+    splits: dict[str, Scores] = {}
+    for path, lines in samples.items():
+        whole.add(lines, rules)
+        splits.setdefault(split_of(path), Scores()).add(lines, rules)
+    return whole, splits
+
+
 def tagged(record: Mapping[str, Any], rules: Rules) -> TaggedLog:
     """The record as the stream reads, masks and tags it.
 
@@ -167,7 +173,7 @@ def split_of(path: Path) -> str:
 
 def settable(rules: Rules) -> set[str]:
     """The tags that are set here, but for those of languages, of which there are too many."""
-    detected = {f"pii:{kind}" for kind in GATES} | {f"secret:{kind}" for kind in KINDS}
+    detected = {f"pii:{kind}" for kind in PII_KINDS} | {f"secret:{kind}" for kind in KINDS}
     return {rule.tag for rule in rules.rules} | detected
 
 
