@@ -24,6 +24,7 @@ from elasticsearch.helpers import async_bulk, async_scan
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, ratio, report, take_turns
 from benchmarks.live_engines import elasticsearch
+from tunemill.curator_api import backfill
 from tunemill.curator_api import backfill_store as store
 from tunemill.curator_api.backfill import PAGE, Backfills, do_next
 from tunemill.indexer import mapping
@@ -97,6 +98,7 @@ class _Bench:
         self._before = tagging.compiled(None, (), whole=True)
         self._after = tagging.compiled(self._with_more, (), whole=True)
         self.changed = 0
+        backfill.SETTLE_S = 0.0  # there is no worker to wait for
         self._undo_per_s: list[float] = []
 
     async def fill(self, batches: Batches) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from tunemill.indexer.dates import LATEST_MS
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry import rule_sets
+from tunemill.registry.rule_sets import RuleSet
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.records import TaggedLog
@@ -33,6 +35,9 @@ from tunemill.schemas.stored import StoredLog
 
 PAGE = 500  # logs; a few MiB
 LOOK_EVERY_S = 1.0
+SETTLE_S = (
+    5.0  # after rules were put in force: until workers use them, and what they tagged by the older ones is stored
+)
 RENEW_EVERY_S = store.LEASE_MS / 3000
 LONGEST_WAIT_S = 30.0  # between attempts while something is away
 
@@ -67,8 +72,14 @@ async def backfill_until(stop: asyncio.Event, on: Backfills) -> None:
         except Exception as error:  # the index or the registry is away
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
             _log.warning("backfill_waits", error=type(error).__name__, again_in_s=wait_s)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), wait_s)
+        await _waited(stop, wait_s)
+
+
+async def _waited(stop: asyncio.Event, seconds: float) -> bool:
+    """Whether we were told to stop meanwhile."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), max(0.0, seconds))
+    return stop.is_set()
 
 
 async def do_next(on: Backfills, owner: str, stop: asyncio.Event) -> bool:
@@ -130,7 +141,11 @@ def _fail(registry: Engine, claimed: Backfill, error: Exception) -> None:
 async def _apply(on: Backfills, claimed: Backfill, stop: asyncio.Event) -> None:
     query = parse(claimed.query)
     whole = isinstance(query, Everything)
-    tagger = await asyncio.to_thread(_tagger, on, claimed, whole=whole)
+    rules = await asyncio.to_thread(_rules, on, claimed)
+    if await _waited(stop, (rules.created_ms or 0) / 1000 + SETTLE_S - time.time()):
+        return
+    await on.index.refresh()  # what was written before is scanned
+    tagger = await asyncio.to_thread(_tagger, on, rules, whole=whole)
     reached = (int(claimed.place[0]), str(claimed.place[1])) if claimed.place else _START
     logs = on.index.scan(query if whole else _from(query, reached[0]), limit=None)
     async for page in _pages(logs, tagger, reached):
@@ -164,11 +179,16 @@ def _from(query: Query, ts_ms: int) -> Query:
     return query if ts_ms < 0 else And((query, Between("ts", ts_ms, None)))
 
 
-def _tagger(on: Backfills, claimed: Backfill, *, whole: bool) -> Tagger:
+def _rules(on: Backfills, claimed: Backfill) -> RuleSet:
     found = rule_sets.find(on.registry, on.project, claimed.revision)
     if found is None:
         raise LookupError(claimed.revision)
-    return on.tagging.compiled(found.document, rule_sets.learned_in(on.registry, on.project, found), whole=whole)
+    return found
+
+
+def _tagger(on: Backfills, rules: RuleSet, *, whole: bool) -> Tagger:
+    learned = rule_sets.learned_in(on.registry, on.project, rules)
+    return on.tagging.compiled(rules.document, learned, whole=whole)
 
 
 async def _retag(on: Backfills, claimed: Backfill, tagger: Tagger, page: Sequence[TaggedLog]) -> None:

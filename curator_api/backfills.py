@@ -24,7 +24,9 @@ ThisBackfill = Annotated[str, Path(max_length=64), Storable]
 @router.post("", status_code=202, responses=responses(400, 422))
 async def start_backfill(wanted: BackfillIn, here: Here, person: Person) -> BackfillOut:
     """Set the tags of stored logs anew, by the rules that are in force now; one backfill after another."""
-    page = await here.index.search(SearchRequest(parse(wanted.query), limit=0))
+    query = parse(wanted.query)
+    await here.index.refresh()  # else the newest logs are not counted
+    page = await here.index.search(SearchRequest(query, limit=0))
     return await asyncio.to_thread(_start, here, wanted.query, page.total, person)
 
 

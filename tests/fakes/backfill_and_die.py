@@ -81,7 +81,7 @@ def killed_at(folder: Path, step: str) -> bool:
 
 
 async def _work(folder: Path, step: str) -> None:
-    backfill.PAGE, store.LEASE_MS = PAGE, LEASE_MS
+    backfill.PAGE, backfill.SETTLE_S, store.LEASE_MS = PAGE, 0.0, LEASE_MS
     left = 1 if step.split()[1] in {"refresh", "finish"} else 2
 
     def dying(place: str) -> None:

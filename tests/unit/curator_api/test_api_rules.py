@@ -9,6 +9,7 @@ import pytest
 from fakes.curator_api import running_api, tagged
 from sqlalchemy import select
 
+from tunemill.curator_api import backfill
 from tunemill.registry import rule_sets
 from tunemill.registry.rule_sets import LearnedRef
 from tunemill.registry.tables import audit
@@ -25,6 +26,11 @@ rules:
     tag: refund
     any: [{in: user, regex: '('}]
 """
+
+
+@pytest.fixture(autouse=True)
+def no_other_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfill, "SETTLE_S", 0.0)
 
 
 async def applied(client: httpx.AsyncClient, document: str = REFUNDS, **more: Any) -> Any:

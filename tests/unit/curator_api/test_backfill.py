@@ -30,7 +30,7 @@ from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import audit
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
-from tunemill.schemas.stored import StoredLog
+from tunemill.schemas.stored import Stored, StoredLog
 from tunemill.streams.tagging import StreamTagging
 
 REFUNDS = """\
@@ -70,6 +70,7 @@ async def on(tmp_path: Path) -> AsyncIterator[Backfills]:
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfill, "PAGE", 7)
+    monkeypatch.setattr(backfill, "SETTLE_S", 0.0)
 
 
 def start(on: Backfills, query: str = "") -> Backfill:
@@ -289,6 +290,33 @@ async def test_who_lost_the_lease_notes_nothing_and_writes_nothing(
     assert (found(on, begun).seen, found(on, begun).changed) == (0, 0)
 
 
+async def test_what_is_noted_twice_of_a_log_is_taken_back_whole(on: Backfills) -> None:
+    """The process died after the first was done; somebody changed the log before the second."""
+    start(on)
+    mine = store.claim(on.registry, on.project, "me")
+    assert mine
+    first = TagChange(added=(Tag("a:b", "r@1"),), taken=(Tag("c:d", "r@1"),))
+    second = TagChange(added=(Tag("e:f", "r@1"),))
+    for done in (first, second):
+        store.note_changes(on.registry, mine, {"l00": done})
+    noted = store.changes_after(on.registry, mine.backfill_id, "", limit=9)
+    assert noted == {"l00": TagChange(added=(*first.added, *second.added), taken=first.taken)}
+    assert found(on, mine).changed == 1
+
+
+async def test_a_backfill_waits_for_workers_to_take_up_the_rules(
+    on: Backfills, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "SETTLE_S", 60.0)
+    begun, stop = start(on), asyncio.Event()
+    running = asyncio.create_task(backfill.backfill_until(stop, on))
+    await asyncio.sleep(0.3)
+    assert found(on, begun).lease_owner is not None
+    stop.set()
+    await running
+    assert (found(on, begun).status, found(on, begun).seen, found(on, begun).lease_owner) == ("running", 0, None)
+
+
 async def test_a_cancelled_backfill_stops_and_what_it_did_can_be_taken_back(on: Backfills) -> None:
     class Cancelling(MemorySearch):
         replaced = 0
@@ -312,6 +340,30 @@ async def test_a_cancelled_backfill_stops_and_what_it_did_can_be_taken_back(on: 
     assert found(on, begun).status == "undoing"
     await work(theirs, "another")
     assert await tags_of(index) == before
+
+
+async def test_undoing_that_is_cancelled_writes_nothing_more_and_can_be_begun_again(on: Backfills) -> None:
+    class Cancelling(MemorySearch):
+        asked = 0
+
+        async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
+            self.asked += 1
+            if self.asked == 5:  # three pages of the backfill, then the second of its undoing
+                store.cancel(on.registry, on.project, begun.backfill_id, by=ANN)
+            return await super().stored(log_ids=log_ids, trace_ids=trace_ids)
+
+    index = Cancelling(*LOGS)
+    theirs = Backfills(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
+    begun = start(theirs)
+    await work(theirs)
+    store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+    await work(theirs)
+    assert found(on, begun).status == "cancelled"
+    back = [log_id for log_id, by_tag in (await tags_of(index)).items() if "old:rule" in by_tag]
+    assert back == [f"l{n:02}" for n in range(7)]
+    store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+    await work(theirs)
+    assert all("old:rule" in by_tag for by_tag in (await tags_of(index)).values())
 
 
 async def test_only_what_can_be_done_is_done(on: Backfills) -> None:
