@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import groupby
+from operator import itemgetter
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -102,7 +104,11 @@ class KafkaBus:
             ends = await consumer.end_offsets(consumer.assignment())
             wanted = [(TopicPartition(topic.name, partition), offset) for partition, offset in sorted(places)]
             held = [(at, offset) for at, offset in wanted if starts.get(at, 0) <= offset < ends.get(at, 0)]
-            found = [await _at(consumer, at, offset) for at, offset in held]
+            consumer.unsubscribe()
+            found = []
+            for at, some in groupby(held, key=itemgetter(0)):
+                consumer.assign([at])  # alone: what is fetched of one partition holds up what is sought in another
+                found += [await _at(consumer, at, offset) for _, offset in some]
         return {(message.partition, message.offset): message for message in found if message is not None}
 
     async def end_offsets(self, places: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:

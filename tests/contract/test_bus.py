@@ -268,6 +268,15 @@ async def test_messages_are_read_at_their_places(bus: Bus) -> None:
     assert await bus.read(await new_topic(bus, partitions=2), [(0, 0), (1, 0)]) == {}
 
 
+async def test_messages_are_read_at_scattered_places_of_several_partitions(bus: Bus) -> None:
+    topic = await new_topic(bus, partitions=3)
+    await bus.publish(topic, [Outgoing(str(n).encode(), key=f"session-{n}") for n in range(60)])
+    async with bus.subscribe([topic], group=None) as subscription:
+        lying = {(message.partition, message.offset): message for message in await read(subscription, 60)}
+    wanted = sorted(lying)[::7]
+    assert await bus.read(topic, wanted) == {place: lying[place] for place in wanted}
+
+
 async def test_the_largest_message_passes_and_a_larger_one_is_refused_with_its_batch(bus: Bus) -> None:
     topic = await new_topic(bus, max_message_bytes=5 * 2**20)
     largest = os.urandom(topic.max_message_bytes - 3)  # bytes that do not shrink, and a key of three
