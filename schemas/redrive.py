@@ -7,7 +7,8 @@ import msgspec
 
 _ID, _ATTEMPTS, _FIRST = "tunemill-rejected-id", "tunemill-attempts", "tunemill-first-ts-ms"
 _REJECTED_ID = re.compile(r"[\w.-]{1,249}:\d{1,10}:\d{1,19}:\d{1,10}", re.ASCII)
-_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
+_COUNT = re.compile(r"\d{1,9}", re.ASCII)  # one more still is an int of Avro's
+_TIME_MS = re.compile(r"\d{1,14}", re.ASCII)  # dates can be written of all of them
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -34,7 +35,7 @@ def next_rejection(headers: Mapping[str, str], topic: str, partition: int, offse
 def rejection_in(headers: Mapping[str, str]) -> Rejection | None:
     """The dead letter that a message's record was; None if it is not sent again, or its headers are not of our making."""
     rejected_id, attempts, first = (headers.get(name, "") for name in (_ID, _ATTEMPTS, _FIRST))
-    if not (_REJECTED_ID.fullmatch(rejected_id) and _NUMBER.fullmatch(attempts) and _NUMBER.fullmatch(first)):
+    if not (_REJECTED_ID.fullmatch(rejected_id) and _COUNT.fullmatch(attempts) and _TIME_MS.fullmatch(first)):
         return None
     return Rejection(rejected_id, int(attempts), int(first))
 

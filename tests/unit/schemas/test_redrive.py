@@ -45,6 +45,8 @@ def test_records_that_are_sent_again_came_when_they_were_rejected_first() -> Non
         ("tunemill-attempts", "-1"),
         ("tunemill-attempts", "many"),
         ("tunemill-attempts", "9" * 5000),
+        ("tunemill-attempts", "2147483647"),
+        ("tunemill-first-ts-ms", "999999999999999"),
         ("tunemill-first-ts-ms", "٣"),
     ],
 )
