@@ -46,5 +46,5 @@ check: .venv/dev.installed  ## format, lint, types and import contracts, as CI r
 
 bench: .venv/dev.installed  ## every benchmark, with the sample logs as input; the last ones need real Kafka and Elasticsearch
 	for name in decode sdk ingest "ingest --engine stub" latency profile search snapshot backfill train memory \
-		"ingest --engine elasticsearch --logs 200000" "latency --engine elasticsearch" "search --engine elasticsearch"; \
+		"ingest --engine elasticsearch" "latency --engine elasticsearch" "search --engine elasticsearch"; \
 		do $(BIN)/python -m benchmarks.$$name --json || exit 1; done
