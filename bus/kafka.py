@@ -28,8 +28,9 @@ DEADLINE_S = 30.0  # aiokafka tries a publish or a commit again for ever; a call
 STOP_DEADLINE_S = 10.0
 LINGER_MS = 5
 FETCH_WAIT_MS = (
-    50  # how long the broker holds a fetch that finds nothing; what else is asked on its connection waits behind it
+    500  # how long the broker holds a fetch that finds nothing: each costs a reader that waits a millisecond
 )
+LOOK_WAIT_MS = 50  # the same for a reader that only looks: what else it asks waits behind the fetch
 LARGEST_REQUEST_BYTES = 64 * 2**20  # the producer's own limit is out of the way: each topic has its own
 MAX_BATCH_BYTES = 2**20  # small messages travel together up to this size; larger ones alone
 BATCH_OVERHEAD_BYTES = 64 * 2**10  # what Kafka wraps around a batch, and what zstd adds to bytes that do not shrink
@@ -69,6 +70,13 @@ class KafkaBus:
     @asynccontextmanager
     async def subscribe(self, topics: Sequence[Topic], *, group: str | None) -> AsyncIterator["KafkaSubscription"]:
         """Join the group and read the partitions that it gives us; without a group, all of them."""
+        async with self._reader(topics, group, FETCH_WAIT_MS) as subscription:
+            yield subscription
+
+    @asynccontextmanager
+    async def _reader(
+        self, topics: Sequence[Topic], group: str | None, fetch_wait_ms: int
+    ) -> AsyncIterator["KafkaSubscription"]:
         consumer = AIOKafkaConsumer(
             *(topic.name for topic in topics),
             bootstrap_servers=self._servers,
@@ -77,7 +85,7 @@ class KafkaBus:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             max_partition_fetch_bytes=max(_max_batch_bytes(topic) for topic in topics),
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_wait_ms=fetch_wait_ms,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         try:
@@ -90,7 +98,7 @@ class KafkaBus:
 
     async def tail(self, topic: Topic, *, limit: int) -> Sequence[Message]:
         """The newest messages of all partitions, newest first."""
-        async with self.subscribe([topic], group=None) as subscription, self._answering():
+        async with self._reader([topic], None, LOOK_WAIT_MS) as subscription, self._answering():
             found = await _last(subscription.consumer, limit)
         return sorted(found, key=lambda message: (message.ts_ms, message.offset), reverse=True)[:limit]
 
@@ -98,7 +106,7 @@ class KafkaBus:
         """The messages at these places; those that are not there, or were compacted away, are left out."""
         if not places:
             return {}
-        async with self.subscribe([topic], group=None) as subscription, self._answering():
+        async with self._reader([topic], None, LOOK_WAIT_MS) as subscription, self._answering():
             consumer = subscription.consumer
             starts = await consumer.beginning_offsets(consumer.assignment())
             ends = await consumer.end_offsets(consumer.assignment())

@@ -147,9 +147,19 @@ async def test_a_rebalance_ends_the_wait_for_room_and_all_is_read_again(committe
         for _ in range(100):
             await asyncio.sleep(0)
         found.room.set()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert found.offsets() == [], "of a partition that may be another worker's by now"
         await found.consumer.perform_seek()
         found.consumer.resume_flow()
         await until(lambda: found.offsets() == list(range(committed or 0, 4)))
+
+
+async def test_what_lies_before_the_place_that_was_sought_is_left_out():
+    async with reading(committed=2) as found:
+        found.broker.position[FIRST] = 0  # fetched before the seek
+        found.broker.ends = {FIRST: 4, SECOND: 2}
+        await until(lambda: found.offsets() == [2, 3])
 
 
 async def arrives_while_the_flow_is_stopped(found: Reading) -> None:

@@ -103,11 +103,13 @@ class Committed:
     def __init__(self) -> None:
         self.calls: list[Mapping[tuple[str, int], int]] = []
         self.under_way = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def __call__(self, offsets: Mapping[tuple[str, int], int]) -> None:
         self.under_way += 1
         assert self.under_way == 1, "two commits at a time may arrive in either order"
-        await asyncio.sleep(0)
+        await self.gate.wait()
         self.calls.append(offsets)
         self.under_way -= 1
 
@@ -265,6 +267,35 @@ async def test_settling_that_is_cut_short_acknowledges_nothing_unfinished(bus: O
         await stays(lambda: committed.calls == [])
         index.gates["1"].set()
         await until(lambda: committed.last == 4)
+
+
+async def test_a_partition_that_went_and_came_back_is_committed_where_it_is_now(bus: OftenAway, index: Gated):
+    index.hold("1")
+    async with at_work(bus, index) as (flow, committed):
+        await flow.take([at(1)])
+        await until(lambda: "1" in index.begun)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await flow.settle()
+        await flow.take([at(10)])  # another worker has done what lies between
+        await until(lambda: committed.last == 11)
+        index.gates["1"].set()
+        await until(lambda: flow.is_empty)
+        await stays(lambda: committed.last == 11)
+
+
+async def test_settling_waits_for_the_commit_under_way(bus: OftenAway, index: Gated):
+    async with at_work(bus, index) as (flow, committed):
+        committed.gate.clear()
+        await flow.take([at(1)])
+        await until(lambda: committed.under_way == 1)
+        await flow.take([at(2)])
+        await until(lambda: "2" in index.ended and flow.is_empty)
+        settling = asyncio.create_task(flow.settle())
+        await stays(lambda: not settling.done())
+        committed.gate.set()
+        await settling
+        assert [offsets[PLACE] for offsets in committed.calls] == [2, 3]
 
 
 async def test_a_closed_flow_takes_nothing(bus: OftenAway, index: Gated):
