@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fakes.curator_api import Running, running_api, tagged
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
+from tunemill.curator_api import learned_store
 from tunemill.registry import rule_sets
-from tunemill.registry.rule_sets import LearnedRef
+from tunemill.registry.rule_sets import LearnedRef, RuleSet
 from tunemill.registry.tables import audit
+from tunemill.schemas.learned import Lesson, Model
 from tunemill.schemas.records import TaggedLog
 
 TAG = "topic:refund"
@@ -31,7 +34,7 @@ def wants_money(number: int) -> bool:
     return number % 2 == 0
 
 
-async def label(api: Running, numbers: range, **more: Any) -> dict[str, Any]:
+async def label(api: Running, numbers: range) -> dict[str, Any]:
     labels = [{"log_id": f"log-{number}", "tag": TAG, "label": wants_money(number)} for number in numbers]
     answer = await api.client.post("/v1/labels", json={"labels": labels})
     assert answer.status_code == 200, answer.text
@@ -132,6 +135,38 @@ async def test_a_newer_version_takes_the_place_of_an_older_one_and_other_tags_st
         (4, [other]),
         (4, [other]),
     ]
+
+
+async def test_a_version_is_tried_in_place_of_the_one_in_force(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *some_logs()) as api:
+        await label(api, range(40))
+        await learn(api)
+        good = learned_store.find(api.registry, "default", TAG)
+        assert good is not None
+        greedy = Lesson(Model({}, bias=0.0, threshold=-1.0), good.report)  # every log gets the tag
+        learned_store.keep(api.registry, "default", TAG, greedy, by="person:x")
+        await api.client.post(f"/v1/learned-tags/{TAG}/enable", json={"version": 2})
+        tried = [
+            (await api.client.post(f"/v1/learned-tags/{TAG}/dry-run", json=body)).json()
+            for body in ({"version": 1}, {})
+        ]
+    assert [(one["version"], one["effect"]["added"]["count"]) for one in tried] == [(1, 10), (2, 20)]
+
+
+async def test_rules_that_are_applied_meanwhile_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_api(tmp_path) as api:
+        looked = rule_sets.in_force
+
+        def somebody_is_faster(engine: Engine, project: str) -> RuleSet:
+            found = looked(engine, project)
+            if found.revision == 0:
+                rule_sets.put(engine, project, by="person:y", document="rules: []", learned=[LearnedRef("topic:x", 1)])
+            return found
+
+        monkeypatch.setattr(rule_sets, "in_force", somebody_is_faster)
+        made = learned_store.put_in_force(api.registry, "default", TAG, 4, by="person:x")
+    assert made.document == "rules: []"
+    assert (made.revision, made.learned) == (2, (LearnedRef(TAG, 4), LearnedRef("topic:x", 1)))
 
 
 async def test_the_last_label_of_a_log_counts_and_erased_logs_teach_nothing(tmp_path: Path) -> None:

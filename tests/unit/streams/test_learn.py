@@ -138,6 +138,14 @@ def test_what_one_conversation_alone_has_and_what_may_be_a_number_of_somebody_is
     assert not any(word.startswith("x") for word in words)
 
 
+def test_a_rare_word_says_more_than_a_frequent_one() -> None:
+    """By how often they are there alone, the frequent word would weigh four times as much."""
+    examples = [(a_log(number, f"frequent rare{number % 4} n{number}"), True) for number in range(20)]
+    examples += [(a_log(number, f"n{number} nothing"), False) for number in range(20, 40)]
+    weights = learned(examples).model.weights["user"]
+    assert weights["rare0"] < weights["frequent"] < 2 * weights["rare0"]
+
+
 @pytest.mark.parametrize(
     ("yes", "no", "talks", "reason"),
     [
