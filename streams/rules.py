@@ -8,11 +8,11 @@ The format stands in `docs/tags.md`; `rules.yaml` beside this module is the star
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 import re2
 
 from tunemill.privacy import pii
+from tunemill.schemas.learned import LearnedTag
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.conditions import Test, test_of
 from tunemill.streams.errors import RuleError, RulesInvalid
@@ -52,7 +52,7 @@ class Rules:
     """Everything that sets tags by itself, compiled. Immutable, and safe to share between threads."""
 
     def __init__(
-        self, rules: Iterable[Rule], *, learned: Sequence[Any] = (), private_data: PrivateData = "snapshot"
+        self, rules: Iterable[Rule], *, learned: Sequence[LearnedTag] = (), private_data: PrivateData = "snapshot"
     ) -> None:
         """Compile those that are enabled.
 
@@ -167,7 +167,7 @@ def _awaited(checks: Sequence[_Check]) -> dict[int, tuple[int, ...]]:
     return {key: tuple(numbers) for key, numbers in found.items()}
 
 
-def read_rules(text: str, *, place: str = "rules", learned: Sequence[Any] = ()) -> Rules:
+def read_rules(text: str, *, place: str = "rules", learned: Sequence[LearnedTag] = ()) -> Rules:
     """The rules in a YAML text, compiled.
 
     Args:
