@@ -29,25 +29,18 @@ from tunemill.streams.rules import load_rules
 WARMING_LOGS = 2_000
 EVERY_S = 0.001  # of CPU, or as often as the kernel can
 STAGES = {
-    "decode": (
-        "streams.unpack",
-        "streams.decode",
-        "streams.formats",
-        "streams.confluent",
-        "schemas.wire",
-        "schemas.packing",
-    ),
+    "decode": ("streams.unpack", "streams.decode", "streams.formats", "streams.confluent", "schemas"),
     "mask secrets": ("streams.mask", "privacy.secrets"),
-    "private data": ("privacy.pii",),
+    "private data": ("privacy",),
     "language": ("streams.language",),
-    "rules": ("streams.rules", "streams.rule", "streams.conditions", "streams.text"),
+    "rules": ("streams.rules", "streams.rule", "streams.conditions", "streams.patterns", "streams.text"),
     "learned tags": ("streams.learned",),
     "fingerprint": ("streams.fingerprint",),
     "near-duplicates": ("streams.near",),
     "digest": ("schemas.ids",),
     "tag, count, acknowledge": ("streams.tag", "streams.process", "streams.batch", "streams.erased", "bus"),
-    "document": ("indexer.document", "indexer.bulk", "schemas.records"),
-    "request and answer": ("indexer.elastic", "indexer.elastic_write", "indexer.elastic_client", "indexer.outcome"),
+    "document": ("indexer.document", "indexer.bulk"),
+    "request and answer": ("indexer",),
 }
 _STAGE_OF = {f"tunemill.{module}": stage for stage, modules in STAGES.items() for module in modules}
 
