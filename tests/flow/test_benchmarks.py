@@ -59,6 +59,23 @@ def test_a_backfill_is_measured_against_a_bare_loop() -> None:
     assert 0 < found["settings"]["changed"] < 600
 
 
+def test_what_learned_tags_promise_is_held_against_what_they_keep() -> None:
+    labels = ROOT / "benchmarks" / "labels"
+    found = run(
+        "learned_tags",
+        "--labels",
+        f"{labels}/topics.dev.jsonl",
+        "--fresh",
+        f"{labels}/topics.test.jsonl",
+        "--rounds",
+        "1",
+    )
+    learned = found["tags"]["topic:math"]
+    assert learned["yes"] >= 10
+    assert 0 < learned["kept"]["precision"]["share"] <= 1
+    assert found["figures"]["1 learned tags"]["median"] > found["figures"]["0 learned tags"]["median"]
+
+
 def test_the_profile_puts_all_cpu_down_to_stages() -> None:
     found = run("profile", "--logs", "6000")
     for name, stages in found["us_per_log"].items():
