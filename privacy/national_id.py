@@ -158,7 +158,7 @@ _KINDS = (
 )
 
 # Matches every text that holds one which has less than seven digits in a row.
-GATE = r"[A-Za-z]{6}\d{2}[A-Za-z]\d{2}[A-Za-z]|(?i:nino|national[ _]insurance|\bni n)"
+GATE = r"[A-Za-z]{6}\d{2}[A-Za-z]\d{2}[A-Za-z]|\d{6}[A-FU-Ya-fu-y]\d{3}|(?i:nino|national[ _]insurance|\bni n)"
 
 _FORMS = tuple(re2.compile(kind.form) for kind in _KINDS)
 _NAMES = tuple(re2.compile(rf"(?i:{kind.names})\D{{0,30}}$") if kind.names else None for kind in _KINDS)

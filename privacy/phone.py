@@ -24,14 +24,13 @@ _AT_HOME = re2.compile(
     r"0[1-9](?:(?: \d{2}){4}|(?:\.\d{2}){4})|0(?:7\d{3}|1\d{3}) \d{6}|0(?:20|23|24|28|29) \d{4} \d{4}|0\d{1,3}-\d{3,4}-\d{4}"
 )
 _ANY = re2.compile(r"\(?\d(?:[ ./()-]{0,2}\d){6,14}")
-_NAMED = re.compile(
-    r"(?:tel(?:e?(?:phone|fon|foon|fono|fax))?|phone|mobil[ei]?|mobiltelefon|cell(?:phone|ular(?:e)?)?|fax|whats ?app|sms|handy"
+_NAMED = re2.compile(
+    r"(?i)(?:tel(?:e?(?:phone|fon|foon|fono|fax))?|phone|mobil[ei]?|mobiltelefon|cell(?:phone|ular(?:e)?)?|fax|whats ?app|sms|handy"
     r"|rufnummer|portable|móvil|celular|puhelin|telefonnummer|numer telefonu|тел(?:ефон)?|电话|手机|電話|전화|फ़ोन|هاتف)"
     r"(?:[ _]?(?:number|no|nr|nummer|num))?\W{0,3}(?:(?:is|ist|est|es|è|é|:|unter|me (?:on|at))\W{0,3}){0,2}$"
-    r"|(?:call|ring|text|reach|phone|dial|message)(?: (?:me|us|him|her|them|back))?(?: (?:at|on|under))?\W{0,2}$"
+    r"|(?:call|ring|text|reach|phone|message)(?: (?:me|us|him|her|them|back)(?: (?:at|on|under))?| (?:at|on))\W{0,2}$|dial\W{0,2}$"
     r"|(?:ruf\w*|erreich\w*|anrufen)(?: \w+){0,2}(?: an| unter)\W{0,3}$"
-    r"|(?:my|our|his|her|their|mein|meine) (?:number|nummer|numéro)(?: is| ist)?\W{0,3}$",
-    re.IGNORECASE,
+    r"|(?:my|our|his|her|their|mein|meine) (?:number|nummer|numéro)(?: is| ist)?\W{0,3}$"
 )
 _NAMED_WITHIN = 48
 _DATE = re.compile(r"(?:19|20)\d\d(?:[-./ ]?\d{4}|[-./]\d{1,2}[-./]\d{1,2})")

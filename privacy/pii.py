@@ -65,10 +65,14 @@ _V4 = re2.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}")
 _V6 = re2.compile(r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{6,34}")
 _VERSION_BEFORE = re.compile(
     r"(?:version|release|firmware|build|driver|chapter|section|exercise|upgrade(?:d)? to|kapitel|abschnitt|\boid|§|\bver\.?|\bv"
-    r"|[A-Za-z]/)[ =:\"']{0,3}$",
+    r")[ =:\"']{0,3}$|[A-Za-z]/$",
     re.IGNORECASE,
 )
 _LOOK_BACK = 24
+_NUMBER = re2.compile(rf"{_DIGITS}(?:[ ./()-]{{0,2}}\d)*|{national_id.GATE}")
+_DECIMAL = re.compile(r"\d+\.\d+")
+_BEFORE_NUMBER = 72  # characters; national ids and telephone numbers have their names nearer than that
+_AFTER_NUMBER = 32
 
 
 def kinds_in(text: str, kinds: Collection[str] | None = None) -> frozenset[str]:
@@ -78,6 +82,11 @@ def kinds_in(text: str, kinds: Collection[str] | None = None) -> frozenset[str]:
         kinds: those whose gates matched in the text; None: that is not known yet.
     """
     return frozenset(kind for kind, _ in _found(text, _possible(text) if kinds is None else kinds))
+
+
+def may_hold(text: str) -> bool:
+    """Whether the text may hold private data. False is certain."""
+    return bool(_SET.Match(text))
 
 
 def without_private(text: str, kinds: Collection[str] = KINDS, *, name: str = "") -> tuple[str, frozenset[str]]:
@@ -112,7 +121,20 @@ def _possible(text: str) -> frozenset[str]:
 
 def _found(text: str, kinds: Collection[str]) -> list[tuple[str, Place]]:
     """What stands where, in order. What overlaps is one, of the kind that is named first in `KINDS`."""
-    places = sorted((place, rank) for rank, kind in enumerate(KINDS) if kind in kinds for place in _FINDERS[kind](text))
+    places = sorted(
+        (place, rank)
+        for rank, kind in enumerate(KINDS)
+        if kind in kinds and kind in _FINDERS
+        for place in _FINDERS[kind](text)
+    )
+    numbers = [
+        (rank, _NUMBER_FINDERS[kind]) for rank, kind in enumerate(KINDS) if kind in kinds and kind in _NUMBER_FINDERS
+    ]
+    if numbers:
+        for first, last in _around_numbers(text):
+            window = text[first:last]
+            places += [((first + start, first + end), rank) for rank, find in numbers for start, end in find(window)]
+        places.sort()
     found: list[tuple[str, Place]] = []
     for (start, end), rank in places:
         if found and start < found[-1][1][1]:
@@ -121,6 +143,22 @@ def _found(text: str, kinds: Collection[str]) -> list[tuple[str, Place]]:
         else:
             found.append((KINDS[rank], (start, end)))
     return found
+
+
+def _around_numbers(text: str) -> Iterator[Place]:
+    """The parts of the text in which there may be a number of a person: with what stands before each, where it may have a name."""
+    begun, ended = 0, 0
+    for found in _NUMBER.finditer(text):
+        if _DECIMAL.fullmatch(found[0]):
+            continue
+        start, end = found.span()
+        if start - _BEFORE_NUMBER > ended:
+            if ended:
+                yield begun, ended
+            begun = start - _BEFORE_NUMBER
+        ended = end + _AFTER_NUMBER
+    if ended:
+        yield begun, ended
 
 
 def _emails(text: str) -> Iterator[Place]:
@@ -222,9 +260,11 @@ def _is_public_v6(written: str) -> bool:
 _FINDERS: dict[str, Callable[[str], Iterator[Place]]] = {
     "email": _emails,
     "iban": _ibans,
+    "ip": _addresses,
+}
+_NUMBER_FINDERS: dict[str, Callable[[str], Iterator[Place]]] = {
     "card": _cards,
     "national-id": national_id.national_ids,
-    "ip": _addresses,
     "phone": phone.phones,
 }
 

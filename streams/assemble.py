@@ -211,7 +211,9 @@ def _change(
             return _Change(log_id, stored, None, parts, refusal=("too_large", reason))
         new = [part for part, end in zip(parts.values(), ends, strict=True) if end is not Outcome.DUPLICATE]
         kinds = tuple(kind for part in new for kind in part.kinds)
-        return _Change(log_id, stored, _tagged(stored, Masked(log, kinds), rules), parts, ends)
+        private = tuple(kind for part in new for kind in part.private)
+        masked = Masked(log, kinds, private=private)
+        return _Change(log_id, stored, _tagged(stored, masked, rules), parts, ends)
     except Exception as error:  # one log that nobody foresaw must not hold up the others for ever
         _log.error("parts_not_joined", error=type(error).__name__)
         return _Change(log_id, stored, None, parts)

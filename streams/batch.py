@@ -114,7 +114,7 @@ async def account_for(batch: Batch, hop: Hop, *, after: asyncio.Event | None = N
     # 4. An erasure may have come while the write ran: look again.
     late = await _erase_late(ends, hop)
     # 5. Feedback and dead letters, durable before anything is acknowledged.
-    letters = [*batch.unreadable, *_refused(ends, late)]
+    letters = [*batch.unreadable, *_refused(ends, late, batch.rules)]
     if batch.feedback and after is not None:
         await after.wait()
     await _publish(batch.feedback, letters, hop.bus)
@@ -208,7 +208,7 @@ async def _erase_late(ends: Sequence[_End], hop: Hop) -> set[str]:
     return late
 
 
-def _refused(ends: Sequence[_End], late: set[str]) -> list[RejectedLog]:
+def _refused(ends: Sequence[_End], late: set[str], rules: Rules) -> list[RejectedLog]:
     """The dead letters of what the index would not take, holding the masked log; nothing is kept of what was erased."""
     now_ms = _now_ms()
     return [
@@ -220,6 +220,7 @@ def _refused(ends: Sequence[_End], late: set[str]) -> list[RejectedLog]:
             code=end.written.error_code or "refused",
             reason=end.written.reason or "the index refused the log",
             now_ms=now_ms,
+            private=rules.masks_private_data,
         )
         for end in ends
         if end.written.outcome is Outcome.REJECTED and end.log.log_id not in late

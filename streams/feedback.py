@@ -39,8 +39,9 @@ async def keep_feedback(messages: Sequence[Message], hop: Hop) -> Mapping[Outcom
     Raises:
         Exception: whatever the index or the bus raised. Nothing was acknowledged, and the messages come again.
     """
+    private = hop.rulebook.rules.masks_private_data
     # 1. Bytes to feedback without secrets. Of two with one id the later one holds.
-    told, unreadable = await asyncio.to_thread(_read, messages)
+    told, unreadable = await asyncio.to_thread(_read, messages, private)
     latest = list({said.item.feedback_id: said for said in told}.values())
     # 2. Drop what is about an erased log.
     await hop.erased.catch_up()
@@ -58,7 +59,7 @@ async def keep_feedback(messages: Sequence[Message], hop: Hop) -> Mapping[Outcom
         for said, done in zip(kept, written, strict=True)
         if not said.item.log_id or said.item.log_id not in late
     ]
-    letters = [*unreadable, *_refused(ends)]
+    letters = [*unreadable, *_refused(ends, private)]
     if letters:
         await hop.bus.publish(REJECTED, [Outgoing(wire.encode(letter), key=letter.rejected_id) for letter in letters])
     # 6. Counters.
@@ -93,22 +94,22 @@ def _is_erased(said: _Told, hop: Hop) -> bool:
     return said.item.log_id is not None and said.item.log_id in hop.erased
 
 
-def _read(messages: Sequence[Message]) -> tuple[list[_Told], list[RejectedLog]]:
+def _read(messages: Sequence[Message], private: bool) -> tuple[list[_Told], list[RejectedLog]]:
     told, unreadable = [], []
     for message in messages:
         if not message.value:  # a tombstone of compaction
             continue
         try:
-            told.append(_Told(mask_beside(wire.decode(message.value, Feedback)), message))
+            told.append(_Told(mask_beside(wire.decode(message.value, Feedback), private=private), message))
         except wire.WireError as error:
-            unreadable.append(_letter(message, message.value, "decode", error.code, str(error)))
+            unreadable.append(_letter(message, message.value, "decode", error.code, str(error), private=private))
         except Exception as error:  # its message may hold words of the feedback: only its kind is told
             reason = f"unforeseen {type(error).__name__} at stage mask"
-            unreadable.append(_letter(message, message.value, "mask", "internal", reason))
+            unreadable.append(_letter(message, message.value, "mask", "internal", reason, private=private))
     return told, unreadable
 
 
-def _refused(ends: Sequence[tuple[_Told, Written]]) -> list[RejectedLog]:
+def _refused(ends: Sequence[tuple[_Told, Written]], private: bool) -> list[RejectedLog]:
     return [
         _letter(
             said.message,
@@ -116,15 +117,16 @@ def _refused(ends: Sequence[tuple[_Told, Written]]) -> list[RejectedLog]:
             "index",
             done.error_code or "refused",
             done.reason or "the index refused the feedback",
+            private=private,
         )
         for said, done in ends
         if done.outcome is Outcome.REJECTED
     ]
 
 
-def _letter(message: Message, payload: bytes, stage: str, code: str, reason: str) -> RejectedLog:
+def _letter(message: Message, payload: bytes, stage: str, code: str, reason: str, *, private: bool) -> RejectedLog:
     now_ms = time.time_ns() // 1_000_000
-    return dead_letter(message, 0, payload, stage=stage, code=code, reason=reason, now_ms=now_ms)
+    return dead_letter(message, 0, payload, stage=stage, code=code, reason=reason, now_ms=now_ms, private=private)
 
 
 def _report(counts: Mapping[Outcome, int], letters: Sequence[RejectedLog]) -> None:

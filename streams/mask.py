@@ -1,23 +1,36 @@
-"""Secrets out: every string of a log, of a part of one, and of what is said beside it, before anything is stored. Pure.
+"""Secrets out of every string of a log, of a part of one, and of what is said beside it, before anything is stored; private data
+too where the project's policy is `ingest`. Pure.
 
 A set of looser patterns looks at the record's JSON first; only where they find something is it done string by string.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import combinations
 from typing import Any, TypeVar
 
 import msgspec
+import re2
 
+from tunemill.privacy import pii
 from tunemill.privacy.secrets import KINDS, has_secret, may_have_secret, without_secrets
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.formats.shape import Piece
 
+_MOST_ID_PARTS = 8  # each run of them is looked at
+_UUID = re2.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _IDS = ("log_id", "feedback_id")  # one record each: two that hold secrets must not become one
+_LINKS = (
+    "response_id",
+    "trace_id",
+    "session_id",
+    "user_id",
+)  # what hangs together must not be torn apart, nor be mixed
 
 
 class Masked(msgspec.Struct, frozen=True):
@@ -26,6 +39,7 @@ class Masked(msgspec.Struct, frozen=True):
     log: LogRecord
     kinds: tuple[str, ...]
     json: bytes | None = None  # of the log, with the keys of objects in order, if it is at hand
+    private: tuple[str, ...] = ()  # the kinds of private data that was replaced
 
 
 class MaskedPiece(msgspec.Struct, frozen=True):
@@ -33,61 +47,99 @@ class MaskedPiece(msgspec.Struct, frozen=True):
 
     piece: Piece
     kinds: tuple[str, ...]
+    private: tuple[str, ...] = ()  # the kinds of private data that was replaced
 
 
-def mask(log: LogRecord) -> Masked:
-    """The log with every secret in any of its strings replaced; the same object when there is none."""
+def mask(log: LogRecord, *, private: bool = False) -> Masked:
+    """The log with every secret in any of its strings replaced; the same object when there is none.
+
+    Args:
+        private: whether private data is replaced too.
+    """
     json = _encode(log)
-    masked, kinds = _without_secrets(log, json)
-    return Masked(masked, kinds, json if masked is log else None)
+    masked, kinds, replaced = _cleaned(log, json, private)
+    return Masked(masked, kinds, json if masked is log else None, replaced)
 
 
-def mask_piece(piece: Piece) -> MaskedPiece:
+def mask_piece(piece: Piece, *, private: bool = False) -> MaskedPiece:
     """A part of a log likewise, and what it says about its trace."""
-    log, kinds = _without_secrets(piece.log, _encode(piece.log))
-    note = piece.note and mask_beside(piece.note)
-    return MaskedPiece(replace(piece, log=log, note=note), kinds)
+    log, kinds, replaced = _cleaned(piece.log, _encode(piece.log), private)
+    note = piece.note and mask_beside(piece.note, private=private)
+    return MaskedPiece(replace(piece, log=log, note=note), kinds, replaced)
 
 
-def mask_beside(said: T) -> T:
+def mask_beside(said: T, *, private: bool = False) -> T:
     """A trace's note or feedback likewise."""
-    return _without_secrets(said, _encode(said))[0]
+    return _cleaned(said, _encode(said), private)[0]
 
 
-def _without_secrets(record: T, json: bytes) -> tuple[T, tuple[str, ...]]:
-    if not may_have_secret(json):
-        return record, ()
-    strings: list[str] = []
-    _map_strings(msgspec.to_builtins(record), strings.append)
-    if not has_secret("\n".join(strings)):
-        return record, ()
-    found: set[str] = set()
+def _cleaned(record: T, json: bytes, private: bool) -> tuple[T, tuple[str, ...], tuple[str, ...]]:
+    """The record without secrets, and without private data if that is asked for; the kinds of both that were found."""
+    if not private and not may_have_secret(json):
+        return record, (), ()
+    whole = "\n".join(_strings(record))
+    if not has_secret(whole) and not (private and pii.may_hold(whole)):
+        return record, (), ()
+    secret_kinds, private_kinds = set[str](), set[str]()
 
-    def clean(text: str) -> str:
-        masked, kinds = without_secrets(text)
-        found.update(kinds)
-        return masked
+    def clean(text: str, name: str) -> str:
+        text, kinds = without_secrets(text)
+        secret_kinds.update(kinds)
+        if private:
+            text, kinds = _without_private(text, name)
+            private_kinds.update(kinds)
+        return text
 
     masked = msgspec.convert(_map_strings(msgspec.to_builtins(record), clean), type(record))
-    return _with_ids_of(record, masked), tuple(kind for kind in KINDS if kind in found)
+    return _with_ids_of(record, masked), _in_order(KINDS, secret_kinds), _in_order(pii.KINDS, private_kinds)
+
+
+def _without_private(text: str, name: str) -> tuple[str, frozenset[str]]:
+    masked, kinds = pii.without_private(text, name=name)
+    if kinds or name not in (*_IDS, *_LINKS):
+        return masked, kinds
+    parts = _UUID.sub("", text).split("-")[:_MOST_ID_PARTS]  # an id may be made of several, joined by dashes
+    pairs = combinations(range(len(parts) + 1), 2)
+    kinds = frozenset().union(*(pii.kinds_in("-".join(parts[start:end])) for start, end in pairs))
+    return (f"[PII:{min(kinds)}]" if kinds else text), kinds
+
+
+def _in_order(kinds: Iterable[str], found: set[str]) -> tuple[str, ...]:
+    return tuple(kind for kind in kinds if kind in found)
 
 
 def _with_ids_of(record: T, masked: T) -> T:
-    """An id that held a secret is replaced by a digest: still one id for each replay, and another for each record."""
+    """An id that held a secret is replaced by a digest: still one id for each replay, and another for each record. What links
+    records is so replaced where it held private data, which people are called by more often than by a secret."""
     changed = {}
-    for name in _IDS:
-        given = getattr(record, name, None)
-        if given is not None and given != getattr(masked, name):
+    for name in (*_IDS, *_LINKS):
+        given, now = getattr(record, name, None), getattr(masked, name, None)
+        if given is not None and given != now and (name in _IDS or "[PII:" in str(now)):
             changed[name] = payload_log_id(given.encode())
     return msgspec.structs.replace(masked, **changed) if changed else masked
 
 
-def _map_strings(value: Any, change: Callable[[str], Any]) -> Any:
-    """The value with each of its strings changed, the names of fields of free-form JSON among them."""
+def _strings(record: msgspec.Struct) -> list[str]:
+    strings: list[str] = []
+
+    def keep(text: str, _name: str) -> str:
+        strings.append(text)
+        return text
+
+    _map_strings(msgspec.to_builtins(record), keep)
+    return strings
+
+
+def _map_strings(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+    """The value with each of its strings changed, the names of fields of free-form JSON among them.
+
+    Args:
+        change: takes a string, and the name of the field that it stands in.
+    """
     if isinstance(value, str):
-        return change(value)
+        return change(value, name)
     if isinstance(value, dict):
-        return {_map_strings(key, change): _map_strings(item, change) for key, item in value.items()}
+        return {change(key, ""): _map_strings(item, change, key) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_map_strings(item, change) for item in value]
+        return [_map_strings(item, change, name) for item in value]
     return value

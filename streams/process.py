@@ -38,7 +38,7 @@ def process(message: Message, rules: Rules, schemas: Schemas | None = None, *, n
     try:
         records = unpack(message.value, schemas)
     except Exception as error:
-        return [_letter(message, 0, message.value, error, stage="decode", now_ms=now_ms)]
+        return [_letter(message, 0, message.value, error, rules, stage="decode", now_ms=now_ms)]
     return [_process_one(message, place, record, rules, now_ms) for place, record in enumerate(records)]
 
 
@@ -48,20 +48,19 @@ def _process_one(message: Message, place: int, record: Record, rules: Rules, now
         reading = _decode(message, record)
         if isinstance(reading, LogRecord):
             stage = "mask"
-            masked = mask(reading)
+            masked = mask(reading, private=rules.masks_private_data)
             stage = "decode"  # tagging itself never fails; the content's digest may
             return tag(masked, rules)
         if isinstance(reading, NotACall):
             return reading
         held = _as_held(reading)
         stage = "mask"
-        beside = (
-            mask_piece(held) if isinstance(held, Piece) else mask_beside(held)
-        )  # a part is tagged when it is joined
+        private = rules.masks_private_data
+        beside = mask_piece(held, private=private) if isinstance(held, Piece) else mask_beside(held, private=private)
         stage = "decode"
         return _checked_size(beside)
     except Exception as error:  # whatever it is, it is in the record: the next record must not wait for it
-        return _letter(message, place, as_bytes(record), error, stage=stage, now_ms=now_ms)
+        return _letter(message, place, as_bytes(record), error, rules, stage=stage, now_ms=now_ms)
 
 
 def _decode(message: Message, record: Record) -> Reading:
@@ -91,9 +90,12 @@ def _checked_size(beside: MaskedPiece | TraceNote | Feedback) -> MaskedPiece | T
     return beside
 
 
-def _letter(message: Message, place: int, payload: bytes, error: Exception, *, stage: str, now_ms: int) -> RejectedLog:
+def _letter(
+    message: Message, place: int, payload: bytes, error: Exception, rules: Rules, *, stage: str, now_ms: int
+) -> RejectedLog:
     if isinstance(error, Undecodable):
         code, reason = error.code, str(error)
     else:  # the message of an unforeseen error may hold text of the log: only its kind is told
         code, reason = "internal", f"unforeseen {type(error).__name__} at stage {stage}"
-    return dead_letter(message, place, payload, stage=stage, code=code, reason=reason, now_ms=now_ms)
+    private = rules.masks_private_data
+    return dead_letter(message, place, payload, stage=stage, code=code, reason=reason, now_ms=now_ms, private=private)

@@ -79,6 +79,11 @@ class Rules:
         for part in self._parts.values():
             part.compile()
 
+    @property
+    def masks_private_data(self) -> bool:
+        """Whether private data is replaced before anything is stored."""
+        return self.private_data == "ingest"
+
     def find(self, log: LogRecord, texts: Texts) -> Found:
         """Of each tag the first rule that matches this log, in the file's order; and the kinds of private data in it."""
         known = self._known(log, texts)

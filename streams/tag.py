@@ -18,7 +18,8 @@ CALLER = "caller"
 _SECRET = "secret:"  # noqa: S105  the namespace of a tag
 _SECRETS = "secrets@1"
 _PRIVATE = "pii:"
-_PII = "pii@1"
+_PII = "pii@2"
+_MASKED = "pii.masked@2"  # found when it was replaced: it is in the log no more
 _PERSON = "person:"
 _ID_FIELD = b'{"log_id":'  # the first of a log's JSON
 
@@ -30,6 +31,7 @@ def tag(masked: Masked, rules: Rules) -> TaggedLog:
     log = masked.log
     given = [Tag(name, CALLER) for name in log.tags]
     given += [Tag(f"{_SECRET}{kind}", _SECRETS) for kind in masked.kinds]
+    given += [Tag(f"{_PRIVATE}{kind}", _MASKED) for kind in masked.private]
     content_digest = _content_digest(masked)
     try:
         language, found = _look(log, rules)
@@ -56,7 +58,7 @@ def retag(stored: TaggedLog, rules: Rules, *, grown: Masked | None = None) -> Ta
     """
     now = grown or Masked(stored.log, ())
     known = dict.fromkeys((*_secret_kinds(stored.tags), *now.kinds))
-    fresh = tag(Masked(now.log, tuple(known)), rules)
+    fresh = tag(Masked(now.log, tuple(known), private=now.private), rules)
     if fresh.tag_status == "failed":  # what was found before is better than nothing
         both = _first_of_each([*stored.tags, *fresh.tags])
         return msgspec.structs.replace(
@@ -76,12 +78,12 @@ def retag(stored: TaggedLog, rules: Rules, *, grown: Masked | None = None) -> Ta
 
 def _is_kept(entry: Tag) -> bool:
     """Whether a tag is nobody's to take off but people's."""
-    return entry.by in (CALLER, _SECRETS) or entry.by.startswith(_PERSON)
+    return entry.by in (CALLER, _SECRETS, _MASKED) or entry.by.startswith(_PERSON)
 
 
 def _new_to_people(stored: TaggedLog, grown: Masked, rules: Rules) -> frozenset[str]:
     """The tags that are told by what has come since: of secrets and private data there, and the caller's own."""
-    found = tag(Masked(_less(grown.log, stored.log), grown.kinds), rules).tags
+    found = tag(Masked(_less(grown.log, stored.log), grown.kinds, private=grown.private), rules).tags
     told = {entry.tag for entry in found if entry.tag.startswith((_SECRET, _PRIVATE))}
     return frozenset(told.union(grown.log.tags).difference(stored.log.tags))
 
