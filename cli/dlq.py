@@ -53,7 +53,7 @@ def list_letters(
     for kind in page["counts"]:
         say(f"{kind['count']} {kind['stage']} {kind['error_code']}")
     if page["older"]:
-        say(f"{page['older']} older ones are kept on the bus alone")
+        say(f"{page['older']} older ones are listed once newer ones are sent again")
 
 
 @app.command("show")

@@ -19,7 +19,7 @@ _log = structlog.get_logger()
 
 
 class DeadLetters:
-    """A project's dead letters. The topic is read once, and then what is new of it each time."""
+    """A project's dead letters. The topic is read once, then what is new of it each time; all of it again to get at older ones."""
 
     def __init__(self, bus: Bus, project: str) -> None:
         self._bus = bus
@@ -33,13 +33,13 @@ class DeadLetters:
         """Those that are open now, including everything that was published before this call."""
         async with self._reading:
             try:
-                subscription = await self._opened()
-                while await subscription.lag() > 0:
-                    messages = await subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S)
-                    for place, letter in await asyncio.to_thread(_decoded, messages):
-                        if letter.project == self._project:
-                            self._open.take(letter, place)
+                await self._fold()
+                if self._open.has_room():
+                    await self._closed()
+                    self._open = OpenLetters(again=self._open)
+                    await self._fold()
             except BaseException:  # what was polled may not be folded in: the next reader begins again
+                self._open = OpenLetters()
                 await self._closed()
                 raise
         return self._open
@@ -54,6 +54,14 @@ class DeadLetters:
         """Let go of the topic."""
         async with self._reading:
             await self._closed()
+
+    async def _fold(self) -> None:
+        subscription = await self._opened()
+        while await subscription.lag() > 0:
+            messages = await subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S)
+            for place, letter in await asyncio.to_thread(_decoded, messages):
+                if letter.project == self._project:
+                    self._open.take(letter, place)
 
     async def _opened(self) -> Subscription:
         if self._subscription is None:

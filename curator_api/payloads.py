@@ -277,7 +277,7 @@ class RejectedPage(Given):
     rejected: list[RejectedOut]
     total: int
     counts: list[RejectedCount] = Field(description="of all that match, the commonest kind first")
-    older: int = Field(description="dead letters beyond the newest 100,000, which are kept on the bus alone")
+    older: int = Field(description="those beyond the newest 100,000: listed once half of these are sent again")
 
 
 class RejectedDetail(RejectedOut):

@@ -16,8 +16,8 @@ def mark(rejected_id: str = "llm.logs:0:1:0", **fields: object) -> RejectedLog:
     return letter(rejected_id, payload=b"", redriven_ms=9, **fields)
 
 
-def folded(*letters: RejectedLog, most: int = 10) -> OpenLetters:
-    open_letters = OpenLetters(most)
+def folded(*letters: RejectedLog, most: int = 10, again: OpenLetters | None = None) -> OpenLetters:
+    open_letters = OpenLetters(most, again=again)
     for offset, one in enumerate(letters):
         open_letters.take(one, (0, offset))
     return open_letters
@@ -61,3 +61,29 @@ def test_letters_are_found_by_what_they_have_newest_first() -> None:
 def test_of_too_many_the_oldest_are_counted_only() -> None:
     found = folded(*(letter(str(n), ts_ms=n) for n in range(5)), most=3)
     assert ([one.letter.rejected_id for one in found.matching()], found.older) == (["4", "3", "2"], 2)
+
+
+def test_what_was_counted_only_and_sent_is_counted_no_more() -> None:
+    """As when the topic is read from its start: first come all letters, then the marks."""
+    letters = [letter(str(n), ts_ms=n) for n in range(5)]
+    found = folded(*letters, *map(marked, letters), most=3)
+    assert (found.matching(), found.older) == ([], 0)
+    found = folded(letters[0], letters[1], marked(letters[0]), marked(letters[0]), letters[2], most=1)
+    assert ([one.letter.rejected_id for one in found.matching()], found.older) == (["2"], 1)
+
+
+def test_once_newer_ones_are_sent_the_older_are_found_again() -> None:
+    topic = [letter(str(n), ts_ms=n) for n in range(9)]
+    found, seen = OpenLetters(most=4), []
+    while not seen or found.has_room():
+        found = folded(*topic, again=found)
+        newest = [one.letter for one in found.matching()]
+        seen += [one.rejected_id for one in newest]
+        topic += map(marked, newest)
+        for offset, one in enumerate(topic):
+            found.take(one, (0, offset))
+    assert (seen, found.older) == ([*"876543210"], 0)
+
+
+def marked(one: RejectedLog) -> RejectedLog:
+    return mark(one.rejected_id, attempts=one.attempts)

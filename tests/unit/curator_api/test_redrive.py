@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tunemill.bus.port import Message as BusMessage
 from tunemill.bus.port import Outgoing
 from tunemill.bus.sqlite import SqliteBus
 from tunemill.curator_api import dead_letters
+from tunemill.curator_api.open_letters import OpenLetters
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import runs
 from tunemill.schemas import wire
@@ -369,7 +371,21 @@ async def test_what_was_read_and_not_folded_in_is_read_again(tmp_path: Path, mon
         await letters.close()
 
 
-async def test_after_an_outage_the_list_is_whole_again(tmp_path: Path) -> None:
+async def test_all_are_sent_again_also_when_they_are_too_many_to_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "OpenLetters", partial(OpenLetters, 4))
+    async with running_api(tmp_path) as api:
+        worker = Worker(api)
+        await worker.publish(*(b"torn" for _ in range(9)))
+        await worker.work()
+        assert [await worker.redrive(stage="decode") for _ in range(4)] == [sent(4), sent(4), sent(1), sent(0)]
+        assert (await api.client.get("/v1/rejected")).json()["older"] == 0
+
+
+async def test_after_an_outage_the_list_is_whole_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "OpenLetters", partial(OpenLetters, 2))
+
     class Away(SqliteBus):
         away = False
 
@@ -381,12 +397,13 @@ async def test_after_an_outage_the_list_is_whole_again(tmp_path: Path) -> None:
     bus = Away(tmp_path / "bus.db")
     async with running_api(tmp_path, bus=bus) as api:
         worker = Worker(api)
-        await worker.publish(b"torn")
+        await worker.publish(b"torn", b"torn", b"torn")
         await worker.work()
-        assert len(await worker.rejected()) == 1
+        assert len(await worker.rejected()) == 2
         bus.away = True
         assert (await api.client.get("/v1/rejected")).status_code == 503
         bus.away = False
         await worker.publish(b"torn, too")
         await worker.work()
-        assert len(await worker.rejected()) == 2
+        page = (await api.client.get("/v1/rejected")).json()
+        assert ([one["offset"] for one in page["rejected"]], page["older"]) == ([3, 2], 2)
