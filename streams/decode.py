@@ -41,8 +41,8 @@ def decode(record: Record, *, ts_ms: int) -> Reading:
     _check_size(record)
     if record.startswith(wire.MARKER):
         return _checked_log(_identified(_from_avro(record)))
-    if _is_shallow(record) and (log := tunemill_record.read_as_written(record)) is not None:
-        return _checked_values(_with_messages(log))
+    if (log := tunemill_record.read_as_written(record)) is not None:
+        return _checked_values(_with_messages(log)) if _is_shallow(record) else _checked_log(log)
     return _checked(_from_json(record, ts_ms))
 
 
@@ -163,7 +163,7 @@ def _with_messages(log: LogRecord) -> LogRecord:
 
 def _check_log(log: LogRecord) -> None:
     _checked_values(log)
-    _check_depth([log.tools, log.params, log.extra, [message.parts for message in (*log.messages, *log.output)]])
+    _check_depth([log.tools, log.params, log.extra, [[message.parts] for message in (*log.messages, *log.output)]])
 
 
 def _checked_values(log: LogRecord) -> LogRecord:

@@ -1,9 +1,8 @@
 """The text of a log by who wrote it: what rules look at. Pure."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tunemill.schemas.records import LogRecord, Message
+from tunemill.schemas.records import LogRecord
 
 _ASKED_BY = {"system": "system", "developer": "system", "user": "user"}
 
@@ -22,18 +21,11 @@ class Texts:
 
 def texts_of(log: LogRecord) -> Texts:
     """The log's text in four parts that do not overlap."""
-    pieces: dict[str, list[str]] = {"system": [], "user": [], "assistant": [], "rest": []}
+    pieces: dict[str, list[str | None]] = {"system": [], "user": [], "assistant": [], "rest": []}
     for message in log.messages:
-        pieces[_ASKED_BY.get(message.role, "rest")].extend(_written(message))
+        pieces[_ASKED_BY.get(message.role, "rest")] += message.content, message.refusal
     for message in log.output:
-        pieces["assistant"].extend(_written(message))
-    pieces["rest"].extend(_arguments((*log.messages, *log.output)))
-    return Texts({name: "\n".join(texts) for name, texts in pieces.items()})
-
-
-def _written(message: Message) -> Iterable[str]:
-    return (text for text in (message.content, message.refusal) if text)
-
-
-def _arguments(messages: Iterable[Message]) -> Iterable[str]:
-    return (call.arguments for message in messages for call in message.tool_calls)
+        pieces["assistant"] += message.content, message.refusal
+    for message in (*log.messages, *log.output):
+        pieces["rest"] += [call.arguments for call in message.tool_calls]
+    return Texts({name: "\n".join(filter(None, texts)) for name, texts in pieces.items()})

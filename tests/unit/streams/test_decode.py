@@ -228,6 +228,19 @@ def test_our_own_spelling_is_read_without_a_detour(monkeypatch: pytest.MonkeyPat
     assert decode(msgspec.json.encode(OURS), ts_ms=7) == OURS
 
 
+@pytest.mark.parametrize("field", ["tools", "params", "extra", "parts"])
+@pytest.mark.parametrize("depth", range(MAX_DEPTH - 4, MAX_DEPTH + 2))
+def test_what_is_too_deep_is_so_in_any_spelling(field: str, depth: int):
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    fields = {} if field == "parts" else {field: value}
+    asked = Message(role="user", content="hi", parts=value if field == "parts" else None)
+    payload = msgspec.json.encode(LogRecord(log_id="one", ts_ms=1, messages=(asked,), **fields))
+    assert read_or_reason(payload) == read_or_reason(b" " + payload)
+    assert isinstance(read_or_reason(payload), tuple) == (depth + (3 if field == "parts" else 1) > MAX_DEPTH)
+
+
 def test_one_bad_record_does_not_touch_its_neighbours():
     good = msgspec.json.encode(GOOD)
     results = outcomes(b"\n".join([good, b'{"event":1}', good]))
