@@ -6,12 +6,13 @@ alone, and are only tried on a text that holds the words without which they can'
 The others lie in a few automata rather than one, for the same reason: over varied text, two small ones have fewer states.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import re2
 
-_SET_PATTERNS = 26  # per automaton, by trial; whole words in one are as cheap as a few
-_FILTER_PATTERNS = 32  # per filter, whose automaton has RE2's 8 MiB, which more patterns overrun
+_SET_PATTERNS = 30  # per automaton, by trial; whole words in one are as cheap as a few
+_FILTER_PATTERNS = 36  # per filter, whose automaton has RE2's 8 MiB, which more patterns overrun
 _MAX_SET_BYTES = 64 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
 # What may stand for several characters of many kinds: `.{0,9}`, `[^.]*`, `\w+`, `(?:...){0,3}`.
 _GAP = re2.compile(r"(?:[^\\]\.|\[\^(?:\\.|[^\]\\])*\]|\\[wWSD]|\\w[^\]\[]*\]|\))(?:[*+]|\{\d*,\d*\})")
@@ -89,7 +90,10 @@ def _filter(patterns: list[str]) -> Any:
 
 
 def _parted(patterns: list[str], size: int) -> list[list[str]]:
-    return [patterns[start : start + size] for start in range(0, len(patterns), size)]
+    """In as few parts as there must be, about equally long. Neighbours, which are mostly of one topic, stay together."""
+    count = -(-len(patterns) // size)
+    cuts = [number * len(patterns) // count for number in range(count + 1)] if count else []
+    return [patterns[start:end] for start, end in pairwise(cuts)]
 
 
 def _filterable(patterns: list[str]) -> list[str]:
