@@ -28,7 +28,7 @@ from tunemill.streams.rules import load_rules
 
 FLAT_MIB_PER_MILLION = 50  # less growth than this counts as none
 SLAB_LOGS = 20_000  # published at a time
-WAITING_LOGS = 200_000  # in the topic while the index is slow
+WAITING_LOGS = 200_000  # in the topic while the index is slow, or fewer if there are not as many
 SLOW_S = 5.0  # of each request to the slow index
 LOOK_S = 0.25
 MIB = 2**20
@@ -42,20 +42,21 @@ def main(
 ) -> None:
     """Measure mebibytes."""
     batches = Batches(read(input), logs, load_rules())
+    waiting = min(WAITING_LOGS, logs)
     with kafka() as bus, stub_elasticsearch() as index, worker(bus, index) as ours:
         steady = _steady(bus, batches, ours)
-        asyncio.run(fill(bus, LOGS, batches.messages(WAITING_LOGS)))
+        asyncio.run(fill(bus, LOGS, batches.messages(waiting)))
         figures = {"steady": Figure("MiB", tuple(steady))}
         for name, delay_s in (("slow index", SLOW_S), ("busy index", 0.0)):
             behave(index, delay_s=delay_s, is_busy=name == "busy index")
             memory, in_hand = zip(*_watched(ours, seconds), strict=True)
             figures |= {name: Figure("MiB", memory), f"{name}, messages in hand": Figure("MiB", in_hand)}
         behave(index)
-        ours.wait_until_ended(len(steady) * SLAB_LOGS + WAITING_LOGS)  # nothing was lost meanwhile
+        ours.wait_until_ended(len(steady) * SLAB_LOGS + waiting)  # nothing was lost meanwhile
     growth = _slope(steady[len(steady) // 5 :]) * 1_000_000 / SLAB_LOGS
     is_flat = growth < FLAT_MIB_PER_MILLION
     settings = {"input": input.name, "logs": logs, "slow_s": SLOW_S, "watched_s": seconds}
-    settings["waiting_mib"] = round(batches.mean_log_bytes * WAITING_LOGS / MIB)
+    settings["waiting_mib"] = round(batches.mean_log_bytes * waiting / MIB)
     also = {"growth_mib_per_million_logs": round(growth, 1), "flat_below": FLAT_MIB_PER_MILLION, "is_flat": is_flat}
     print(f"growth: {growth:.1f} MiB per million logs, {'flat' if is_flat else 'NOT flat'}")
     report("memory", figures, {}, settings, as_json=json, also=also)
