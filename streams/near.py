@@ -4,6 +4,7 @@ Locality-sensitive hashing: two sketches that are alike share a run of bytes som
 "Mining of Massive Datasets", section 3.4). Of logs that are alike the first is remembered.
 """
 
+from collections import OrderedDict
 from struct import Struct
 
 import msgspec
@@ -14,7 +15,7 @@ from tunemill.streams.fingerprint import similarity
 NEAR_DUPLICATE = "quality:near-duplicate"
 SETTER = "near@1"
 MIN_SIMILARITY = 0.8
-MOST_LOGS = 100_000  # remembered; about 90 MB
+MOST_LOGS = 100_000  # remembered; about 150 MB
 _BANDS = Struct("<8I")  # the first half of a sketch: of logs as alike as asked for, 98 in 100 share one of them
 
 
@@ -23,7 +24,7 @@ class Near:
 
     def __init__(self, most: int = MOST_LOGS) -> None:
         self._most = most
-        self._sketches: dict[str, bytes] = {}  # by log_id, the least recently met first
+        self._sketches: OrderedDict[str, bytes] = OrderedDict()  # by log_id, the least recently met first
         self._bands: list[dict[int, str]] = [
             {} for _ in range(_BANDS.size // 4)
         ]  # a run of bytes -> the log_id that had it last
@@ -47,7 +48,7 @@ class Near:
         sketches = self._sketches
         for found in {had.get(band) for had, band in zip(self._bands, bands, strict=True)}:
             if found is not None and found != log_id and similarity(sketches[found], sketch) >= MIN_SIMILARITY:
-                sketches[found] = sketches.pop(found)
+                sketches.move_to_end(found)
                 return True
         self._forget(log_id)  # it may have been another when it came before
         sketches[log_id] = sketch
