@@ -64,7 +64,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         complain(f"{first_of(group)}. `tunemill doctor` looks at every engine.")
         raise typer.Exit(1) from group
     except* RulesInvalid as group:
-        complain(f"the rules in force are not understood here: {first_of(group)}")
+        complain(
+            f"the rules in force are not understood here: {first_of(group)}\n"
+            "Start the version that put them in force, or `tunemill api` alone, and apply others."
+        )
         raise typer.Exit(1) from group
     except* DBAPIError as group:
         # The driver's own text: SQLAlchemy's would add the statement and its values.

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from fakes.http_server import Answer, Asked, Server, json_answer, serving
 from typer.testing import CliRunner, Result
 
-from tunemill.cli import rules
+from tunemill.cli import engines, rules
 from tunemill.cli.app import app
+from tunemill.streams.rules import read_rules
 
 REFUNDS = 'rules:\n  - {name: refunds, version: 2, tag: "topic:refund", any: [{in: user, literal: refund}]}\n'
 WRONG = 'rules:\n  - {name: refunds, version: 2, tag: refund, any: [{in: user, regex: "("}]}\n'
@@ -49,6 +51,18 @@ def run(*args: str, server: Server | None = None) -> Result:
 def in_turn(*answers: Any) -> Callable[[Asked], Answer]:
     left: Iterator[Any] = iter(answers)
     return lambda _asked: json_answer(next(left))
+
+
+def test_a_service_says_why_it_does_not_start_with_the_rules_in_force() -> None:
+    async def start() -> None:
+        read_rules(WRONG)
+
+    service = typer.Typer()
+    service.command()(lambda: engines.run(start()))
+    result = CliRunner().invoke(service)
+    assert result.exit_code == 1
+    assert "rules:2:38: rule refunds" in result.stderr
+    assert "apply others" in result.stderr
 
 
 def test_a_file_is_checked_without_a_server(file: Path) -> None:
