@@ -224,8 +224,8 @@ async def _run(
             await app.start()
             log.info("worker_started", group=group)
             feedback = follow_feedback(hop, group=f"{group}-feedback")
-            looking = _keep_looking(liveness, app, bus, flow)
-            async with _in_background(flow.run(), _keep_erasing(erased), feedback, looking) as beside:
+            looking = keep_looking(liveness, app, bus, flow)
+            async with _in_background(_until_it_fails(flow), _keep_erasing(erased), feedback, looking) as beside:
                 with watched(liveness, exit_without_commit):
                     await _until_stopped(app, stop, beside)
                     app.consumer.stop_flow()
@@ -236,23 +236,27 @@ async def _run(
     log.info("worker_drained")
 
 
-async def _keep_looking(liveness: Liveness, app: faust.App, bus: Bus, flow: Flow) -> NoReturn:
-    """See whether something moves while there is work."""
+async def _until_it_fails(flow: Flow) -> NoReturn:
+    """The flow's work. What it cannot go on after ends the process here: any clean-up would only take time."""
+    try:
+        await flow.run()
+    except Exception as error:
+        exit_without_commit(error)
+    raise AssertionError("the flow works until it is cancelled")
+
+
+async def keep_looking(liveness: Liveness, app: faust.App, bus: Bus, flow: Flow) -> NoReturn:
+    """See again and again whether something moves while there is work."""
     outages = 0
     while True:
-        lag: int | None = None
+        lag = None
         try:
-            async with asyncio.timeout(LOOK_EVERY_S):
-                lag = await _lag(app, bus)
+            lag = await _lag(app, bus)
             metrics.LAG.set(lag)
         except BusUnavailable:
             outages += 1
-        except (
-            TimeoutError,
-            IllegalStateError,
-            KeyError,
-        ):  # the consumer does not say where it is, or is about to change
-            pass
+        except (TimeoutError, IllegalStateError):
+            log.info("place_unknown")  # the consumer does not say where it is, or a rebalance is taking its partitions
         has_work = lag != 0 or app.rebalancing or not flow.is_empty
         liveness.look(moves=flow.moves + index_retries() + outages, has_work=has_work)
         await asyncio.sleep(LOOK_EVERY_S)
@@ -260,9 +264,10 @@ async def _keep_looking(liveness: Liveness, app: faust.App, bus: Bus, flow: Flow
 
 async def _lag(app: faust.App, bus: Bus) -> int:
     """How many messages of our partitions are not fetched yet, by what the broker says on another connection."""
-    partitions = app.consumer.assignment()
-    ends = await bus.end_offsets([tuple(partition) for partition in partitions])
-    return sum([max(0, ends[tuple(partition)] - await app.consumer.position(partition)) for partition in partitions])
+    ours = {(place.topic, place.partition): place for place in app.consumer.assignment()}
+    ends = await bus.end_offsets(ours or {(LOGS.name, 0)})  # asked in any case: an outage should be seen
+    async with asyncio.timeout(LOOK_EVERY_S):
+        return sum([max(0, ends[place] - await app.consumer.position(partition)) for place, partition in ours.items()])
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -300,7 +305,7 @@ async def _keep_erasing(erased: ErasedLogs) -> NoReturn:
 
 
 @asynccontextmanager
-async def _in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[list["asyncio.Task[None]"]]:
+async def _in_background(*works: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[list["asyncio.Task[NoReturn]"]]:
     tasks = [asyncio.create_task(work) for work in works]
     try:
         yield tasks
@@ -310,11 +315,11 @@ async def _in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[lis
         await asyncio.wait(tasks)  # a consumer that is cancelled leaves its group first
 
 
-async def _until_stopped(app: faust.App, stop: asyncio.Event, beside: Sequence["asyncio.Task[None]"]) -> None:
+async def _until_stopped(app: faust.App, stop: asyncio.Event, beside: Sequence["asyncio.Task[NoReturn]"]) -> None:
     """Return when a signal came.
 
     Raises:
-        Exception: whatever a part could not go on after, or the index raised when a log was erased, or feedback stored.
+        Exception: whatever the index raised when a log was erased, or feedback stored.
         RuntimeError: Faust gave up by itself; its supervisors would otherwise leave a process that reads nothing.
     """
     waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]

@@ -3,18 +3,22 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from aiokafka import ConsumerRecord
+from faust.types import TP
 
+from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Message
 from tunemill.streams import app as worker
-from tunemill.streams.app import EXIT_UNFORESEEN, build_app, feed
+from tunemill.streams.app import EXIT_UNFORESEEN, build_app, feed, keep_looking
 from tunemill.streams.errors import Stalled
+from tunemill.streams.liveness import index_retries
 from tunemill.streams.probe import serve_health
 
 DYING = """
@@ -157,6 +161,67 @@ async def test_a_rebalance_settles_the_flow_and_does_not_wait_for_ever(monkeypat
     flow.room.clear()
     await agent_of(flow).app.on_partitions_revoked.send(set())
     assert flow.settled == 1
+
+
+class Looks:
+    """In the place of `Liveness`: what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, bool]] = []
+
+    def look(self, *, moves: int, has_work: bool) -> None:
+        self.told.append((moves - index_retries(), has_work))
+
+
+class Ends:
+    """The part of a bus that says where topics end: each time the next of these answers, the last one for ever."""
+
+    def __init__(self, *answers: int | None) -> None:
+        self.answers = list(answers)
+
+    async def end_offsets(self, places: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer is None:
+            raise BusUnavailable("away")
+        return dict.fromkeys(places, answer)
+
+
+def reading_to(position: int | None, *, rebalancing: bool = False) -> Any:
+    """An app whose one partition is fetched up to there; None: it does not say."""
+
+    async def at(_partition: Any) -> int:
+        if position is None:
+            await asyncio.Event().wait()
+        return position or 0
+
+    return SimpleNamespace(
+        consumer=SimpleNamespace(assignment=lambda: {TP("llm.logs", 0)}, position=at), rebalancing=rebalancing
+    )
+
+
+@pytest.mark.parametrize(
+    ("app", "bus", "is_empty", "told"),
+    [
+        (reading_to(5), Ends(5), True, [(7, False)] * 3),
+        (reading_to(5), Ends(6), True, [(7, True)] * 3),
+        (reading_to(5), Ends(5), False, [(7, True)] * 3),
+        (reading_to(5, rebalancing=True), Ends(5), True, [(7, True)] * 3),
+        (reading_to(None), Ends(5), True, [(7, True)] * 3),
+        (reading_to(5), Ends(6, None, None, 6), True, [(7, True), (8, True), (9, True)]),
+    ],
+    ids=["idle", "lag", "parts begun", "a rebalance", "a consumer that does not say", "an outage is a move each time"],
+)
+async def test_the_worker_knows_whether_there_is_work_and_something_moves(
+    monkeypatch: pytest.MonkeyPatch, app: Any, bus: Ends, is_empty: bool, told: list[tuple[int, bool]]
+):
+    monkeypatch.setattr(worker, "LOOK_EVERY_S", 0.01)
+    looks = Looks()
+    looking = asyncio.create_task(keep_looking(looks, app, bus, SimpleNamespace(moves=7, is_empty=is_empty)))
+    async with asyncio.timeout(30):
+        while len(looks.told) < len(told):  # noqa: ASYNC110 - what is waited for lies in a fake
+            await asyncio.sleep(0.001)
+    looking.cancel()
+    assert looks.told[: len(told)] == told
 
 
 def test_an_unforeseen_error_ends_the_process_without_a_commit_and_tells_no_text(tmp_path: Path):
