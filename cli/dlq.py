@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from tunemill.cli.output import complain, fields, print_json, say, table, when
 _LISTED_AT_ONCE = 10_000
 _SENT_AT_ONCE = 100
 
-Stage = Annotated[str | None, typer.Option("--stage", help="Only those of this stage: decode, mask or index.")]
+Stage = Annotated[Literal["decode", "mask", "index"] | None, typer.Option("--stage", help="Only those of this stage.")]
 Code = Annotated[str | None, typer.Option("--code", help="Only those with this error code, as in not_json.")]
 Topic = Annotated[str | None, typer.Option("--topic", help="Only those that came from this topic.")]
 
@@ -97,32 +97,33 @@ def redrive(
     ways = (bool(ids), any(value is not None for value in kind.values()), everything)
     if sum(ways) != 1:
         raise typer.BadParameter("name ids, or else --stage, --code or --topic, or else --all")
-    counts = Counter[str](redriven=0, no_payload=0, not_found=0)
+    counts = Counter[str](redriven=0, no_payload=0, not_found=0, not_reached=0)
     with connect(url, key) as api, _progress() as bar:
         task = bar.add_task("")
-        for some in _chunks(list(dict.fromkeys(ids))) if ids else _all_of(api, kind):
+        for some in _chunks(list(dict.fromkeys(ids))) if ids else _all_of(api, kind, counts):
             counts.update(api.post("/rejected/redrive", {"ids": some}))
             bar.update(task, completed=counts["redriven"])
     if as_json:
         print_json(dict(counts))
     else:
         _say_end(counts)
-    if counts["no_payload"] or counts["not_found"]:
+    if counts["no_payload"] or counts["not_found"] or counts["not_reached"]:
         raise typer.Exit(1)
 
 
-def _all_of(api: Api, kind: Mapping[str, str | None]) -> Iterator[list[str]]:
-    """The ids of all dead letters of a kind, some at a time. One that is rejected again meanwhile does not come again."""
+def _all_of(api: Api, kind: Mapping[str, str | None], counts: Counter[str]) -> Iterator[list[str]]:
+    """The ids of all dead letters of a kind, some at a time, the newest first. One that is rejected again does not come again."""
     seen: set[str] = set()
+    until_ms: int | None = None  # what is rejected again meanwhile is newer, and would hide the older ones
     while True:
-        page = api.get("/rejected", limit=_LISTED_AT_ONCE, **kind)
+        page = api.get("/rejected", limit=_LISTED_AT_ONCE, until_ms=until_ms, **kind)
         new = [one["rejected_id"] for one in page["rejected"] if one["rejected_id"] not in seen]
         if not new:
             break
         seen.update(new)
         yield from _chunks(new)
-    if page["total"] > len(page["rejected"]):
-        complain(f"{page['total'] - len(page['rejected'])} older ones were not reached: narrow it down with --code")
+        until_ms = page["rejected"][-1]["ts_ms"]
+    counts["not_reached"] = page["total"] - len(page["rejected"]) + page["older"]
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
@@ -140,3 +141,5 @@ def _say_end(counts: Mapping[str, int]) -> None:
         complain(f"{counts['no_payload']} could not be sent: neither the message nor its bytes are kept any more")
     if counts["not_found"]:
         complain(f"{counts['not_found']} are not there: no such dead letter, or sent again already")
+    if counts["not_reached"]:
+        complain(f"{counts['not_reached']} older ones were not reached: too many of the newer ones could not be sent")

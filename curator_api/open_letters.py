@@ -25,7 +25,7 @@ class OpenLetters:
 
     def __init__(self, most: int = MOST_HELD, *, again: "OpenLetters | None" = None) -> None:
         """Empty; `again`: to fold the same topic once more, knowing from its start what was sent, so that older ones have room."""
-        self._most = again._most if again else most
+        self._most: int = again._most if again else most
         self._open: dict[str, OpenLetter] = {}
         self._sent: dict[str, int] = dict(again._sent) if again else {}  # by id: after which attempt it was sent last
         self.older = 0  # how many were too many to hold
@@ -62,12 +62,19 @@ class OpenLetters:
         return self._open.get(rejected_id)
 
     def matching(
-        self, *, stage: str | None = None, error_code: str | None = None, topic: str | None = None
+        self,
+        *,
+        stage: str | None = None,
+        error_code: str | None = None,
+        topic: str | None = None,
+        until_ms: int | None = None,
     ) -> list[OpenLetter]:
-        """Those that have what is given, the newest first."""
+        """Those that have what is given, and were rejected no later than `until_ms`, the newest first."""
         wanted = {"stage": stage, "error_code": error_code, "topic": topic}
         asked = [(name, value) for name, value in wanted.items() if value is not None]
         found = [one for one in self._open.values() if all(getattr(one.letter, name) == value for name, value in asked)]
+        if until_ms is not None:
+            found = [one for one in found if one.letter.ts_ms <= until_ms]
         return sorted(found, key=lambda one: one.letter.ts_ms, reverse=True)
 
 

@@ -51,7 +51,9 @@ class Answers:
 
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         async with _our_errors():
-            return _plain(await rejected.list_rejected(self._curator, "", limit, stage, error_code))
+            return _plain(
+                await rejected.list_rejected(self._curator, "", limit=limit, stage=stage, error_code=error_code)
+            )
 
     async def rejected_one(self, rejected_id: str) -> Json:
         async with _our_errors():

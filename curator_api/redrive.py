@@ -65,19 +65,25 @@ async def _redrive_some(
             records[one.letter.rejected_id] = record_of(one.letter, _its_message(one.letter, originals), parts)
     letters = [one for group in by_place.values() for one in group]
     kept = await dead_letters.payloads([one.place for one in letters if not records[one.letter.rejected_id]])
-    again: list[tuple[RejectedLog, Outgoing]] = []
+    sent: list[RejectedLog] = []
+    messages: dict[str | tuple[int, int], Outgoing] = {}
     for one in letters:
-        original = _its_message(one.letter, originals)
-        # What nobody here can take apart, as a message that needs a schema registry, is sent whole: its other records are duplicates.
-        whole = original.value if original else b""
-        value = records[one.letter.rejected_id] or kept.get(one.place, b"") or whole
-        if (message := outgoing(topic, one.letter, original, value)) is not None:
-            again.append((one.letter, message))
-    if again:
-        await bus.publish(topic, [message for _, message in again])
-        await bus.publish(REJECTED, [_mark(letter) for letter, _ in again])
-        metrics.REDRIVEN.labels(topic.name).inc(len(again))
-    return len(again)
+        letter, original = one.letter, _its_message(one.letter, originals)
+        name: str | tuple[int, int] = letter.rejected_id
+        value = records[letter.rejected_id] or kept.get(one.place, b"")
+        if not value and original is not None:
+            # What nobody here can take apart, as a message that needs a schema registry, is sent whole, once for all of its
+            # letters. Its other records are duplicates.
+            name, value = (letter.partition, letter.offset), original.value
+        if name not in messages and (message := outgoing(topic, letter, original, value)) is not None:
+            messages[name] = message
+        if name in messages:
+            sent.append(letter)
+    if sent:
+        await bus.publish(topic, [*messages.values()])
+        await bus.publish(REJECTED, [_mark(letter) for letter in sent])
+        metrics.REDRIVEN.labels(topic.name).inc(len(sent))
+    return len(sent)
 
 
 def _its_message(letter: RejectedLog, originals: Mapping[tuple[int, int], Message]) -> Message | None:

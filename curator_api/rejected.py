@@ -29,14 +29,16 @@ Wanted = Annotated[str | None, Query(max_length=249)]
 async def list_rejected(
     here: Here,
     _person: Person,
+    *,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     stage: Wanted = None,
     error_code: Wanted = None,
     topic: Wanted = None,
+    until_ms: Annotated[int | None, Query(ge=0)] = None,
 ) -> RejectedPage:
     """The dead letters that were not sent again since, the newest first, without payloads; and how many there are of each kind."""
     letters = await here.dead_letters.read()
-    found = letters.matching(stage=stage, error_code=error_code, topic=topic)
+    found = letters.matching(stage=stage, error_code=error_code, topic=topic, until_ms=until_ms)
     return RejectedPage(
         rejected=[RejectedOut.model_validate(one.letter) for one in found[:limit]],
         total=len(found),

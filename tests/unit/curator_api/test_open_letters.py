@@ -55,6 +55,7 @@ def test_letters_are_found_by_what_they_have_newest_first() -> None:
     assert [one.letter.rejected_id for one in found.matching()] == ["b", "c", "a"]
     assert [one.letter.rejected_id for one in found.matching(stage="decode", topic="llm.logs")] == ["a"]
     assert found.matching(error_code="mapping", stage="decode") == []
+    assert [one.letter.rejected_id for one in found.matching(until_ms=2)] == ["c", "a"]
     assert counts(found.matching()) == {("decode", "not_json"): 2, ("index", "mapping"): 1}
 
 

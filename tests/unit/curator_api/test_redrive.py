@@ -199,8 +199,9 @@ async def test_where_nothing_else_is_left_a_message_that_cannot_be_taken_apart_i
             patch.setattr(processing, "mask", lambda _log, *_rules: 1 / 0)
             await worker.publish(pack([log("a"), log("b")]))
             await worker.work()
-        assert await worker.redrive("llm.logs:0:0:1") == sent(1)
-        assert await worker.work() == {Outcome.INDEXED: 2}
+        assert await worker.redrive("llm.logs:0:0:0", "llm.logs:0:0:1") == sent(2)
+        assert await worker.work() == {Outcome.INDEXED: 2}, "it is sent once for both"
+        assert await worker.rejected() == []
 
 
 async def test_avro_that_masking_tore_is_sent_again_as_it_came(tmp_path: Path) -> None:
