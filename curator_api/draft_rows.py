@@ -14,7 +14,7 @@ from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.cursors import from_cursor, to_cursor
 from tunemill.curator_api.datasets import ThisDataset
 from tunemill.curator_api.errors import InvalidRow, NotFound, Unprocessable
-from tunemill.curator_api.gather import gather
+from tunemill.curator_api.gather import gather, policy
 from tunemill.curator_api.logs import find_log
 from tunemill.curator_api.openai_chat import checked_messages, from_line
 from tunemill.curator_api.payloads import (
@@ -27,7 +27,7 @@ from tunemill.curator_api.payloads import (
     RowOut,
     RowsOut,
 )
-from tunemill.curator_api.private import private_in, refuse_private
+from tunemill.curator_api.private import EVERY_KIND, private_in, refuse_private
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.rows import Row, RowMessage, is_imported, own_messages
 from tunemill.curator_api.snapshot import Frozen
@@ -111,30 +111,36 @@ async def change_row(
     elif not await asyncio.to_thread(draft_store.has_imported, registry, project, name, row_key):
         raise NotFound(f"there is no row {row_key!r} in the draft of {name!r}")
     if messages is not None:
-        await asyncio.to_thread(_refuse_what_is_new, messages, own)
+        await asyncio.to_thread(_refuse_what_is_new, curator, messages, own)
     await asyncio.to_thread(draft_store.edit_row, registry, project, name, row_key, messages, by=by)
 
 
-def _refuse_what_is_new(messages: Sequence[RowMessage], own: Sequence[RowMessage]) -> None:
-    refuse_private(messages, known=private_in(own))
+def _refuse_what_is_new(curator: Curator, messages: Sequence[RowMessage], own: Sequence[RowMessage]) -> None:
+    refuse_private(messages, known=private_in(own) | _let_in(curator))
 
 
-def _checked_line(line: bytes) -> Row:
+def _let_in(curator: Curator) -> frozenset[str]:
+    """What people may bring in: where private data is replaced nowhere, all kinds of it."""
+    return EVERY_KIND if policy(curator) == "never" else frozenset()
+
+
+def _checked_line(line: bytes, let_in: frozenset[str]) -> Row:
     row = from_line(line)
-    refuse_private(row.messages, row.tools)
+    refuse_private(row.messages, row.tools, known=let_in)
     return row
 
 
 def _import(curator: Curator, name: str, body: bytes) -> ImportOut:
     registry, project = curator.registry, curator.settings.project
     draft_store.find(registry, project, name)
+    let_in = _let_in(curator)
     rows: list[tuple[int, Row]] = []
     errors: list[LineError] = []
     for number, line in enumerate(body.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            rows.append((number, _checked_line(line)))
+            rows.append((number, _checked_line(line, let_in)))
         except InvalidRow as error:
             errors.append(LineError(line=number, reason=error.detail))
     if not rows and not errors:

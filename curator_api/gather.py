@@ -9,6 +9,8 @@ from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.snapshot import Snapshot, freeze
 from tunemill.indexer.query import parse
+from tunemill.privacy.pii import PrivateData
+from tunemill.registry import rule_sets
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -16,7 +18,13 @@ class Gathered(msgspec.Struct, frozen=True):
 
     draft: Draft
     snapshot: Snapshot
+    private_data: PrivateData  # the policy that was in force
     erased_seen: int  # how many erasures there were before the first log was read
+
+
+def policy(curator: Curator) -> PrivateData:
+    """What is done with private data now, by the rules in force."""
+    return curator.tagging.private_data(rule_sets.in_force(curator.registry, curator.settings.project).document)
 
 
 async def gather(curator: Curator, name: str) -> Gathered:
@@ -34,6 +42,7 @@ async def gather(curator: Curator, name: str) -> Gathered:
     changes = await asyncio.to_thread(draft_store.changes, registry, project, name)
     imported = await asyncio.to_thread(draft_store.imported, registry, project, name)
     draft = dataset.draft
+    private_data = await asyncio.to_thread(policy, curator)
     await curator.index.refresh()
     logs = [log async for log in curator.index.scan(parse(draft.query), limit=draft.limit)]
     snapshot = await asyncio.to_thread(
@@ -42,7 +51,8 @@ async def gather(curator: Curator, name: str) -> Gathered:
         imported,
         changes,
         default_consent=curator.settings.default_consent,
+        private_data=private_data,
         seed=draft.seed,
         test_share=draft.test_share,
     )
-    return Gathered(draft, snapshot, erased_seen)
+    return Gathered(draft, snapshot, private_data, erased_seen)

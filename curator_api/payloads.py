@@ -361,6 +361,8 @@ class ReportOut(Given):
     characters_per_row: LengthsOut
     messages_per_row: LengthsOut
     warnings: list[str]
+    private_data: str | None
+    masked: dict[str, int]
 
 
 class VersionOut(Given):

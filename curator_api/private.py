@@ -1,12 +1,18 @@
-"""Secrets and private data in what people bring into a draft: no stream has masked or tagged it. Pure."""
+"""Secrets and private data in the rows of a draft: in what people bring in, and out of what goes into a version. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
+
+import msgspec
 
 from tunemill.curator_api.errors import InvalidRow
-from tunemill.curator_api.rows import RowMessage
-from tunemill.privacy.pii import kinds_in
+from tunemill.curator_api.rows import Row, RowMessage
+from tunemill.privacy.pii import KINDS, kinds_in, without_private
 from tunemill.privacy.secrets import without_secrets
+from tunemill.schemas.records import ToolCall
+
+EVERY_KIND = frozenset(f"pii:{kind}" for kind in KINDS)
 
 
 def private_in(messages: Sequence[RowMessage], tools: str | None = None) -> frozenset[str]:
@@ -30,6 +36,38 @@ def refuse_private(
             raise InvalidRow(
                 f"{place} holds what looks like {', '.join(found)}: take it out, or put a placeholder there"
             )
+
+
+def without_private_data(row: Row, kinds: AbstractSet[str]) -> Row:
+    """The row with private data of these kinds replaced by `[PII:kind]`."""
+    found: set[str] = set()
+
+    def clean(text: str | None) -> str | None:
+        if not text:
+            return text
+        masked, seen = without_private(text, kinds)
+        found.update(seen)
+        return masked
+
+    messages = tuple(_changed(message, clean) for message in row.messages)
+    tools = clean(row.tools)
+    if not found:
+        return row
+    return msgspec.structs.replace(row, messages=messages, tools=tools, masked=tuple(sorted(found)))
+
+
+def _changed(message: RowMessage, change: Callable[[str | None], Any]) -> RowMessage:
+    calls = tuple(
+        ToolCall(name=change(call.name), arguments=change(call.arguments), id=change(call.id))
+        for call in message.tool_calls
+    )
+    return msgspec.structs.replace(
+        message,
+        content=change(message.content),
+        tool_call_id=change(message.tool_call_id),
+        name=change(message.name),
+        tool_calls=calls,
+    )
 
 
 def _places(messages: Sequence[RowMessage], tools: str | None) -> Iterable[tuple[str, str]]:

@@ -105,7 +105,7 @@ def _publish(curator: Curator, order: Order, gathered: Gathered) -> Version:
         manifest_url=stored.manifest_url,
         provenance_path=stored.provenance_path,
         draft=gathered.draft,
-        report=report(snapshot),
+        report=report(snapshot, gathered.private_data),
         log_ids=_log_ids(snapshot),
         erased_seen=gathered.erased_seen,
         note=order.note,

@@ -8,6 +8,7 @@ import msgspec
 
 from tunemill.curator_api.parts import length
 from tunemill.curator_api.snapshot import SPLITS, Snapshot
+from tunemill.privacy.pii import PrivateData
 
 MOST_TAGS = 100  # the most frequent ones; a report is for reading
 
@@ -36,9 +37,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     characters_per_row: Lengths
     messages_per_row: Lengths
     warnings: tuple[str, ...]
+    private_data: PrivateData | None = None  # the policy when it was published; None: there was none yet
+    masked: dict[str, int] = {}  # rows in which private data was replaced, by its kind
 
 
-def report(snapshot: Snapshot) -> Report:
+def report(snapshot: Snapshot, private_data: PrivateData = "snapshot") -> Report:
     """The report on a snapshot of at least one row."""
     rows = [frozen.row for frozen in snapshot.rows]
     splits = count_splits(snapshot)
@@ -54,6 +57,8 @@ def report(snapshot: Snapshot) -> Report:
         characters_per_row=_lengths([length(row.messages) for row in rows]),
         messages_per_row=_lengths([len(row.messages) for row in rows]),
         warnings=tuple(f"the {split} split is empty" for split, count in splits.items() if not count),
+        private_data=private_data,
+        masked=_most(kind for row in rows for kind in row.masked),
     )
 
 

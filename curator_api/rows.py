@@ -6,12 +6,14 @@ from enum import StrEnum
 
 import msgspec
 
+from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.ids import canonical_json, digest
 from tunemill.schemas.records import LogRecord, Message, TaggedLog, ToolCall
 
 IMPORTED = "import-"  # how the key of a row begins that came from a file, not from a log
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
 _BEFORE_ALL = frozenset({"system", "developer"})
+_DETECTORS = ("pii@", "pii.masked@")  # who tags private data that is, or was, replaced
 _IMPORT_KEY = re.compile(IMPORTED + "[0-9a-f]{32}")
 
 
@@ -23,7 +25,7 @@ class Reason(StrEnum):
     CONSENT = "consent"  # its consent is not `train`
     NOT_TAGGED = "not_tagged"  # tagging failed, so nobody knows whether it holds private data
     SECRET = "secret"  # noqa: S105  # it has a `secret:` tag
-    PII = "pii"  # it has a `pii:` tag
+    PII = "pii"  # somebody said that it holds private data: what people see no pattern may find
     STATUS_ERROR = "status_error"  # the call failed
     NO_ANSWER = "no_answer"
     NOT_TEXT = "not_text"  # images, audio or files are part of it, or a message says nothing
@@ -52,6 +54,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     language: str | None = None
     edited: bool = False
+    masked: tuple[str, ...] = ()  # the kinds of private data that was replaced in it
 
     def row_id(self) -> str:
         """A digest of what is trained on; equal content has an equal id, wherever it came from."""
@@ -69,15 +72,22 @@ def imported_row(messages: tuple[RowMessage, ...], tools: str | None) -> Row:
     return Row(row_key=key, log_id=None, conversation=beginning(messages), messages=messages, tools=tools)
 
 
-def from_log(tagged: TaggedLog, *, default_consent: str, edit: Sequence[RowMessage] | None = None) -> Row | Reason:
+def from_log(
+    tagged: TaggedLog,
+    *,
+    default_consent: str,
+    private_data: PrivateData = "snapshot",
+    edit: Sequence[RowMessage] | None = None,
+) -> Row | Reason:
     """The row that a log makes: its input and, as the last message, the first choice of its output.
 
     Args:
         default_consent: what holds for a log that says nothing: `train` or another word.
+        private_data: the project's policy; unless it is `never`, private data that somebody tagged keeps the log out.
         edit: the messages a person put in place of the log's own. Privacy and consent still hold for an edited row.
     """
     log = tagged.log
-    reason = _private(tagged, default_consent) or (None if edit else _unusable(tagged))
+    reason = _private(tagged, default_consent, private_data) or (None if edit else _unusable(tagged))
     if reason:
         return reason
     own = own_messages(log)
@@ -126,7 +136,7 @@ def fault(messages: Sequence[RowMessage]) -> Reason | None:
     return None if _in_order(messages) else Reason.ROLES_OUT_OF_ORDER
 
 
-def _private(tagged: TaggedLog, default_consent: str) -> Reason | None:
+def _private(tagged: TaggedLog, default_consent: str, private_data: PrivateData) -> Reason | None:
     if (tagged.log.consent or default_consent) != "train":
         return Reason.CONSENT
     if tagged.tag_status != "ok":
@@ -134,7 +144,8 @@ def _private(tagged: TaggedLog, default_consent: str) -> Reason | None:
     namespaces = {tag.tag.partition(":")[0] for tag in tagged.tags}
     if "secret" in namespaces:
         return Reason.SECRET
-    return Reason.PII if "pii" in namespaces else None
+    told = any(tag.tag.startswith("pii:") and not tag.by.startswith(_DETECTORS) for tag in tagged.tags)
+    return Reason.PII if told and private_data != "never" else None
 
 
 def _unusable(tagged: TaggedLog) -> Reason | None:

@@ -7,7 +7,9 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from tunemill.curator_api.private import without_private_data
 from tunemill.curator_api.rows import Reason, Row, RowMessage, from_log
+from tunemill.privacy.pii import KINDS, PrivateData
 from tunemill.schemas.records import TaggedLog
 
 SPLITS = ("train", "test")
@@ -44,12 +46,17 @@ def freeze(
     changes: Changes,
     *,
     default_consent: str,
+    private_data: PrivateData = "snapshot",
     seed: int,
     test_share: float,
 ) -> Snapshot:
-    """The snapshot of these logs and imported rows. The same input gives the same snapshot, in whatever order it comes."""
-    candidates = [_logged(log, changes, default_consent) for log in logs]
-    candidates += [_imported(row, changes) for row in imported]
+    """The snapshot of these logs and imported rows. The same input gives the same snapshot, in whatever order it comes.
+
+    Args:
+        private_data: the project's policy; unless it is `never`, private data in the rows is replaced.
+    """
+    candidates = [_logged(log, changes, default_consent, private_data) for log in logs]
+    candidates += [_imported(row, changes, private_data) for row in imported]
     kept = [row for row in candidates if isinstance(row, Row)]
     excluded = Counter(str(reason) for reason in candidates if isinstance(reason, Reason))
     same = _collapse(kept)
@@ -60,16 +67,24 @@ def freeze(
     return Snapshot(rows=rows, matched=len(candidates), excluded=dict(sorted(excluded.items())))
 
 
-def _logged(log: TaggedLog, changes: Changes, default_consent: str) -> Row | Reason:
+def _logged(log: TaggedLog, changes: Changes, default_consent: str, private_data: PrivateData) -> Row | Reason:
     key = log.log.log_id
-    return _taken_out(key, changes) or from_log(log, default_consent=default_consent, edit=changes.edits.get(key))
+    if reason := _taken_out(key, changes):
+        return reason
+    edit = changes.edits.get(key)
+    row = from_log(log, default_consent=default_consent, private_data=private_data, edit=edit)
+    if isinstance(row, Reason) or private_data == "never":
+        return row
+    looked_at = {name.removeprefix("pii:") for name in log.removed}  # a person says that it is none
+    return without_private_data(row, frozenset(KINDS) - looked_at)
 
 
-def _imported(row: Row, changes: Changes) -> Row | Reason:
+def _imported(row: Row, changes: Changes, private_data: PrivateData) -> Row | Reason:
     if reason := _taken_out(row.row_key, changes):
         return reason
-    edit = changes.edits.get(row.row_key)
-    return msgspec.structs.replace(row, messages=edit, edited=True) if edit else row
+    if edit := changes.edits.get(row.row_key):
+        row = msgspec.structs.replace(row, messages=edit, edited=True)
+    return row if private_data == "never" else without_private_data(row, frozenset(KINDS))
 
 
 def _taken_out(row_key: str, changes: Changes) -> Reason | None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.learned import LearnedTag, Lesson, NotLearned
 from tunemill.schemas.records import LogRecord, TaggedLog
 
@@ -46,6 +47,9 @@ class Tagging(Protocol):
         Args:
             whole: every log will be tagged, the oldest first, so that it can be told which say nearly the same.
         """
+
+    def private_data(self, document: str | None) -> PrivateData:
+        """Where private data is replaced by a document, the starter set without one."""
 
     def learn(self, labelled: Sequence[tuple[LogRecord, bool]], *, precision: float) -> Lesson | NotLearned:
         """What these labels teach about a tag, and how good it is; or why they teach nothing."""

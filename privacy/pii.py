@@ -8,13 +8,15 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import re2
 
 from tunemill.privacy import national_id, phone
 from tunemill.privacy.check_digits import luhn, mod_97
 from tunemill.privacy.places import Place, ends_word, is_whole, without_escape
+
+PrivateData = Literal["ingest", "snapshot", "never"]  # the project's policy: where it is replaced; `never`: nowhere
 
 _DIGITS = r"\d(?:[ ./()-]{0,2}\d){6}"
 
@@ -100,11 +102,19 @@ def without_private(text: str, kinds: Collection[str] = KINDS, *, name: str = ""
     while fresh := _found_after(before, text, wanted):  # what was replaced may have hidden something
         pieces, at = [], 0
         for kind, (start, end) in fresh:
-            pieces += [text[at:start], f"[PII:{kind}]"]
+            quote = '"' if _is_json_number(text, start, end) else ""
+            pieces += [text[at:start], f"{quote}[PII:{kind}]{quote}"]
             at = end
         text = "".join([*pieces, text[at:]])
         found.update(kind for kind, _ in fresh)
     return text, frozenset(found)
+
+
+def _is_json_number(text: str, start: int, end: int) -> bool:
+    """Whether this is a bare number in an object or a list: a placeholder there must be a string."""
+    if text.lstrip()[:1] not in ("{", "[") or not text[start:end].isdigit():
+        return False
+    return text[:start].rstrip()[-1:] in tuple(":[,") and text[end:].lstrip()[:1] in tuple(",]}")
 
 
 def _found_after(before: str, text: str, kinds: AbstractSet[str]) -> list[tuple[str, Place]]:

@@ -13,7 +13,6 @@ Where = Literal["text", "user", "assistant", "system"]
 Has = Literal["tool_calls", "tool_results", "tools", "media", "refusal", "output"]
 Measure = Literal["latency_ms", "cost_usd", "input_tokens", "output_tokens", "messages", "turns", "chars"]
 Path = tuple[str | int, ...]  # to a place in a condition: its field, and which of a list
-PrivateData = Literal["ingest", "snapshot", "never"]  # where private data is replaced; `never`: nowhere
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Tag rules: data in YAML, compiled into one automaton for each part of a log's text.
+"""Tag rules: data in YAML, compiled into a few automata for each part of a log's text.
 
 Whatever a rule may ask for - a pattern in a part of the text, a field's value, a size - is a number, its key. A log is turned into
 the keys that hold for it; the rules are sets of keys, and only those are looked at that a key of the log can make match.
@@ -12,12 +12,13 @@ from importlib.resources import files
 import re2
 
 from tunemill.privacy import pii
+from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.learned import LearnedTag
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.conditions import Test, test_of
 from tunemill.streams.errors import RuleError, RulesInvalid
 from tunemill.streams.patterns import Patterns
-from tunemill.streams.rule import Condition, PrivateData, Rule
+from tunemill.streams.rule import Condition, Rule
 from tunemill.streams.rules_text import read_document
 from tunemill.streams.text import Texts
 

@@ -6,9 +6,10 @@ from typing import Any, get_args
 
 import msgspec
 
+from tunemill.privacy.pii import PrivateData
 from tunemill.streams.errors import RuleError, RulesInvalid
 from tunemill.streams.marked_yaml import Marked, read_marked
-from tunemill.streams.rule import Condition, Path, PrivateData, Rule, never_matches, problems_of
+from tunemill.streams.rule import Condition, Path, Rule, never_matches, problems_of
 
 _GROUPS = ("any", "all", "none")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

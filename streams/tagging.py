@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.learned import LearnedTag, Lesson, NotLearned
 from tunemill.schemas.records import LogRecord, TaggedLog
 from tunemill.streams.errors import RuleError, RulesInvalid
@@ -10,6 +11,7 @@ from tunemill.streams.learn import learn
 from tunemill.streams.near import Near
 from tunemill.streams.rulebook import compiled
 from tunemill.streams.rules import Rules, read_rules, starter_text
+from tunemill.streams.rules_text import read_document
 from tunemill.streams.tag import retag
 
 
@@ -57,6 +59,11 @@ class StreamTagging:
             RulesInvalid: the document is wrong.
         """
         return Tagger(compiled(document, learned), Near() if whole else None)
+
+    def private_data(self, document: str | None) -> PrivateData:
+        """Where private data is replaced by a document, the starter set without one."""
+        _, private_data = read_document(starter_text() if document is None else document, "rules")
+        return private_data
 
     def learn(self, labelled: Sequence[tuple[LogRecord, bool]], *, precision: float) -> Lesson | NotLearned:
         """What these labels teach about a tag, and how good it is; or why they teach nothing."""

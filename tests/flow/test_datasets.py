@@ -541,3 +541,31 @@ async def test_a_crash_at_any_step_leaves_nothing_or_a_version_whose_event_is_se
         assert len(export.text.splitlines()) == 20
         (event,) = await sent_events(api, 1)
         assert (event.digest, event.recipe) == (version["digest"], {"method": "lora"})
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "masked"),
+    [
+        (None, "I am [PII:email]", {"email": 1}),
+        ("ingest", "I am [PII:email]", {"email": 1}),
+        ("never", "I am a@b.example", {}),
+    ],
+)
+async def test_the_policy_in_force_says_what_becomes_of_private_data(
+    tmp_path: Path, policy: str | None, asked: str, masked: dict[str, int]
+) -> None:
+    async with running_api(tmp_path, tagged("m", "I am a@b.example", "Hello")) as api:
+        if policy:
+            document = f"private_data: {policy}\nrules: []\n"
+            assert (await api.client.post("/v1/rules", json={"document": document})).is_success
+        await start(api, test_share=0)
+        mine = json.dumps({"messages": [{"role": "user", "content": "mail c@d.example"}, edit("4")["messages"][-1]]})
+        imported = await api.client.post("/v1/datasets/math/import", content=mine.encode())
+        assert imported.is_success == (policy == "never")
+        version = (await publish(api)).json()
+        assert version["report"]["private_data"] == (policy or "snapshot")
+        assert version["report"]["masked"] == masked
+        export = (await api.client.get("/v1/datasets/math/versions/1/export?split=train")).text
+        assert asked in export
+        left_out = await api.client.get("/v1/datasets/math/rows")
+        assert asked in left_out.text

@@ -4,6 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 import msgspec
+import pytest
 from fakes.curator_api import tagged
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from tunemill.curator_api.parts import parts, provenance
 from tunemill.curator_api.report import report
 from tunemill.curator_api.rows import Row, RowMessage, imported_row
 from tunemill.curator_api.snapshot import SPLITS, Changes, Snapshot, freeze
-from tunemill.schemas.records import Message, TaggedLog
+from tunemill.privacy.pii import PrivateData
+from tunemill.schemas.records import Message, Tag, TaggedLog, ToolCall
 
 
 def frozen(
@@ -166,3 +168,60 @@ def test_a_diff_tells_rows_that_came_went_and_changed() -> None:
         Change("added", "new", None, "5"),
     ]
     assert diff(before, before) == []
+
+
+def private_log(log_id: str, *, by: str = "pii@2", removed: tuple[str, ...] = ()) -> TaggedLog:
+    """A log with private data in each place that a row takes."""
+    call = ToolCall(name="pay", arguments='{"card": 4111111111111111, "to": "DE89370400440532013000"}', id="call_1")
+    log = tagged(
+        log_id,
+        messages=(
+            Message(role="user", content="I am ada@work.co"),
+            Message(role="assistant", tool_calls=(call,)),
+            Message(role="tool", content="from 81.2.69.142", tool_call_id="call_1"),
+        ),
+        output=(Message(role="assistant", content="Done, ada@work.co"),),
+        tools=[{"function": {"name": "pay", "description": "ask +49 30 901820"}}],
+    )
+    return msgspec.structs.replace(log, tags=(*log.tags, Tag("pii:email", by)), removed=removed)
+
+
+@pytest.mark.parametrize("policy", ["ingest", "snapshot"])
+def test_private_data_is_replaced_in_the_rows_and_the_report_says_so(policy: PrivateData) -> None:
+    snapshot = frozen([private_log("a")], private_data=policy)
+    (row,) = (frozen.row for frozen in snapshot.rows)
+    assert [message.content for message in row.messages] == [
+        "I am [PII:email]",
+        None,
+        "from [PII:ip]",
+        "Done, [PII:email]",
+    ]
+    assert msgspec.json.decode(row.messages[1].tool_calls[0].arguments) == {"card": "[PII:card]", "to": "[PII:iban]"}
+    assert row.tools is not None
+    assert "[PII:phone]" in row.tools
+    found = report(snapshot, policy)
+    assert (found.private_data, found.masked) == (policy, dict.fromkeys(("card", "email", "iban", "ip", "phone"), 1))
+    assert row.tags == ("topic:math", "pii:email")
+
+
+def test_where_private_data_is_never_replaced_rows_are_as_the_logs_are() -> None:
+    log = private_log("a", by="person:ann")
+    snapshot = frozen([log], private_data="never")
+    (row,) = (frozen.row for frozen in snapshot.rows)
+    assert row.messages[0].content == "I am ada@work.co"
+    assert (row.masked, report(snapshot, "never").masked) == ((), {})
+
+
+def test_what_a_person_saw_no_pattern_may_find_and_what_a_person_took_off_is_none() -> None:
+    seen = frozen([private_log("a", by="person:ann")])
+    assert (seen.rows, seen.excluded) == ((), {"pii": 1})
+    (row,) = frozen([private_log("a", removed=("pii:email",))]).rows
+    assert row.row.messages[0].content == "I am ada@work.co"
+    assert row.row.messages[2].content == "from [PII:ip]"
+
+
+def test_private_data_in_edits_and_imports_is_replaced_too() -> None:
+    edit = (RowMessage(role="user", content="mail ada@work.co"), RowMessage(role="assistant", content="yes"))
+    mine = from_file("I am grace@work.co")
+    snapshot = frozen([private_log("a")], (mine,), Changes(edits={"a": edit}))
+    assert {row.row.messages[0].content for row in snapshot.rows} == {"mail [PII:email]", "I am [PII:email]"}
