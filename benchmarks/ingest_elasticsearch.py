@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clients.environments import pinned
+from engines import choose
+
 from benchmarks.batches import PACKED_LOGS, Batches
 from benchmarks.harness import Figure, ratio, take_turns
 from benchmarks.kafka_fill import fill
-from benchmarks.live_engines import Worker, elasticsearch, empty_index, kafka, pid_of, wait_for_documents, worker
+from benchmarks.live_engines import Worker, empty_index, pid_of, wait_for_documents, worker
 from benchmarks.processes import cpu_s, halt, jvm_cpu_s, resume, running
-from benchmarks.rivals import environment
 from tunemill.bus.kafka import KafkaBus
 from tunemill.bus.port import Outgoing
 from tunemill.indexer.mapping import alias
@@ -68,8 +70,8 @@ Costs = dict[str, float]  # microseconds of CPU a log, by process
 
 def measure(batches: Batches, *, rounds: int) -> tuple[dict[str, Figure], dict[str, float], dict[str, Any]]:
     """Logs per second of all sides, the ratios of ours to the others', and the CPU that each process took."""
-    with kafka() as bus, elasticsearch() as url:
-        quix = [str(environment("quix")), str(RIVALS / "quix_sink.py")]
+    with choose.kafka() as bus, choose.elasticsearch() as url:
+        quix = [str(pinned(RIVALS / "quix.txt")), str(RIVALS / "quix_sink.py")]
         loop = [sys.executable, str(RIVALS / "bulk_loop.py")]
         sides: dict[str, Opened] = {
             OURS: lambda: _worker(batches, bus, url, per_message=PACKED_LOGS),
@@ -207,6 +209,6 @@ def _require_identity(ours: Worker, given: int) -> None:
         RuntimeError: it did not index exactly what it was given.
     """
     ours.wait_until_ended(given)
-    received, indexed = (ours.metric("tunemill_logs_total", outcome=outcome) for outcome in ("received", "indexed"))
-    if not received == indexed == given:
-        raise RuntimeError(f"the worker was given {given} logs, received {received:.0f} and indexed {indexed:.0f}")
+    counted = ours.logs()
+    if not counted["received"] == counted["indexed"] == given:
+        raise RuntimeError(f"the worker was given {given} logs and counted {counted}")

@@ -21,10 +21,11 @@ from typing import Annotated
 
 import msgspec
 import typer
+from engines import choose
 
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, report
-from benchmarks.live_engines import elasticsearch, empty_index, kafka, worker
+from benchmarks.live_engines import empty_index, worker
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Outgoing
 from tunemill.indexer.open import open_index
@@ -73,7 +74,7 @@ def _addresses(engine: str) -> Iterator[tuple[str, str]]:
         with tempfile.TemporaryDirectory() as scratch:
             yield f"sqlite:{scratch}/bus.db", f"local:{scratch}"
     else:
-        with kafka() as bus, elasticsearch() as url:
+        with choose.kafka() as bus, choose.elasticsearch() as url:
             empty_index(url, PROJECT)
             with worker(bus, url):
                 yield bus, url

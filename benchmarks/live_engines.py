@@ -12,9 +12,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from engines.process import free_port
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.processes import listener, running
 from tunemill.indexer.mapping import alias, first_index
@@ -24,29 +26,6 @@ START_DEADLINE_S = 90
 STALL_DEADLINE_S = 120  # without one more document
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.05, 2.0
 _ENDED_LOOK_S = 0.25
-_ENDED = ("indexed", "merged", "duplicate", "rejected", "erased")
-
-tests = str(Path(__file__).parent.parent / "tests")
-if tests not in sys.path:
-    sys.path.append(tests)  # the engines are those of the live tests
-
-
-@contextmanager
-def kafka() -> Iterator[str]:
-    """Kafka's URL: named by the live tests' variable, else started here."""
-    from engines import choose
-
-    with choose.kafka() as url:
-        yield url
-
-
-@contextmanager
-def elasticsearch() -> Iterator[str]:
-    """Elasticsearch's URL likewise. The logs of the default project that lie there are lost."""
-    from engines import choose
-
-    with choose.elasticsearch() as url:
-        yield url
 
 
 def pid_of(url: str) -> int | None:
@@ -62,17 +41,23 @@ class Worker:
     process: subprocess.Popen[bytes]
     port: int
 
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric over all labels that are not given."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as reply:
-            lines = reply.read().decode().splitlines()
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        found = [line for line in lines if line.partition(" ")[0].partition("{")[0] == name]
-        return sum(float(line.rpartition(" ")[2]) for line in found if all(label in line for label in wanted))
+    def logs(self) -> dict[str, int]:
+        """How many logs were received, and what has become of them, by the names of the outcomes."""
+        return {labels["outcome"]: round(value) for labels, value in self._samples("tunemill_logs_total")}
 
-    def ended(self) -> int:
-        """How many logs have become something final."""
-        return round(sum(self.metric("tunemill_logs_total", outcome=outcome) for outcome in _ENDED))
+    def bytes_in_hand(self) -> float:
+        """Of the messages that are taken and not finished."""
+        return sum(value for _, value in self._samples("tunemill_bytes_in_hand"))
+
+    def _ended(self) -> int:
+        return sum(count for outcome, count in self.logs().items() if outcome != "received")
+
+    def _samples(self, name: str) -> list[tuple[dict[str, str], float]]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as reply:
+            families = text_string_to_metric_families(reply.read().decode())
+        return [
+            (sample.labels, sample.value) for family in families for sample in family.samples if sample.name == name
+        ]
 
     def wait_until_ended(self, count: int) -> None:
         """Sleep until so many logs have.
@@ -81,7 +66,7 @@ class Worker:
             RuntimeError: the worker ended or stands still.
         """
         moved, last = time.monotonic(), 0
-        while (ended := self.ended()) < count:
+        while (ended := self._ended()) < count:
             if ended > last:
                 moved, last = time.monotonic(), ended
             if self.process.poll() is not None or time.monotonic() - moved > STALL_DEADLINE_S:
@@ -106,13 +91,6 @@ def worker(kafka: str, index: str) -> Iterator[Worker]:
             yield Worker(process, port)
 
 
-def free_port() -> int:
-    """A local port that nobody listens on now."""
-    from engines import process
-
-    return int(process.free_port())
-
-
 def answers_soon(url: str, process: subprocess.Popen[bytes]) -> None:
     """Return when this process answers at its URL.
 
@@ -132,7 +110,7 @@ def answers_soon(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def empty_index(url: str, project: str) -> None:
-    """A project's log index, new: what was in it is gone."""
+    """A project's log index, new: what was in it is gone, also where the live tests' variables name the engines."""
     _ask("DELETE", f"{url}/{first_index(alias(project))}?ignore_unavailable=true")
     asyncio.run(_set_up(url, project))
 

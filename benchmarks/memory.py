@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from engines import choose
 
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, report
 from benchmarks.kafka_fill import fill
-from benchmarks.live_engines import Worker, kafka, worker
+from benchmarks.live_engines import Worker, worker
 from benchmarks.processes import rss_bytes
 from benchmarks.stub_elasticsearch import behave, stub_elasticsearch
 from tunemill.schemas.topics import LOGS
@@ -43,7 +44,7 @@ def main(
     """Measure mebibytes."""
     batches = Batches(read(input), logs, load_rules())
     waiting = min(WAITING_LOGS, logs)
-    with kafka() as bus, stub_elasticsearch() as index, worker(bus, index) as ours:
+    with choose.kafka() as bus, stub_elasticsearch() as index, worker(bus, index) as ours:
         steady = _steady(bus, batches, ours)
         asyncio.run(fill(bus, LOGS, batches.messages(waiting)))
         figures = {"steady": Figure("MiB", tuple(steady))}
@@ -77,7 +78,7 @@ def _watched(ours: Worker, seconds: float) -> Iterator[tuple[float, float]]:
     """The worker's memory and the messages that it has in hand, again and again."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        yield rss_bytes(ours.process.pid) / MIB, ours.metric("tunemill_bytes_in_hand") / MIB
+        yield rss_bytes(ours.process.pid) / MIB, ours.bytes_in_hand() / MIB
         time.sleep(LOOK_S)
 
 

@@ -8,7 +8,6 @@ its own highlighter, as undecoded JSON. tantivy by hand gives the places of the 
 
 import asyncio
 import statistics
-import sys
 import tempfile
 import time
 import uuid
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import tantivy
 import typer
 from elasticsearch import AsyncElasticsearch
+from engines import choose
 
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, ratio, report, take_turns
@@ -82,9 +82,6 @@ def _engine(name: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as scratch:
             yield f"local:{scratch}"
     else:
-        sys.path.append(str(Path(__file__).parents[1] / "tests"))
-        from engines import choose
-
         with choose.elasticsearch() as url:
             yield url
 

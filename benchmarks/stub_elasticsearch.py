@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
+from engines.process import free_port
 
-from benchmarks.live_engines import answers_soon, free_port
+from benchmarks.live_engines import answers_soon
 from benchmarks.processes import running
 
 _HEADERS = {"X-Elastic-Product": "Elasticsearch"}

@@ -143,9 +143,6 @@ def _settings(arguments: argparse.Namespace, recipe: Recipe, tokens: int, apart:
 
 
 def _tiny_base(folder: Path) -> Path:
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from fakes.tiny_model import save_tiny_model
 
     rows = general_rows("replay", "packaged")
