@@ -63,6 +63,7 @@ _CARD = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}"
     r"|35(?:2[89]|[3-8]\d)\d{12}|6(?:011|4[4-9]\d|5\d\d)\d{12,15}|62\d{14,17}|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{12}|220[0-4]\d{12}"
 )
+_EXAMPLES = tuple(map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")))
 _V4 = re2.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}")
 _V6 = re2.compile(r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{6,34}")
 _VERSION_BEFORE = re.compile(
@@ -235,7 +236,7 @@ def _has_form(text: str, groups: list[Place], form: tuple[int, ...]) -> bool:
 
 
 def _addresses(text: str) -> Iterator[Place]:
-    """Addresses of the internet; those of private networks and documentation identify nobody, and versions look like them."""
+    """Addresses of the internet; those of private networks identify nobody, and versions look like them."""
     for found in _V4.finditer(text):
         start, end = found.span()
         if (
@@ -257,14 +258,20 @@ def _is_public_v4(written: str) -> bool:
         address = ipaddress.IPv4Address(written)
     except ValueError:
         return False
-    return address.is_global and not address.is_multicast and len(written) > 7
+    return (address.is_global or _is_example(address)) and not address.is_multicast and len(written) > 7
 
 
 def _is_public_v6(written: str) -> bool:
     try:
-        return ipaddress.IPv6Address(written).is_global
+        address = ipaddress.IPv6Address(written)
     except ValueError:
         return False
+    return address.is_global or _is_example(address)
+
+
+def _is_example(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it stands in for a real one, as e-mail addresses at example.com do."""
+    return any(address in network for network in _EXAMPLES if network.version == address.version)
 
 
 _FINDERS: dict[str, Callable[[str], Iterator[Place]]] = {
