@@ -78,13 +78,15 @@ def _cleaned(record: T, json: bytes, private: bool) -> tuple[T, tuple[str, ...],
     if not private and not may_have_secret(json):
         return record, (), ()
     whole = "\n".join(_strings(record))
-    if not has_secret(whole) and not (private and pii.may_hold(whole)):
+    secret = has_secret(whole)
+    if not secret and not (private and pii.may_hold(whole)):
         return record, (), ()
     secret_kinds, private_kinds = set[str](), set[str]()
 
     def clean(text: str, name: str) -> str:
-        text, kinds = without_secrets(text)
-        secret_kinds.update(kinds)
+        if secret:
+            text, kinds = without_secrets(text)
+            secret_kinds.update(kinds)
         if private:
             text, kinds = _without_private(text, name)
             private_kinds.update(kinds)
