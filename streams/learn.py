@@ -103,22 +103,26 @@ def _too_little(examples: Sequence[_Example]) -> str | None:
 
 
 def _folds(examples: Sequence[_Example]) -> list[list[_Example]]:
-    """The examples in parts with about as many of each label, and no conversation in two of them."""
+    """The examples in parts, no conversation in two of them. Each label's conversations are dealt out one to each part in turn,
+    so that the other parts always have both labels, however many logs one conversation has."""
     conversations: dict[str, list[_Example]] = defaultdict(list)
     for one in examples:
         conversations[one.conversation].append(one)
     folds: list[list[_Example]] = [[] for _ in range(FOLDS)]
-    having = [0] * FOLDS
-    for members in sorted(conversations.values(), key=_yes_first):
-        yes = sum(one.label for one in members)
-        place = min(range(FOLDS), key=lambda fold: (having[fold] if yes else 0, len(folds[fold])))
+    dealt = Counter[tuple[int, bool]]()
+    for members in sorted(conversations.values(), key=_rarest_first):
+        labels = {one.label for one in members}
+        place = min(range(FOLDS), key=lambda fold: (sum(dealt[fold, label] for label in labels), len(folds[fold])))
         folds[place] += members
-        having[place] += yes
+        dealt.update((place, label) for label in labels)
     return folds
 
 
-def _yes_first(members: Sequence[_Example]) -> tuple[int, int, str]:
-    return -sum(one.label for one in members), -len(members), digest([members[0].conversation])
+def _rarest_first(members: Sequence[_Example]) -> tuple[int, int, str]:
+    """Conversations with both labels, those with a yes, the others; of each kind the longest first."""
+    yes = sum(one.label for one in members)
+    kind = 0 if 0 < yes < len(members) else 1 if yes else 2
+    return kind, -len(members), digest([members[0].conversation])
 
 
 def _judged(held_out: Sequence[_Example], others: Sequence[_Example]) -> list[Scored]:

@@ -163,6 +163,24 @@ def test_too_few_labels_are_refused(yes: int, no: int, talks: int, reason: str) 
     assert learn(examples, precision=0.9) == NotLearned(reason)
 
 
+@pytest.mark.parametrize("mixed", [0, 1, 5])
+def test_a_few_long_conversations_leave_no_part_without_either_label(mixed: int) -> None:
+    """Four conversations have nearly all logs of one label, and the other label is in short ones; some have both."""
+    talks = [(f"long-{place}", [True] * 30) for place in range(4)] + [("short", [True])]
+    talks += [(f"other-{place}", [False]) for place in range(12)] + [
+        (f"both-{place}", [True, False]) for place in range(mixed)
+    ]
+    for switched in (False, True):
+        examples = [
+            (a_log(100 * place + turn, "the refund" if label else "my address", session_id=talk), label is not switched)
+            for place, (talk, labels) in enumerate(talks)
+            for turn, label in enumerate(labels)
+        ]
+        found = learned(examples).report.held_out
+        assert (found.tp + found.fn, found.fp + found.tn) == (learned(examples).report.yes, learned(examples).report.no)
+        assert found.tp + found.tn == len(examples)
+
+
 def test_logs_without_common_words_teach_nothing() -> None:
     examples = [(a_log(number, f"word{chr(97 + number)}"), number < 10) for number in range(20)]
     assert learn(examples, precision=0.9) == NotLearned("no word is in two of the labelled conversations")
