@@ -7,7 +7,7 @@ breaks a binary encoding, and are missing where masking failed. Headers say whic
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -23,11 +23,10 @@ from tunemill.telemetry import metrics
 RecordsIn = Callable[[bytes], Sequence[bytes]]  # the records in a message of logs, each as a message of its own
 
 MESSAGES_AT_ONCE = 20  # each may have 4 MiB, and is held together with its records
+LETTERS_AT_ONCE = 2_000  # or those of one message: the event loop is held while their messages are made
 CLOCKS_DIFFER_MS = (
     3_600_000  # a message that was published later than that after its letter is another one, at the same place
 )
-
-_TOPICS = {topic.name: topic for topic in TOPICS}
 
 
 async def redrive(found: Sequence[OpenLetter], bus: Bus, dead_letters: DeadLetters, records_in: RecordsIn) -> int:
@@ -42,12 +41,23 @@ async def redrive(found: Sequence[OpenLetter], bus: Bus, dead_letters: DeadLette
     for one in found:
         by_topic[one.letter.topic][one.letter.partition, one.letter.offset].append(one)
     sent = 0
-    for name, by_place in by_topic.items():
-        places = sorted(by_place)
-        for start in range(0, len(places) if name in _TOPICS else 0, MESSAGES_AT_ONCE):
-            some = {place: by_place[place] for place in places[start : start + MESSAGES_AT_ONCE]}
-            sent += await _redrive_some(_TOPICS[name], some, bus, dead_letters, records_in)
+    for topic in TOPICS:
+        for some in _some_at_once(by_topic.get(topic.name, {})):
+            sent += await _redrive_some(topic, some, bus, dead_letters, records_in)
     return sent
+
+
+def _some_at_once(
+    by_place: Mapping[tuple[int, int], Sequence[OpenLetter]],
+) -> Iterator[Mapping[tuple[int, int], Sequence[OpenLetter]]]:
+    some: dict[tuple[int, int], Sequence[OpenLetter]] = {}
+    for place in sorted(by_place):
+        some[place] = by_place[place]
+        if len(some) == MESSAGES_AT_ONCE or sum(map(len, some.values())) >= LETTERS_AT_ONCE:
+            yield some
+            some = {}
+    if some:
+        yield some
 
 
 async def _redrive_some(

@@ -19,6 +19,7 @@ from tunemill.bus.port import Message as BusMessage
 from tunemill.bus.port import Outgoing
 from tunemill.bus.sqlite import SqliteBus
 from tunemill.curator_api import dead_letters
+from tunemill.curator_api import redrive as redriving
 from tunemill.curator_api.open_letters import OpenLetters
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import runs
@@ -213,6 +214,34 @@ async def test_avro_that_masking_tore_is_sent_again_as_it_came(tmp_path: Path) -
         worker.index.rejects = set()
         assert await worker.redrive("llm.logs:0:0:0") == sent(1)
         assert await worker.work() == {Outcome.INDEXED: 1}
+
+
+class Watched(SqliteBus):
+    """A bus that knows how many messages went to the topic of logs at a time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.published: list[int] = []
+
+    async def publish(self, topic: Topic, messages: Sequence[Outgoing]) -> None:
+        await super().publish(topic, messages)
+        self.published += [len(messages)] if topic.name == LOGS.name else []
+
+
+async def test_some_are_sent_again_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redriving, "MESSAGES_AT_ONCE", 3)
+    monkeypatch.setattr(redriving, "LETTERS_AT_ONCE", 4)
+    bus = Watched(tmp_path / "bus.db")
+    async with running_api(tmp_path, bus=bus, records_in=records_in) as api:
+        worker = Worker(api)
+        worker.index.rejects = {str(n) for n in range(15)}
+        many = [pack([log(str(n + part)) for part in range(3)]) for n in (0, 3, 6)]
+        await worker.publish(*many, *(pack([log(str(n))]) for n in range(9, 15)))
+        await worker.work()
+        bus.published, worker.index.rejects = [], set()
+        assert await worker.redrive(stage="index") == sent(15)
+        assert bus.published == [6, 4, 3, 2]
+        assert await worker.work() == {Outcome.INDEXED: 15}
 
 
 class Forgetful(SqliteBus):
