@@ -130,7 +130,7 @@ def wait_for_documents(url: str, project: str, count: int, is_alive: Callable[[]
         if not is_alive() or now - moved > STALL_DEADLINE_S:
             raise RuntimeError(f"the writer ended or stands still at {written} of {count} documents; its log is above")
         per_s = (written - first) / (now - started) if now > started else 0
-        left_s = (count - written) / per_s if per_s else _LONGEST_LOOK_S
+        left_s = (count - written) / per_s if per_s else 0
         time.sleep(min(max(left_s / 2, _SHORTEST_LOOK_S), _LONGEST_LOOK_S))
     _ask("POST", f"{url}/{alias(project)}/_refresh")
     found = _ask("GET", f"{url}/{alias(project)}/_count")["count"]
