@@ -682,7 +682,7 @@ class LearnIn(Taken):
 
 
 class ShareOut(Given):
-    """A share of some logs, and Wilson's 95 % interval of it."""
+    """A share of some held-out logs, and where it may lie on logs that nobody labelled; docs/tags.md says how far that holds."""
 
     share: float
     low: float

@@ -32,7 +32,7 @@ class Share(msgspec.Struct, frozen=True):
     """A share of some logs, and where it may really lie: few labels say little."""
 
     share: float
-    low: float  # Wilson's interval, 95 %
+    low: float  # Wilson's interval at 95 %, narrower the more logs there are that have nothing to do with one another
     high: float
     of: int
 

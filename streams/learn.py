@@ -23,6 +23,9 @@ _SHOWN_POINTS = 20
 _DIGITS = 4  # behind the point, of weights and scores
 _NUMBER = re.compile(r"(?:\d.*){4}")  # a word with four digits may be somebody's number: no model keeps it
 _SURE = 1.96  # standard deviations, for 95 %
+_CHANCES = (
+    2  # a figure hangs on which logs it was measured with, and the model's worth on which it was made of: about as much
+)
 
 Scored = tuple[float, bool]
 
@@ -57,7 +60,7 @@ def learn(labelled: Iterable[tuple[LogRecord, bool]], *, precision: float) -> Le
         conversations=len({one.conversation for one in examples}),
         wanted_precision=precision,
         threshold_by=by,
-        held_out=_held_out(scored, precision),
+        held_out=_held_out(folds, scored, precision),
         curve=_thinned(_points(everything)),
         words_for=_heaviest(model, 1),
         words_against=_heaviest(model, -1),
@@ -74,9 +77,13 @@ def choose_threshold(scored: Sequence[Scored], precision: float) -> tuple[float,
     return max(points, key=lambda point: _f1(point.precision, point.recall)).threshold, "f1"
 
 
-def share(part: int, of: int) -> Share:
-    """A share with Wilson's interval: where the true one lies in 19 of 20 cases."""
-    rate, spread = part / of, _SURE**2 / of
+def share(part: int, of: int, *, worth: float | None = None) -> Share:
+    """A share with Wilson's interval: where the true one lies in 19 of 20 cases.
+
+    Args:
+        worth: as how many that have nothing to do with one another they count; all of them unless told.
+    """
+    rate, spread = part / of, _SURE**2 / (worth or of)
     middle = (rate + spread / 2) / (1 + spread)
     half = math.sqrt(rate * (1 - rate) * spread + spread**2 / 4) / (1 + spread)
     return Share(
@@ -132,7 +139,7 @@ def _judged(held_out: Sequence[_Example], others: Sequence[_Example]) -> list[Sc
 
 def _fitted(examples: Sequence[_Example], threshold: float) -> Model:
     """A model of these examples. It is fitted to all words, so that what is particular to one log is not put down to its common
-    words; but it keeps those words alone that are in two conversations: not what one person alone has written."""
+    words; but it keeps those words alone that are in two conversations: what is in one alone may be anything."""
     listed = [_listed(one) for one in examples]
     held = Counter(word for _, word in {(one.conversation, word) for one in examples for word in _listed(one)})
     columns = {word: column for column, word in enumerate(sorted(held))}
@@ -170,24 +177,34 @@ def _points(scored: Sequence[Scored]) -> list[Point]:
     return points
 
 
-def _held_out(folds: Sequence[Sequence[Scored]], precision: float) -> HeldOut:
+def _held_out(folds: Sequence[Sequence[_Example]], scored: Sequence[Sequence[Scored]], precision: float) -> HeldOut:
     """Each fold is judged at the threshold that the other folds would choose: choosing and judging on the same labels flatters."""
-    counts: Counter[tuple[bool, bool]] = Counter()
-    for place, fold in enumerate(folds):
-        threshold, _ = choose_threshold(
-            [one for other, scored in enumerate(folds) if other != place for one in scored], precision
-        )
-        counts.update((label, value >= threshold) for value, label in fold)
-    tp, fp, fn, tn = counts[True, True], counts[False, True], counts[True, False], counts[False, False]
+    judged: list[tuple[_Example, bool]] = []
+    for place, (examples, scores) in enumerate(zip(folds, scored, strict=True)):
+        others = [one for other, mine in enumerate(scored) if other != place for one in mine]
+        threshold, _ = choose_threshold(others, precision)
+        judged += [(one, value >= threshold) for one, (value, _) in zip(examples, scores, strict=True)]
+    tagged = [(one, one.label) for one, given in judged if given]
+    yes = [(one, given) for one, given in judged if one.label]
+    no = [(one, given) for one, given in judged if not one.label]
+    tp, fp = sum(given for _, given in yes), sum(given for _, given in no)
     return HeldOut(
         tp=tp,
         fp=fp,
-        fn=fn,
-        tn=tn,
-        precision=share(tp, tp + fp) if tp + fp else None,
-        recall=share(tp, tp + fn),
-        false_alarms=share(fp, fp + tn),
+        fn=len(yes) - tp,
+        tn=len(no) - fp,
+        precision=_share(tagged) if tagged else None,
+        recall=_share(yes),
+        false_alarms=_share(no),
     )
+
+
+def _share(found: Sequence[tuple[_Example, bool]]) -> Share:
+    """The share of those found so, with an interval for logs that nobody labelled. Logs of one conversation are told right or
+    wrong together, so that many of one count as one (Kish's effective size)."""
+    sizes = Counter(one.conversation for one, _ in found)
+    conversations = len(found) ** 2 / sum(size**2 for size in sizes.values())
+    return share(sum(so for _, so in found), len(found), worth=conversations / _CHANCES)
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

@@ -126,6 +126,27 @@ def test_turns_of_one_conversation_are_not_held_out_from_one_another() -> None:
     assert grouped.held_out.tp + grouped.held_out.tn < 140
 
 
+def test_many_logs_of_one_conversation_make_no_interval_narrower() -> None:
+    """Ten copies of each log are no more to go by than one."""
+    once = labelled(100)
+    tenfold = [
+        (msgspec.structs.replace(log, log_id=f"{log.log_id}-{copy}", session_id=log.log_id), label)
+        for log, label in once
+        for copy in range(10)
+    ]
+    few, many = learned(once).report.held_out, learned(tenfold).report.held_out
+    assert (many.recall.of, few.recall.of) == (400, 40)
+    for one, other in ((few.recall, many.recall), (few.false_alarms, many.false_alarms)):
+        assert other.high - other.low == pytest.approx(one.high - one.low, rel=0.3)
+
+
+def test_what_is_promised_of_other_logs_is_less_than_what_was_measured_on_these() -> None:
+    found = learned(labelled(200)).report.held_out
+    plain = share(found.tp, found.tp + found.fn)
+    assert found.recall.share == plain.share
+    assert found.recall.low < plain.low and found.recall.high > plain.high
+
+
 def test_what_one_conversation_alone_has_and_what_may_be_a_number_of_somebody_is_in_no_model() -> None:
     examples = [
         (a_log(number, f"{text} tel5551234 17", session_id=f"talk-{number % 40}"), label)
