@@ -38,7 +38,9 @@ def complain(text: str) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table for a person; an empty one says so."""
-    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        shown.add_column(name, overflow="fold")  # nothing is cut: ids are copied from here
     shown.columns[0].no_wrap = True  # the name or id that other commands take
     shown.columns[0].min_width = _ID_CHARACTERS
     for row in rows:

@@ -168,12 +168,13 @@ def _follow(api: Api, backfill_id: str, *, as_json: bool) -> None:
     Raises:
         typer.Exit: it ended other than well.
     """
-    shown = ""
+    shown = None
     try:
         while (now := api.get(at("backfills", backfill_id)))["status"] in _ACTIVE:
-            if not as_json and (line := _progress(now)) != shown:
-                say(line)
-                shown = line
+            moved = [now[name] for name in ("status", "seen", "changed", "undone")]
+            if not as_json and moved != shown:  # how fast it is changes all the time
+                say(_progress(now))
+                shown = moved
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
         complain(f"it goes on: `tunemill rules watch {backfill_id}` shows it again, `... cancel` stops it")

@@ -13,7 +13,7 @@ from tunemill.cli.output import complain, print_json, say, table
 
 _LABELS_AT_ONCE = 200
 _SHOWN_WORDS = 10
-_NOT_A_LABEL = 'expected {"log_id": "...", "label": true} or false'
+_NOT_A_LABEL = 'expected {"log_id": "...", "label": true} or false, of this tag'
 
 Tag = Annotated[str, typer.Argument(help="The tag, as in topic:refund.")]
 Version = Annotated[int | None, typer.Option("--version", help="Which version; the newest unless told.", min=1)]
@@ -27,7 +27,7 @@ app = typer.Typer(help="Learn tags from labelled logs.", no_args_is_help=True)
 @app.command("label")
 def label(tag: Tag, file: LabelFile, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Say of logs whether they should have a tag. It is put on or taken off, and `tags learn` learns from it."""
-    labels = _read(file)
+    labels = _read(file, tag)
     with connect(url, key) as api:
         answer = _send(api, tag, labels)
     if as_json:
@@ -47,7 +47,7 @@ def learn(
     as_json: AsJson = False,
 ) -> None:
     """Learn a tag from the logs that people put it on or took it off, and say how good it is. It is not in force yet."""
-    given = None if labels is None else _read(labels)
+    given = None if labels is None else _read(labels, tag)
     with connect(url, key) as api:
         sent = None if given is None else _send(api, tag, given)
         answer = api.post("/learned-tags", {"tag": tag, "precision": precision})
@@ -128,8 +128,8 @@ def list_tags(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) 
     )
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
-    """The labels in a file; a line that is none ends the command before anything is sent."""
+def _read(file: Path, tag: str) -> list[dict[str, Any]]:
+    """The labels in a file; a line that is none, or that names another tag, ends the command before anything is sent."""
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
@@ -139,19 +139,21 @@ def _read(file: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
-        if (one := _label_in(line)) is None:
+        if (one := _label_in(line, tag)) is None:
             complain(f"{file}, line {number}: {_NOT_A_LABEL}; nothing was sent")
             raise typer.Exit(2)
         labels.append(one)
     return labels
 
 
-def _label_in(line: bytes) -> dict[str, Any] | None:
+def _label_in(line: bytes, tag: str) -> dict[str, Any] | None:
     try:
         one = json.loads(line)
     except ValueError:
         return None
     if not isinstance(one, dict) or not isinstance(one.get("log_id"), str) or not isinstance(one.get("label"), bool):
+        return None
+    if one.get("tag", tag) != tag:
         return None
     return {"log_id": one["log_id"], "label": one["label"]}
 

@@ -43,8 +43,8 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "_POLL_S", 0.01)
 
 
-def run(*args: str, server: Server | None = None) -> Result:
-    where = {"TUNEMILL_URL": server.url if server else "http://127.0.0.1:9", "COLUMNS": "200"}
+def run(*args: str, server: Server | None = None, columns: int = 200) -> Result:
+    where = {"TUNEMILL_URL": server.url if server else "http://127.0.0.1:9", "COLUMNS": str(columns)}
     return CliRunner(env=where).invoke(app, ["rules", *args])
 
 
@@ -106,6 +106,15 @@ def test_a_dry_run_shows_what_would_change_by_tag(file: Path) -> None:
     assert json.loads(server.asked[0].body) == {"document": REFUNDS, "query": "lang:en", "limit": 9}
 
 
+def test_ids_are_whole_in_a_narrow_terminal() -> None:
+    ids = [f"sha-{digit * 32}" for digit in "1234"]
+    effect = {"tag": "topic:refund", "added": {"count": 7, "log_ids": ids}, "removed": NONE, "kept": NONE}
+    with serving(in_turn({"looked_at": 9, "changed": 7, "tags": [effect]})) as server:
+        result = run("dry-run", server=server, columns=60)
+    assert "\u2026" not in result.stdout
+    assert all(result.stdout.count(digit) >= 32 for digit in "123")
+
+
 def test_rules_are_put_in_force(file: Path) -> None:
     with serving(in_turn(IN_FORCE)) as server:
         assert "revision 3 is in force" in run("apply", str(file), server=server).stdout
@@ -114,7 +123,7 @@ def test_rules_are_put_in_force(file: Path) -> None:
 
 def test_a_backfill_shows_its_progress_and_how_it_ended() -> None:
     done = {**BACKFILL, "status": "done", "seen": 10, "eta_s": None}
-    with serving(in_turn(BACKFILL, BACKFILL, BACKFILL, done)) as server:
+    with serving(in_turn(BACKFILL, BACKFILL, {**BACKFILL, "logs_per_s": 1.0, "eta_s": 6.0}, done)) as server:
         result = run("backfill", "--query", "refund", server=server)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [

@@ -83,7 +83,15 @@ def test_labels_are_sent_in_parts_and_what_is_not_there_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"log_id": 1, "label": true}', '{"log_id": "a", "label": "yes"}', '{"label": true}']
+    "line",
+    [
+        "{",
+        "[]",
+        '{"log_id": 1, "label": true}',
+        '{"log_id": "a", "label": "yes"}',
+        '{"label": true}',
+        '{"log_id": "a", "label": true, "tag": "topic:other"}',
+    ],
 )
 def test_a_line_that_is_no_label_is_named_and_nothing_is_sent(line: str, tmp_path: Path) -> None:
     file = tmp_path / "labels.jsonl"
