@@ -44,7 +44,7 @@ def learn(labelled: Iterable[tuple[LogRecord, bool]], *, precision: float) -> Le
         labelled: each log once, and whether it should have the tag.
         precision: what the threshold should reach, with the best recall there is; if none does, it has the best F1.
     """
-    examples = [_example(log, label) for log, label in sorted(labelled, key=lambda one: one[0].log_id)]
+    examples = _examples(sorted(labelled, key=lambda one: one[0].log_id))
     if (reason := _too_little(examples)) is not None:
         return NotLearned(reason)
     folds = _folds(examples)
@@ -91,11 +91,28 @@ def share(part: int, of: int, *, worth: float | None = None) -> Share:
     )
 
 
-def _example(log: LogRecord, label: bool) -> _Example:
-    texts = texts_of(log)
-    # Turns of one conversation are much alike, and so are answers to one question: judging one after learning from the
-    # other would flatter.
-    return _Example(words_of(texts), label, log.session_id or digest([texts.user]))
+def _examples(labelled: Sequence[tuple[LogRecord, bool]]) -> list[_Example]:
+    """Each log's words, and its conversation: turns of one are much alike, and so are answers to one question. Judging one after
+    learning from the other would flatter."""
+    texts = [texts_of(log) for log, _ in labelled]
+    beginnings = _beginnings({one.user for one in texts})
+    return [
+        _Example(words_of(one), label, log.session_id or digest([beginnings[one.user]]))
+        for one, (log, label) in zip(texts, labelled, strict=True)
+    ]
+
+
+def _beginnings(texts: Iterable[str]) -> dict[str, str]:
+    """The shortest of the texts that each begins with, whole lines: each turn of a chat repeats what the user wrote before."""
+    found: dict[str, str] = {}
+    first = None
+    for text in sorted(
+        texts, key=lambda one: one.split("\n")
+    ):  # by lines, so that those with one beginning are neighbours
+        if first is None or not f"{text}\n".startswith(f"{first}\n"):
+            first = text
+        found[text] = first
+    return found
 
 
 def _too_little(examples: Sequence[_Example]) -> str | None:

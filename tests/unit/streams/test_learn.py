@@ -126,6 +126,27 @@ def test_turns_of_one_conversation_are_not_held_out_from_one_another() -> None:
     assert grouped.held_out.tp + grouped.held_out.tn < 140
 
 
+def test_turns_without_a_session_are_known_by_what_they_repeat() -> None:
+    """A chat whose every call repeats its earlier turns is one conversation, session or not."""
+    chats = [
+        (f"{text} z{place}", label) for place, (log, label) in enumerate(labelled(40)) for text in (texts_of(log).user,)
+    ]
+    examples = [
+        (
+            LogRecord(
+                log_id=f"log-{place}-{turns}",
+                ts_ms=1,
+                messages=tuple(Message(role="user", content=said) for said in [text, "go on", "and then"][:turns]),
+            ),
+            label,
+        )
+        for place, (text, label) in enumerate(chats)
+        for turns in (1, 2, 3)
+    ]
+    examples.append((a_log(1, chats[0][0] + "more words of another question"), True))
+    assert learned(examples).report.conversations == 41
+
+
 def test_many_logs_of_one_conversation_make_no_interval_narrower() -> None:
     """Ten copies of each log are no more to go by than one."""
     once = labelled(100)
