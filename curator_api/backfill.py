@@ -142,7 +142,8 @@ async def _apply(on: Backfills, claimed: Backfill, stop: asyncio.Event) -> None:
     query = parse(claimed.query)
     whole = isinstance(query, Everything)
     rules = await asyncio.to_thread(_rules, on, claimed)
-    if await _waited(stop, (rules.created_ms or 0) / 1000 + SETTLE_S - time.time()):
+    settled_s = (rules.created_ms or 0) / 1000 + SETTLE_S - time.time()
+    if await _waited(stop, min(settled_s, SETTLE_S)):  # whatever the clock says of whoever put them in force
         return
     await on.index.refresh()  # what was written before is scanned
     tagger = await asyncio.to_thread(_tagger, on, rules, whole=whole)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, func, insert, select
+from sqlalchemy import Engine, Row, and_, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.curator_api import ledger
@@ -77,10 +77,12 @@ def find(engine: Engine, project: str, tag: str, version: int | None = None) -> 
 
 def newest(engine: Engine, project: str) -> list[Learned]:
     """The newest version of each learned tag, by tag."""
-    mine = select(learned_tags).where(learned_tags.c.project == project)
+    last = select(learned_tags.c.tag, func.max(learned_tags.c.version).label("version"))
+    last_here = last.where(learned_tags.c.project == project).group_by(learned_tags.c.tag).subquery()
+    same = and_(learned_tags.c.tag == last_here.c.tag, learned_tags.c.version == last_here.c.version)
+    mine = select(learned_tags).join(last_here, same).where(learned_tags.c.project == project)
     with engine.connect() as connection:
-        rows = connection.execute(mine.order_by(learned_tags.c.tag, learned_tags.c.version)).all()
-    return [_learned(row) for row in {row.tag: row for row in rows}.values()]
+        return [_learned(row) for row in connection.execute(mine.order_by(learned_tags.c.tag))]
 
 
 def versions_in_force(engine: Engine, project: str) -> dict[str, int]:

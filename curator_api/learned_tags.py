@@ -1,6 +1,7 @@
 """Learned tags over HTTP: label logs, learn a tag from the labels, look at how good it is, put it in force."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -67,7 +68,7 @@ async def learn_tag(wanted: LearnIn, here: Here, person: Person) -> LearnOut:
     if isinstance(lesson, NotLearned):
         raise Unprocessable(f"nothing can be learned: {lesson.reason}; label more logs")
     made = await asyncio.to_thread(learned_store.keep, here.registry, project, wanted.tag, lesson, by=person)
-    out = await _out(here, made)
+    out = _out(made, await _in_force(here))
     return LearnOut(**out.model_dump(), missing=len(newest) - len(labelled), left_out=len(labels) - len(newest))
 
 
@@ -75,7 +76,8 @@ async def learn_tag(wanted: LearnIn, here: Here, person: Person) -> LearnOut:
 async def list_learned_tags(here: Here, _person: Person) -> LearnedTagsOut:
     """The newest version of each learned tag, and which version is in force."""
     found = await asyncio.to_thread(learned_store.newest, here.registry, here.settings.project)
-    return LearnedTagsOut(learned_tags=[await _out(here, one) for one in found])
+    in_force = await _in_force(here)
+    return LearnedTagsOut(learned_tags=[_out(one, in_force) for one in found])
 
 
 @router.get("/learned-tags/{tag:path}", responses=responses(404, 422))
@@ -83,7 +85,7 @@ async def get_learned_tag(
     tag: ThisTag, here: Here, _person: Person, version: Annotated[int | None, Query(ge=1)] = None
 ) -> LearnedTagOut:
     """How good a learned tag is on labels that were held out, and the words that it looks at; the newest version unless told."""
-    return await _out(here, await _find(here, tag, version))
+    return _out(await _find(here, tag, version), await _in_force(here))
 
 
 @router.post("/learned-tags/{tag:path}/enable", responses=responses(404, 422))
@@ -152,8 +154,11 @@ async def _put_in_force(curator: Curator, tag: str, version: int | None, *, by: 
     return InForceOut(tag=tag, in_force=version, revision=made.revision)
 
 
-async def _out(curator: Curator, learned: Learned) -> LearnedTagOut:
-    in_force = await asyncio.to_thread(learned_store.versions_in_force, curator.registry, curator.settings.project)
+async def _in_force(curator: Curator) -> dict[str, int]:
+    return await asyncio.to_thread(learned_store.versions_in_force, curator.registry, curator.settings.project)
+
+
+def _out(learned: Learned, in_force: Mapping[str, int]) -> LearnedTagOut:
     return LearnedTagOut(
         tag=learned.tag,
         version=learned.version,

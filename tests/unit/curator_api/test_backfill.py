@@ -27,7 +27,7 @@ from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry import rule_sets
 from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.tables import audit
+from tunemill.registry.tables import audit, now_ms
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog
@@ -315,6 +315,14 @@ async def test_a_backfill_waits_for_workers_to_take_up_the_rules(
     stop.set()
     await running
     assert (found(on, begun).status, found(on, begun).seen, found(on, begun).lease_owner) == ("running", 0, None)
+
+
+async def test_a_clock_that_is_ahead_makes_nobody_wait_longer(on: Backfills, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule_sets, "now_ms", lambda: now_ms() + 3_600_000)
+    made = rule_sets.put(on.registry, on.project, by=ANN)
+    begun = store.start(on.registry, on.project, query="", revision=made.revision, total=20, by=ANN)
+    assert await asyncio.wait_for(work(on), 30)
+    assert found(on, begun).status == "done"
 
 
 async def test_a_cancelled_backfill_stops_and_what_it_did_can_be_taken_back(on: Backfills) -> None:

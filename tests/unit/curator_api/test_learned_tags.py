@@ -112,6 +112,8 @@ async def test_a_newer_version_takes_the_place_of_an_older_one_and_other_tags_st
         await label(api, range(40))
         await learn(api)
         assert (await learn(api))["version"] == 2
+        one = learned_store.find(api.registry, "default", TAG)
+        assert one is not None and learned_store.newest(api.registry, "default") == [one]
         path = f"/v1/learned-tags/{TAG}"
         rule_sets.put(api.registry, "default", by="person:x", document="rules: []", learned=[LearnedRef("topic:x", 7)])
         states = []
