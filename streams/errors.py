@@ -3,7 +3,8 @@
 StreamError
 ├── Undecodable          the data's fault: the record goes to the dead letters at stage decode
 ├── RulesInvalid         the operator's fault: these rules are wrong, and are not put in force
-├── RegistryUnavailable  the schema registry's or its operator's: the part of messages waits, and is read again
+├── RegistryUnavailable  the schema registry's or its operator's: the process ends without a commit, and the messages come again
+│   └── RegistryAway     it may be back soon: the part of messages waits, and is read again
 └── Stalled              nobody's that we know: nothing moved for too long, and the process ends without a commit
 """
 
@@ -57,6 +58,10 @@ class RulesInvalid(StreamError):
 
 class RegistryUnavailable(StreamError):
     """The schema registry cannot be asked; the message says how it failed and holds no address."""
+
+
+class RegistryAway(RegistryUnavailable):
+    """The schema registry may be back soon."""
 
 
 class Stalled(StreamError):

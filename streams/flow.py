@@ -14,7 +14,7 @@ import structlog
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Message
 from tunemill.streams.batch import Hop, account_for, read_batch
-from tunemill.streams.errors import RegistryUnavailable
+from tunemill.streams.errors import RegistryAway
 from tunemill.streams.ledger import AckLedger, Partition
 from tunemill.telemetry import metrics
 
@@ -156,7 +156,7 @@ class Flow:
                     batch = await read_batch(part, self._hop)
                 await account_for(batch, self._hop, after=after)
                 break
-            except (BusUnavailable, RegistryUnavailable) as error:
+            except (BusUnavailable, RegistryAway) as error:
                 self.moves += 1
                 log.warning("part_waits", error=type(error).__name__, messages=len(part))
                 await asyncio.sleep(AGAIN_S)

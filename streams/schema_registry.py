@@ -13,7 +13,7 @@ import structlog
 
 from tunemill.schemas import wire
 from tunemill.streams.confluent import Schemas, WriterSchema
-from tunemill.streams.errors import RegistryUnavailable
+from tunemill.streams.errors import RegistryAway, RegistryUnavailable
 
 _TIMEOUT_S = 10.0
 _WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between tries: about a dozen seconds in all
@@ -132,7 +132,7 @@ class SchemaRegistry:
                 return None if answer is None else msgspec.json.decode(answer, type=kind)
             except msgspec.DecodeError as error:
                 raise RegistryUnavailable("the schema registry's answer is none that we understand") from error
-            except _Away as error:
+            except RegistryAway as error:
                 log.warning("schema_registry_away", problem=str(error), again_in_s=wait_s)
                 if wait_s is None:
                     raise
@@ -143,18 +143,14 @@ class SchemaRegistry:
         try:
             answer = await self._client.get(path)
         except httpx.TransportError as error:
-            raise _Away(f"the schema registry cannot be reached: {type(error).__name__}") from error
+            raise RegistryAway(f"the schema registry cannot be reached: {type(error).__name__}") from error
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         if answer.is_success:
             return answer.content
         told = f"the schema registry answered with status {answer.status_code}"
         passing = answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS
-        raise _Away(told) if passing else RegistryUnavailable(told)
-
-
-class _Away(RegistryUnavailable):
-    """It may be back soon."""
+        raise RegistryAway(told) if passing else RegistryUnavailable(told)
 
 
 @asynccontextmanager
