@@ -15,7 +15,9 @@ _POLL_S = 1.0
 _ACTIVE = ("running", "undoing")
 _WELL = ("done", "undone")
 
-RulesFile = Annotated[Path, typer.Argument(metavar="FILE", help="Rules in YAML; docs/tags.md has the format.")]
+RulesFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Rules in YAML, as docs/tags.md has it; - for standard input.")
+]
 SearchText = Annotated[str, typer.Option("--query", help="Only logs that match, as in `tunemill search`.")]
 BackfillId = Annotated[str, typer.Argument(metavar="BACKFILL_ID")]
 
@@ -148,10 +150,10 @@ def _read(file: Path, *, as_json: bool) -> str:
     from tunemill.streams.rules import read_rules
 
     try:
-        document = file.read_text(encoding="utf-8")
+        document = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode()
         read_rules(document)
     except (OSError, UnicodeDecodeError) as error:
-        complain(f"{file} cannot be read as text ({type(error).__name__})")
+        complain(f"{file} cannot be read: {error.strerror if isinstance(error, OSError) else 'it is not UTF-8'}")
         raise typer.Exit(2) from error
     except RulesInvalid as error:
         if as_json:

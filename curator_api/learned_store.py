@@ -95,8 +95,6 @@ def put_in_force(engine: Engine, project: str, tag: str, version: int | None, *,
     while True:
         now = rule_sets.in_force(engine, project)
         wanted = _with(now.learned, tag, version)
-        if wanted == now.learned:
-            return now
         try:
             return rule_sets.put(engine, project, by=by, learned=wanted, expected_revision=now.revision)
         except RevisionChanged:  # something else was put in force meanwhile: it stays so

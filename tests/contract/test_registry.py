@@ -238,6 +238,7 @@ def test_a_set_of_rules_takes_the_place_of_the_one_before_and_the_older_ones_sta
     assert rule_sets.in_force(engine, "other") == RuleSet()
     back = rule_sets.put(engine, "default", by="person:ann", document=None)
     assert (back.revision, back.document, back.learned) == (3, None, tuple(learned))
+    assert rule_sets.put(engine, "default", by="person:bob", document=None, learned=learned) == back, "nothing is new"
     with engine.connect() as connection:
         rows = connection.execute(select(tables.audit.c.by, tables.audit.c.action, tables.audit.c.target)).all()
     assert [row.target for row in rows] == ["1", "2", "3"]

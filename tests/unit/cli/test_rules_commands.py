@@ -43,9 +43,9 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "_POLL_S", 0.01)
 
 
-def run(*args: str, server: Server | None = None, columns: int = 200) -> Result:
+def run(*args: str, server: Server | None = None, columns: int = 200, stdin: str | None = None) -> Result:
     where = {"TUNEMILL_URL": server.url if server else "http://127.0.0.1:9", "COLUMNS": str(columns)}
-    return CliRunner(env=where).invoke(app, ["rules", *args])
+    return CliRunner(env=where).invoke(app, ["rules", *args], input=stdin)
 
 
 def in_turn(*answers: Any) -> Callable[[Asked], Answer]:
@@ -82,8 +82,19 @@ def test_everything_that_is_wrong_is_said_by_line_and_column(file: Path, command
     assert [(one["line"], one["column"], one["rule"]) for one in errors] == [(2, 38, "refunds"), (2, 70, "refunds")]
 
 
-def test_a_file_that_is_not_there_is_no_rules(tmp_path: Path) -> None:
-    assert run("check", str(tmp_path / "none.yaml")).exit_code == 2
+def test_a_file_that_is_not_there_or_no_text_is_no_rules(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    missing, binary = (run("check", str(tmp_path / name)) for name in ("none.yaml", "bytes"))
+    assert (missing.exit_code, binary.exit_code) == (2, 2)
+    assert "No such file" in missing.stderr
+    assert "not UTF-8" in binary.stderr
+
+
+def test_rules_are_read_from_standard_input_as_they_are_printed() -> None:
+    with serving(in_turn(IN_FORCE, IN_FORCE)) as server:
+        printed = run("show", "--revision", "3", server=server).stdout
+        assert run("apply", "-", server=server, stdin=printed).exit_code == 0
+    assert json.loads(server.asked[1].body) == {"document": REFUNDS}
 
 
 def test_the_rules_in_force_are_printed_as_they_can_be_applied_again() -> None:

@@ -319,7 +319,7 @@ async def test_a_backfill_waits_for_workers_to_take_up_the_rules(
 
 async def test_a_clock_that_is_ahead_makes_nobody_wait_longer(on: Backfills, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_sets, "now_ms", lambda: now_ms() + 3_600_000)
-    made = rule_sets.put(on.registry, on.project, by=ANN)
+    made = rule_sets.put(on.registry, on.project, by=ANN, document=None)
     begun = store.start(on.registry, on.project, query="", revision=made.revision, total=20, by=ANN)
     assert await asyncio.wait_for(work(on), 30)
     assert found(on, begun).status == "done"
