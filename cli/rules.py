@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
 from tunemill.cli.output import cell, complain, print_json, safe, say, table, when
@@ -81,7 +82,10 @@ def apply(file: RulesFile, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJ
     """Put rules in force. Running workers take them up within seconds; stored logs keep their tags until a backfill."""
     document = _read(file, as_json=as_json)
     with connect(url, key) as api:
+        before = api.get("/rules")["document"]
         answer = api.post("/rules", {"document": document})
+    for surprise in _surprises(before, document):
+        complain(surprise)
     if as_json:
         print_json(answer)
     else:
@@ -162,6 +166,24 @@ def _read(file: Path, *, as_json: bool) -> str:
             say(f"{file}:{wrong}")
         raise typer.Exit(1) from error
     return document
+
+
+def _surprises(before: str, after: str) -> Iterator[str]:
+    """What somebody who puts `after` in force in place of `before` may not have meant."""
+    from tunemill.streams.errors import RulesInvalid
+    from tunemill.streams.rules_text import read_document
+
+    try:
+        (known, had), (rules, has) = read_document(before, "rules"), read_document(after, "rules")
+    except RulesInvalid:  # those in force are for another version of tunemill
+        return
+    if has != had:
+        yield f"`private_data` is {has} now; it was {had}"
+    by_name = {rule.name: rule for rule in known}
+    for rule in rules:
+        was = by_name.get(rule.name, rule)
+        if was.version == rule.version and replace(was, enabled=rule.enabled) != rule:
+            yield f"rule {rule.name} was changed and is still version {rule.version}: raise it, to tell what each of them tagged"
 
 
 def _follow(api: Api, backfill_id: str, *, as_json: bool) -> None:

@@ -749,7 +749,7 @@ class LearnOut(LearnedTagOut):
     """What was learned, and of how many labels it was not."""
 
     missing: int = Field(description="labels of logs that are not there any more")
-    left_out: int = Field(description="older labels than the newest 5,000")
+    left_out: int = Field(description="older labels than the newest 2,000")
 
 
 class LearnedTagsOut(Given):

@@ -91,10 +91,10 @@ def test_a_file_that_is_not_there_or_no_text_is_no_rules(tmp_path: Path) -> None
 
 
 def test_rules_are_read_from_standard_input_as_they_are_printed() -> None:
-    with serving(in_turn(IN_FORCE, IN_FORCE)) as server:
+    with serving(in_turn(IN_FORCE, IN_FORCE, IN_FORCE)) as server:
         printed = run("show", "--revision", "3", server=server).stdout
         assert run("apply", "-", server=server, stdin=printed).exit_code == 0
-    assert json.loads(server.asked[1].body) == {"document": REFUNDS}
+    assert json.loads(server.asked[2].body) == {"document": REFUNDS}
 
 
 def test_the_rules_in_force_are_printed_as_they_can_be_applied_again() -> None:
@@ -127,9 +127,21 @@ def test_ids_are_whole_in_a_narrow_terminal() -> None:
 
 
 def test_rules_are_put_in_force(file: Path) -> None:
-    with serving(in_turn(IN_FORCE)) as server:
-        assert "revision 3 is in force" in run("apply", str(file), server=server).stdout
-    assert json.loads(server.asked[0].body) == {"document": REFUNDS}
+    with serving(in_turn(IN_FORCE, IN_FORCE)) as server:
+        result = run("apply", str(file), server=server)
+    assert "revision 3 is in force" in result.stdout
+    assert result.stderr == ""
+    assert json.loads(server.asked[1].body) == {"document": REFUNDS}
+
+
+def test_a_change_that_may_not_be_meant_is_pointed_at(file: Path) -> None:
+    file.write_text(REFUNDS.replace("literal: refund", "literal: money"))
+    before = {**IN_FORCE, "document": f"private_data: ingest\n{REFUNDS}"}
+    with serving(in_turn(before, IN_FORCE, {**IN_FORCE, "document": WRONG}, IN_FORCE)) as server:
+        changed, unknown = run("apply", str(file), server=server), run("apply", str(file), server=server)
+    assert (changed.exit_code, unknown.exit_code, unknown.stderr) == (0, 0, "")
+    assert "`private_data` is snapshot now; it was ingest" in changed.stderr
+    assert "rule refunds was changed and is still version 2" in changed.stderr
 
 
 def test_a_backfill_shows_its_progress_and_how_it_ended() -> None:
