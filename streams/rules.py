@@ -43,6 +43,8 @@ class _Check:
     none: frozenset[int]
 
     def holds(self, known: "_Known") -> bool:
+        if not self.none.isdisjoint(known.sure):  # costs nothing, where a pattern that is only possible has to be tried
+            return False
         for wanted in self.all:
             if not known.has_any(wanted):
                 return False
