@@ -112,7 +112,8 @@ class KafkaBus:
             ends = await consumer.end_offsets(consumer.assignment())
             wanted = [(TopicPartition(topic.name, partition), offset) for partition, offset in sorted(places)]
             held = [(at, offset) for at, offset in wanted if starts.get(at, 0) <= offset < ends.get(at, 0)]
-            consumer.unsubscribe()
+            if held:
+                consumer.unsubscribe()  # only to assign others: one without any partition does not stop before its deadline
             found = []
             for at, some in groupby(held, key=itemgetter(0)):
                 consumer.assign([at])  # alone: what is fetched of one partition holds up what is sought in another

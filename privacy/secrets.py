@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import re2
 
-# In a string that holds JSON or code, a secret may follow an escaped line break: the letter of `\n` is no word boundary.
-_START = r"(\\[nrt]|\b)"
+# In a string that holds JSON or code, a secret may follow an escape: the letter of `\n` and the digits of `\u5bc6` end no word.
+_START = r"(\\[nrt]|\\u[0-9a-fA-F]{4}|\b)"
 
 
 class _Pattern(NamedTuple):
@@ -35,8 +35,8 @@ _PATTERNS: tuple[_Pattern, ...] = (
     ),
     _Pattern(
         "url-password",
-        r"""([A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"'<>\\]*:)[^\s/"'<>\\]+(?:@)""",
-        r"""://[^\s/"'<>]*:[^\s/"'<>]+@""",
+        r"""([A-Za-z][A-Za-z0-9+.-]*:(?:\\*/){2}[^\s/:@"'<>\\]*:)[^\s/"'<>\\]+(?:@)""",
+        r""":(?:\\*/){2}[^\s/"'<>]*:[^\s/"'<>]+@""",
     ),
     _token("jwt", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
     _token("aws-key", r"(?:AKIA|ASIA)[A-Z0-9]{16}\b"),

@@ -22,7 +22,7 @@ from tunemill.schemas.records import LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.dead_letter import MAX_PAYLOAD_BYTES
-from tunemill.streams.mask import Masked, MaskedPiece
+from tunemill.streams.mask import Masked, MaskedPiece, mask_beside
 from tunemill.streams.merge import holds_note, join, merge_notes, with_note
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.rules import Rules
@@ -146,7 +146,7 @@ async def _once(traces: Sequence[_Trace], index: LogIndex, rules: Rules, ends: d
         log_ids=[log_id for trace in traces for log_id in trace.parts],
         trace_ids=[trace.trace_id for trace in traces if trace.trace_id],
     )
-    notes = [_note(trace, stored) for trace in traces]
+    notes = [_note(trace, stored, rules) for trace in traces]
     earlier = [log_id for note in notes if note and note.says_more for log_id in note.before.log_ids]
     if earlier:
         more = await index.stored(log_ids=[log_id for log_id in earlier if log_id not in stored.logs], trace_ids=[])
@@ -162,12 +162,19 @@ async def _once(traces: Sequence[_Trace], index: LogIndex, rules: Rules, ends: d
     return [plan.trace for plan in plans if not plan.is_written(written) or plan.trace.trace_id in put]
 
 
-def _note(trace: _Trace, stored: Stored) -> _Note | None:
+def _note(trace: _Trace, stored: Stored, rules: Rules) -> _Note | None:
     if trace.trace_id is None:
         return None
     found = stored.notes.get(trace.trace_id, StoredNote(TraceNote(trace_id=trace.trace_id)))
     calls = TraceNote(trace_id=trace.trace_id, log_ids=tuple(trace.parts))
-    return _Note(found.note, reduce(merge_notes, (*trace.notes, calls), found.note), found.version)
+    known = _as_masked(found.note) if rules.masks_private_data else found.note
+    return _Note(found.note, reduce(merge_notes, (*trace.notes, calls), known), found.version)
+
+
+def _as_masked(note: TraceNote) -> TraceNote:
+    """A note that may have been stored under another policy; what it tells goes into new logs. Its ids stay: it is found by them."""
+    masked = mask_beside(note, private=True)
+    return msgspec.structs.replace(masked, trace_id=note.trace_id, log_ids=note.log_ids)
 
 
 def _count_too_large(plans: Sequence[_Plan]) -> None:

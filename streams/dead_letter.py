@@ -1,14 +1,21 @@
 """A record that could not be processed, as it goes to the dead letters. Pure."""
 
+import re
+
+import msgspec
+
 from tunemill.bus.port import Message
-from tunemill.privacy.pii import without_private
-from tunemill.privacy.secrets import without_secrets
+from tunemill.privacy.pii import may_hold, without_private
+from tunemill.privacy.secrets import may_have_secret, without_secrets
 from tunemill.schemas.records import RejectedLog
 from tunemill.schemas.redrive import next_rejection
 from tunemill.schemas.topics import REJECTED
+from tunemill.streams.mask import map_strings
 
 _WRAPPING_BYTES = 16 * 2**10  # the other fields of a dead letter, with room to spare
 MAX_PAYLOAD_BYTES = REJECTED.max_message_bytes - _WRAPPING_BYTES
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\/")  # of JSON, for what it may write without one, too
+_BINARY = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def dead_letter(
@@ -28,8 +35,8 @@ def dead_letter(
 
     Args:
         place: the record's position in the message.
-        payload: its bytes. Secrets in them are masked; they are left out when they are too many for the topic, or when
-            masking is what failed.
+        payload: its bytes. Secrets in them are masked; they are left out when they are too many for the topic, when masking is
+            what failed, or when it cannot be told where in them a secret begins.
         private: whether private data in them is masked too.
     """
     said = next_rejection(message.headers, message.topic, message.partition, message.offset, place)
@@ -53,14 +60,36 @@ def _storable(payload: bytes, private: bool) -> bytes:
     if len(payload) > MAX_PAYLOAD_BYTES:
         return b""
     try:
-        text, encoding = _text(payload)
-        text, _ = without_secrets(text)
-        if private:
-            text, _ = without_private(text)
-        masked = text.encode(encoding)
+        masked = _masked(payload, private)
     except Exception:  # what cannot be masked is not stored
         return b""
     return masked if len(masked) <= MAX_PAYLOAD_BYTES else b""
+
+
+def _masked(payload: bytes, private: bool) -> bytes:
+    def clean(text: str, name: str = "") -> str:
+        text, _ = without_secrets(text)
+        return without_private(text, name=name)[0] if private else text
+
+    try:
+        value = msgspec.json.decode(payload)
+    except (ValueError, RecursionError):
+        text, encoding = _text(payload)
+        if _may_hide(text, private):
+            return b""
+    else:  # string by string: as they stand in JSON an escape may hide where something begins
+        cleaned = map_strings(value, clean)
+        text, encoding = _text(payload if cleaned == value else msgspec.json.encode(cleaned))
+    return clean(text).encode(encoding)
+
+
+def _may_hide(text: str, private: bool) -> bool:
+    """Whether something to mask may stand in this text right behind an escape or a binary length, which look like a part of it."""
+    plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else "/", text)
+    if plain == text and not _BINARY.search(text):
+        return False
+    plain = plain.encode(errors="replace").decode()
+    return may_have_secret(plain.encode()) or (private and may_hold(plain))
 
 
 def _text(payload: bytes) -> tuple[str, str]:

@@ -7,7 +7,7 @@ between, all of them at each start.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -37,6 +37,7 @@ class ErasedLogs:
         self._looks = 0  # how many looks have begun
         self._seen = 0  # the last look that came to its end
         self._log_ids: set[str] = set()
+        self._in_hand: Sequence[Message] = ()  # polled, and not yet done with: the subscription has left them behind
         self.is_loaded = False  # whether the topic was read to its end at least once
 
     def __contains__(self, log_id: str) -> bool:
@@ -58,21 +59,16 @@ class ErasedLogs:
             self.is_loaded = True
 
     async def _read_to_end(self) -> None:
-        while await self._subscription.lag() > 0:
-            messages = await self._subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S)
-            read = [log_id for message in messages if (log_id := await self._read(message)) is not None]
+        while self._in_hand or await self._subscription.lag() > 0:
+            if not self._in_hand:
+                self._in_hand = await self._subscription.poll(max_messages=_POLL_MESSAGES, timeout_s=_POLL_S)
+            read, unreadable = _read(self._in_hand)
             self._log_ids.update(read)  # before the deletion: what is written after it finds them here
             if read:
                 await self._index.delete(read)
-
-    async def _read(self, message: Message) -> str | None:
-        if not message.value:  # a tombstone of compaction
-            return None
-        try:
-            return wire.decode(message.value, Erasure).log_id
-        except wire.WireError as error:
-            await self._report(message, error)
-            return None
+            for message, error in unreadable:
+                await self._report(message, error)
+            self._in_hand = ()
 
     async def _report(self, message: Message, error: wire.WireError) -> None:
         """An erasure that nobody can read is a promise at risk: a person must see it."""
@@ -82,6 +78,19 @@ class ErasedLogs:
         )
         await self._bus.publish(REJECTED, [Outgoing(wire.encode(letter), key=letter.rejected_id)])
         metrics.REJECTED.labels("decode", error.code).inc()
+
+
+def _read(messages: Sequence[Message]) -> tuple[list[str], list[tuple[Message, wire.WireError]]]:
+    """The ids of erased logs, and what nobody can read; a tombstone of compaction is neither."""
+    log_ids: list[str] = []
+    unreadable: list[tuple[Message, wire.WireError]] = []
+    for message in messages:
+        try:
+            if message.value:
+                log_ids.append(wire.decode(message.value, Erasure).log_id)
+        except wire.WireError as error:
+            unreadable.append((message, error))
+    return log_ids, unreadable
 
 
 @asynccontextmanager

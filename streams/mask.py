@@ -92,7 +92,7 @@ def _cleaned(record: T, json: bytes, private: bool) -> tuple[T, tuple[str, ...],
             private_kinds.update(kinds)
         return text
 
-    masked = msgspec.convert(_map_strings(msgspec.to_builtins(record), clean), type(record))
+    masked = msgspec.convert(map_strings(msgspec.to_builtins(record), clean), type(record))
     return _with_ids_of(record, masked), _in_order(KINDS, secret_kinds), _in_order(pii.KINDS, private_kinds)
 
 
@@ -128,11 +128,11 @@ def _strings(record: msgspec.Struct) -> list[str]:
         strings.append(text)
         return text
 
-    _map_strings(msgspec.to_builtins(record), keep)
+    map_strings(msgspec.to_builtins(record), keep)
     return strings
 
 
-def _map_strings(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+def map_strings(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
     """The value with each of its strings changed, the names of fields of free-form JSON among them.
 
     Args:
@@ -141,7 +141,7 @@ def _map_strings(value: Any, change: Callable[[str, str], str], name: str = "") 
     if isinstance(value, str):
         return change(value, name)
     if isinstance(value, dict):
-        return {change(key, ""): _map_strings(item, change, key) for key, item in value.items()}
+        return {change(key, ""): map_strings(item, change, key) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_map_strings(item, change, name) for item in value]
+        return [map_strings(item, change, name) for item in value]
     return value

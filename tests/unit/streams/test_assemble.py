@@ -18,7 +18,7 @@ from tunemill.streams.assemble import assemble
 from tunemill.streams.formats.shape import Piece
 from tunemill.streams.mask import MaskedPiece
 from tunemill.streams.merge import MAX_NOTE_BYTES, join
-from tunemill.streams.rules import load_rules
+from tunemill.streams.rules import Rules, load_rules
 
 RULES = load_rules()
 Told = MaskedPiece | TraceNote
@@ -99,6 +99,15 @@ async def test_a_note_is_applied_to_calls_before_and_after_it_and_to_no_other_tr
     }
     assert "beta" in tags(index.logs["t-a"])
     assert index.logs["t-c"].log.metadata == {"env": "prod"}
+
+
+async def test_what_a_trace_told_under_another_policy_comes_into_new_calls_masked(index: MemoryIndex):
+    email = "ada.lovelace@work.co"
+    await joined(index, part("t-a"), part(f"t-{email}"), note(user_id=email, metadata={"to": email}))
+    await assemble([part("t-b")], index, Rules((), private_data="ingest"))
+    assert email.encode() not in msgspec.json.encode(index.logs["t-b"])
+    assert index.logs["t-b"].log.metadata == {"to": "[PII:email]"}
+    assert index.notes["t"].log_ids == ("t-a", f"t-{email}", "t-b")
 
 
 async def test_a_part_may_bring_the_note_of_its_trace(index: MemoryIndex):

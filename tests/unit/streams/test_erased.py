@@ -8,11 +8,12 @@ import pytest
 from fakes.index_memory import MemoryIndex
 
 from tunemill.bus.errors import BusUnavailable
-from tunemill.bus.port import Message
+from tunemill.bus.port import Message, Outgoing
 from tunemill.bus.sqlite import SqliteBus
 from tunemill.schemas import wire
 from tunemill.schemas.records import Erasure
-from tunemill.schemas.topics import ERASURES
+from tunemill.schemas.topics import ERASURES, REJECTED
+from tunemill.schemas.topics import Topic as KnownTopic
 from tunemill.streams.erased import ErasedLogs
 
 
@@ -96,3 +97,31 @@ async def test_a_look_that_failed_is_shared_by_nobody(topic: Topic, erased: Eras
     topic.gate.release()
     await third
     assert topic.looks == 3
+
+
+async def test_erasures_beside_one_that_nobody_can_read_are_heeded_though_it_cannot_be_reported_yet(
+    topic: Topic, tmp_path: Path
+):
+    class AwayBus(SqliteBus):
+        is_away = True
+
+        async def publish(self, topic: KnownTopic, messages: Sequence[Outgoing]) -> None:
+            if self.is_away:
+                raise BusUnavailable("away")
+            await super().publish(topic, messages)
+
+    bus, index = AwayBus(tmp_path / "bus.db"), MemoryIndex()
+    erased = ErasedLogs(bus, topic, index)
+    topic.publish("a")
+    topic.messages.append(Message(ERASURES.name, 0, 1, None, b"\x03torn", 1))
+    topic.publish("b")
+    topic.gate.release()
+    with pytest.raises(BusUnavailable):
+        await erased.catch_up()
+    assert "a" in erased
+    assert "b" in erased
+    assert index.deleted == ["a", "b"]
+    bus.is_away = False
+    await erased.catch_up()
+    assert [(letter.partition, letter.offset) for letter in await bus.tail(REJECTED, limit=9)] == [(0, 0)]
+    await bus.close()

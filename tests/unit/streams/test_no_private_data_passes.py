@@ -112,6 +112,19 @@ def test_a_dead_letter_holds_none(encoding: str):
     assert letter.payload == payload
 
 
+def test_neither_an_escape_nor_a_length_hides_any_in_a_dead_letter():
+    iban = "ES9121000418450200051332"
+    for payload in (
+        json.dumps({"text": f"卡{iban}"}).encode(),
+        json.dumps({"text": f"卡{iban}"}).encode()[:-1],
+        rb'{"text": "ada.lovelace\u0040work.co"}',
+        b"\x00\x02" + bytes([2 * len(iban)]) + iban.encode() + b"\xff\x00",
+    ):
+        (letter,) = process(message(payload), INGEST, now_ms=1)
+        assert isinstance(letter, RejectedLog)
+        assert not any(value in letter.payload for value in (iban.encode(), b"lovelace"))
+
+
 def test_a_dead_letter_of_whom_nobody_knows_the_policy_holds_none():
     letter = dead_letter(message(b""), 0, PRIVATE["email"].encode(), stage="decode", code="c", reason="r", now_ms=1)
     assert letter.payload == b"[PII:email]"

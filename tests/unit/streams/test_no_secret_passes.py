@@ -62,3 +62,33 @@ def parts_of(result: Result) -> tuple[Any, ...]:
 
 def json_of(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"密钥{SECRET}", "密钥[SECRET:api-key]"),
+        ("postgres://u:hunter2@h/db", "postgres://u:[SECRET:url-password]@h/db"),
+    ],
+)
+def test_an_escape_hides_no_secret_in_a_dead_letter(text: str, left: str):
+    payload = json.dumps({"text": text}).replace("/", "\\/").encode()
+    (letter,) = process(Message(LOGS.name, 0, 0, None, payload, 1), RULES, now_ms=1)
+    assert isinstance(letter, RejectedLog)
+    assert msgspec.json.decode(letter.payload) == {"text": left}
+    (letter,) = process(Message(LOGS.name, 0, 0, None, payload[:-1], 1), RULES, now_ms=1)  # torn: no escape is certain
+    assert isinstance(letter, RejectedLog)
+    assert letter.payload == b""
+
+
+@pytest.mark.parametrize("payload", [rf'{{"key":"\u5bc6{SECRET}"}}', r'{"url":"postgres:\/\/u:hunter2@h\/db"}'])
+def test_an_escape_in_json_in_a_string_hides_no_secret(payload: str):
+    given = {"log_id": "l", "ts_ms": 1, "messages": [], "output": [{"role": "assistant", "content": payload}]}
+    assert not [item for item in handed(json.dumps(given).encode()) if SECRET in item or "hunter2" in item]
+
+
+def test_a_length_before_it_hides_no_secret_in_a_dead_letter():
+    payload = b"\x00\x02" + bytes([2 * len(SECRET)]) + SECRET.encode() + b"\xff\x00"  # as Avro writes a string
+    (letter,) = process(Message(LOGS.name, 0, 0, None, payload, 1), RULES, now_ms=1)
+    assert isinstance(letter, RejectedLog)
+    assert SECRET.encode() not in letter.payload
