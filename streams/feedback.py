@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+import msgspec
+
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.port import Message, Outgoing
 from tunemill.schemas import wire
@@ -113,7 +115,7 @@ def _refused(ends: Sequence[tuple[_Told, Written]], private: bool) -> list[Rejec
     return [
         _letter(
             said.message,
-            wire.encode(said.item),
+            msgspec.json.encode(said.item),
             "index",
             done.error_code or "refused",
             done.reason or "the index refused the feedback",

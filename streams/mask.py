@@ -4,9 +4,9 @@ too where the project's policy is `ingest`. Pure.
 A set of looser patterns looks at the record's JSON first; only where they find something is it done string by string.
 """
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from itertools import combinations
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +18,8 @@ from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.formats.shape import Piece
 
+_FREE_FORM = ("params", "tools", "parts", "extra")  # fields
+_LONG_NUMBER = 10**6  # of private data none has fewer digits
 _MOST_ID_PARTS = 8  # each run of them is looked at
 _UUID = re2.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
@@ -101,7 +103,7 @@ def _without_private(text: str, name: str) -> tuple[str, frozenset[str]]:
     if kinds or name not in (*_IDS, *_LINKS):
         return masked, kinds
     parts = _UUID.sub("", text).split("-")[:_MOST_ID_PARTS]  # an id may be made of several, joined by dashes
-    pairs = combinations(range(len(parts) + 1), 2)
+    pairs = itertools.combinations(range(len(parts) + 1), 2)
     kinds = frozenset().union(*(pii.kinds_in("-".join(parts[start:end])) for start, end in pairs))
     return (f"[PII:{min(kinds)}]" if kinds else text), kinds
 
@@ -132,16 +134,33 @@ def _strings(record: msgspec.Struct) -> list[str]:
     return strings
 
 
-def map_strings(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
-    """The value with each of its strings changed, the names of fields of free-form JSON among them.
+def map_strings(value: Any, change: Callable[[str, str], str], name: str = "", *, is_free: bool = False) -> Any:
+    """The value with each of its strings changed, the names of fields of free-form JSON among them, and each long number there.
 
     Args:
         change: takes a string, and the name of the field that it stands in.
+        is_free: whether the value is free-form JSON, where a number may become a string.
     """
     if isinstance(value, str):
         return change(value, name)
+    if is_free and type(value) is int and abs(value) >= _LONG_NUMBER:
+        written = str(value)
+        changed = change(written, name)
+        return value if changed == written else changed
     if isinstance(value, dict):
-        return {change(key, ""): map_strings(item, change, key) for key, item in value.items()}
+        mapped: dict[str, Any] = {}
+        for key, item in value.items():
+            mapped[_free_name(change(key, ""), mapped)] = map_strings(
+                item, change, key, is_free=is_free or key in _FREE_FORM
+            )
+        return mapped
     if isinstance(value, list | tuple):
-        return [map_strings(item, change, name) for item in value]
+        return [map_strings(item, change, name, is_free=is_free) for item in value]
     return value
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """The name, numbered where another field has it already: what was replaced in both was not the same."""
+    if name not in taken:
+        return name
+    return next(numbered for count in itertools.count(2) if (numbered := f"{name} {count}") not in taken)

@@ -112,6 +112,23 @@ def test_a_dead_letter_holds_none(encoding: str):
     assert letter.payload == payload
 
 
+def test_a_number_in_free_form_json_is_masked_as_a_string_is_and_no_other_number_is_touched():
+    given = {"card": 4111111111111111, "seed": 1234567, "at": [1700000000000]}
+    log = LogRecord(log_id="l", ts_ms=4111111111111111, messages=(), params=given, extra={"nested": [given]})
+    masked = mask(log, private=True)
+    cleaned = {"card": "[PII:card]", "seed": 1234567, "at": [1700000000000]}
+    assert (masked.log.params, masked.log.extra) == (cleaned, {"nested": [cleaned]})
+    assert masked.log.ts_ms == log.ts_ms
+    assert masked.private == ("card",)
+
+
+def test_fields_whose_names_are_masked_alike_stay_two():
+    log = LogRecord(log_id="l", ts_ms=1, messages=(), metadata={"a@work.co": "1", "b@work.co": "2", "c@work.co": "3"})
+    masked = mask(log, private=True).log
+    assert masked.metadata == {"[PII:email]": "1", "[PII:email] 2": "2", "[PII:email] 3": "3"}
+    assert mask(masked, private=True).log == masked
+
+
 def test_neither_an_escape_nor_a_length_hides_any_in_a_dead_letter():
     iban = "ES9121000418450200051332"
     for payload in (
