@@ -11,7 +11,9 @@ SETTER = "lid.176@1"  # https://fasttext.cc/docs/en/language-identification.html
 _MAX_CHARS = 400  # more text changes hardly any verdict
 _FIRST_CHARS = 80  # asked about alone at first, which spares most of the work
 _SURE_SCORE = 0.8  # of them: over 37 languages the verdicts are then as right as those on all of the text
-_MIN_LETTERS = 12  # below it the model guesses; a Chinese sentence has about as many
+_MIN_LETTERS = 12  # below it the model guesses
+_MIN_CJK_LETTERS = 5  # each says far more: a Chinese question may have no more
+_FIRST_CJK = "\u2e80"
 _MIN_SCORE = 0.5
 _LABEL = len("__label__")
 _NOT_PROSE = re.compile(r"```.*?(?:```|$)|`[^`\n]*`|https?://\S+|\[SECRET:[a-z-]+\]", re.DOTALL)
@@ -33,7 +35,8 @@ def _predict() -> _Predict:
 def language_of(text: str) -> str | None:
     """ISO 639 code, two letters where there is one; None when the text is too short, mostly code, or unclear."""
     prose = _NOT_PROSE.sub(" ", text[: 4 * _MAX_CHARS])[:_MAX_CHARS]
-    if next(islice(filter(str.isalpha, prose), _MIN_LETTERS - 1, None), None) is None:
+    letters = list(islice(filter(str.isalpha, prose), _MIN_LETTERS))
+    if len(letters) < (_MIN_CJK_LETTERS if min(letters, default="") >= _FIRST_CJK else _MIN_LETTERS):
         return None
     words = " ".join(prose.split())
     language, score = _verdict(words[:_FIRST_CHARS])
