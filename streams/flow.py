@@ -19,6 +19,7 @@ from tunemill.streams.ledger import AckLedger, Partition
 from tunemill.telemetry import metrics
 
 HAND_BYTES = 32 * 2**20  # of messages; those of the parts begun are there decoded, too, and take several times as much
+HAND_MESSAGES = 50_000  # an empty one takes memory, too
 PART_BYTES = 4 * 2**20
 PART_MESSAGES = 2000
 PARTS_BEGUN = 4  # one is read while three are written
@@ -46,6 +47,7 @@ class Flow:
         self._waiting_bytes = 0
         self._waiting_since = 0.0  # when the first of them was taken, on the loop's clock
         self._in_hand_bytes = 0
+        self._in_hand_messages = 0
         self._begun = 0  # parts
         self._changed = asyncio.Condition()
         self._reading = asyncio.Lock()
@@ -67,7 +69,7 @@ class Flow:
         """
         settled = self._times_settled
         async with self._changed:
-            await self._changed.wait_for(lambda: self._in_hand_bytes < HAND_BYTES or self._times_settled != settled)
+            await self._changed.wait_for(lambda: self._has_room or self._times_settled != settled)
             if self._times_settled != settled or self._is_closed:
                 return
             self._ledger.take(messages)
@@ -76,7 +78,7 @@ class Flow:
             self._waiting.extend(messages)
             size = _size(messages)
             self._waiting_bytes += size
-            self._weigh(size)
+            self._weigh(size, len(messages))
             self._changed.notify_all()
 
     async def run(self) -> None:
@@ -107,7 +109,7 @@ class Flow:
         """
         async with self._changed:
             self._times_settled += 1
-            self._weigh(-self._waiting_bytes)
+            self._weigh(-self._waiting_bytes, -len(self._waiting))
             self._waiting.clear()
             self._waiting_bytes = 0
             self._changed.notify_all()
@@ -165,7 +167,7 @@ class Flow:
             self.moves += 1
             self._ledger.finish(part)
             self._has_finished.set()
-            self._weigh(-_size(part))
+            self._weigh(-_size(part), -len(part))
             self._begin(-1)
             self._changed.notify_all()
 
@@ -180,8 +182,13 @@ class Flow:
             if released := self._ledger.release():
                 await self._commit(released)
 
-    def _weigh(self, more_bytes: int) -> None:
+    @property
+    def _has_room(self) -> bool:
+        return self._in_hand_bytes < HAND_BYTES and self._in_hand_messages < HAND_MESSAGES
+
+    def _weigh(self, more_bytes: int, more_messages: int) -> None:
         self._in_hand_bytes += more_bytes
+        self._in_hand_messages += more_messages
         metrics.BYTES_IN_HAND.set(self._in_hand_bytes)
 
     def _begin(self, more_parts: int) -> None:

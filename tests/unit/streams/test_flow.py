@@ -170,11 +170,12 @@ async def test_parts_are_written_side_by_side_up_to_a_limit(bus: OftenAway, inde
     assert gauge("tunemill_parts_begun") == 0
 
 
+@pytest.mark.parametrize("limit", ["bytes", "messages"])
 async def test_who_brings_more_than_the_limit_waits_until_something_is_finished(
-    bus: OftenAway, index: Gated, monkeypatch: pytest.MonkeyPatch
+    bus: OftenAway, index: Gated, monkeypatch: pytest.MonkeyPatch, limit: str
 ):
     size = len(at(1).value)
-    monkeypatch.setattr(flows, "HAND_BYTES", 2 * size)
+    monkeypatch.setattr(flows, f"HAND_{limit.upper()}", 2 * size if limit == "bytes" else 2)
     index.hold("1", "2")
     async with at_work(bus, index) as (flow, committed):
         await flow.take([at(1), at(2)])
