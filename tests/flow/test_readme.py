@@ -36,19 +36,22 @@ def test_the_first_two_commands_are_targets_of_the_makefile() -> None:
 
 
 def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
-    _, _, server_block, client_block = blocks("sh")
+    _, _, server_block, *client_blocks = blocks("sh")
     key = re.search(r"TUNEMILL_KEY=(\S+)", server_block)
     assert key
-    assert key[1] in client_block
+    assert key[1] in client_blocks[0]
     port = free_port()
     environment = {**os.environ, "TUNEMILL_KEY": key[1], "TUNEMILL_URL": f"http://127.0.0.1:{port}"}
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     with _server(_commands(server_block), port, environment, tmp_path):
-        for command in _commands(client_block):
+        for line in [line for block in client_blocks for line in _commands(block)]:
+            command, file = (line[:-2], line[-1]) if ">" in line else (line, None)
             done = subprocess.run(
                 _tunemill(command), env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
+            if file:
+                (tmp_path / file).write_text(done.stdout, encoding="utf-8")
             if command[1] == "ingest":
                 _until(lambda: _total(port, key[1]) >= 900, "the sample logs can be found")
         exported = [json.loads(line) for line in (tmp_path / "tickets.jsonl").read_text().splitlines()]
