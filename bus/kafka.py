@@ -225,7 +225,7 @@ class KafkaSubscription:
         """The next messages, as soon as there is one. While the broker is away there are none."""
         async with self._bus._answering(timeout_s + DEADLINE_S):
             batches = await self.consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=max_messages)
-        return [_message(record) for records in batches.values() for record in records]
+        return [message_of(record) for records in batches.values() for record in records]
 
     async def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
         """Remember the group's places; fails after a rebalance took a partition away, and then they come again elsewhere."""
@@ -292,7 +292,7 @@ async def _last(consumer: AIOKafkaConsumer, limit: int) -> list[Message]:
     found: list[Message] = []
     while [p for p, end in ends.items() if await consumer.position(p) < end]:
         batches = await consumer.getmany(timeout_ms=200)
-        found += [_message(record) for records in batches.values() for record in records]
+        found += [message_of(record) for records in batches.values() for record in records]
     return found
 
 
@@ -303,16 +303,17 @@ async def _at(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int) ->
     while await consumer.position(place) <= offset:
         for records in (await consumer.getmany(place, timeout_ms=200, max_records=1)).values():
             if records[0].offset == offset:
-                return _message(records[0])
+                return message_of(records[0])
     return None
 
 
-def headers_of(sent: Sequence[tuple[str, bytes | None]] | None) -> Mapping[str, str]:
+def _headers(sent: Sequence[tuple[str, bytes | None]] | None) -> Mapping[str, str]:
     """A record's headers as text; of two with one name the last."""
     return {name: (value or b"").decode(errors="replace") for name, value in sent} if sent else {}
 
 
-def _message(record: "ConsumerRecord[bytes, bytes]") -> Message:
+def message_of(record: "ConsumerRecord[bytes, bytes]") -> Message:
+    """Kafka's record as a message."""
     return Message(
         topic=record.topic,
         partition=record.partition,
@@ -320,5 +321,5 @@ def _message(record: "ConsumerRecord[bytes, bytes]") -> Message:
         key=record.key.decode(errors="replace") if record.key is not None else None,
         value=record.value or b"",
         ts_ms=record.timestamp,
-        headers=headers_of(record.headers),
+        headers=_headers(record.headers),
     )

@@ -24,9 +24,9 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from tunemill.bus.errors import BusUnavailable
-from tunemill.bus.kafka import headers_of
+from tunemill.bus.kafka import message_of
 from tunemill.bus.open import open_bus
-from tunemill.bus.port import Bus, Message
+from tunemill.bus.port import Bus
 from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED
 from tunemill.streams.batch import Hop
 from tunemill.streams.erased import ErasedLogs, follow_erasures
@@ -147,7 +147,7 @@ def feed(app: faust.App, flow: Flow) -> None:
     async def take_logs(stream: Any) -> None:
         try:
             async for records in stream.noack():
-                await flow.take([to_message(record) for record in records])
+                await flow.take([message_of(record) for record in records])
         except BaseException as error:  # Faust would go on behind these messages, also if this was cancelled
             if app.should_stop:
                 raise
@@ -168,19 +168,6 @@ async def commit(app: faust.App, offsets: Mapping[Partition, int]) -> None:
     Partitions that were lost in the meantime are left out; their new owner does the work again.
     """
     await app.consumer._commit_offsets({TP(*partition): offset for partition, offset in offsets.items()})
-
-
-def to_message(record: Any) -> Message:
-    """Kafka's record as our message."""
-    return Message(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key.decode(errors="replace") if record.key is not None else None,
-        value=record.value or b"",
-        ts_ms=record.timestamp,
-        headers=headers_of(record.headers),
-    )
 
 
 def exit_without_commit(error: BaseException) -> NoReturn:

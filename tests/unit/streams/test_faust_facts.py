@@ -18,8 +18,9 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from intervaltree import IntervalTree
 
+from tunemill.bus.kafka import message_of
 from tunemill.bus.port import Message as BusMessage
-from tunemill.streams.app import build_app, commit, feed, to_message
+from tunemill.streams.app import build_app, commit, feed
 from tunemill.streams.fetch import FetchConsumer
 
 PARTITION = TP("t", 0)
@@ -152,8 +153,8 @@ def test_the_app_is_set_up_so_that_faust_acknowledges_nothing_and_serves_nothing
 
 
 def test_kafkas_record_becomes_our_message():
-    assert to_message(record(3)) == BusMessage("t", 0, 3, "k", b"v", 1500, {"attempts": "2"})
-    assert to_message(record(3, key=None, value=None)) == BusMessage("t", 0, 3, None, b"", 1500, {"attempts": "2"})
+    assert message_of(record(3)) == BusMessage("t", 0, 3, "k", b"v", 1500, {"attempts": "2"})
+    assert message_of(record(3, key=None, value=None)) == BusMessage("t", 0, 3, None, b"", 1500, {"attempts": "2"})
 
 
 def record(offset: int, key: bytes | None = b"k", value: bytes | None = b"v") -> "ConsumerRecord[bytes, bytes]":
