@@ -20,10 +20,10 @@ import msgspec
 import typer
 from elasticsearch import AsyncElasticsearch
 from elasticsearch.helpers import async_bulk, async_scan
+from engines import choose
 
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, ratio, report, take_turns
-from benchmarks.live_engines import elasticsearch
 from tunemill.curator_api import backfill
 from tunemill.curator_api import backfill_store as store
 from tunemill.curator_api.backfill import PAGE, Backfills, do_next
@@ -78,7 +78,7 @@ def _engine(name: str) -> Iterator[tuple[str, str]]:
         if name == "embedded":
             yield f"local:{scratch}", registry
         else:
-            with elasticsearch() as url:
+            with choose.elasticsearch() as url:
                 yield url, registry
 
 
