@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clients.environments import EnvironmentAbsent, pinned
+from engines.absent import skip_or_fail
 from engines.choose import ELASTICSEARCH_VARIABLE, KAFKA_VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def test_ingest_has_a_ratio_to_each_rival_and_the_cpu_of_each_process() -> None:
     try:
         pinned(ROOT / "benchmarks" / "rivals" / "quix.txt")
     except EnvironmentAbsent as absent:
-        pytest.skip(str(absent))
+        skip_or_fail(str(absent))
     found = run("ingest", "--engine", "elasticsearch", "--logs", "300", "--rounds", "1")
     for name in ("ratio_raw_bulk", "ratio_quix", "ratio_async_bulk"):
         assert found[name] > 0
