@@ -26,7 +26,7 @@ FAULTS = (
     "dies",  # when the logs are written, nothing is committed
     "hangs",  # the write never ends
     "slow",  # each write takes a moment
-    "impatient",  # slow, and a stall comes as soon as in one that hangs
+    "impatient",  # each part is written well after the one before, and a stall comes as soon as in one that hangs
     "reversed",  # the first parts take longest
     "unmasked",  # masking fails, from the start
 )
@@ -50,11 +50,13 @@ class Faulty:
         number = self._writes
         if self._fault == "reversed":
             await asyncio.sleep(max(0.0, 3.0 - 0.5 * number))
+        if self._fault == "impatient":
+            await asyncio.sleep(1.5 * number)
         if self._fault == "hangs" and number >= 2:
             await asyncio.Event().wait()
         written: Sequence[Written] = await self._index.write(logs)
         match self._fault:
-            case "slow" | "impatient":
+            case "slow":
                 await asyncio.sleep(0.3)
             case "raises" if number >= 2:
                 raise KeyError("nobody foresaw this")
