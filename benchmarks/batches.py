@@ -70,7 +70,7 @@ class Batches:
 
     def _process(self, record: LogRecord) -> TaggedLog:
         message = Message(LOGS.name, 0, 0, record.log_id, pack([record]), 0)
-        (result,) = process(message, self.rules, now_ms=0)
+        (result,) = process([message], self.rules, now_ms=0)[0]
         if not isinstance(result, TaggedLog):
             raise ValueError("the input has a record that the stream does not take as a whole log")
         return result

@@ -155,7 +155,7 @@ def tagged(record: Mapping[str, Any], rules: Rules) -> TaggedLog:
         ValueError: the stream does not take it.
     """
     message = Message(LOGS.name, 0, 0, None, json_module.dumps(record).encode(), 0)
-    (result,) = process(message, rules, now_ms=0)
+    (result,) = process([message], rules, now_ms=0)[0]
     if not isinstance(result, TaggedLog) or result.tag_status != "ok":
         raise ValueError(f"a labelled line became a {type(result).__name__}: {getattr(result, 'reason', '')}")
     return result

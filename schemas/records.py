@@ -13,7 +13,7 @@ from tunemill.schemas.ids import PROJECT
 Json = Any  # a value that JSON can hold
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ToolCall(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One call of a tool that the model asked for."""
 
     name: str
@@ -21,7 +21,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One chat message, in the shape of OpenAI's chat API."""
 
     role: str  # system | developer | user | assistant | tool
@@ -34,14 +34,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasoning: str | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Tokens as the provider counted them; None where it did not say."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
 
 
-class LogRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class LogRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One LLM call: what was asked, what was answered, and where it came from."""
 
     log_id: str
@@ -72,14 +72,14 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: Json = None  # what the source sent and no field above holds
 
 
-class Tag(msgspec.Struct, frozen=True):
+class Tag(msgspec.Struct, frozen=True, gc=False):
     """A `namespace:value` tag and who set it: `caller`, `rule@version`, `model@version` or `person:<name>`."""
 
     tag: str
     by: str
 
 
-class TaggedLog(msgspec.Struct, frozen=True, kw_only=True):
+class TaggedLog(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A log that has been normalised, masked and tagged; what the index is made from."""
 
     log: LogRecord

@@ -139,8 +139,8 @@ def _now_ms() -> int:
 
 def _process_all(messages: Sequence[Message], read: Batch, schemas: Schemas | None, near: Near) -> Batch:
     now_ms = _now_ms()
-    for message in messages:
-        for place, result in enumerate(process(message, read.rules, schemas, now_ms=now_ms)):
+    for message, results in zip(messages, process(messages, read.rules, schemas, now_ms=now_ms), strict=True):
+        for place, result in enumerate(results):
             match result:
                 case TaggedLog():
                     read.logs.append(_Origin(near.mark(result), message, place))

@@ -1,4 +1,4 @@
-"""Many RE2 patterns against one text: those that surely match it, and those that may, to be asked one by one. Pure.
+"""Many RE2 patterns against many texts: those that surely match one, and those that may, to be asked one by one. Pure.
 
 All patterns in one automaton would read the text once, but one with a gap (`order[^.]{0,60}refund`) has to remember how long ago each
 beginning was: the states of some such patterns multiply until matching takes a hundred times as long. So patterns with gaps stay
@@ -6,6 +6,7 @@ alone, and are only tried on a text that holds the words without which they can'
 The others lie in a few automata rather than one, for the same reason: over varied text, two small ones have fewer states.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -46,17 +47,24 @@ class Patterns:
         self._sets = [(_set(part, quiet(max_mem=_MAX_SET_BYTES)), self._keys_of(part)) for part in together]
         self._filters = [(_filter(part), self._keys_of(part)) for part in _parted(alone, _FILTER_PATTERNS)]
 
-    def match(self, text: str, sure: set[int], possible: set[int]) -> None:
-        """Add the keys of the patterns that match the text, and of those that may."""
-        encoded = text.encode()
-        for automaton, keys in self._sets:
-            for place in automaton.Match(encoded) or ():
-                sure.add(keys[place])
-        for automaton, keys in self._filters:
-            for place in automaton.Match(encoded, True) or ():
-                possible.add(keys[place])
+    def match(self, texts: Iterable[tuple[bytes, set[int], set[int]]]) -> None:
+        """Add the keys of the patterns that match a text to the first set beside it, and of those that may to the second.
 
-    def confirm(self, key: int, text: str) -> bool:
+        Each automaton reads all texts before the next one does: what it is made of is then still near the processor.
+        """
+        texts = list(texts)
+        for automaton, keys in self._sets:
+            match = automaton.Match
+            for text, sure, _ in texts:
+                for place in match(text) or ():
+                    sure.add(keys[place])
+        for automaton, keys in self._filters:
+            match = automaton.Match
+            for text, _, possible in texts:
+                for place in match(text, True) or ():
+                    possible.add(keys[place])
+
+    def confirm(self, key: int, text: bytes) -> bool:
         """Whether the pattern of a possible key matches the text."""
         return self._alone[key].Match(text) is not None
 

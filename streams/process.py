@@ -1,8 +1,9 @@
-"""One message -> what it tells: logs, tagged or rejected, parts of logs, and what is said beside them.
+"""Messages -> what each tells: logs, tagged or rejected, parts of logs, and what is said beside them.
 
 Pure: no I/O, no clock, and no input makes it raise.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -19,9 +20,9 @@ from tunemill.streams.dead_letter import dead_letter
 from tunemill.streams.decode import MAX_RECORD_BYTES, decode
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.shape import NotACall, Piece, Reading
-from tunemill.streams.mask import MaskedPiece, mask, mask_beside, mask_piece
+from tunemill.streams.mask import Masked, MaskedPiece, mask, mask_beside, mask_piece
 from tunemill.streams.rules import Rules
-from tunemill.streams.tag import tag
+from tunemill.streams.tag import tag_all
 from tunemill.streams.unpack import Record, as_bytes, unpack
 
 Result = TaggedLog | MaskedPiece | TraceNote | Feedback | NotACall | RejectedLog
@@ -29,33 +30,40 @@ Result = TaggedLog | MaskedPiece | TraceNote | Feedback | NotACall | RejectedLog
 T = TypeVar("T")
 
 
-def process(message: Message, rules: Rules, schemas: Schemas | None = None, *, now_ms: int) -> list[Result]:
-    """What became of each record in the message, in their order: the place in the list is the record's in the message.
+def process(
+    messages: Sequence[Message], rules: Rules, schemas: Schemas | None = None, *, now_ms: int
+) -> list[list[Result]]:
+    """What became of each record in each message, in their order: the place in a list is the record's in the message.
 
     Args:
         schemas: those of Confluent's frames; None when there is no schema registry.
     """
+    read = [_read(message, rules, schemas, now_ms) for message in messages]
+    tagged = iter(tag_all([one for found in read for one in found if isinstance(one, Masked)], rules))
+    return [[next(tagged) if isinstance(one, Masked) else one for one in found] for found in read]
+
+
+def _read(message: Message, rules: Rules, schemas: Schemas | None, now_ms: int) -> list[Masked | Result]:
+    """The message's records, its logs masked and not tagged yet."""
     try:
         records = unpack(message.value, schemas)
     except Exception as error:
         return [_letter(message, 0, message.value, error, rules, stage="decode", now_ms=now_ms)]
-    return [_process_one(message, place, record, rules, now_ms) for place, record in enumerate(records)]
+    return [_read_one(message, place, record, rules, now_ms) for place, record in enumerate(records)]
 
 
-def _process_one(message: Message, place: int, record: Record, rules: Rules, now_ms: int) -> Result:
+def _read_one(message: Message, place: int, record: Record, rules: Rules, now_ms: int) -> Masked | Result:
     stage = "decode"
     try:
         reading = _decode(message, record)
-        if isinstance(reading, LogRecord):
-            stage = "mask"
-            masked = mask(reading, private=rules.masks_private_data)
-            stage = "decode"  # tagging itself never fails; the content's digest may
-            return tag(masked, rules)
         if isinstance(reading, NotACall):
             return reading
+        private = rules.masks_private_data
+        if isinstance(reading, LogRecord):
+            stage = "mask"
+            return mask(reading, private=private)
         held = _as_held(reading)
         stage = "mask"
-        private = rules.masks_private_data
         beside = mask_piece(held, private=private) if isinstance(held, Piece) else mask_beside(held, private=private)
         stage = "decode"
         return _checked_size(beside)

@@ -83,7 +83,7 @@ def message(value: bytes) -> BusMessage:
 
 
 def outcomes(value: bytes) -> list[TaggedLog | RejectedLog]:
-    return process(message(value), RULES, now_ms=99)
+    return process([message(value)], RULES, now_ms=99)[0]
 
 
 def check(value: bytes) -> None:

@@ -209,7 +209,7 @@ def test_when_masking_fails_the_log_is_rejected_and_its_bytes_are_not_kept(monke
     monkeypatch.setattr(masking, "may_have_secret", broken)
     payload = msgspec.json.encode(log())
     message = BusMessage("llm.logs", 0, 3, None, payload, 1)
-    (result,) = process(message, load_rules(), now_ms=1)
+    (result,) = process([message], load_rules(), now_ms=1)[0]
     assert isinstance(result, RejectedLog)
     assert (result.stage, result.error_code, result.payload) == ("mask", "internal", b"")
     assert result.payload_bytes == len(payload)

@@ -82,7 +82,7 @@ def test_a_part_and_its_note_are_masked_alike():
 
 
 def test_what_was_replaced_is_tagged_and_stays_so_whatever_rules_come():
-    (result,) = process(message(msgspec.json.encode(full_log(PRIVATE["card"]))), INGEST, now_ms=1)
+    (result,) = process([message(msgspec.json.encode(full_log(PRIVATE["card"])))], INGEST, now_ms=1)[0]
     assert isinstance(result, TaggedLog)
     assert Tag("pii:card", "pii.masked@2") in result.tags
     assert retag(result, Rules(())) == result
@@ -94,7 +94,7 @@ def test_what_was_replaced_is_tagged_and_stays_so_whatever_rules_come():
 def test_under_the_other_policies_it_is_stored_as_it_came_and_tagged():
     for policy in ("snapshot", "never"):
         rules = Rules((), private_data=policy)
-        (result,) = process(message(msgspec.json.encode(full_log(PRIVATE["card"]))), rules, now_ms=1)
+        (result,) = process([message(msgspec.json.encode(full_log(PRIVATE["card"])))], rules, now_ms=1)[0]
         assert isinstance(result, TaggedLog)
         assert result == tag(mask(full_log(PRIVATE["card"])), rules)
         assert Tag("pii:card", "pii@2") in result.tags
@@ -104,10 +104,10 @@ def test_under_the_other_policies_it_is_stored_as_it_came_and_tagged():
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_dead_letter_holds_none(encoding: str):
     payload = f'{{"broken": "é {PRIVATE["email"]}'.encode(encoding)
-    (letter,) = process(message(payload), INGEST, now_ms=1)
+    (letter,) = process([message(payload)], INGEST, now_ms=1)[0]
     assert isinstance(letter, RejectedLog)
     assert letter.payload == '{"broken": "é [PII:email]'.encode(encoding)
-    (letter,) = process(message(payload), Rules(()), now_ms=1)
+    (letter,) = process([message(payload)], Rules(()), now_ms=1)[0]
     assert isinstance(letter, RejectedLog)
     assert letter.payload == payload
 
@@ -137,7 +137,7 @@ def test_neither_an_escape_nor_a_length_hides_any_in_a_dead_letter():
         rb'{"text": "ada.lovelace\u0040work.co"}',
         b"\x00\x02" + bytes([2 * len(iban)]) + iban.encode() + b"\xff\x00",
     ):
-        (letter,) = process(message(payload), INGEST, now_ms=1)
+        (letter,) = process([message(payload)], INGEST, now_ms=1)[0]
         assert isinstance(letter, RejectedLog)
         assert not any(value in letter.payload for value in (iban.encode(), b"lovelace"))
 
@@ -152,7 +152,7 @@ def test_when_masking_fails_the_log_is_rejected_and_its_bytes_are_not_kept(monke
         raise ZeroDivisionError("with the log's own text")
 
     monkeypatch.setattr(masking.pii, "without_private", broken)
-    (letter,) = process(message(msgspec.json.encode(full_log(PRIVATE["email"]))), INGEST, now_ms=1)
+    (letter,) = process([message(msgspec.json.encode(full_log(PRIVATE["email"])))], INGEST, now_ms=1)[0]
     assert isinstance(letter, RejectedLog)
     assert (letter.stage, letter.error_code, letter.payload) == ("mask", "internal", b"")
 
@@ -200,7 +200,7 @@ def planted(example: Any, value: str) -> Iterator[Any]:
 
 def handed(payload: bytes, rules: Rules) -> Iterator[str]:
     """What the next hops see of each record: what is stored, what is published, and the reason of a rejection."""
-    for result in process(message(payload), rules, now_ms=1):
+    for result in process([message(payload)], rules, now_ms=1)[0]:
         yield from (msgspec.json.encode(part).decode() for part in parts_of(result))
 
 

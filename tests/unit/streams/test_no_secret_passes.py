@@ -45,7 +45,7 @@ def secrets_in(example: Any) -> Iterator[Any]:
 
 def handed(payload: bytes) -> Iterator[str]:
     """What the next hops see of each record: what is stored, what is published, and the reason of a rejection."""
-    for result in process(Message(LOGS.name, 0, 0, None, payload, 1), RULES, now_ms=1):
+    for result in process([Message(LOGS.name, 0, 0, None, payload, 1)], RULES, now_ms=1)[0]:
         yield from (json_of(part) for part in parts_of(result))
 
 
@@ -73,10 +73,12 @@ def json_of(value: Any) -> str:
 )
 def test_an_escape_hides_no_secret_in_a_dead_letter(text: str, left: str):
     payload = json.dumps({"text": text}).replace("/", "\\/").encode()
-    (letter,) = process(Message(LOGS.name, 0, 0, None, payload, 1), RULES, now_ms=1)
+    (letter,) = process([Message(LOGS.name, 0, 0, None, payload, 1)], RULES, now_ms=1)[0]
     assert isinstance(letter, RejectedLog)
     assert msgspec.json.decode(letter.payload) == {"text": left}
-    (letter,) = process(Message(LOGS.name, 0, 0, None, payload[:-1], 1), RULES, now_ms=1)  # torn: no escape is certain
+    (letter,) = process([Message(LOGS.name, 0, 0, None, payload[:-1], 1)], RULES, now_ms=1)[
+        0
+    ]  # torn: no escape is certain
     assert isinstance(letter, RejectedLog)
     assert letter.payload == b""
 
@@ -89,6 +91,6 @@ def test_an_escape_in_json_in_a_string_hides_no_secret(payload: str):
 
 def test_a_length_before_it_hides_no_secret_in_a_dead_letter():
     payload = b"\x00\x02" + bytes([2 * len(SECRET)]) + SECRET.encode() + b"\xff\x00"  # as Avro writes a string
-    (letter,) = process(Message(LOGS.name, 0, 0, None, payload, 1), RULES, now_ms=1)
+    (letter,) = process([Message(LOGS.name, 0, 0, None, payload, 1)], RULES, now_ms=1)[0]
     assert isinstance(letter, RejectedLog)
     assert SECRET.encode() not in letter.payload

@@ -417,7 +417,7 @@ RULES = load_rules()
 
 def codes(payload: bytes) -> set[str]:
     message = BusMessage(topic="llm.logs", partition=0, offset=0, key=None, value=payload, ts_ms=TS_MS)
-    results = process(message, RULES, now_ms=1)
+    results = process([message], RULES, now_ms=1)[0]
     return {result.error_code for result in results if isinstance(result, RejectedLog)}
 
 

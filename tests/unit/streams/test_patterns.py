@@ -43,11 +43,12 @@ def matching(patterns: list[str], text: str) -> set[str]:
 
 
 def matching_keys(compiled: Patterns, text: str) -> set[int]:
-    sure: set[int] = set()
-    possible: set[int] = set()
-    compiled.match(text, sure, possible)
+    encoded, other = text.encode(), text.swapcase().encode()
+    found: list[tuple[bytes, set[int], set[int]]] = [(other, set(), set()), (encoded, set(), set())]
+    compiled.match(found)
+    _, sure, possible = found[1]
     assert not sure & possible
-    return sure | {key for key in possible if compiled.confirm(key, text)}
+    return sure | {key for key in possible if compiled.confirm(key, encoded)}
 
 
 def alone(patterns: list[str], text: str) -> set[str]:
