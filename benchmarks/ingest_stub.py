@@ -26,6 +26,7 @@ from tunemill.schemas.records import LogRecord
 from tunemill.schemas.topics import LOGS, TOPICS
 from tunemill.streams.batch import Hop, run_batch
 from tunemill.streams.erased import follow_erasures
+from tunemill.streams.garbage import collected_seldom
 from tunemill.streams.rulebook import Rulebook
 
 LONG_LOG_BYTES = 4_096
@@ -86,10 +87,11 @@ async def work_through(batches: Batches, url: str, clock: CpuClock) -> None:
         async with follow_erasures(bus, index) as erased:
             await erased.catch_up()
             hop, ended = Hop(index, bus, erased, Rulebook(batches.rules)), 0
-            while batch := list(islice(messages, BATCH_MESSAGES)):
-                clock.start()
-                ended += sum((await run_batch(batch, hop)).values())
-                clock.stop()
+            with collected_seldom():
+                while batch := list(islice(messages, BATCH_MESSAGES)):
+                    clock.start()
+                    ended += sum((await run_batch(batch, hop)).values())
+                    clock.stop()
         await index.close()
         await bus.close()
     if ended != batches.count:

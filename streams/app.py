@@ -33,6 +33,7 @@ from tunemill.streams.erased import ErasedLogs, follow_erasures
 from tunemill.streams.feedback import follow_feedback
 from tunemill.streams.fetch import FetchTransport
 from tunemill.streams.flow import Flow
+from tunemill.streams.garbage import collected_seldom
 from tunemill.streams.ledger import Partition
 from tunemill.streams.liveness import STALL_S, Liveness, index_retries, watched
 from tunemill.streams.local import GROUP
@@ -97,18 +98,19 @@ def run_faust(
         drain_s: how long the parts begun may take after the signal; then they come again elsewhere.
     """
     try:
-        asyncio.run(
-            _run(
-                kafka_url,
-                open_log_index,
-                rulebook,
-                health=(health_host, health_port),
-                group=group,
-                schema_registry_url=schema_registry_url,
-                liveness=Liveness(stall_s),
-                drain_s=drain_s,
+        with collected_seldom():
+            asyncio.run(
+                _run(
+                    kafka_url,
+                    open_log_index,
+                    rulebook,
+                    health=(health_host, health_port),
+                    group=group,
+                    schema_registry_url=schema_registry_url,
+                    liveness=Liveness(stall_s),
+                    drain_s=drain_s,
+                )
             )
-        )
     except Exception as error:
         exit_without_commit(error)
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -49,8 +49,7 @@ class Hop:
     near: Near = field(default_factory=Near)  # used by one batch at a time
 
 
-@dataclass(frozen=True, slots=True)
-class _Origin(Generic[T]):
+class _Origin(NamedTuple, Generic[T]):
     """Something that a message told, and where it came from."""
 
     item: T
@@ -71,8 +70,7 @@ class Batch:
     beside: Counter[str] = field(default_factory=Counter)  # what is no log and no part of one, by kind
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(NamedTuple):
     """What became of one log or part of one, and the masked log that it is or is in."""
 
     written: Written

@@ -8,6 +8,7 @@ from tunemill.streams.batch import Hop, next_offsets
 from tunemill.streams.erased import follow_erasures
 from tunemill.streams.feedback import keep_feedback
 from tunemill.streams.flow import flowing
+from tunemill.streams.garbage import collected_seldom
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.rulebook import Rulebook, follow_rules
 from tunemill.streams.schema_registry import opened_registry
@@ -29,6 +30,13 @@ async def run_local(
         Exception: whatever a part could not go on after. It is not committed, and comes again at the next start.
     """
     await bus.create_topics([LOGS, REJECTED, ERASURES, FEEDBACK])
+    with collected_seldom():
+        await _run(bus, index, rulebook, stop, schema_registry_url)
+
+
+async def _run(
+    bus: Bus, index: LogIndex, rulebook: Rulebook, stop: asyncio.Event, schema_registry_url: str | None
+) -> None:
     async with (
         follow_rules(rulebook),
         follow_erasures(bus, index) as erased,

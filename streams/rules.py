@@ -14,7 +14,7 @@ import re2
 from tunemill.privacy import pii
 from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.learned import LearnedTag
-from tunemill.schemas.records import LogRecord
+from tunemill.schemas.records import LogRecord, Tag
 from tunemill.streams.conditions import Test, test_of
 from tunemill.streams.errors import RuleError, RulesInvalid
 from tunemill.streams.patterns import Patterns
@@ -29,7 +29,7 @@ PARTS = ("system", "user", "assistant", "rest")  # of a log's text
 class Found:
     """What the rules and the gates of private data found in one log."""
 
-    rules: tuple[Rule, ...]
+    tags: tuple[Tag, ...]  # of each tag the first rule that matched, in the file's order
     pii_kinds: tuple[str, ...]
 
 
@@ -37,7 +37,7 @@ class Found:
 class _Check:
     """A rule as keys."""
 
-    rule: Rule
+    tag: Tag
     all: tuple[frozenset[int], ...]
     any: frozenset[int]
     none: frozenset[int]
@@ -88,7 +88,7 @@ class Rules:
         return self.private_data == "ingest"
 
     def find(self, logs: Sequence[tuple[LogRecord, Texts]]) -> list[Found]:
-        """For each log: of each tag the first rule that matches, in the file's order; and the kinds of private data in it.
+        """What was found in each log.
 
         Many logs at once cost far less than one by one: every step is done for all of them before the next.
         """
@@ -97,16 +97,15 @@ class Rules:
         for place, one in enumerate(known):
             for number in {rule for key in one.sure | one.possible for rule in self._awaited.get(key, ())}:
                 waiting.setdefault(number, []).append(place)
-        matched: list[dict[str, Rule]] = [{} for _ in logs]
+        matched: list[dict[str, Tag]] = [{} for _ in logs]
         for number in sorted(waiting):
             check = self._checks[number]
-            tag = check.rule.tag
             for place in waiting[number]:
-                if tag not in matched[place] and check.holds(known[place]):
-                    matched[place][tag] = check.rule
+                if check.tag.tag not in matched[place] and check.holds(known[place]):
+                    matched[place][check.tag.tag] = check.tag
         return [
-            Found(tuple(rules.values()), self._private(one.sure, texts))
-            for rules, one, (_, texts) in zip(matched, known, logs, strict=True)
+            Found(tuple(tags.values()), self._private(one.sure, texts))
+            for tags, one, (_, texts) in zip(matched, known, logs, strict=True)
         ]
 
     def _known(self, logs: Sequence[tuple[LogRecord, Texts]]) -> list["_Known"]:
@@ -132,7 +131,7 @@ class Rules:
 
     def _compile(self, rule: Rule) -> _Check:
         return _Check(
-            rule,
+            Tag(rule.tag, rule.setter),
             tuple(self._keys_for(condition) for condition in rule.all),
             frozenset().union(*map(self._keys_for, rule.any)),
             frozenset().union(*map(self._keys_for, rule.none)),

@@ -8,7 +8,7 @@ import msgspec
 
 from tunemill.schemas.learned import LearnedTag
 from tunemill.schemas.records import LogRecord, Tag, TaggedLog
-from tunemill.streams.fingerprint import fingerprint
+from tunemill.streams.fingerprint import fingerprints
 from tunemill.streams.language import SETTER, language_of
 from tunemill.streams.learned import matching
 from tunemill.streams.mask import Masked
@@ -133,17 +133,16 @@ def _look(logs: Sequence[LogRecord], rules: Rules) -> list[_Look]:
     texts = [texts_of(log) for log in logs]
     languages = [language_of(text.user) for text in texts]
     found = rules.find(list(zip(logs, texts, strict=True)))
-    sketches = [fingerprint(log) for log in logs]
     return [
         _Look(language, _tags(language, finds, matching(rules.learned, text)), sketch)
-        for text, language, finds, sketch in zip(texts, languages, found, sketches, strict=True)
+        for text, language, finds, sketch in zip(texts, languages, found, fingerprints(logs), strict=True)
     ]
 
 
 def _tags(language: str | None, found: Found, learned: Iterable[LearnedTag]) -> list[Tag]:
     tags = [Tag(f"lang:{language}", SETTER)] if language else []
     tags += [Tag(f"{_PRIVATE}{kind}", _PII) for kind in found.pii_kinds]
-    tags += [Tag(rule.tag, rule.setter) for rule in found.rules]
+    tags += found.tags
     tags += [Tag(one.tag, one.setter) for one in learned]
     return tags
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog, ToolCall
-from tunemill.streams.fingerprint import fingerprint, similarity
+from tunemill.streams.fingerprint import fingerprints, similarity
 from tunemill.streams.mask import Masked, mask
 from tunemill.streams.near import Near
 from tunemill.streams.rules import Rules
@@ -30,6 +30,10 @@ def log(asked: str = ASKED, answer: str = ANSWER, log_id: str = "one", **fields:
     )
 
 
+def fingerprint(log: LogRecord) -> str | None:
+    return fingerprints([log])[0]
+
+
 def sketch(log: LogRecord) -> bytes:
     found = fingerprint(log)
     assert found is not None
@@ -41,7 +45,7 @@ def tagged(asked: str = ASKED, answer: str = ANSWER, log_id: str = "one") -> Tag
 
 
 def test_a_sketch_is_the_same_on_every_machine():
-    expected = "0ff0a19b4548"
+    expected = "d9fc9187e801"
     assert (fingerprint(log()) or "")[:12] == expected
 
 
@@ -59,6 +63,14 @@ def test_only_what_was_asked_last_and_answered_counts_in_any_case_and_spacing():
 def test_too_little_text_has_no_sketch(text: str):
     assert fingerprint(log(text, text)) is None
     assert fingerprint(log(text, messages=(), output=())) is None
+
+
+def test_a_sketch_is_the_same_whatever_is_sketched_beside_it():
+    texts = [" ".join(WORDS[start : start + count]) for start in range(0, 300, 7) for count in (0, 1, 17, 90)]
+    logs = [log(text, answer) for text in texts for answer in ("", text, "word " * 30_000)]
+    together = fingerprints(logs)
+    assert together == [fingerprint(one) for one in logs]
+    assert len(set(together)) > len(logs) / 2
 
 
 @settings(deadline=None, max_examples=60)

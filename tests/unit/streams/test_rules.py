@@ -40,7 +40,7 @@ def read(*rules: str) -> Rules:
 
 def matches(conditions: str, log: LogRecord = LOG) -> bool:
     rules = read(f"{{name: r, version: 1, tag: 'x:y', {conditions}}}")
-    return [rule.setter for rule in rules.find([(log, texts_of(log))])[0].rules] == ["r@1"]
+    return [tag.by for tag in rules.find([(log, texts_of(log))])[0].tags] == ["r@1"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_media_are_parts_that_are_no_text():
 def test_rules_are_found_in_the_order_of_the_text():
     names = [f"r{number}" for number in range(20)]
     rules = read(*(f"{{name: {n}, version: 2, tag: 'x:{n}', any: [{{in: user, literal: refund}}]}}" for n in names))
-    assert [rule.name for rule in rules.find([(LOG, texts_of(LOG))])[0].rules] == names
+    assert [tag.by.partition("@")[0] for tag in rules.find([(LOG, texts_of(LOG))])[0].tags] == names
 
 
 def test_a_rule_that_is_switched_off_is_checked_and_not_used():
@@ -282,5 +282,5 @@ def test_a_literal_is_never_a_pattern(literal: str, text: str):
     """Any text may be a literal: it compiles, and finds nothing but itself."""
     rules = Rules([Rule(name="r", version=1, tag="x:y", any=(Condition(where="user", literal=literal),))])
     log = LogRecord(log_id="one", ts_ms=1, messages=(Message(role="user", content=text),))
-    if rules.find([(log, texts_of(log))])[0].rules:
+    if rules.find([(log, texts_of(log))])[0].tags:
         assert literal.casefold() in text.casefold() or literal.lower() in text.lower()
