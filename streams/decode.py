@@ -13,11 +13,12 @@ from tunemill.schemas.trace import TraceNote
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats import registry, tunemill_record
 from tunemill.streams.formats.shape import Arrival, JsonObject, Piece, Reading
-from tunemill.streams.unpack import Record, unpack
+from tunemill.streams.unpack import Record, WrittenLog, unpack
 
 MAX_RECORD_BYTES = LOGS.max_message_bytes
 MAX_DEPTH = 64  # arrays and objects inside one another; real requests with JSON schemas stay under 30
 _CONTAINERS = (dict, list, tuple)
+_encode = msgspec.json.Encoder().encode
 _PATHS = (".", "..")  # no URL can name such a log: it could be neither read nor erased
 MAX_TS_MS = 253_402_300_799_999  # the end of the year 9999, beyond which dates cannot be written
 MAX_COUNT = 2**63 - 1  # the schema's and the index's whole numbers
@@ -34,6 +35,9 @@ def decode(record: Record, *, ts_ms: int) -> Reading:
     """
     if isinstance(record, LogRecord):
         return _checked_log(_identified(record))
+    if isinstance(record, WrittenLog):
+        _check_size(record.payload)
+        return _checked_written(record.log)
     if isinstance(record, dict):
         payload = canonical_json(record)
         _check_size(payload)
@@ -42,7 +46,7 @@ def decode(record: Record, *, ts_ms: int) -> Reading:
     if record.startswith(wire.MARKER):
         return _checked_log(_identified(_from_avro(record)))
     if (log := tunemill_record.read_as_written(record)) is not None:
-        return _checked_values(_with_messages(log)) if _is_shallow(record) else _checked_log(log)
+        return _checked_written(log)
     return _checked(_from_json(record, ts_ms))
 
 
@@ -68,7 +72,7 @@ def shapes_in(payload: bytes) -> set[str]:
 
 
 def _shape_name(record: Record) -> str:
-    if isinstance(record, LogRecord) or (isinstance(record, bytes) and record.startswith(wire.MARKER)):
+    if isinstance(record, LogRecord | WrittenLog) or (isinstance(record, bytes) and record.startswith(wire.MARKER)):
         return tunemill_record.SHAPE.name
     return registry.shape_of(record if isinstance(record, dict) else _json_object(record)).name
 
@@ -123,16 +127,15 @@ def _is_shallow(payload: bytes) -> bool:
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(MAX_DEPTH):
-        level = [child for item in level for child in _children(item)]
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, _CONTAINERS)
+        ]
         if not level:
             return
     raise Undecodable("too_deep", f"arrays and objects are nested more than {MAX_DEPTH} deep")
-
-
-def _children(value: Any) -> list[Any]:
-    """The arrays and objects directly inside this one."""
-    inside = value.values() if isinstance(value, dict) else value
-    return [child for child in inside if isinstance(child, _CONTAINERS)]
 
 
 def _checked(reading: Reading) -> Reading:
@@ -155,6 +158,15 @@ def _checked_log(log: LogRecord) -> LogRecord:
     return log
 
 
+def _checked_written(log: LogRecord) -> LogRecord:
+    """The same for a log that was read as it is written: writing a part of it again cannot fail."""
+    _checked_values(_with_messages(log))
+    free = _free_form(log)
+    if not _is_shallow(_encode(free)):
+        _check_depth(free)
+    return log
+
+
 def _with_messages(log: LogRecord) -> LogRecord:
     if not log.messages:
         raise Undecodable("invalid", "there are no messages")
@@ -163,7 +175,13 @@ def _with_messages(log: LogRecord) -> LogRecord:
 
 def _check_log(log: LogRecord) -> None:
     _checked_values(log)
-    _check_depth([log.tools, log.params, log.extra, [[message.parts] for message in (*log.messages, *log.output)]])
+    _check_depth(_free_form(log))
+
+
+def _free_form(log: LogRecord) -> list[Any]:
+    """All in a log that may nest at will, each as deep inside the list as it is inside the log."""
+    parts = [message.parts for message in (*log.messages, *log.output) if message.parts is not None]
+    return [log.tools, log.params, log.extra, [parts] if parts else None]
 
 
 def _checked_values(log: LogRecord) -> LogRecord:

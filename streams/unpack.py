@@ -1,6 +1,6 @@
 """One message's bytes -> the records in it. Pure. How many a message holds is told by its form, and nothing is announced."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import msgspec
@@ -12,11 +12,20 @@ from tunemill.schemas.records import LogRecord
 from tunemill.streams.confluent import Schemas, is_framed, read_frame
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.shape import JsonObject
+from tunemill.streams.formats.tunemill_record import read_as_written
 
 MAX_RECORDS = 10_000  # in one message; each of its records may need a dead letter of its own
 
-# JSON or Avro of one record; a log of an Avro batch; a span or log record of OTLP, or what a Confluent frame holds.
-Record = bytes | LogRecord | JsonObject
+
+class WrittenLog(msgspec.Struct, frozen=True, gc=False):
+    """A log whose JSON is spelled exactly as we spell it: nothing else can be inside."""
+
+    log: LogRecord
+    payload: bytes
+
+
+# JSON or Avro of one record; a log as we write it, or of an Avro batch; a span or log record of OTLP, or what a frame holds.
+Record = bytes | WrittenLog | LogRecord | JsonObject
 
 _OTLP_NAMES = (b'"resourceSpans"', b'"resourceLogs"')
 
@@ -51,6 +60,8 @@ def as_bytes(record: Record) -> bytes:
     """A record as a message of its own: the same log, with the same id."""
     if isinstance(record, LogRecord):
         return wire.encode(record)
+    if isinstance(record, WrittenLog):
+        return record.payload
     return record if isinstance(record, bytes) else canonical_json(record)
 
 
@@ -77,8 +88,10 @@ def _records(value: bytes, schemas: Schemas | None) -> Iterator[Record]:
         yield from _opened(record) if isinstance(record, bytes) else (record,)
 
 
-def _opened(record: bytes) -> list[bytes] | list[JsonObject]:
+def _opened(record: bytes) -> Sequence[Record]:
     """What is inside a request or a batch in JSON. One that is broken stays whole, and is refused where it is decoded."""
+    if (log := read_as_written(record)) is not None:
+        return (WrittenLog(log, record),)
     if any(name in record for name in _OTLP_NAMES):
         try:
             return otlp.items(record, most=MAX_RECORDS)
