@@ -5,6 +5,7 @@ the keys that hold for it; the rules are sets of keys, and only those are looked
 The format stands in `docs/tags.md`; `rules.yaml` beside this module is the starter set.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -93,10 +94,11 @@ class Rules:
         Many logs at once cost far less than one by one: every step is done for all of them before the next.
         """
         known = self._known(logs)
-        waiting: dict[int, list[int]] = {}  # place of a rule -> those of the logs that it may match
+        waiting: dict[int, list[int]] = defaultdict(list)  # place of a rule -> those of the logs that it may match
         for place, one in enumerate(known):
-            for number in {rule for key in one.sure | one.possible for rule in self._awaited.get(key, ())}:
-                waiting.setdefault(number, []).append(place)
+            keys = self._awaited.keys() & (one.sure | one.possible)
+            for number in frozenset().union(*map(self._awaited.__getitem__, keys)):
+                waiting[number].append(place)
         matched: list[dict[str, Tag]] = [{} for _ in logs]
         for number in sorted(waiting):
             check = self._checks[number]
@@ -175,13 +177,13 @@ class _Known:
         return False
 
 
-def _awaited(checks: Sequence[_Check]) -> dict[int, tuple[int, ...]]:
+def _awaited(checks: Sequence[_Check]) -> dict[int, frozenset[int]]:
     """By key, the places of the rules that may match where it holds: those that ask for it first of all."""
-    found: dict[int, list[int]] = {}
+    found: dict[int, set[int]] = defaultdict(set)
     for number, check in enumerate(checks):
         for key in check.all[0] if check.all else check.any:
-            found.setdefault(key, []).append(number)
-    return {key: tuple(numbers) for key, numbers in found.items()}
+            found[key].add(number)
+    return {key: frozenset(numbers) for key, numbers in found.items()}
 
 
 def read_rules(text: str, *, place: str = "rules", learned: Sequence[LearnedTag] = ()) -> Rules:
