@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tunemill.bus.port import Message, Outgoing
-from tunemill.indexer.bulk import create_item
+from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.document import to_document
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.packing import pack
@@ -65,7 +65,9 @@ class Batches:
     def documents(self, count: int | None = None) -> Iterator[tuple[str, bytes, bytes]]:
         """The id, and the two lines of `_bulk`, of the document that each becomes."""
         for tagged in self.tagged(count):
-            action, document = create_item(to_document(tagged)).lines
+            bulk = Bulk()
+            bulk.create(to_document(tagged))
+            action, document = bulk.body(range(1)).splitlines()
             yield tagged.log.log_id, action, document
 
     def _process(self, record: LogRecord) -> TaggedLog:

@@ -5,6 +5,7 @@ and then is alone on the machine with Kafka and Elasticsearch; whoever measures 
 
 - `tunemill`: `tunemill streams` with the starter set of rules, from messages of 64 logs as the SDK packs them.
 - `tunemill, one-log messages`: the same from messages of one log each.
+- `tunemill, two workers`: two processes that share the topic, as one would start for two cores; `quix, two processes` likewise.
 - `quix`: Quix Streams' Elasticsearch sink; `async bulk`: an aiokafka loop with `async_streaming_bulk`. Both are given, as one-log
   messages, the finished documents that our worker would write, with their ids as keys, for an index of the same mapping.
 - `raw _bulk`: requests with the same documents whose bytes lie ready in a file, no Kafka.
@@ -17,8 +18,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from engines import choose
 from benchmarks.batches import PACKED_LOGS, Batches
 from benchmarks.harness import Figure, ratio, take_turns
 from benchmarks.kafka_fill import fill
-from benchmarks.live_engines import Worker, empty_index, pid_of, wait_for_documents, worker
+from benchmarks.live_engines import Worker, empty_index, pid_of, wait_for_documents, wait_until_ended, worker
 from benchmarks.processes import cpu_s, halt, jvm_cpu_s, resume, running
 from tunemill.bus.kafka import KafkaBus
 from tunemill.bus.port import Outgoing
@@ -42,26 +44,38 @@ WARMING_LOGS = 2_000  # that each process works on before its clock runs
 WARMING_DOCUMENTS = (
     500_000  # that Elasticsearch's compiler sees before a round counts: it takes half of its CPU at first
 )
+REBALANCE_S = 10  # until processes that were started together share the partitions
 BULK_DOCUMENTS, BULK_BYTES = 1_000, 4 * 2**20
 BY_HAND = "byhand"  # the project whose index the others write to: same template, same mapping
 RIVALS = Path(__file__).parent / "rivals"
-OURS, OURS_SINGLE, QUIX, ASYNC_BULK, RAW = (
-    "tunemill",
-    "tunemill, one-log messages",
-    "quix",
-    "async bulk",
-    "raw _bulk",
-)
-RATIOS = {"ratio_raw_bulk": RAW, "ratio_quix": QUIX, "ratio_async_bulk": ASYNC_BULK}
+OURS, OURS_SINGLE, OURS_TWO = "tunemill", "tunemill, one-log messages", "tunemill, two workers"
+QUIX, QUIX_TWO, ASYNC_BULK, RAW = "quix", "quix, two processes", "async bulk", "raw _bulk"
+RATIOS = {
+    "ratio_raw_bulk": (OURS, RAW),
+    "ratio_quix": (OURS, QUIX),
+    "ratio_async_bulk": (OURS, ASYNC_BULK),
+    "ratio_raw_bulk_one_log_messages": (OURS_SINGLE, RAW),
+    "ratio_quix_one_log_messages": (OURS_SINGLE, QUIX),
+    "ratio_async_bulk_one_log_messages": (OURS_SINGLE, ASYNC_BULK),
+    "ratio_raw_bulk_two_workers": (OURS_TWO, RAW),
+    "ratio_quix_two_workers": (OURS_TWO, QUIX_TWO),
+}
 
 
 @dataclass(frozen=True)
 class _Side:
-    """A process that writes documents, and how it is given more of them: it is halted before there is anything to do."""
+    """Processes that write documents, and how they are given more of them: they are halted before there is anything to do."""
 
-    process: subprocess.Popen[bytes]
+    processes: Sequence[subprocess.Popen[bytes]]
     project: str
     give: Callable[[int], None]
+
+    def resume(self) -> None:
+        for process in self.processes:
+            resume(process)
+
+    def is_alive(self) -> bool:
+        return all(process.poll() is None for process in self.processes)
 
 
 Opened = Callable[[], AbstractContextManager[_Side]]
@@ -76,7 +90,9 @@ def measure(batches: Batches, *, rounds: int) -> tuple[dict[str, Figure], dict[s
         sides: dict[str, Opened] = {
             OURS: lambda: _worker(batches, bus, url, per_message=PACKED_LOGS),
             OURS_SINGLE: lambda: _worker(batches, bus, url, per_message=1),
+            OURS_TWO: lambda: _worker(batches, bus, url, per_message=PACKED_LOGS, processes=2),
             QUIX: lambda: _rival(batches, bus, url, quix),
+            QUIX_TWO: lambda: _rival(batches, bus, url, quix, processes=2),
             ASYNC_BULK: lambda: _rival(batches, bus, url, loop),
             RAW: lambda: _raw(batches, url),
         }
@@ -88,61 +104,62 @@ def measure(batches: Batches, *, rounds: int) -> tuple[dict[str, Figure], dict[s
 
         warmups = 1 if batches.count * len(sides) >= WARMING_DOCUMENTS else 2
         figures = take_turns({name: turn(name) for name in sides}, unit="logs/s", rounds=rounds, warmups=warmups)
-    ratios = {name: ratio(figures[OURS], figures[other]) for name, other in RATIOS.items()}
-    ratios |= {f"{name}_one_log_messages": ratio(figures[OURS_SINGLE], figures[of]) for name, of in RATIOS.items()}
+    ratios = {name: ratio(figures[one], figures[other]) for name, (one, other) in RATIOS.items()}
     return figures, ratios, {"cpu_us_per_log": {name: _medians(found[-rounds:]) for name, found in costs.items()}}
 
 
 def _measured(count: int, url: str, opened: Opened, pids: Mapping[str, int], costs: list[Costs]) -> float:
     """Logs per second of one round."""
     with opened() as side:
-        pids = {"writer": side.process.pid, **pids}
-
-        def wait(documents: int) -> None:
-            wait_for_documents(url, side.project, documents, lambda: side.process.poll() is None)
-
+        writers = [process.pid for process in side.processes]
         side.give(WARMING_LOGS)
-        resume(side.process)
-        wait(WARMING_LOGS)
+        side.resume()
+        wait_for_documents(url, side.project, WARMING_LOGS, side.is_alive)
         side.give(count)
-        before, started = _cpu_s(pids), time.perf_counter()
-        resume(side.process)
-        wait(WARMING_LOGS + count)
+        before, started = _cpu_s(writers, pids), time.perf_counter()
+        side.resume()
+        wait_for_documents(url, side.project, WARMING_LOGS + count, side.is_alive)
         seconds = time.perf_counter() - started
-        after = _cpu_s(pids)
+        after = _cpu_s(writers, pids)
     costs.append({name: (after[name] - before[name]) / count * 1e6 for name in after})
     return count / seconds
 
 
 @contextmanager
-def _worker(batches: Batches, bus: str, url: str, *, per_message: int) -> Iterator[_Side]:
+def _worker(batches: Batches, bus: str, url: str, *, per_message: int, processes: int = 1) -> Iterator[_Side]:
     empty_index(url, PROJECT)
-    with worker(bus, url) as ours:
+    with ExitStack() as stack:
+        ours = [stack.enter_context(worker(bus, url)) for _ in range(processes)]
+        time.sleep(REBALANCE_S * (processes - 1))
         given = 0
 
         def give(count: int) -> None:
             nonlocal given
             given += count
-            _fill(bus, LOGS, batches.messages(count, per_message=per_message), ours.process)
+            _fill(bus, LOGS, batches.messages(count, per_message=per_message), side.processes)
 
-        yield _Side(ours.process, PROJECT, give)
+        side = _Side([one.process for one in ours], PROJECT, give)
+        yield side
         _require_identity(ours, given)
 
 
 @contextmanager
-def _rival(batches: Batches, bus: str, url: str, command: list[str]) -> Iterator[_Side]:
+def _rival(batches: Batches, bus: str, url: str, command: list[str], *, processes: int = 1) -> Iterator[_Side]:
     empty_index(url, BY_HAND)
     topic = Topic(
         name=f"benchmark.{uuid.uuid4()}", record=TaggedLog, key="log_id", producers=(), consumers=(), partitions=4
     )
     asyncio.run(_create(bus, topic))
-    with running([*command, bus.removeprefix("kafka://"), topic.name, url, alias(BY_HAND)]) as process:
+    arguments = [*command, bus.removeprefix("kafka://"), topic.name, url, alias(BY_HAND)]
+    with ExitStack() as stack:
+        started = [stack.enter_context(running(arguments)) for _ in range(processes)]
+        time.sleep(REBALANCE_S * (processes - 1))
 
         def give(count: int) -> None:
             messages = (Outgoing(document, key=log_id) for log_id, _, document in batches.documents(count))
-            _fill(bus, topic, messages, process)
+            _fill(bus, topic, messages, started)
 
-        yield _Side(process, BY_HAND, give)
+        yield _Side(started, BY_HAND, give)
 
 
 @contextmanager
@@ -164,11 +181,15 @@ def _raw(batches: Batches, url: str) -> Iterator[_Side]:
             process.stdin.write(f"{file.name}\n".encode())
             process.stdin.flush()
 
-        yield _Side(process, BY_HAND, give)
+        yield _Side([process], BY_HAND, give)
 
 
-def _fill(bus: str, topic: Topic, messages: Iterable[Outgoing], reader: subprocess.Popen[bytes]) -> None:
-    asyncio.run(fill(bus, topic, messages, before_sending=lambda: halt(reader)))
+def _fill(bus: str, topic: Topic, messages: Iterable[Outgoing], readers: Sequence[subprocess.Popen[bytes]]) -> None:
+    def halt_all() -> None:
+        for reader in readers:
+            halt(reader)
+
+    asyncio.run(fill(bus, topic, messages, before_sending=halt_all))
 
 
 async def _create(bus: str, topic: Topic) -> None:
@@ -190,8 +211,8 @@ def _bodies(documents: Iterable[tuple[str, bytes, bytes]]) -> Iterator[bytes]:
         yield b"\n".join(lines) + b"\n"
 
 
-def _cpu_s(pids: Mapping[str, int]) -> dict[str, float]:
-    found = {name: cpu_s(pid) for name, pid in pids.items()}
+def _cpu_s(writers: Sequence[int], pids: Mapping[str, int]) -> dict[str, float]:
+    found = {"writer": sum(map(cpu_s, writers)), **{name: cpu_s(pid) for name, pid in pids.items()}}
     if "elasticsearch" in pids:
         parts = jvm_cpu_s(pids["elasticsearch"])
         found |= {f"elasticsearch, {part}": parts[part] for part in ("gc", "jit")}
@@ -202,13 +223,15 @@ def _medians(rounds: list[Costs]) -> Costs:
     return {name: round(statistics.median(found[name] for found in rounds), 1) for name in rounds[0]}
 
 
-def _require_identity(ours: Worker, given: int) -> None:
-    """The worker's own count agrees with the index, once it has acknowledged all.
+def _require_identity(ours: Sequence[Worker], given: int) -> None:
+    """The workers' own counts agree with the index, once they have acknowledged all.
 
     Raises:
-        RuntimeError: it did not index exactly what it was given.
+        RuntimeError: they did not index exactly what they were given.
     """
-    ours.wait_until_ended(given)
-    counted = ours.logs()
+    wait_until_ended(ours, given)
+    counted = Counter[str]()
+    for one in ours:
+        counted.update(one.logs())
     if not counted["received"] == counted["indexed"] == given:
-        raise RuntimeError(f"the worker was given {given} logs and counted {counted}")
+        raise RuntimeError(f"{len(ours)} workers were given {given} logs and counted {dict(counted)}")

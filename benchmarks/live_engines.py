@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +49,8 @@ class Worker:
         """Of the messages that are taken and not finished."""
         return sum(value for _, value in self._samples("tunemill_bytes_in_hand"))
 
-    def _ended(self) -> int:
+    def ended(self) -> int:
+        """How many logs are accounted for."""
         return sum(count for outcome, count in self.logs().items() if outcome != "received")
 
     def _samples(self, name: str) -> list[tuple[dict[str, str], float]]:
@@ -59,19 +60,21 @@ class Worker:
             (sample.labels, sample.value) for family in families for sample in family.samples if sample.name == name
         ]
 
-    def wait_until_ended(self, count: int) -> None:
-        """Sleep until so many logs have.
 
-        Raises:
-            RuntimeError: the worker ended or stands still.
-        """
-        moved, last = time.monotonic(), 0
-        while (ended := self._ended()) < count:
-            if ended > last:
-                moved, last = time.monotonic(), ended
-            if self.process.poll() is not None or time.monotonic() - moved > STALL_DEADLINE_S:
-                raise RuntimeError(f"the worker ended or stands still at {ended} of {count} logs; its log is above")
-            time.sleep(_ENDED_LOOK_S)
+def wait_until_ended(workers: Sequence[Worker], count: int) -> None:
+    """Sleep until so many logs have.
+
+    Raises:
+        RuntimeError: a worker ended or all stand still.
+    """
+    moved, last = time.monotonic(), 0
+    while (ended := sum(one.ended() for one in workers)) < count:
+        if ended > last:
+            moved, last = time.monotonic(), ended
+        is_over = any(one.process.poll() is not None for one in workers)
+        if is_over or time.monotonic() - moved > STALL_DEADLINE_S:
+            raise RuntimeError(f"a worker ended or stands still at {ended} of {count} logs; its log is above")
+        time.sleep(_ENDED_LOOK_S)
 
 
 @contextmanager

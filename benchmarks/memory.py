@@ -21,7 +21,7 @@ from engines import choose
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, report
 from benchmarks.kafka_fill import fill
-from benchmarks.live_engines import Worker, worker
+from benchmarks.live_engines import Worker, wait_until_ended, worker
 from benchmarks.processes import rss_bytes
 from benchmarks.stub_elasticsearch import behave, stub_elasticsearch
 from tunemill.schemas.topics import LOGS
@@ -53,7 +53,7 @@ def main(
             memory, in_hand = zip(*_watched(ours, seconds), strict=True)
             figures |= {name: Figure("MiB", memory), f"{name}, messages in hand": Figure("MiB", in_hand)}
         behave(index)
-        ours.wait_until_ended(len(steady) * SLAB_LOGS + waiting)  # nothing was lost meanwhile
+        wait_until_ended([ours], len(steady) * SLAB_LOGS + waiting)  # nothing was lost meanwhile
     growth = _slope(steady[len(steady) // 5 :]) * 1_000_000 / SLAB_LOGS
     is_flat = growth < FLAT_MIB_PER_MILLION
     settings = {"input": input.name, "logs": logs, "slow_s": SLOW_S, "watched_s": seconds}
@@ -68,9 +68,9 @@ def _steady(bus: str, batches: Batches, ours: Worker) -> list[float]:
     found = []
     for published in range(0, batches.count, SLAB_LOGS):
         asyncio.run(fill(bus, LOGS, batches.messages(SLAB_LOGS)))
-        ours.wait_until_ended(published)  # while it works on this one, the next is built
+        wait_until_ended([ours], published)  # while it works on this one, the next is built
         found.append(rss_bytes(ours.process.pid) / MIB)
-    ours.wait_until_ended(len(found) * SLAB_LOGS)
+    wait_until_ended([ours], len(found) * SLAB_LOGS)
     return found
 
 
