@@ -6,7 +6,7 @@ Korean become overlapping pairs of characters; then lower case, ASCII folding an
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import groupby, pairwise
 
@@ -30,6 +30,11 @@ _MAX_WORD = 255  # characters, at which Lucene cuts words
 _LATIN_WORD = re.compile(f"_*[{_L}0-9](?:[{_L}0-9_]|{_BETWEEN}){{0,{_MAX_WORD - 1}}}")
 # The same for words that are not cut, in half the time: whole runs of letters and digits, never gone back into.
 _UNCUT_WORD = re.compile(f"_*+[{_L}0-9][{_L}0-9_]*+(?:(?:{_BETWEEN})[{_L}0-9_]*+)*+")
+
+# ASCII text, most of all: what is in no word is overwritten, many texts at a time, which takes a fifth of the time of finding words.
+_ASCII_GAPS = {code: " " for code in range(1, 128) if not (chr(code).isalnum() or chr(code) in "_.:',;")}
+_ASCII_BETWEEN_NONE = re.compile("[.:',;](?!(?<=[A-Za-z][.:'])[A-Za-z]|(?<=[0-9][.,;'])[0-9])")
+_ONLY_JOINS = re.compile("(?<![^ \0])_+(?![^ \0])")
 
 _EXTEND = r"[\p{wb=Format}\p{wb=Extend}\p{wb=ZWJ}]*"
 _LETTER = rf"(?:[\p{{wb=ALetter}}\p{{wb=Hebrew_Letter}}]{_EXTEND})"
@@ -65,14 +70,10 @@ def tokens(text: str) -> Iterator[Token]:
         yield from _pairs(_any_words(text))
 
 
-def spaced(text: str) -> str:
-    """The words of a text with spaces between: what tantivy is given to index."""
-    if not text.isascii() and not _LATIN.fullmatch(text):
-        return " ".join(token.text for token in tokens(text))
-    words = _UNCUT_WORD.findall(text)
-    if len(text) > _MAX_WORD and max(map(len, words), default=0) > _MAX_WORD:
-        words = _LATIN_WORD.findall(text)
-    return " ".join(words)
+def spaced(texts: Sequence[str]) -> list[str]:
+    """The words of each text with spaces between: what tantivy is given to index."""
+    ascii_texts = iter(_spaced_ascii([text for text in texts if text.isascii()]))
+    return [next(ascii_texts) if text.isascii() else _spaced_one(text) for text in texts]
 
 
 def terms(text: str) -> list[str]:
@@ -134,6 +135,39 @@ def _cutter() -> TextAnalyzer:
 
 def _first(found: list[str], word: str) -> str:
     return found[0] if found else word
+
+
+def _spaced_ascii(texts: Sequence[str]) -> list[str]:
+    """The same of texts that are all ASCII."""
+    joined = "\0".join(texts)
+    if joined.count("\0") >= len(texts):  # some text has one itself, and it is in no word
+        joined = "\0".join([text.replace("\0", " ") for text in texts])
+    words = _ASCII_BETWEEN_NONE.sub(" ", joined.translate(_ASCII_GAPS))
+    if "_" in words:
+        words = _ONLY_JOINS.sub("", words)
+    return [
+        found if _has_uncut_words(found) else " ".join(_LATIN_WORD.findall(text))
+        for text, found in zip(texts, words.split("\0"), strict=False)
+    ]
+
+
+def _has_uncut_words(words: str) -> bool:
+    """Whether no word is so long that it is cut: False also where there only may be one."""
+    start = 0
+    while len(words) - start > _MAX_WORD:
+        start = words.rfind(" ", start, start + _MAX_WORD + 1) + 1
+        if start == 0:
+            return False
+    return True
+
+
+def _spaced_one(text: str) -> str:
+    if not _LATIN.fullmatch(text):
+        return " ".join(token.text for token in tokens(text))
+    words = _UNCUT_WORD.findall(text)
+    if len(text) > _MAX_WORD and max(map(len, words), default=0) > _MAX_WORD:
+        words = _LATIN_WORD.findall(text)
+    return " ".join(words)
 
 
 def _any_words(text: str) -> Iterator[Token]:

@@ -5,6 +5,7 @@ The same file holds the traces' notes and the feedback.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import StoredLog, StoredNote
 
 CHUNK = 500  # rows read at once
+_INSERTED_ROWS = 100  # by one statement
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS logs (
@@ -56,10 +58,19 @@ class Bodies:
             documents: each with the JSON of its record.
             caught_up: the search knows everything that was marked as behind.
         """
-        rows = [(doc.id, doc.ts, doc.content_digest, self._compress(record)) for doc, record in documents]
+        bodies = [self._compress(record) for _, record in documents]
         with self._db:
             self._begin(caught_up)
-            return [self._insert(row) for row in rows]
+            first = self._next_seq()
+            rows = [
+                (seq, doc.id, doc.ts, doc.content_digest, body)
+                for seq, ((doc, _), body) in enumerate(zip(documents, bodies, strict=True), start=first)
+            ]
+            for start in range(0, len(rows), _INSERTED_ROWS):
+                self._insert(rows[start : start + _INSERTED_ROWS])
+            self._db.execute("INSERT OR IGNORE INTO behind SELECT log_id FROM logs WHERE seq >= ?", (first,))
+            kept = {seq for (seq,) in self._db.execute("SELECT seq FROM logs WHERE seq >= ?", (first,))}
+        return [row[0] if row[0] in kept else None for row in rows]
 
     def delete(self, log_ids: Sequence[str], caught_up: bool) -> None:
         """Forget these logs and what was said about them."""
@@ -176,14 +187,16 @@ class Bodies:
         if caught_up:  # here, and not after each write, to spare a second wait for the disk
             self._db.execute("DELETE FROM behind")
 
-    def _insert(self, row: tuple[str, int, str, bytes]) -> int | None:
-        cursor = self._db.execute(
-            "INSERT INTO logs (log_id, ts_ms, content_digest, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row
+    def _next_seq(self) -> int:
+        found = self._db.execute("SELECT seq + 1 FROM sqlite_sequence WHERE name = 'logs'").fetchone()
+        return int(found[0]) if found else 1
+
+    def _insert(self, rows: Sequence[tuple[int, str, int, str, bytes]]) -> None:
+        places = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
+        self._db.execute(
+            f"INSERT INTO logs (seq, log_id, ts_ms, content_digest, body) VALUES {places} ON CONFLICT DO NOTHING",  # noqa: S608  constants
+            list(chain.from_iterable(rows)),
         )
-        if cursor.rowcount == 0:
-            return None
-        self._mark(row[0])
-        return cursor.lastrowid
 
     def _forget_beside(self, log_id: str) -> None:
         """Its feedback; and, if it was the last call of its trace, the trace's note and feedback."""

@@ -173,7 +173,7 @@ class _Engine:
         """Out of the truth, then out of the search."""
         self._heal()
         self.writer.delete(log_ids, self._caught_up)
-        self._project(lambda: self.projection.replace((log_id, 0, None) for log_id in log_ids))
+        self._project(lambda: self.projection.replace([(log_id, 0, None) for log_id in log_ids]))
 
     def replace(self, changed: Sequence[StoredLog]) -> list[Written | None]:
         """Into the truth, then into the search, each log that still is as it was read."""

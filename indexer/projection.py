@@ -1,7 +1,8 @@
 """The searchable projection of the embedded index, in tantivy. It can be thrown away at any time: `bodies.py` has the truth."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ REBUILD_COMMIT_EVERY = 5000  # documents
 TOKENIZER = "log_text"
 NUMBER_KINDS = {"latency_ms": float, "cost_usd": float, "input_tokens": int, "output_tokens": int}
 
-_keywords = attrgetter(*KEYWORDS)
-_numbers = attrgetter(*NUMBER_KINDS)
+_PLAIN = (*(name for name in KEYWORDS if name != "tag"), *NUMBER_KINDS)  # the fields that have one value or none
+_plain = attrgetter(*_PLAIN)
 
 
 class Projection:
@@ -45,25 +46,25 @@ class Projection:
             self._rebuild(bodies)
         self._stamp.write_text(VERSION, encoding="utf-8")
 
-    def add(self, documents: Iterable[tuple[int, Document]]) -> None:
+    def add(self, documents: Sequence[tuple[int, Document]]) -> None:
         """Make documents searchable that were not there."""
-        for seq, document in documents:
-            self._writer.add_document(_entry(seq, document))
+        self._write(documents)
         self._commit()
 
-    def replace(self, changes: Iterable[tuple[str, int, Document | None]]) -> None:
+    def replace(self, changes: Sequence[tuple[str, int, Document | None]]) -> None:
         """Make the searchable state of these logs what is given; None: not there."""
-        for log_id, seq, document in changes:
+        for log_id, _, _ in changes:
             self._writer.delete_documents_by_term("id", log_id)
-            if document is not None:
-                self._writer.add_document(_entry(seq, document))
+        self._write([(seq, document) for _, seq, document in changes if document is not None])
         self._commit()
 
     def catch_up(self, bodies: Bodies) -> None:
         """Bring the logs that are marked as behind to their state in the bodies. Doing it twice does no harm."""
         self.replace(
-            (log_id, row.seq if row else 0, to_document(row.tagged) if row else None)
-            for log_id, row in bodies.rows_behind()
+            [
+                (log_id, row.seq if row else 0, to_document(row.tagged) if row else None)
+                for log_id, row in bodies.rows_behind()
+            ]
         )
         bodies.all_caught_up()
 
@@ -108,10 +109,16 @@ class Projection:
     def _rebuild(self, bodies: Bodies) -> None:
         self._writer.delete_all_documents()
         for at, row in enumerate(bodies.rows(), start=1):
-            self._writer.add_document(_entry(row.seq, to_document(row.tagged)))
+            self._write([(row.seq, to_document(row.tagged))])
             if at % REBUILD_COMMIT_EVERY == 0:
                 self._commit()
         self._commit()
+
+    def _write(self, documents: Sequence[tuple[int, Document]]) -> None:
+        texts = iter(spaced([text for _, document in documents for text in document.content]))  # all at once: cheaper
+        for seq, document in documents:
+            fields = _fields(seq, document, list(islice(texts, len(document.content))))
+            self._writer.add_document(tantivy.Document.from_dict(fields, self.schema))
 
     def _commit(self) -> None:
         self._writer.commit()
@@ -131,22 +138,13 @@ def _schema() -> Any:
     return builder.build()
 
 
-def _entry(seq: int, document: Document) -> Any:
-    entry = tantivy.Document()
-    entry.add_unsigned("seq", seq)
-    entry.add_integer("ts", document.ts)
-    for text in document.content:
-        entry.add_text("content", spaced(text))
-    for key, text in document.metadata.items():
-        entry.add_text("metadata", metadata_term(key, text))
-    for name, value in zip(KEYWORDS, _keywords(document), strict=True):
-        if value is not None:
-            for text in value if isinstance(value, tuple) else (value,):
-                entry.add_text(name, text)
-    for (name, kind), number in zip(NUMBER_KINDS.items(), _numbers(document), strict=True):
-        if number is not None:
-            (entry.add_integer if kind is int else entry.add_float)(name, kind(number))
-    return entry
+def _fields(seq: int, document: Document, content: list[str]) -> dict[str, Any]:
+    given = zip(_PLAIN, _plain(document), strict=True)
+    fields = {"seq": seq, "ts": document.ts, "content": content, "tag": list(document.tag)}
+    fields |= {name: value for name, value in given if value is not None}
+    if document.metadata:
+        fields["metadata"] = [metadata_term(key, text) for key, text in document.metadata.items()]
+    return fields
 
 
 def _writer(index: Any, folder: Path) -> Any:
