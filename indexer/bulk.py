@@ -1,7 +1,8 @@
 """Documents -> the lines of `_bulk` requests, as bytes that the client sends as they are."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Literal, Self
 
 import msgspec
 
@@ -10,67 +11,76 @@ from tunemill.indexer.document import Document
 MAX_BYTES = 4 * 2**20  # a request's size at which Elasticsearch's throughput levels off for documents of a few KiB
 MAX_ITEMS = 1000
 
-
-class BulkItem(msgspec.Struct, frozen=True):
-    """One action, and the line of its document if it has one."""
-
-    log_id: str
-    lines: tuple[bytes, ...]
-
-    def size(self) -> int:
-        """Bytes on the wire."""
-        return sum(map(len, self.lines)) + len(self.lines)
+_json = msgspec.json.Encoder()
 
 
-def create_item(document: Document) -> BulkItem:
-    """Store the document unless its id is there.
+class Bulk:
+    """Actions, each with its document if it has one, one behind the other as they travel: nothing is put together again."""
 
-    Raises:
-        UnicodeEncodeError: a text holds half of a surrogate pair.
-    """
-    return put_item(document.id, document, operation="create")
+    def __init__(self) -> None:
+        self._lines = bytearray()
+        self._ends = [0]  # of the items; the first begins where none has ended
 
+    def __len__(self) -> int:
+        return len(self._ends) - 1
 
-def replace_item(document_id: str, document: msgspec.Struct, version: tuple[int, int]) -> BulkItem:
-    """Store another state of a document that still has this sequence number and primary term.
+    def create(self, document: Document) -> None:
+        """Store the document unless its id is there.
 
-    Raises:
-        UnicodeEncodeError: a text holds half of a surrogate pair.
-    """
-    seq_no, primary_term = version
-    action = {"index": {"_id": document_id, "if_seq_no": seq_no, "if_primary_term": primary_term}}
-    return BulkItem(document_id, (msgspec.json.encode(action), msgspec.json.encode(document)))
+        Raises:
+            UnicodeEncodeError: a text holds half of a surrogate pair; nothing is added.
+        """
+        self.put(document.id, document, operation="create")
 
+    def put(self, document_id: str, document: msgspec.Struct, *, operation: Literal["create", "index"]) -> None:
+        """Store the document; `create`: unless its id is there."""
+        self._add({operation: {"_id": document_id}}, document)
 
-def put_item(document_id: str, document: msgspec.Struct, *, operation: Literal["create", "index"]) -> BulkItem:
-    """Store the document; `create`: unless its id is there."""
-    return BulkItem(document_id, (_action(operation, document_id), msgspec.json.encode(document)))
+    def replace(self, document_id: str, document: msgspec.Struct, version: tuple[int, int]) -> None:
+        """Store another state of a document that still has this sequence number and primary term.
 
+        Raises:
+            UnicodeEncodeError: a text holds half of a surrogate pair; nothing is added.
+        """
+        seq_no, primary_term = version
+        self._add({"index": {"_id": document_id, "if_seq_no": seq_no, "if_primary_term": primary_term}}, document)
 
-def delete_item(log_id: str) -> BulkItem:
-    """Take the document away."""
-    return BulkItem(log_id, (_action("delete", log_id),))
+    def delete(self, document_id: str) -> None:
+        """Take the document away."""
+        self._add({"delete": {"_id": document_id}})
 
+    def requests(self) -> Iterator[range]:
+        """The places of the items in order, in requests of a good size."""
+        start = 0
+        while start < len(self):
+            fitting = bisect_right(self._ends, self._ends[start] + MAX_BYTES) - 1
+            stop = max(start + 1, min(fitting, start + MAX_ITEMS))  # one that is larger alone goes alone
+            yield range(start, stop)
+            start = stop
 
-def requests(items: Sequence[BulkItem]) -> Iterator[Sequence[BulkItem]]:
-    """The items in order, in requests of a good size."""
-    start = size = 0
-    for at, item in enumerate(items):
-        more = item.size()
-        if at > start and (size + more > MAX_BYTES or at - start >= MAX_ITEMS):
-            yield items[start:at]
-            start, size = at, 0
-        size += more
-    if start < len(items):
-        yield items[start:]
+    def body(self, places: range) -> bytes | bytearray:
+        """A request's body."""
+        start, stop = self._ends[places.start], self._ends[places.stop]
+        if stop - start == len(self._lines):
+            return self._lines
+        with memoryview(self._lines) as lines:
+            return bytes(lines[start:stop])
 
+    def only(self, places: Iterable[int]) -> Self:
+        """These items alone."""
+        some = type(self)()
+        with memoryview(self._lines) as lines:
+            for at in places:
+                some._lines += lines[self._ends[at] : self._ends[at + 1]]
+                some._ends.append(len(some._lines))
+        return some
 
-def body(items: Sequence[BulkItem]) -> bytes:
-    """A request's body."""
-    lines = [line for item in items for line in item.lines]
-    lines.append(b"")  # the last line ends, too
-    return b"\n".join(lines)
-
-
-def _action(operation: str, log_id: str) -> bytes:
-    return msgspec.json.encode({operation: {"_id": log_id}})
+    def _add(self, *lines: object) -> None:
+        try:
+            for line in lines:
+                _json.encode_into(line, self._lines, -1)
+                self._lines += b"\n"
+        except UnicodeEncodeError:
+            del self._lines[self._ends[-1] :]
+            raise
+        self._ends.append(len(self._lines))

@@ -11,7 +11,7 @@ LONGEST_ID_BYTES = 512  # Elasticsearch's limit for _id
 LONGEST_KEYWORD = 1024  # characters; a longer value is kept with the log but cannot be searched for
 
 
-class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Document(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What can be searched, by the field names of the query language, and the log itself in `record`."""
 
     id: str
@@ -46,7 +46,7 @@ def to_document(tagged: TaggedLog) -> Document:
         id=log.log_id,
         ts=min(max(log.ts_ms, 0), LATEST_MS),
         content=texts(tagged),
-        tag=tuple(tag.tag for tag in tagged.tags if _keyword(tag.tag)),
+        tag=tuple([tag.tag for tag in tagged.tags if _keyword(tag.tag)]),
         app=_keyword(log.app),
         model=_keyword(log.model),
         provider=_keyword(log.provider),
@@ -71,12 +71,17 @@ def to_document(tagged: TaggedLog) -> Document:
 
 def texts(tagged: TaggedLog) -> tuple[str, ...]:
     """What people and models wrote, in order: what is found by words and highlighted."""
-    found: list[str | None] = []
+    found: list[str] = []
     for message in (*tagged.log.messages, *tagged.log.output):
-        found += message.content, message.refusal, message.reasoning
+        if message.content:
+            found.append(message.content)
+        if message.refusal:
+            found.append(message.refusal)
+        if message.reasoning:
+            found.append(message.reasoning)
         for call in message.tool_calls:
-            found += call.name, call.arguments
-    return tuple(filter(None, found))
+            found += filter(None, (call.name, call.arguments))
+    return tuple(found)
 
 
 def refusal(tagged: TaggedLog) -> Written | None:

@@ -1,7 +1,7 @@
 """The search index on Elasticsearch 9."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import structlog
 from elasticsearch import BadRequestError, NotFoundError
 
 from tunemill.indexer import feedback, mapping
-from tunemill.indexer.bulk import BulkItem, create_item, delete_item, put_item, replace_item
+from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.cursor import Place, decode, encode, search_key
 from tunemill.indexer.document import refusal, texts, to_document
 from tunemill.indexer.elastic_client import connect, error_type, translated
@@ -72,12 +72,13 @@ class ElasticIndex:
 
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
         """Store each log unless it is there; waits for an engine that is busy or away."""
-        written, items, places = await asyncio.to_thread(_create_items, logs)
-        outcomes = await self._send(items)
-        for at, outcome in zip(places, outcomes, strict=True):
-            written[at] = _written(logs[at], outcome)
-        await self._warn_of_conflicts([log for log, end in zip(logs, written, strict=True) if _is_duplicate(end)])
-        return [end for end in written if end is not None]
+        refused, bulk = await asyncio.to_thread(_created, logs)
+        outcomes = iter(await self._send(bulk))
+        written = [refused.get(at) or _written(log, next(outcomes)) for at, log in enumerate(logs)]
+        await self._warn_of_conflicts(
+            [log for log, end in zip(logs, written, strict=True) if end.outcome is Outcome.DUPLICATE]
+        )
+        return written
 
     async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
         """These logs and the notes of these traces, searchable or not yet."""
@@ -87,7 +88,10 @@ class ElasticIndex:
     async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
         """Store another state of each log that still is as it was read."""
         documents = [(to_document(stored.tagged), stored.version) for stored in changed]
-        outcomes = await self._send([replace_item(document.id, document, version) for document, version in documents])
+        bulk = Bulk()
+        for document, version in documents:
+            bulk.replace(document.id, document, version)
+        outcomes = await self._send(bulk)
         return [
             None
             if outcome.verdict is Verdict.DUPLICATE
@@ -97,7 +101,10 @@ class ElasticIndex:
 
     async def put_notes(self, changed: Sequence[StoredNote]) -> Sequence[bool]:
         """Store another state of each note that still is as it was read."""
-        outcomes = await self._send([_note_item(stored) for stored in changed], alias=self._notes)
+        bulk = Bulk()
+        for stored in changed:
+            _put_note(bulk, stored)
+        outcomes = await self._send(bulk, alias=self._notes)
         if any(outcome.verdict is Verdict.REJECTED for outcome in outcomes):
             raise SearchIndexError(
                 "Elasticsearch does not take a trace's note: its index has another mapping than ours"
@@ -108,8 +115,10 @@ class ElasticIndex:
         """Store each; of two with one feedback_id the later one holds."""
         refused = {item.feedback_id: end for item in items if (end := feedback.refusal(item)) is not None}
         documents = [feedback.to_document(item) for item in items if item.feedback_id not in refused]
-        sent = [put_item(document.id, document, operation="index") for document in documents]
-        outcomes = await self._send(sent, alias=self._feedback)
+        bulk = Bulk()
+        for document in documents:
+            bulk.put(document.id, document, operation="index")
+        outcomes = await self._send(bulk, alias=self._feedback)
         ends = refused | {
             document.id: Written(document.id, _OUTCOMES[outcome.verdict], outcome.code, outcome.reason)
             for document, outcome in zip(documents, outcomes, strict=True)
@@ -134,7 +143,7 @@ class ElasticIndex:
         if not known:
             return
         await self._forget_beside(known)
-        await self._send([delete_item(log_id) for log_id in known], refresh=True)
+        await self._send(_deleted(known), refresh=True)
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id, findable by search or not yet."""
@@ -183,8 +192,8 @@ class ElasticIndex:
         """Close the connections."""
         await self._client.close()
 
-    async def _send(self, items: Sequence[BulkItem], *, alias: str = "", refresh: bool = False) -> list[ItemOutcome]:
-        return await send_all(self._client, items, alias=alias or self._alias, make_index=self.setup, refresh=refresh)
+    async def _send(self, bulk: Bulk, *, alias: str = "", refresh: bool = False) -> list[ItemOutcome]:
+        return await send_all(self._client, bulk, alias=alias or self._alias, make_index=self.setup, refresh=refresh)
 
     async def _forget_beside(self, log_ids: Sequence[str]) -> None:
         """Their feedback; and of traces whose last calls they are, the note and the feedback."""
@@ -198,9 +207,7 @@ class ElasticIndex:
         said += [name for log in logs.values() for name in feedback.names(None, log.tagged.log.response_id, None)]
         said += [name for trace_id in ended for name in feedback.names(None, None, trace_id)]
         while feedback_ids := await until_answered(partial(self._feedback_ids, said), self.setup):
-            await self._send(
-                [delete_item(feedback_id) for feedback_id in feedback_ids], alias=self._feedback, refresh=True
-            )
+            await self._send(_deleted(feedback_ids), alias=self._feedback, refresh=True)
 
     async def _taken_out(self, calls: Mapping[str, Sequence[str]]) -> list[str]:
         """Forget that these calls were ones of their traces, by trace; those traces that are left without any."""
@@ -299,34 +306,38 @@ class ElasticIndex:
             _log.warning("same_id_other_content", logs=count)
 
 
-def _create_items(logs: Sequence[TaggedLog]) -> tuple[list[Written | None], list[BulkItem], list[int]]:
-    """The end of each log that no engine could store, and of all others what is sent of them, and their places."""
-    written: list[Written | None] = [refusal(log) for log in logs]
-    items: list[BulkItem] = []
-    places: list[int] = []
+def _created(logs: Sequence[TaggedLog]) -> tuple[dict[int, Written], Bulk]:
+    """The end of each log that no engine could store, by its place, and what is sent of all others."""
+    refused: dict[int, Written] = {}
+    bulk = Bulk()
     for at, log in enumerate(logs):
-        if written[at] is None:
-            try:
-                items.append(create_item(to_document(log)))
-                places.append(at)
-            except UnicodeEncodeError:
-                written[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
-    return written, items, places
+        if (end := refusal(log)) is not None:
+            refused[at] = end
+            continue
+        try:
+            bulk.create(to_document(log))
+        except UnicodeEncodeError:
+            refused[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
+    return refused, bulk
 
 
-def _is_duplicate(written: Written | None) -> bool:
-    return written is not None and written.outcome is Outcome.DUPLICATE
+def _deleted(ids: Iterable[str]) -> Bulk:
+    bulk = Bulk()
+    for document_id in ids:
+        bulk.delete(document_id)
+    return bulk
 
 
 def _written(log: TaggedLog, outcome: ItemOutcome) -> Written:
     return Written(log.log.log_id, _OUTCOMES[outcome.verdict], outcome.code, outcome.reason)
 
 
-def _note_item(stored: StoredNote) -> BulkItem:
+def _put_note(bulk: Bulk, stored: StoredNote) -> None:
     document_id, document = note_document_id(stored.note.trace_id), NoteDocument(stored.note)
     if stored.version is None:
-        return put_item(document_id, document, operation="create")
-    return replace_item(document_id, document, stored.version)
+        bulk.put(document_id, document, operation="create")
+    else:
+        bulk.replace(document_id, document, stored.version)
 
 
 def _record(hit: Mapping[str, Any]) -> TaggedLog:

@@ -10,17 +10,17 @@ import structlog
 from elastic_transport import ApiError
 from elasticsearch import AsyncElasticsearch
 
-from tunemill.indexer.bulk import BulkItem, body, requests
+from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.elastic_client import translated
 from tunemill.indexer.errors import IndexRefused, IndexUnavailable, SearchIndexError
-from tunemill.indexer.outcome import ItemOutcome, Verdict, classify
+from tunemill.indexer.outcome import DONE, ItemOutcome, Verdict, classify
 from tunemill.telemetry.metrics import INDEX_RETRIES
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 10.0
 
 # Enough of each item to judge it by; the rest of the answer is not sent.
-_KEPT = ("items.*.status", "items.*.error.type", "items.*.error.reason")
+_KEPT = ("errors", "items.*.status", "items.*.error.type", "items.*.error.reason")
 _AGAIN = {Verdict.RETRY, Verdict.NO_INDEX}
 _TOO_LARGE = ItemOutcome(Verdict.REJECTED, 413, "too_large", "the document is larger than Elasticsearch takes")
 
@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 async def send_all(
     client: AsyncElasticsearch,
-    items: Sequence[BulkItem],
+    bulk: Bulk,
     *,
     alias: str,
     make_index: Callable[[], Awaitable[None]],
@@ -44,67 +44,72 @@ async def send_all(
     Raises:
         IndexRefused: Elasticsearch does not let us in.
     """
-    outcomes: list[ItemOutcome] = [ItemOutcome(Verdict.RETRY, 0)] * len(items)
-    waiting = list(range(len(items)))
-    attempt = 0
-    while waiting:
-        results = await _send_once(client, [items[at] for at in waiting], alias, refresh)
+    outcomes = await _send_once(client, bulk, alias, refresh)
+    waiting = _to_be_sent_again(range(len(bulk)), outcomes)
+    for attempt in count():
+        if not waiting:
+            break
+        await _before_next(attempt, [outcomes[at] for at in waiting], make_index)
+        results = await _send_once(client, bulk.only(waiting), alias, refresh)
         for at, outcome in zip(waiting, results, strict=True):
             outcomes[at] = outcome
-        if any(outcome.verdict is Verdict.REFUSED for outcome in results):
-            raise IndexRefused("Elasticsearch refused documents (401 or 403): check the rights of the index URL's user")
-        waiting = [at for at in waiting if outcomes[at].verdict in _AGAIN]
-        if waiting:
-            await _before_next(attempt, [outcomes[at] for at in waiting], make_index)
-            attempt += 1
+        waiting = _to_be_sent_again(waiting, results)
     return outcomes
 
 
-async def _send_once(
-    client: AsyncElasticsearch, items: Sequence[BulkItem], alias: str, refresh: bool
-) -> list[ItemOutcome]:
+def _to_be_sent_again(places: Sequence[int], outcomes: Sequence[ItemOutcome]) -> list[int]:
+    if all(outcome is DONE for outcome in outcomes):  # nearly always
+        return []
+    if any(outcome.verdict is Verdict.REFUSED for outcome in outcomes):
+        raise IndexRefused("Elasticsearch refused documents (401 or 403): check the rights of the index URL's user")
+    return [at for at, outcome in zip(places, outcomes, strict=True) if outcome.verdict in _AGAIN]
+
+
+async def _send_once(client: AsyncElasticsearch, bulk: Bulk, alias: str, refresh: bool) -> list[ItemOutcome]:
     results: list[ItemOutcome] = []
-    for request in requests(items):
-        results += await _send_request(client, request, alias, refresh)
-        if results[-1].verdict is Verdict.RETRY and len(results) < len(items):  # leave a struggling engine alone
-            return results + [ItemOutcome(Verdict.RETRY, results[-1].status)] * (len(items) - len(results))
+    for places in bulk.requests():
+        results += await _send_request(client, bulk, places, alias, refresh)
+        if results[-1].verdict is Verdict.RETRY and len(results) < len(bulk):  # leave a struggling engine alone
+            return results + [ItemOutcome(Verdict.RETRY, results[-1].status)] * (len(bulk) - len(results))
     return results
 
 
 async def _send_request(
-    client: AsyncElasticsearch, items: Sequence[BulkItem], alias: str, refresh: bool
+    client: AsyncElasticsearch, bulk: Bulk, places: range, alias: str, refresh: bool
 ) -> list[ItemOutcome]:
     """One `_bulk` request. A whole request that fails in a way that may pass is all its items to be retried."""
-    lines: Any = body(items)
+    lines: Any = bulk.body(places)
     try:
         with translated():
-            answer = await client.bulk(body=lines, index=alias, require_alias=True, refresh=refresh, filter_path=_KEPT)
+            answer = await client.bulk(
+                operations=lines, index=alias, require_alias=True, refresh=refresh, filter_path=_KEPT
+            )
     except IndexUnavailable as error:
         status = error.__cause__.meta.status if isinstance(error.__cause__, ApiError) else 0
-        _log.warning("bulk_request_failed", reason=str(error), items=len(items))
-        return [ItemOutcome(Verdict.NO_INDEX if status == 404 else Verdict.RETRY, status)] * len(items)
+        _log.warning("bulk_request_failed", reason=str(error), items=len(places))
+        return [ItemOutcome(Verdict.NO_INDEX if status == 404 else Verdict.RETRY, status)] * len(places)
     except SearchIndexError as error:
         if isinstance(error.__cause__, ApiError) and error.__cause__.meta.status == 413:
-            return await _halved(client, items, alias, refresh)
+            return await _halved(client, bulk, places, alias, refresh)
         raise
-    return _judged(answer.get("items", []), len(items))
+    return _judged(answer.get("items", []), len(places), may_fail=answer.get("errors", True))
 
 
-def _judged(answered: Sequence[dict[str, Any]], sent: int) -> list[ItemOutcome]:
+def _judged(answered: Sequence[dict[str, Any]], sent: int, *, may_fail: bool) -> list[ItemOutcome]:
     """One outcome per item; an answer that leaves items out says nothing about any of them."""
     if len(answered) != sent:
         return [ItemOutcome(Verdict.RETRY, 0)] * sent
-    return [classify(item) for item in answered]
+    return [classify(item) for item in answered] if may_fail else [DONE] * sent
 
 
 async def _halved(
-    client: AsyncElasticsearch, items: Sequence[BulkItem], alias: str, refresh: bool
+    client: AsyncElasticsearch, bulk: Bulk, places: range, alias: str, refresh: bool
 ) -> list[ItemOutcome]:
-    if len(items) == 1:
+    if len(places) == 1:
         return [_TOO_LARGE]
-    middle = len(items) // 2
-    first = await _send_request(client, items[:middle], alias, refresh)
-    return first + await _send_request(client, items[middle:], alias, refresh)
+    middle = len(places) // 2
+    first = await _send_request(client, bulk, places[:middle], alias, refresh)
+    return first + await _send_request(client, bulk, places[middle:], alias, refresh)
 
 
 async def until_answered(ask: Callable[[], Awaitable[T]], make_index: Callable[[], Awaitable[None]]) -> T:

@@ -30,7 +30,7 @@ class Verdict(Enum):
     REJECTED = "rejected"
 
 
-class ItemOutcome(msgspec.Struct, frozen=True):
+class ItemOutcome(msgspec.Struct, frozen=True, gc=False):
     """The verdict on one item; `code` and `reason` are set when it was rejected. The reason holds no value of the document."""
 
     verdict: Verdict
@@ -39,7 +39,7 @@ class ItemOutcome(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-_CREATED = ItemOutcome(Verdict.INDEXED, 201)
+DONE = ItemOutcome(Verdict.INDEXED, 201)
 
 
 def classify(item: dict[str, Any]) -> ItemOutcome:
@@ -47,7 +47,7 @@ def classify(item: dict[str, Any]) -> ItemOutcome:
     (result,) = item.values()
     error = result.get("error") or {}
     if result["status"] == 201 and not error:  # nearly always
-        return _CREATED
+        return DONE
     status = int(result["status"])
     if status == 404 and not error:  # deleted what was not there
         return ItemOutcome(Verdict.INDEXED, status)

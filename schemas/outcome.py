@@ -18,7 +18,7 @@ class Outcome(StrEnum):
     ERASED = "erased"  # somebody asked for it to be forgotten
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """What the index did with one log; `error_code` and `reason` are set when it was rejected."""
 
     log_id: str

@@ -45,7 +45,8 @@ class Stub:
             return web.Response()
         if isinstance(answer, web.Response):
             return answer
-        return web.json_response({"items": [{"create": item} for item in answer]}, headers=PRODUCT)
+        errors = any("error" in item for item in answer)
+        return web.json_response({"errors": errors, "items": [{"create": item} for item in answer]}, headers=PRODUCT)
 
 
 def failed(status: int, kind: str, reason: str = "because") -> dict[str, Any]:
