@@ -79,8 +79,28 @@ class Tag(msgspec.Struct, frozen=True, gc=False):
     by: str
 
 
-class TaggedLog(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A log that has been normalised, masked and tagged; what the index is made from."""
+class Edit(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What a person put in place of a log's messages and answer."""
+
+    messages: tuple[Message, ...]
+    output: tuple[Message, ...] = ()
+
+
+class Said(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What one feedback says, as far as logs are searched by it."""
+
+    name: str
+    score: float | None = None
+    label: str | None = None
+    corrected: bool = False  # it holds a better answer
+    commented: bool = False
+
+
+class TaggedLog(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A log that has been normalised, masked and tagged, and what people said of it; what the index is made from.
+
+    `log` is what came: joining its parts, digests and rules go by it. Whatever people read goes by `shown`.
+    """
 
     log: LogRecord
     content_digest: str  # SHA-256 of the masked record without its log_id: equal content, equal digest
@@ -89,6 +109,19 @@ class TaggedLog(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     language: str | None = None  # ISO 639-1 of what the user wrote
     removed: tuple[str, ...] = ()  # tags that a person took off: nothing but a person or the caller sets them again
     fingerprint: str | None = None  # a sketch of what was asked last and answered: near-duplicates share most of it
+    revision: int = 0  # of people's edits: the last that is applied here
+    edit: Edit | None = None
+    consent: str | None = None  # a person's word: it goes before the log's own
+    feedback: tuple[Said, ...] = ()  # the oldest first
+
+    @property
+    def shown(self) -> LogRecord:
+        """The log with what people put in its place."""
+        if self.edit is None and self.consent is None:
+            return self.log
+        said = self.edit or self.log
+        consent = self.log.consent if self.consent is None else self.consent
+        return msgspec.structs.replace(self.log, messages=said.messages, output=said.output, consent=consent)
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

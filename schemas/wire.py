@@ -31,6 +31,8 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "usage": records.Usage,
     "log_record": records.LogRecord,
     "tag": records.Tag,
+    "edit": records.Edit,
+    "said": records.Said,
     "tagged_log": records.TaggedLog,
     "feedback": records.Feedback,
     "rejected_log": records.RejectedLog,
@@ -42,7 +44,7 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
 }
 
 # Records whose schema has grown: the version that is written. Earlier ones stay beside it and are read for ever.
-VERSIONS = {"tagged_log": 2, "rejected_log": 2}
+VERSIONS = {"tagged_log": 3, "rejected_log": 2}
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -67,7 +67,7 @@ def retag(stored: TaggedLog, rules: Rules, *, grown: Masked | None = None) -> Ta
     """A stored log with its tags by these rules: what the caller, secrets and people set stays, what set itself is set anew.
 
     Equal to `stored` when nothing changes, the order of its tags included. What a person took off stays off, but for private data
-    in what is new: whoever took such a tag off has not seen it.
+    in what is new: whoever took such a tag off has not seen it. Whatever else people said of the log stays beside it.
 
     Args:
         grown: the log as it is now, and the kinds of secrets that its new parts held; None: as it is stored.
@@ -86,9 +86,14 @@ def retag(stored: TaggedLog, rules: Rules, *, grown: Masked | None = None) -> Ta
         kept += [entry for entry in stored.tags if entry.by == NEAR]
     again = [entry for entry in fresh.tags if entry.tag not in stored.removed or entry.tag in seen]
     return msgspec.structs.replace(
-        fresh,
+        stored,
+        log=fresh.log,
+        content_digest=fresh.content_digest,
         tags=_in_order_of(stored.tags, _first_of_each([*kept, *again])),
+        tag_status=fresh.tag_status,
+        language=fresh.language,
         removed=tuple(name for name in stored.removed if name not in seen),
+        fingerprint=fresh.fingerprint,
     )
 
 

@@ -11,7 +11,7 @@ from fakes.index_memory import MemoryIndex
 from prometheus_client import REGISTRY
 
 from tunemill.schemas.outcome import Outcome
-from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
+from tunemill.schemas.records import Edit, LogRecord, Message, Said, Tag, TaggedLog
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams import assemble as assembling
 from tunemill.streams.assemble import assemble
@@ -141,6 +141,20 @@ async def test_what_people_set_or_took_off_stays_so_when_a_part_comes(index: Mem
     assert tags(index.logs["t-a"]) >= {*(entry.tag for entry in kept), mine.tag, "secret:jwt"}
     assert not tags(index.logs["t-a"]) & set(off)
     assert {"secret:api-key", "lang:en"} <= tags(index.logs["t-a"])
+
+
+async def test_a_part_is_joined_beneath_what_people_put_in_the_logs_place(index: MemoryIndex):
+    parts = event("t-a", 1, "1 + 1?"), part("t-a")
+    await joined(index, *parts)
+    edit = Edit(messages=(Message(role="user", content="2 + 2?"),), output=(Message(role="assistant", content="4"),))
+    said = {"revision": 2, "edit": edit, "consent": "none", "feedback": (Said(name="correct", score=0.0),)}
+    index.logs["t-a"] = msgspec.structs.replace(index.logs["t-a"], **said)
+    assert await joined(index, *parts) == ["duplicate", "duplicate"]
+    assert await joined(index, event("t-a", 2, "please"), part("t-a"), note(user_id="ann")) == ["merged", "duplicate"]
+    now = index.logs["t-a"]
+    assert {name: getattr(now, name) for name in said} == said
+    assert (now.log.user_id, [one.content for one in now.log.messages]) == ("ann", ["1 + 1?", "please"])
+    assert now.shown == msgspec.structs.replace(now.log, messages=edit.messages, output=edit.output, consent="none")
 
 
 async def test_a_replay_brings_no_tag_back_that_a_person_took_off(index: MemoryIndex):

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tunemill.privacy import pii
-from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog, ToolCall
+from tunemill.schemas.records import Edit, LogRecord, Message, Said, Tag, TaggedLog, ToolCall
 from tunemill.streams import tag as tagging
 from tunemill.streams.language import language_of
 from tunemill.streams.mask import Masked, mask
@@ -234,3 +234,21 @@ def test_when_tagging_again_fails_the_log_keeps_the_tags_it_had(monkeypatch: pyt
     grown = msgspec.structs.replace(STORED.log, app="shop")
     now = retag(STORED, RULES, grown=Masked(grown, ()))
     assert (now.tags, now.language, now.tag_status, now.log) == (STORED.tags, "en", "failed", grown)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_people_said_of_a_log_stays_beside_it(monkeypatch: pytest.MonkeyPatch, *, fails: bool):
+    said = {
+        "revision": 4,
+        "edit": Edit(messages=(Message(role="user", content="1 + 1?"),)),
+        "consent": "none",
+        "feedback": (Said(name="correct", score=0.0),),
+    }
+    stored = msgspec.structs.replace(STORED, **said)
+    grown = msgspec.structs.replace(STORED.log, app="shop")
+    if fails:
+        monkeypatch.setattr(tagging, "language_of", None)
+    else:
+        assert retag(stored, RULES) == stored
+    for now in (retag(stored, Rules(())), retag(stored, RULES, grown=Masked(grown, ()))):
+        assert {name: getattr(now, name) for name in said} == said
