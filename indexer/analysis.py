@@ -34,7 +34,7 @@ _UNCUT_WORD = re.compile(f"_*+[{_L}0-9][{_L}0-9_]*+(?:(?:{_BETWEEN})[{_L}0-9_]*+
 # ASCII text, most of all: what is in no word is overwritten, many texts at a time, which takes a fifth of the time of finding words.
 _ASCII_GAPS = {code: " " for code in range(1, 128) if not (chr(code).isalnum() or chr(code) in "_.:',;")}
 _ASCII_BETWEEN_NONE = re.compile("[.:',;](?!(?<=[A-Za-z][.:'])[A-Za-z]|(?<=[0-9][.,;'])[0-9])")
-_ONLY_JOINS = re.compile("(?<![^ \0])_+(?![^ \0])")
+_ONLY_JOINS = re.compile("_(?<![^ \0]_)_*+(?![^ \0])")
 
 _EXTEND = r"[\p{wb=Format}\p{wb=Extend}\p{wb=ZWJ}]*"
 _LETTER = rf"(?:[\p{{wb=ALetter}}\p{{wb=Hebrew_Letter}}]{_EXTEND})"

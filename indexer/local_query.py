@@ -8,7 +8,7 @@ from tantivy import Query as TantivyQuery
 from tunemill.indexer.analysis import folded, is_cjk_run, stems_shorter_than, terms
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.fields import METADATA, WHOLE_NUMBERS, metadata_term
-from tunemill.indexer.ranges import whole_bounds
+from tunemill.indexer.ranges import float_order, whole_bounds
 
 EVERYTHING = TantivyQuery.const_score_query(TantivyQuery.all_query(), 0.0)
 
@@ -81,9 +81,9 @@ def _range(between: Between, schema: Any) -> Any:
     return TantivyQuery.range_query(
         schema,
         between.field,
-        FieldType.Float,
-        between.low,
-        between.high,
+        FieldType.Integer,
+        None if between.low is None else float_order(between.low),
+        None if between.high is None else float_order(between.high),
         include_lower=between.low_included,
         include_upper=between.high_included,
     )
