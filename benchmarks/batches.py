@@ -67,7 +67,7 @@ class Batches:
         for tagged in self.tagged(count):
             bulk = Bulk()
             bulk.create(to_document(tagged))
-            action, document = bulk.body(range(1)).splitlines()
+            action, document = bytes(bulk.body(range(1))).splitlines()
             yield tagged.log.log_id, action, document
 
     def _process(self, record: LogRecord) -> TaggedLog:
