@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, inser
 
 from tunemill.curator_api.errors import Finished, NotFound, UnderWay
 from tunemill.curator_api.tag_changes import TagChange, then
-from tunemill.registry.tables import audit, backfill_changes, backfills, now_ms
+from tunemill.registry.tables import audit, job_changes, jobs, now_ms
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import Tag
 
@@ -51,8 +51,9 @@ class Backfill(msgspec.Struct, frozen=True, kw_only=True):
 def start(engine: Engine, project: str, *, query: str, revision: int, total: int, by: str) -> Backfill:
     """Have a backfill done, by this process or another."""
     values = {
-        "backfill_id": new_id(),
+        "job_id": new_id(),
         "project": project,
+        "kind": "rules",
         "query": query,
         "revision": revision,
         "status": "running",
@@ -63,9 +64,9 @@ def start(engine: Engine, project: str, *, query: str, revision: int, total: int
         "created_ms": now_ms(),
     }
     with engine.begin() as connection:
-        connection.execute(insert(backfills).values(values))
-        _audit(connection, project, str(values["backfill_id"]), "start", by)
-    return find(engine, project, str(values["backfill_id"]))
+        connection.execute(insert(jobs).values(values))
+        _audit(connection, project, str(values["job_id"]), "start", by)
+    return find(engine, project, str(values["job_id"]))
 
 
 def find(engine: Engine, project: str, backfill_id: str) -> Backfill:
@@ -80,7 +81,7 @@ def find(engine: Engine, project: str, backfill_id: str) -> Backfill:
 
 def find_all(engine: Engine, project: str, *, limit: int) -> list[Backfill]:
     """The newest backfills, newest first."""
-    newest = select(backfills).where(backfills.c.project == project).order_by(backfills.c.backfill_id.desc())
+    newest = select(jobs).where(jobs.c.project == project).order_by(jobs.c.job_id.desc())
     with engine.connect() as connection:
         return [_backfill(row) for row in connection.execute(newest.limit(limit))]
 
@@ -122,19 +123,17 @@ def undo(engine: Engine, project: str, backfill_id: str, *, by: str) -> Backfill
 
 def claim(engine: Engine, project: str, owner: str) -> Backfill | None:
     """Take the oldest backfill that is not finished; None when there is none, or somebody else is at work."""
-    unfinished = and_(backfills.c.project == project, backfills.c.status.in_(ACTIVE))
-    held = and_(
-        backfills.c.project == project, backfills.c.lease_until_ms >= now_ms(), backfills.c.lease_owner != owner
-    )
+    unfinished = and_(jobs.c.project == project, jobs.c.status.in_(ACTIVE))
+    held = and_(jobs.c.project == project, jobs.c.lease_until_ms >= now_ms(), jobs.c.lease_owner != owner)
     with engine.begin() as connection:
-        locked = select(backfills).where(or_(unfinished, held)).order_by(backfills.c.backfill_id).with_for_update()
+        locked = select(jobs).where(or_(unfinished, held)).order_by(jobs.c.job_id).with_for_update()
         rows = connection.execute(locked).all()
         waiting = [row for row in rows if row.status in ACTIVE]
         if not waiting or any(row.lease_owner not in (None, owner) and row.lease_until_ms >= now_ms() for row in rows):
             return None
-        here = backfills.c.backfill_id == waiting[0].backfill_id
+        here = jobs.c.job_id == waiting[0].job_id
         _update(connection, here, {"lease_owner": owner, "lease_until_ms": now_ms() + LEASE_MS})
-        return _backfill(connection.execute(select(backfills).where(here)).one())
+        return _backfill(connection.execute(select(jobs).where(here)).one())
 
 
 def renew(engine: Engine, claimed: Backfill) -> None:
@@ -155,14 +154,14 @@ def note_changes(engine: Engine, claimed: Backfill, changes: Mapping[str, TagCha
     with engine.begin() as connection:
         known = _known(connection, claimed.backfill_id, list(changes))
         fresh = [log_id for log_id in changes if log_id not in known]
-        _fence(connection, claimed, {"changed": backfills.c.changed + len(fresh)})
+        _fence(connection, claimed, {"changed": jobs.c.changed + len(fresh)})
         if fresh:
             rows = [_change_row(claimed.backfill_id, log_id, changes[log_id]) for log_id in fresh]
-            connection.execute(insert(backfill_changes), rows)
+            connection.execute(insert(job_changes), rows)
         for log_id, before in known.items():
             row = _change_row(claimed.backfill_id, log_id, then(before, changes[log_id]))
             here = _change(claimed.backfill_id, log_id)
-            connection.execute(update(backfill_changes).where(here).values(added=row["added"], taken=row["taken"]))
+            connection.execute(update(job_changes).where(here).values(added=row["added"], taken=row["taken"]))
 
 
 def advance(engine: Engine, claimed: Backfill, place: Sequence[Any], *, seen: int) -> None:
@@ -174,7 +173,7 @@ def advance(engine: Engine, claimed: Backfill, place: Sequence[Any], *, seen: in
     Raises:
         LeaseLost: it is not ours any more.
     """
-    _step(engine, claimed, {"place": list(place), "seen": backfills.c.seen + seen})
+    _step(engine, claimed, {"place": list(place), "seen": jobs.c.seen + seen})
 
 
 def finish(engine: Engine, claimed: Backfill, status: Status, *, error: Mapping[str, str] | None = None) -> None:
@@ -190,15 +189,15 @@ def finish(engine: Engine, claimed: Backfill, status: Status, *, error: Mapping[
 
 def let_go(engine: Engine, claimed: Backfill) -> None:
     """Give the lease back, if we have it, so that whoever comes next need not wait."""
-    here = and_(backfills.c.backfill_id == claimed.backfill_id, backfills.c.lease_owner == claimed.lease_owner)
+    here = and_(jobs.c.job_id == claimed.backfill_id, jobs.c.lease_owner == claimed.lease_owner)
     with engine.begin() as connection:
         _update(connection, here, {"lease_owner": None, "lease_until_ms": None})
 
 
 def changes_after(engine: Engine, backfill_id: str, log_id: str, *, limit: int) -> dict[str, TagChange]:
     """What was done to the next logs, by log_id and in its order."""
-    here = and_(backfill_changes.c.backfill_id == backfill_id, backfill_changes.c.log_id > log_id)
-    rows = select(backfill_changes).where(here).order_by(backfill_changes.c.log_id).limit(limit)
+    here = and_(job_changes.c.job_id == backfill_id, job_changes.c.log_id > log_id)
+    rows = select(job_changes).where(here).order_by(job_changes.c.log_id).limit(limit)
     with engine.connect() as connection:
         return {row.log_id: _tag_change(row) for row in connection.execute(rows)}
 
@@ -209,9 +208,9 @@ def count_undone(engine: Engine, backfill: Backfill) -> int:
         return backfill.changed
     if backfill.status != "undoing" or not backfill.place:
         return 0
-    here = and_(backfill_changes.c.backfill_id == backfill.backfill_id, backfill_changes.c.log_id <= backfill.place[0])
+    here = and_(job_changes.c.job_id == backfill.backfill_id, job_changes.c.log_id <= backfill.place[0])
     with engine.connect() as connection:
-        return connection.execute(select(func.count()).select_from(backfill_changes).where(here)).scalar_one()
+        return connection.execute(select(func.count()).select_from(job_changes).where(here)).scalar_one()
 
 
 def _step(engine: Engine, claimed: Backfill, values: Mapping[str, Any]) -> None:
@@ -222,44 +221,42 @@ def _step(engine: Engine, claimed: Backfill, values: Mapping[str, Any]) -> None:
 def _fence(connection: Connection, claimed: Backfill, values: Mapping[str, Any]) -> None:
     """Change the backfill and renew its lease, if it is ours and goes on."""
     ours = and_(
-        backfills.c.backfill_id == claimed.backfill_id,
-        backfills.c.lease_owner == claimed.lease_owner,
-        backfills.c.status == claimed.status,
+        jobs.c.job_id == claimed.backfill_id,
+        jobs.c.lease_owner == claimed.lease_owner,
+        jobs.c.status == claimed.status,
     )
     if not _update(connection, ours, {"lease_until_ms": now_ms() + LEASE_MS, **values}):
         raise LeaseLost
 
 
 def _update(connection: Connection, here: ColumnElement[bool], values: Mapping[str, Any]) -> bool:
-    return connection.execute(update(backfills).where(here).values(**values)).rowcount == 1
+    return connection.execute(update(jobs).where(here).values(**values)).rowcount == 1
 
 
 def _in(project: str, backfill_id: str, *statuses: Status) -> ColumnElement[bool]:
-    return and_(
-        backfills.c.project == project, backfills.c.backfill_id == backfill_id, backfills.c.status.in_(statuses)
-    )
+    return and_(jobs.c.project == project, jobs.c.job_id == backfill_id, jobs.c.status.in_(statuses))
 
 
 def _find(connection: Connection, project: str, backfill_id: str) -> Backfill:
-    here = (backfills.c.project == project, backfills.c.backfill_id == backfill_id)
-    row = connection.execute(select(backfills).where(*here)).one_or_none()
+    here = (jobs.c.project == project, jobs.c.job_id == backfill_id)
+    row = connection.execute(select(jobs).where(*here)).one_or_none()
     if row is None:
         raise NotFound("there is no such backfill")
     return _backfill(row)
 
 
 def _known(connection: Connection, backfill_id: str, log_ids: Sequence[str]) -> dict[str, TagChange]:
-    here = and_(backfill_changes.c.backfill_id == backfill_id, backfill_changes.c.log_id.in_(log_ids))
-    return {row.log_id: _tag_change(row) for row in connection.execute(select(backfill_changes).where(here))}
+    here = and_(job_changes.c.job_id == backfill_id, job_changes.c.log_id.in_(log_ids))
+    return {row.log_id: _tag_change(row) for row in connection.execute(select(job_changes).where(here))}
 
 
 def _change(backfill_id: str, log_id: str) -> ColumnElement[bool]:
-    return and_(backfill_changes.c.backfill_id == backfill_id, backfill_changes.c.log_id == log_id)
+    return and_(job_changes.c.job_id == backfill_id, job_changes.c.log_id == log_id)
 
 
 def _change_row(backfill_id: str, log_id: str, change: TagChange) -> dict[str, Any]:
     pairs = {name: [[tag.tag, tag.by] for tag in getattr(change, name)] for name in ("added", "taken")}
-    return {"backfill_id": backfill_id, "log_id": log_id, **pairs}
+    return {"job_id": backfill_id, "log_id": log_id, **pairs}
 
 
 def _tag_change(row: Row[Any]) -> TagChange:
@@ -272,4 +269,5 @@ def _audit(connection: Connection, project: str, backfill_id: str, action: str, 
 
 
 def _backfill(row: Row[Any]) -> Backfill:
-    return msgspec.convert({name: row._mapping[name] for name in Backfill.__struct_fields__}, Backfill)
+    values = {**row._mapping, "backfill_id": row.job_id}
+    return msgspec.convert({name: values[name] for name in Backfill.__struct_fields__}, Backfill)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from tunemill.curator_api import ledger
 from tunemill.registry import rule_sets
 from tunemill.registry.rule_sets import LearnedRef, RevisionChanged, RuleSet
-from tunemill.registry.tables import audit, learned_tags, now_ms, tag_edits
+from tunemill.registry.tables import audit, edits, learned_tags, now_ms
 from tunemill.schemas.learned import Lesson, Model, Report
 
 
@@ -30,12 +30,12 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
 
 def labels_of(engine: Engine, project: str, tag: str) -> dict[str, bool]:
     """Whether people want this tag on a log, by log_id, as they said last; the newest labels last. Erased logs are left out."""
-    edits = select(tag_edits.c.log_id, tag_edits.c.action).where(tag_edits.c.project == project, tag_edits.c.tag == tag)
+    acts = select(edits.c.log_id, edits.c.kind).where(edits.c.project == project, edits.c.tag == tag)
     labels: dict[str, bool] = {}
     with engine.connect() as connection:
-        for log_id, action in connection.execute(edits.order_by(tag_edits.c.seq)):
+        for log_id, kind in connection.execute(acts.order_by(edits.c.seq)):
             labels.pop(log_id, None)
-            labels[log_id] = action == "add"
+            labels[log_id] = kind == "tag"
     erased = ledger.erased_among(engine, project, list(labels))
     return {log_id: label for log_id, label in labels.items() if log_id not in erased}
 

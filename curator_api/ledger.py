@@ -1,12 +1,13 @@
 """What people did to logs: tags they set, logs they had erased. In the registry, with an audit line for each act; ids only."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.registry import outbox
-from tunemill.registry.tables import audit, datasets, erasures, now_ms, row_edits, tag_edits
+from tunemill.registry.tables import audit, datasets, edits, erasures, now_ms, row_edits
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import Erasure
 from tunemill.schemas.topics import ERASURES
@@ -15,15 +16,34 @@ _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand 
 
 
 def record_tags(engine: Engine, project: str, acts: Iterable[tuple[str, str, str]], *, by: str) -> None:
-    """Remember which tags a person added and removed: log_id, `add` or `remove`, and the tag."""
+    """Remember which tags a person added and removed: log_id, `tag` or `untag`, and the tag."""
     now = now_ms()
-    values = [
-        {"project": project, "log_id": log_id, "action": action, "tag": tag, "by": by, "ts_ms": now}
-        for log_id, action, tag in acts
+    rows = [
+        {"project": project, "log_id": log_id, "kind": kind, "tag": tag, "by": by, "ts_ms": now}
+        for log_id, kind, tag in acts
     ]
-    if values:
-        with engine.begin() as connection:
-            connection.execute(insert(tag_edits), values)
+    while rows:
+        try:
+            with engine.begin() as connection:
+                connection.execute(insert(edits), _numbered(connection, project, rows))
+            return
+        except IntegrityError:  # somebody else took a number between our look and our insert
+            continue
+
+
+def _numbered(connection: Connection, project: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, each with its log's next revision."""
+    last: dict[str, int] = {}
+    log_ids = list(dict.fromkeys(row["log_id"] for row in rows))
+    for start in range(0, len(log_ids), _IDS_AT_ONCE):
+        some = edits.c.log_id.in_(log_ids[start : start + _IDS_AT_ONCE])
+        newest = select(edits.c.log_id, func.max(edits.c.revision)).where(edits.c.project == project, some)
+        last.update((log_id, number) for log_id, number in connection.execute(newest.group_by(edits.c.log_id)))
+    numbered = []
+    for row in rows:
+        last[row["log_id"]] = last.get(row["log_id"], 0) + 1
+        numbered.append({**row, "revision": last[row["log_id"]]})
+    return numbered
 
 
 def erase(engine: Engine, project: str, log_id: str, *, by: str) -> str:

@@ -75,8 +75,8 @@ def _record(curator: Curator, edits: Mapping[str, TagEdit], by: str) -> dict[str
     project = curator.settings.project
     erased = ledger.erased_among(curator.registry, project, list(edits))
     kept = {log_id: edit for log_id, edit in edits.items() if log_id not in erased}
-    acts = [(log_id, "add", tag) for log_id, edit in kept.items() for tag in edit.add]
-    acts += [(log_id, "remove", tag) for log_id, edit in kept.items() for tag in edit.remove]
+    acts = [(log_id, "tag", tag) for log_id, edit in kept.items() for tag in edit.add]
+    acts += [(log_id, "untag", tag) for log_id, edit in kept.items() for tag in edit.remove]
     ledger.record_tags(curator.registry, project, acts, by=by)
     return kept
 

@@ -49,17 +49,25 @@ api_keys = Table(
     Column("revoked_ms", BigInteger),
 )
 
-tag_edits = Table(
-    "tag_edits",
+edits = Table(
+    "edits",
     metadata,
     Column("seq", Serial, primary_key=True, autoincrement=True),
     Column("project", String(63), nullable=False),
     Column("log_id", String(512), nullable=False),
-    Column("action", String(8), nullable=False, comment="add | remove"),
-    Column("tag", String(256), nullable=False),
+    Column("revision", Integer, nullable=False, comment="counts up per log"),
+    Column("kind", String(16), nullable=False, comment="tag | untag | messages | consent"),
+    Column("tag", String(256), comment="of tag and untag"),
+    Column("value", JSON, comment="messages: {messages, output}; consent: the word; null: as the log came"),
+    Column("why", Text),
     Column("by", String(128), nullable=False),
     Column("ts_ms", BigInteger, nullable=False),
-    Index(None, "log_id"),
+    Column("job_id", String(32), comment="the work on many logs that it was part of"),
+    Column("applied_ms", BigInteger, comment="when the index had it; null: it is not known to"),
+    UniqueConstraint("project", "log_id", "revision"),
+    Index(None, "tag"),
+    Index(None, "job_id"),
+    Index(None, "applied_ms"),
 )
 
 erasures = Table(
@@ -233,18 +241,22 @@ learned_tags = Table(
     PrimaryKeyConstraint("project", "tag", "version"),
 )
 
-backfills = Table(
-    "backfills",
+jobs = Table(
+    "jobs",
     metadata,
-    Column("backfill_id", String(32), primary_key=True),
+    Column("job_id", String(32), primary_key=True),
     Column("project", String(63), nullable=False),
+    Column("kind", String(16), nullable=False, comment="what is done: rules, ..."),
     Column("query", Text, nullable=False),
-    Column("revision", Integer, nullable=False, comment="of the rules that it applies"),
+    Column("work", JSON, comment="what to do to each log, by kind"),
+    Column("why", Text),
+    Column("revision", Integer, comment="of the rules that it applies, if its kind is rules"),
     Column("status", String(16), nullable=False, comment="running | done | failed | cancelled | undoing | undone"),
     Column("total", Integer, nullable=False, comment="logs that matched when it began"),
     Column("seen", Integer, nullable=False),
     Column("changed", Integer, nullable=False),
-    Column("place", JSON, comment="[ts_ms, log_id] of the last log that is done; for an undo, [log_id]"),
+    Column("place", JSON, comment="how far it is, by kind; of rules [ts_ms, log_id], for an undo [log_id]"),
+    Column("result", JSON, comment="what came of it, by kind"),
     Column("lease_owner", String(128)),
     Column("lease_until_ms", BigInteger),
     Column("error", JSON, comment="code, message"),
@@ -254,12 +266,34 @@ backfills = Table(
     Index(None, "status"),
 )
 
-backfill_changes = Table(
-    "backfill_changes",
+job_changes = Table(
+    "job_changes",
     metadata,
-    Column("backfill_id", String(32), nullable=False),
+    Column("job_id", String(32), nullable=False),
     Column("log_id", String(512), nullable=False),
     Column("added", JSON, nullable=False, comment="[tag, by] pairs"),
     Column("taken", JSON, nullable=False, comment="[tag, by] pairs"),
-    PrimaryKeyConstraint("backfill_id", "log_id"),
+    PrimaryKeyConstraint("job_id", "log_id"),
+)
+
+saved_searches = Table(
+    "saved_searches",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("query", Text, nullable=False),
+    Column("by", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "name"),
+)
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("project", String(63), primary_key=True),
+    Column("max_age_days", Integer, comment="older logs go; null: however old"),
+    Column("max_bytes", BigInteger, comment="the oldest logs go until the index fits; null: however large"),
+    Column("by", String(128), nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
 )

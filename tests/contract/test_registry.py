@@ -4,14 +4,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from engines.postgres import empty_database, postgres
-from sqlalchemy import Engine, func, insert, inspect, select, text
+from sqlalchemy import Engine, MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.registry import outbox, rule_sets, tables
@@ -90,6 +94,106 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
     append(engine, 1)
     migrate(engine)
     assert outbox.pending(engine, [DATASETS_READY]) == 1
+
+
+def upgrade(engine: Engine, revision: str) -> None:
+    """As `migrate`, but no further than to this revision."""
+    config = Config()
+    with as_file(files("tunemill.registry") / "migrations") as folder, engine.begin() as connection:
+        config.set_main_option("script_location", str(folder))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def of_before(engine: Engine, table: str, *rows: dict[str, Any]) -> None:
+    """Rows of a table that is no longer among ours."""
+    with engine.begin() as connection:
+        found = Table(table, MetaData(), autoload_with=connection)
+        connection.execute(insert(found), list(rows))
+
+
+@pytest.fixture
+def before(url: str) -> Iterator[Engine]:
+    made = open_registry(url)
+    upgrade(made, "0002")
+    yield made
+    made.dispose()
+
+
+def test_tag_edits_from_before_edits_were_numbered_are_numbered_per_log_in_their_order(before: Engine) -> None:
+    acts = [
+        ("p", "a", "add", "x:1", 10),
+        ("p", "b", "add", "x:1", 20),
+        ("p", "a", "remove", "x:1", 30),
+        ("q", "a", "add", "x:2", 40),
+        ("p", "a", "add", "x:3", 50),
+    ]
+    names = ("project", "log_id", "action", "tag", "ts_ms")
+    of_before(before, "tag_edits", *({**dict(zip(names, act, strict=True)), "by": "person:ann"} for act in acts))
+    with before.begin() as connection:
+        connection.execute(text("DELETE FROM tag_edits WHERE ts_ms = 20"))  # so that the numbers have a gap
+    migrate(before)
+    ours = tables.edits.c
+    wanted = (ours.seq, ours.project, ours.log_id, ours.revision, ours.kind, ours.tag, ours.ts_ms, ours.applied_ms)
+    with before.begin() as connection:
+        assert connection.execute(select(*wanted).order_by(ours.seq)).all() == [
+            (1, "p", "a", 1, "tag", "x:1", 10, 10),
+            (3, "p", "a", 2, "untag", "x:1", 30, 30),
+            (4, "q", "a", 1, "tag", "x:2", 40, 40),
+            (5, "p", "a", 3, "tag", "x:3", 50, 50),
+        ]
+        rows = connection.execute(select(ours.value, ours.why, ours.by, ours.job_id)).all()
+        assert set(rows) == {(None, None, "person:ann", None)}
+        made = connection.execute(
+            insert(tables.edits).values(project="p", log_id="a", revision=4, kind="consent", by="person:ann", ts_ms=60)
+        )
+        assert made.inserted_primary_key == (6,)
+
+
+def test_backfills_from_before_there_were_other_jobs_are_jobs_and_can_go_on(before: Engine) -> None:
+    done = {
+        "project": "p",
+        "query": "refund",
+        "revision": 3,
+        "status": "failed",
+        "total": 9,
+        "seen": 4,
+        "changed": 2,
+        "place": [7, "log"],
+        "error": {"code": "internal", "message": "unforeseen OSError"},
+        "by": "person:ann",
+        "created_ms": 5,
+        "finished_ms": 6,
+        "lease_owner": None,
+        "lease_until_ms": None,
+    }
+    running = {**done, "status": "running", "place": None, "error": None, "finished_ms": None}
+    held = {"lease_owner": "me", "lease_until_ms": 8}
+    of_before(before, "backfills", {"backfill_id": "1", **done}, {"backfill_id": "2", **running, **held})
+    change = {"log_id": "a", "added": [["x:1", "r@1"]], "taken": []}
+    of_before(before, "backfill_changes", {"backfill_id": "1", **change})
+    migrate(before)
+    more = {"kind": "rules", "work": None, "why": None, "result": None}
+    with before.connect() as connection:
+        found = connection.execute(select(tables.jobs).order_by(tables.jobs.c.job_id)).mappings().all()
+        assert found == [{"job_id": "1", **done, **more}, {"job_id": "2", **running, **held, **more}]
+        assert connection.execute(select(tables.job_changes)).mappings().all() == [{"job_id": "1", **change}]
+
+
+def test_a_registry_in_which_nothing_was_done_yet_counts_from_one(before: Engine) -> None:
+    migrate(before)
+    row = {"project": "p", "log_id": "a", "revision": 1, "kind": "tag", "tag": "x:1", "by": "person:ann", "ts_ms": 1}
+    with before.begin() as connection:
+        assert connection.execute(insert(tables.edits).values(row)).inserted_primary_key == (1,)
+
+
+def test_two_edits_of_one_log_never_have_the_same_number(engine: Engine) -> None:
+    row = {"project": "p", "log_id": "a", "revision": 1, "kind": "tag", "tag": "x:1", "by": "person:ann", "ts_ms": 1}
+    with engine.begin() as connection:
+        connection.execute(insert(tables.edits).values(row))
+        connection.execute(insert(tables.edits).values({**row, "project": "q"}))
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(insert(tables.edits).values({**row, "kind": "untag"}))
 
 
 MIGRATE = "import sys; from tunemill.registry.open import migrate, open_registry; migrate(open_registry(sys.argv[1]))"

@@ -10,7 +10,7 @@ from fakes.search_memory import MemorySearch
 from sqlalchemy import select
 
 from tunemill.registry import outbox
-from tunemill.registry.tables import audit, erasures, tag_edits
+from tunemill.registry.tables import audit, edits, erasures
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Written
 from tunemill.schemas.records import Erasure, Feedback, Message, Tag, ToolCall
@@ -72,9 +72,10 @@ async def test_tags_that_a_person_edits_are_in_the_index_and_in_the_ledger(tmp_p
         key_id = api.key.split("_")[1]
         assert found["tagged_by"] == {"topic:math": f"person:{key_id}", "team:x": f"person:{key_id}"}
         with api.registry.connect() as connection:
-            edits = connection.execute(select(tag_edits.c.action, tag_edits.c.tag, tag_edits.c.by)).all()
+            rows = connection.execute(select(edits.c.revision, edits.c.kind, edits.c.tag, edits.c.by)).all()
         by = f"person:{key_id}"
-        assert edits == [("add", "team:x", by), ("add", "topic:math", by), ("remove", "pii:email", by)]
+        acts = [("tag", "team:x"), ("tag", "topic:math"), ("untag", "pii:email")]
+        assert rows == [(number, *act, by) for number, act in enumerate(acts, start=1)]
         hits = (await api.client.get("/v1/search", params={"q": "tag:team:x"})).json()
         assert [hit["log_id"] for hit in hits["hits"]] == ["a"]
 
@@ -108,7 +109,7 @@ async def test_an_edit_of_an_erased_log_is_not_remembered(tmp_path: Path) -> Non
         await api.index.write([tagged("a")])  # as a worker may that has not heard of it
         assert (await api.client.post("/v1/logs/a/tags", json={"add": ["team:x"]})).status_code == 404
         with api.registry.connect() as connection:
-            assert connection.execute(select(tag_edits)).all() == []
+            assert connection.execute(select(edits)).all() == []
 
 
 @pytest.mark.parametrize(
