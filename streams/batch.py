@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -49,7 +49,7 @@ class Hop:
     near: Near = field(default_factory=Near)  # used by one batch at a time
 
 
-class _Origin(NamedTuple, Generic[T]):
+class _Origin(msgspec.Struct, Generic[T], frozen=True, gc=False):
     """Something that a message told, and where it came from."""
 
     item: T
@@ -70,7 +70,7 @@ class Batch:
     beside: Counter[str] = field(default_factory=Counter)  # what is no log and no part of one, by kind
 
 
-class _End(NamedTuple):
+class _End(msgspec.Struct, frozen=True, gc=False):
     """What became of one log or part of one, and the masked log that it is or is in."""
 
     written: Written

@@ -13,7 +13,8 @@ from tunemill.schemas.trace import TraceNote
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats import registry, tunemill_record
 from tunemill.streams.formats.shape import Arrival, JsonObject, Piece, Reading
-from tunemill.streams.unpack import Record, WrittenLog, unpack
+from tunemill.streams.formats.tunemill_record import WrittenLog
+from tunemill.streams.unpack import Record, unpack
 
 MAX_RECORD_BYTES = LOGS.max_message_bytes
 MAX_DEPTH = 64  # arrays and objects inside one another; real requests with JSON schemas stay under 30
@@ -45,8 +46,8 @@ def decode(record: Record, *, ts_ms: int) -> Reading:
     _check_size(record)
     if record.startswith(wire.MARKER):
         return _checked_log(_identified(_from_avro(record)))
-    if (log := tunemill_record.read_as_written(record)) is not None:
-        return _checked_written(log)
+    if (written := tunemill_record.read_as_written(record)) is not None:
+        return _checked_written(written.log)
     return _checked(_from_json(record, ts_ms))
 
 

@@ -52,13 +52,14 @@ class MaskedPiece(msgspec.Struct, frozen=True):
     private: tuple[str, ...] = ()  # the kinds of private data that was replaced
 
 
-def mask(log: LogRecord, *, private: bool = False) -> Masked:
+def mask(log: LogRecord, *, private: bool = False, json: bytes | None = None) -> Masked:
     """The log with every secret in any of its strings replaced; the same object when there is none.
 
     Args:
         private: whether private data is replaced too.
+        json: the log's, with the keys of objects in order, if it is at hand.
     """
-    json = _encode(log)
+    json = json or _encode(log)
     masked, kinds, replaced = _cleaned(log, json, private)
     return Masked(masked, kinds, json if masked is log else None, replaced)
 

@@ -20,6 +20,7 @@ from tunemill.streams.dead_letter import dead_letter
 from tunemill.streams.decode import MAX_RECORD_BYTES, decode
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.shape import NotACall, Piece, Reading
+from tunemill.streams.formats.tunemill_record import WrittenLog
 from tunemill.streams.mask import Masked, MaskedPiece, mask, mask_beside, mask_piece
 from tunemill.streams.rules import Rules
 from tunemill.streams.tag import tag_all
@@ -61,7 +62,8 @@ def _read_one(message: Message, place: int, record: Record, rules: Rules, now_ms
         private = rules.masks_private_data
         if isinstance(reading, LogRecord):
             stage = "mask"
-            return mask(reading, private=private)
+            json = record.json if isinstance(record, WrittenLog) else None
+            return mask(reading, private=private, json=json)
         held = _as_held(reading)
         stage = "mask"
         beside = mask_piece(held, private=private) if isinstance(held, Piece) else mask_beside(held, private=private)

@@ -12,17 +12,9 @@ from tunemill.schemas.records import LogRecord
 from tunemill.streams.confluent import Schemas, is_framed, read_frame
 from tunemill.streams.errors import Undecodable
 from tunemill.streams.formats.shape import JsonObject
-from tunemill.streams.formats.tunemill_record import read_as_written
+from tunemill.streams.formats.tunemill_record import WrittenLog, read_as_written
 
 MAX_RECORDS = 10_000  # in one message; each of its records may need a dead letter of its own
-
-
-class WrittenLog(msgspec.Struct, frozen=True, gc=False):
-    """A log whose JSON is spelled exactly as we spell it: nothing else can be inside."""
-
-    log: LogRecord
-    payload: bytes
-
 
 # JSON or Avro of one record; a log as we write it, or of an Avro batch; a span or log record of OTLP, or what a frame holds.
 Record = bytes | WrittenLog | LogRecord | JsonObject
@@ -90,8 +82,8 @@ def _records(value: bytes, schemas: Schemas | None) -> Iterator[Record]:
 
 def _opened(record: bytes) -> Sequence[Record]:
     """What is inside a request or a batch in JSON. One that is broken stays whole, and is refused where it is decoded."""
-    if (log := read_as_written(record)) is not None:
-        return (WrittenLog(log, record),)
+    if (written := read_as_written(record)) is not None:
+        return (written,)
     if any(name in record for name in _OTLP_NAMES):
         try:
             return otlp.items(record, most=MAX_RECORDS)
