@@ -32,7 +32,7 @@ from tunemill.streams.rules import Rules
 from tunemill.streams.schema_registry import SchemaRegistry
 from tunemill.telemetry import metrics
 
-_WRITE_LOGS = 1000  # per call of the index: a few megabytes
+_WRITE_LOGS = 4000  # per call of the index: a commit of the embedded one has a price of its own
 
 T = TypeVar("T")
 
