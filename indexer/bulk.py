@@ -84,3 +84,11 @@ class Bulk:
             del self._lines[self._ends[-1] :]
             raise
         self._ends.append(len(self._lines))
+
+
+def deletions(document_ids: Iterable[str]) -> Bulk:
+    """Take these documents away."""
+    bulk = Bulk()
+    for document_id in document_ids:
+        bulk.delete(document_id)
+    return bulk

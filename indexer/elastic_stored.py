@@ -47,7 +47,7 @@ async def read_stored(
         answered += _found(answer["docs"])
     return Stored(
         {
-            log_id: StoredLog(msgspec.convert(found["_source"]["record"], TaggedLog), version_of(found))
+            log_id: StoredLog(record_of(found), version_of(found))
             for log_id, found in zip(log_ids, answered[: len(log_ids)], strict=True)
             if found is not None
         },
@@ -57,6 +57,11 @@ async def read_stored(
             if found is not None
         },
     )
+
+
+def record_of(found: Mapping[str, Any]) -> TaggedLog:
+    """The log in a document that was read, or in a hit."""
+    return msgspec.convert(found["_source"]["record"], TaggedLog)
 
 
 def version_of(found: Mapping[str, Any]) -> tuple[int, int]:

@@ -14,22 +14,18 @@ import structlog
 
 from tunemill.indexer import feedback
 from tunemill.indexer.bodies import CHUNK, Bodies
-from tunemill.indexer.cursor import Place, decode, encode, search_key
-from tunemill.indexer.document import Document, refusal, texts, to_document
+from tunemill.indexer.cursor import Place, decode
+from tunemill.indexer.document import Document, refusal, to_document
 from tunemill.indexer.errors import IndexUnavailable
-from tunemill.indexer.highlight import highlight
-from tunemill.indexer.local_page import Found, page
 from tunemill.indexer.local_query import to_tantivy
+from tunemill.indexer.local_search import search
 from tunemill.indexer.projection import Projection
 from tunemill.indexer.query import Query
-from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
+from tunemill.indexer.search import SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.telemetry.metrics import ID_CONFLICTS
-
-# More than are shown, because among equal counts tantivy takes any and we the first by name.
-_AGGREGATIONS = {name: {"terms": {"field": name, "size": 20 * FACET_VALUES}} for name in FACETS}
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -189,17 +185,7 @@ class _Engine:
 
     def search(self, request: SearchRequest, place: Place | None) -> SearchPage:
         """One page, its facets, and the total."""
-        searcher, schema = self.projection.searcher(), self.projection.schema
-        everything = to_tantivy(request.query, schema)
-        found, more = page(searcher, schema, request, place, self.reader.ids)
-        bodies = self.reader.bodies([hit.seq for hit in found])
-        seen = len(found) + (place.seen if place else 0)
-        return SearchPage(
-            total=searcher.search(everything, limit=1).count,
-            hits=tuple(_hit(request, hit, bodies[hit.seq]) for hit in found if hit.seq in bodies),
-            facets=_facets(searcher.aggregate(everything, _AGGREGATIONS)),
-            cursor=_next_cursor(request, found[-1], seen) if found and more else None,
-        )
+        return search(self.projection, self.reader, request, place)
 
     def freeze(self, query: Query) -> tuple[Bodies, list[int]]:
         """A view of this moment, and the numbers of the logs that match in it, in order."""
@@ -262,20 +248,3 @@ def _documents(logs: Sequence[TaggedLog]) -> tuple[list[Written | None], list[tu
 
 def _written(log: TaggedLog, seq: int | None) -> Written:
     return Written(log.log.log_id, Outcome.DUPLICATE if seq is None else Outcome.INDEXED)
-
-
-def _hit(request: SearchRequest, hit: Found, tagged: TaggedLog) -> Hit:
-    return Hit(tagged, hit.score if request.by_score else None, highlight(request.query, texts(tagged)))
-
-
-def _next_cursor(request: SearchRequest, last: Found, seen: int) -> str:
-    return encode(Place(search_key(request.query, request.sort), seen, last.score, last.ts_ms, last.log_id))
-
-
-def _facets(aggregations: dict[str, Any]) -> dict[str, tuple[FacetCount, ...]]:
-    return {name: _counts(aggregations[name]["buckets"]) for name in FACETS}
-
-
-def _counts(buckets: Sequence[dict[str, Any]]) -> tuple[FacetCount, ...]:
-    ranked = sorted(buckets, key=lambda bucket: (-bucket["doc_count"], bucket["key"]))
-    return tuple(FacetCount(bucket["key"], bucket["doc_count"]) for bucket in ranked[:FACET_VALUES])

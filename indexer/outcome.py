@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from tunemill.schemas.outcome import Outcome
+
 # Error types of Elasticsearch that a document can cause; anything else is counted as `other`.
 _CODES = {
     "mapper_parsing_exception": "mapping",
@@ -28,6 +30,14 @@ class Verdict(Enum):
     NO_INDEX = "no_index"  # make the index, then again
     REFUSED = "refused"
     REJECTED = "rejected"
+
+
+# What a document's verdict is to whoever wrote it.
+OUTCOMES = {
+    Verdict.INDEXED: Outcome.INDEXED,
+    Verdict.DUPLICATE: Outcome.DUPLICATE,
+    Verdict.REJECTED: Outcome.REJECTED,
+}
 
 
 class ItemOutcome(msgspec.Struct, frozen=True, gc=False):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tunemill.indexer import elastic
+from tunemill.indexer import elastic_search
 from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import FACETS, SearchRequest
@@ -78,7 +78,7 @@ async def test_hits_are_marked_off_the_event_loop(monkeypatch: pytest.MonkeyPatc
         threads.append(threading.get_ident())
         return iter(())
 
-    monkeypatch.setattr(elastic, "highlight", watched)
+    monkeypatch.setattr(elastic_search, "highlight", watched)
     async with reading_from(Stub()) as index:
         page = await index.search(SearchRequest(parse("word")))
     assert len(page.hits) == len(threads) == 1

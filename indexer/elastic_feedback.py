@@ -1,0 +1,93 @@
+"""Feedback in Elasticsearch: stored, found for a log, and forgotten with it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+
+import msgspec
+from elasticsearch import AsyncElasticsearch
+
+from tunemill.indexer import feedback, mapping
+from tunemill.indexer.bulk import Bulk, deletions
+from tunemill.indexer.elastic_client import translated
+from tunemill.indexer.elastic_write import send_all, until_answered
+from tunemill.indexer.outcome import OUTCOMES
+from tunemill.indexer.search import SearchIndex
+from tunemill.schemas.outcome import Written
+from tunemill.schemas.records import Feedback, LogRecord
+from tunemill.schemas.stored import StoredNote
+from tunemill.schemas.trace import without_calls
+
+
+class ElasticFeedback:
+    """What was said about one project's logs."""
+
+    def __init__(self, client: AsyncElasticsearch, *, project: str, make_index: Callable[[], Awaitable[None]]) -> None:
+        self.alias = mapping.feedback_alias(project)
+        self._client = client
+        self._make_index = make_index
+
+    async def add(self, items: Sequence[Feedback]) -> Sequence[Written]:
+        """Store each; of two with one feedback_id the later one holds."""
+        refused = {item.feedback_id: end for item in items if (end := feedback.refusal(item)) is not None}
+        documents = [feedback.to_document(item) for item in items if item.feedback_id not in refused]
+        bulk = Bulk()
+        for document in documents:
+            bulk.put(document.id, document, operation="index")
+        outcomes = await send_all(self._client, bulk, alias=self.alias, make_index=self._make_index)
+        ends = refused | {
+            document.id: Written(document.id, OUTCOMES[outcome.verdict], outcome.code, outcome.reason)
+            for document, outcome in zip(documents, outcomes, strict=True)
+        }
+        return [ends[item.feedback_id] for item in items]
+
+    async def of(self, log: LogRecord) -> tuple[Feedback, ...]:
+        """What was said about this log, the oldest first."""
+        with translated():
+            answer = await self._client.search(
+                index=self.alias,
+                query={"terms": {"about": feedback.names_of(log)}},
+                sort=[{"ts": "asc"}, {"id": "asc"}],
+                size=feedback.MOST_SHOWN,
+                source_includes=["record"],
+            )
+        return tuple(msgspec.convert(hit["_source"]["record"], Feedback) for hit in answer["hits"]["hits"])
+
+    async def forget_beside(self, log_ids: Sequence[str], index: SearchIndex) -> None:
+        """Forget what was said about these logs of an index; and of traces whose last calls they are, the note and what was said."""
+        logs = (await index.stored(log_ids=log_ids, trace_ids=[])).logs
+        calls: dict[str, list[str]] = {}
+        for log_id, found in logs.items():
+            if found.tagged.log.trace_id:
+                calls.setdefault(found.tagged.log.trace_id, []).append(log_id)
+        ended = await _taken_out(calls, index)
+        said = [name for log_id in log_ids for name in feedback.names(log_id, None, None)]
+        said += [name for log in logs.values() for name in feedback.names(None, log.tagged.log.response_id, None)]
+        said += [name for trace_id in ended for name in feedback.names(None, None, trace_id)]
+        while feedback_ids := await until_answered(partial(self._ids_about, said), self._make_index):
+            bulk = deletions(feedback_ids)
+            await send_all(self._client, bulk, alias=self.alias, make_index=self._make_index, refresh=True)
+
+    async def _ids_about(self, about: Sequence[str]) -> list[str]:
+        with translated():
+            await self._client.indices.refresh(index=self.alias)  # what is not searchable yet would stay
+            answer = await self._client.search(
+                index=self.alias, query={"terms": {"about": about}}, size=feedback.MOST_SHOWN, source=False
+            )
+        return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+
+async def _taken_out(calls: Mapping[str, Sequence[str]], index: SearchIndex) -> list[str]:
+    """Forget that these calls were ones of their traces, by trace; those traces that are left without any."""
+    ended: list[str] = []
+    waiting = list(calls)
+    while waiting:
+        notes = (await index.stored(log_ids=[], trace_ids=waiting)).notes
+        rests = [
+            StoredNote(without_calls(found.note, calls[trace_id]), found.version) for trace_id, found in notes.items()
+        ]
+        done = await index.put_notes(rests)
+        ended += [
+            rest.note.trace_id for rest, is_put in zip(rests, done, strict=True) if is_put and not rest.note.log_ids
+        ]
+        waiting = [rest.note.trace_id for rest, is_put in zip(rests, done, strict=True) if not is_put]
+    return ended
