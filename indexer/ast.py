@@ -12,16 +12,21 @@ class Everything:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Text that occurs in the log, in its analysed form; several words, or a word of several parts, stand side by side."""
+    """Text that occurs in the log, in its analysed form; several words, or a word of several pieces, stand side by side.
+
+    `part` is one of `fields.PARTS`; None: in any of them.
+    """
 
     text: str
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WordPrefix:
-    """A word that begins so occurs in the log."""
+    """A word that begins so occurs in the log, or in one part of it."""
 
     text: str
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

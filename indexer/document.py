@@ -4,10 +4,13 @@ import msgspec
 
 from tunemill.indexer.dates import LATEST_MS
 from tunemill.indexer.fields import LARGEST_WHOLE
+from tunemill.indexer.traits import feedback_values, mean_score, traits
 from tunemill.schemas.outcome import Outcome, Written
-from tunemill.schemas.records import TaggedLog
+from tunemill.schemas.records import LogRecord, Message, TaggedLog
+from tunemill.schemas.sketch import band_terms
 
 LONGEST_ID_BYTES = 512  # Elasticsearch's limit for _id
+_PART_OF = {"system": "system", "developer": "system", "assistant": "response", "tool": "tool", "function": "tool"}
 LONGEST_KEYWORD = 1024  # characters; a longer value is kept with the log but cannot be searched for
 
 
@@ -16,7 +19,11 @@ class Document(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
 
     id: str
     ts: int  # milliseconds since the epoch, within the years 1970 to 9999
-    content: tuple[str, ...]  # each text of the log; no phrase spans two of them
+    prompt: tuple[str, ...] = ()  # each text of this part; no phrase spans two of them
+    response: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+    tool: tuple[str, ...] = ()
+    chars: int  # in all four
     tag: tuple[str, ...] = ()
     app: str | None = None
     model: str | None = None
@@ -29,9 +36,14 @@ class Document(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     session: str | None = None
     user: str | None = None
     trace: str | None = None
+    response_id: str | None = None
     tagging: str | None = None
+    feedback: tuple[str, ...] = ()
+    has: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()  # runs of the fingerprint
     latency_ms: float | None = None
     cost_usd: float | None = None
+    score: float | None = None  # the mean of the feedback's
     input_tokens: int | None = None
     output_tokens: int | None = None
     metadata: dict[str, str] = {}
@@ -41,11 +53,17 @@ class Document(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
 
 def to_document(tagged: TaggedLog) -> Document:
     """What the index keeps of a log. A value that an engine could not index is left out of the search, never out of the record."""
-    log = tagged.log
+    log = tagged.shown
+    parts = _parts(log)
+    said = tagged.feedback
     return Document(
         id=log.log_id,
         ts=min(max(log.ts_ms, 0), LATEST_MS),
-        content=texts(tagged),
+        prompt=tuple(parts["prompt"]),
+        response=tuple(parts["response"]),
+        system=tuple(parts["system"]),
+        tool=tuple(parts["tool"]),
+        chars=sum([len(text) for texts in parts.values() for text in texts]),
         tag=tuple([tag.tag for tag in tagged.tags if _keyword(tag.tag)]),
         app=_keyword(log.app),
         model=_keyword(log.model),
@@ -58,9 +76,14 @@ def to_document(tagged: TaggedLog) -> Document:
         session=_keyword(log.session_id),
         user=_keyword(log.user_id),
         trace=_keyword(log.trace_id),
+        response_id=_keyword(log.response_id),
         tagging=_keyword(tagged.tag_status),
+        feedback=tuple([value for value in feedback_values(said) if _keyword(value)]) if said else (),
+        has=traits(tagged, log),
+        near=band_terms(tagged.fingerprint) if tagged.fingerprint else (),
         latency_ms=_number(log.latency_ms),
         cost_usd=_number(log.cost_usd),
+        score=_number(mean_score(said)) if said else None,
         input_tokens=_whole(log.usage.input_tokens),
         output_tokens=_whole(log.usage.output_tokens),
         metadata={key: value for key, value in log.metadata.items() if _searchable(key, value)},
@@ -69,19 +92,9 @@ def to_document(tagged: TaggedLog) -> Document:
     )
 
 
-def texts(tagged: TaggedLog) -> tuple[str, ...]:
-    """What people and models wrote, in order: what is found by words and highlighted."""
-    found: list[str] = []
-    for message in (*tagged.log.messages, *tagged.log.output):
-        if message.content:
-            found.append(message.content)
-        if message.refusal:
-            found.append(message.refusal)
-        if message.reasoning:
-            found.append(message.reasoning)
-        for call in message.tool_calls:
-            found += filter(None, (call.name, call.arguments))
-    return tuple(found)
+def texts(tagged: TaggedLog) -> dict[str, tuple[str, ...]]:
+    """What people and models wrote, by part and in order: what is found by words and highlighted."""
+    return {part: tuple(found) for part, found in _parts(tagged.shown).items()}
 
 
 def refusal(tagged: TaggedLog) -> Written | None:
@@ -96,6 +109,27 @@ def refusal(tagged: TaggedLog) -> Written | None:
     if size > LONGEST_ID_BYTES:
         return Written(log_id, Outcome.REJECTED, "bad_id", f"log_id has {size} bytes; {LONGEST_ID_BYTES} is the most")
     return None
+
+
+def _parts(log: LogRecord) -> dict[str, list[str]]:
+    """Each text of the log in its part: what an answer says is `response`, also one that was given earlier."""
+    parts: dict[str, list[str]] = {"prompt": [], "response": [], "system": [], "tool": []}
+    for message in log.messages:
+        _sort_in(message, parts[_PART_OF.get(message.role, "prompt")], parts)
+    for message in log.output:
+        _sort_in(message, parts["response"], parts)
+    return parts
+
+
+def _sort_in(message: Message, own: list[str], parts: dict[str, list[str]]) -> None:
+    if message.content:
+        own.append(message.content)
+    if message.refusal:
+        parts["response"].append(message.refusal)
+    if message.reasoning:
+        parts["response"].append(message.reasoning)
+    for call in message.tool_calls:
+        parts["tool"] += filter(None, (call.name, call.arguments))
 
 
 def _keyword(value: str | None) -> str | None:

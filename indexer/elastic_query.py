@@ -4,7 +4,7 @@ from typing import Any
 
 from tunemill.indexer.analysis import folded, is_cjk_run, stems_shorter_than
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
-from tunemill.indexer.fields import WHOLE_NUMBERS
+from tunemill.indexer.fields import PARTS, WHOLE_NUMBERS
 from tunemill.indexer.ranges import whole_bounds
 
 Dsl = dict[str, Any]
@@ -16,10 +16,10 @@ def to_dsl(query: Query) -> Dsl:
     match query:
         case Everything():
             clause: Dsl = {"match_all": {"boost": 0.0}}
-        case Words(text):
-            clause = {"match_phrase": {"content": {"query": text}}}
-        case WordPrefix(text):
-            clause = _word_prefix(text)
+        case Words(text, part):
+            clause = _either([{"match_phrase": {name: text}} for name in _named(part)])
+        case WordPrefix(text, part):
+            clause = _word_prefix(text, part)
         case Is() | StartsWith() | Between():
             clause = {"bool": {"filter": [_filter(query)]}}
         case Not(item):
@@ -27,17 +27,26 @@ def to_dsl(query: Query) -> Dsl:
         case And(items):
             clause = {"bool": {"must": [to_dsl(item) for item in items]}}
         case Or(items):
-            clause = {"bool": {"should": [to_dsl(item) for item in items], "minimum_should_match": 1}}
+            clause = _either([to_dsl(item) for item in items])
     return clause
 
 
-def _word_prefix(text: str) -> Dsl:
+def _named(part: str | None) -> tuple[str, ...]:
+    return PARTS if part is None else (part,)
+
+
+def _either(ways: list[Dsl]) -> Dsl:
+    return ways[0] if len(ways) == 1 else {"bool": {"should": ways, "minimum_should_match": 1}}
+
+
+def _word_prefix(text: str, part: str | None) -> Dsl:
     if is_cjk_run(text):
-        return to_dsl(Words(text))
+        return to_dsl(Words(text, part))
     prefix = folded(text)
-    starts: list[Dsl] = [{"prefix": {"content": prefix}}]
-    starts += [{"term": {"content": stem}} for stem in sorted(stems_shorter_than(prefix))]
-    return {"constant_score": {"filter": {"bool": {"should": starts}}}}
+    stems = sorted(stems_shorter_than(prefix))
+    ways: list[Dsl] = [{"prefix": {name: prefix}} for name in _named(part)]
+    ways += [{"terms": {name: stems}} for name in _named(part) if stems]
+    return {"constant_score": {"filter": _either(ways)}}
 
 
 def _filter(query: Is | StartsWith | Between) -> Dsl:

@@ -1,4 +1,4 @@
-"""The fields that a search can name, and how a misspelt one is recognised."""
+"""The fields and parts of a log that a search can name, and how a misspelt one is recognised."""
 
 from difflib import get_close_matches
 
@@ -17,11 +17,31 @@ KEYWORDS = (
     "session",
     "user",
     "trace",
+    "response_id",
     "tagging",
+    "feedback",
 )
-NUMBERS = ("ts", "latency_ms", "input_tokens", "output_tokens", "cost_usd")
-WHOLE_NUMBERS = frozenset({"ts", "input_tokens", "output_tokens"})
+SEVERAL_VALUES = ("tag", "feedback")  # of KEYWORDS
+UNNAMED = ("has", "near")  # fields of words with several values, that a query does not name as `field:value`
+NUMBERS = ("ts", "latency_ms", "input_tokens", "output_tokens", "cost_usd", "score", "chars")
+WHOLE_NUMBERS = frozenset({"ts", "input_tokens", "output_tokens", "chars"})
 LARGEST_WHOLE = 2**63 - 1  # what both engines' integers hold
+PARTS = ("prompt", "response", "system", "tool")  # of a log's text; each text is in one
+HAS = (
+    "answer",
+    "audio",
+    "comment",
+    "correction",
+    "edit",
+    "error",
+    "feedback",
+    "file",
+    "image",
+    "reasoning",
+    "refusal",
+    "tool-call",
+    "tools",
+)  # what a log can have besides the fields
 METADATA = "metadata."  # metadata.<key>: the caller's own fields
 
 ALIASES = {
@@ -37,6 +57,7 @@ ALIASES = {
     "date": "ts",
     "latency": "latency_ms",
     "cost": "cost_usd",
+    "length": "chars",
 }
 
 

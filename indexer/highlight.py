@@ -1,6 +1,7 @@
 """Where a query's words stand in a log: pieces of plain text, each marked as matching or not. The same for every engine."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from tunemill.indexer.analysis import Token, folded, is_cjk_run, stems_shorter_than, term, terms, tokens
 from tunemill.indexer.ast import And, Or, Query, WordPrefix, Words
@@ -13,13 +14,13 @@ SCANNED_CHARACTERS = 100_000  # of one text; what stands behind is found but not
 Span = tuple[int, int]
 
 
-def highlight(query: Query, parts: Iterable[str]) -> tuple[Fragment, ...]:
-    """At most `MAX_FRAGMENTS` fragments in which words of the query occur."""
+def highlight(query: Query, texts: Mapping[str, Sequence[str]]) -> tuple[Fragment, ...]:
+    """At most `MAX_FRAGMENTS` fragments of the texts, which come by part, in which words of the query occur."""
     wanted = list(_wanted(query))
     fragments: list[Fragment] = []
     if not wanted:
         return ()
-    for text in parts:
+    for text in chain.from_iterable(texts.values()):
         spans = list(_merged(_matches(wanted, list(tokens(text[:SCANNED_CHARACTERS])))))
         for group in _near(spans):
             fragments.append(_fragment(text, group))

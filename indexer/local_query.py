@@ -7,7 +7,7 @@ from tantivy import Query as TantivyQuery
 
 from tunemill.indexer.analysis import folded, is_cjk_run, stems_shorter_than, terms
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
-from tunemill.indexer.fields import METADATA, WHOLE_NUMBERS, metadata_term
+from tunemill.indexer.fields import METADATA, PARTS, WHOLE_NUMBERS, metadata_term
 from tunemill.indexer.ranges import float_order, whole_bounds
 
 EVERYTHING = TantivyQuery.const_score_query(TantivyQuery.all_query(), 0.0)
@@ -18,10 +18,10 @@ def to_tantivy(query: Query, schema: Any) -> Any:
     match query:
         case Everything():
             found = EVERYTHING
-        case Words(text):
-            found = _words(terms(text), schema)
-        case WordPrefix(text):
-            found = _word_prefix(text, schema)
+        case Words(text, part):
+            found = _words(terms(text), part, schema)
+        case WordPrefix(text, part):
+            found = _word_prefix(text, part, schema)
         case Is() | StartsWith() | Between():
             found = TantivyQuery.const_score_query(_filter(query, schema), 0.0)
         case Not(item):
@@ -29,25 +29,34 @@ def to_tantivy(query: Query, schema: Any) -> Any:
         case And(items):
             found = TantivyQuery.boolean_query([(Occur.Must, to_tantivy(item, schema)) for item in items])
         case Or(items):
-            found = TantivyQuery.boolean_query([(Occur.Should, to_tantivy(item, schema)) for item in items])
+            found = _either([to_tantivy(item, schema) for item in items])
     return found
 
 
-def _words(words: list[str], schema: Any) -> Any:
+def _named(part: str | None) -> tuple[str, ...]:
+    return PARTS if part is None else (part,)
+
+
+def _either(ways: list[Any]) -> Any:
+    return ways[0] if len(ways) == 1 else TantivyQuery.boolean_query([(Occur.Should, way) for way in ways])
+
+
+def _words(words: list[str], part: str | None, schema: Any) -> Any:
     if not words:
         return TantivyQuery.empty_query()
     if len(words) == 1:
-        return TantivyQuery.term_query(schema, "content", words[0])
-    return TantivyQuery.phrase_query(schema, "content", list(words))
+        return _either([TantivyQuery.term_query(schema, name, words[0]) for name in _named(part)])
+    return _either([TantivyQuery.phrase_query(schema, name, list(words)) for name in _named(part)])
 
 
-def _word_prefix(text: str, schema: Any) -> Any:
+def _word_prefix(text: str, part: str | None, schema: Any) -> Any:
     if is_cjk_run(text):
-        return _words(terms(text), schema)
+        return _words(terms(text), part, schema)
     prefix = folded(text)
-    ways = [_prefix("content", prefix, schema)]
-    ways += [TantivyQuery.term_query(schema, "content", stem) for stem in sorted(stems_shorter_than(prefix))]
-    return TantivyQuery.const_score_query(TantivyQuery.boolean_query([(Occur.Should, way) for way in ways]), 1.0)
+    ways = [_prefix(name, prefix, schema) for name in _named(part)]
+    for stem in sorted(stems_shorter_than(prefix)):
+        ways += [TantivyQuery.term_query(schema, name, stem) for name in _named(part)]
+    return TantivyQuery.const_score_query(_either(ways), 1.0)
 
 
 def _filter(query: Is | StartsWith | Between, schema: Any) -> Any:

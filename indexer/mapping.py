@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from tunemill.indexer.fields import KEYWORDS
+from tunemill.indexer.fields import KEYWORDS, PARTS
 
+LAYOUT = "2"  # count up with any change of the fields or the analysis: an index says which it was made by
 _KEYWORD = {"type": "keyword"}
+_TEXT = {"type": "text", "analyzer": "log_text"}
+_ONLY_FOUND = {"type": "keyword", "doc_values": False}
 _ONLY_KEPT = {"type": "keyword", "index": False, "doc_values": False}
 
 ANALYSIS = {
@@ -18,13 +21,18 @@ ANALYSIS = {
 }
 
 MAPPINGS: dict[str, Any] = {
+    "_meta": {"layout": LAYOUT},
     "dynamic": False,
     "properties": {
         **dict.fromkeys(KEYWORDS, _KEYWORD),
+        **dict.fromkeys(PARTS, _TEXT),
+        "has": _KEYWORD,
+        "near": _ONLY_FOUND,
         "ts": {"type": "date", "format": "epoch_millis"},
-        "content": {"type": "text", "analyzer": "log_text"},
         "latency_ms": {"type": "double"},
         "cost_usd": {"type": "double"},
+        "score": {"type": "double"},
+        "chars": {"type": "long"},
         "input_tokens": {"type": "long"},
         "output_tokens": {"type": "long"},
         "metadata": {"type": "flattened"},

@@ -14,33 +14,32 @@ from tunemill.indexer.analysis import filters, spaced
 from tunemill.indexer.bodies import Bodies
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import IndexRefused
-from tunemill.indexer.fields import KEYWORDS, NUMBERS, metadata_term
+from tunemill.indexer.fields import KEYWORDS, NUMBERS, PARTS, SEVERAL_VALUES, UNNAMED, metadata_term
 from tunemill.indexer.ranges import float_order
 
-LAYOUT = "3"  # count up when the schema below or the analysis changes: every index is then rebuilt when it is opened
+LAYOUT = "4"  # count up when the schema below or the analysis changes: every index is then rebuilt when it is opened
 VERSION = f"{LAYOUT} {tantivy.__version__}"
 
 WRITER_BYTES = 50_000_000
 REBUILD_COMMIT_EVERY = 5000  # documents
 TOKENIZER = "log_text"
 
-_PLAIN = (
-    "input_tokens",
-    "output_tokens",
-    *(name for name in KEYWORDS if name != "tag"),
-)  # one value, as it is, or none
+_WHOLE = ("chars", "input_tokens", "output_tokens")
+_FLOATS = ("latency_ms", "cost_usd", "score")  # written as `float_order` has them: tantivy misreads some floats in JSON
+_SEVERAL = (*SEVERAL_VALUES, *UNNAMED)
+_PLAIN = (*_SEVERAL, *_WHOLE, *(name for name in KEYWORDS if name not in SEVERAL_VALUES))  # taken over as they are
+_parts = attrgetter(*PARTS)
+_floats = attrgetter(*_FLOATS)
 _plain = attrgetter(*_PLAIN)
 _Entry = msgspec.defstruct(
     "_Entry",
     [
         ("seq", int),
         ("ts", int),
-        ("content", list[str]),
         ("metadata", list[str], []),
-        ("tag", tuple[str, ...], ()),
-        ("latency_ms", int | None, None),
-        ("cost_usd", int | None, None),
-        *((name, str | int | None, None) for name in _PLAIN),
+        *((name, list[str], []) for name in PARTS),
+        *((name, int | None, None) for name in _FLOATS),
+        *((name, tuple[str, ...] | str | int | None, () if name in _SEVERAL else None) for name in _PLAIN),
     ],
     omit_defaults=True,
 )
@@ -134,9 +133,10 @@ class Projection:
         self._commit()
 
     def _write(self, documents: Sequence[tuple[int, Document]]) -> None:
-        texts = iter(spaced([text for _, document in documents for text in document.content]))  # all at once: cheaper
-        for seq, document in documents:
-            self._writer.add_json(_json(seq, document, list(islice(texts, len(document.content)))))
+        texts = [_parts(document) for _, document in documents]
+        words = iter(spaced([text for parts in texts for part in parts for text in part]))  # all at once: cheaper
+        for (seq, document), parts in zip(documents, texts, strict=True):
+            self._writer.add_json(_json(seq, document, [list(islice(words, len(part))) for part in parts]))
 
     def _commit(self) -> None:
         self._writer.commit()
@@ -146,22 +146,21 @@ class Projection:
 def _schema() -> Any:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("seq", fast=True)
-    builder.add_text_field("content", tokenizer_name=TOKENIZER, index_option="position")
+    for name in PARTS:
+        builder.add_text_field(name, tokenizer_name=TOKENIZER, index_option="position")
     builder.add_text_field("metadata", tokenizer_name="raw", index_option="basic")  # as `metadata_term` makes them
-    for name in KEYWORDS:
-        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
-    for (
-        name
-    ) in NUMBERS:  # those that are no whole numbers as `float_order` has them: tantivy misreads some floats in JSON
+    for name in (*KEYWORDS, *UNNAMED):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=name != "near")
+    for name in NUMBERS:
         builder.add_integer_field(name, indexed=True, fast=True)
     return builder.build()
 
 
-def _json(seq: int, document: Document, content: list[str]) -> str:
+def _json(seq: int, document: Document, words: Sequence[list[str]]) -> str:
     """What tantivy indexes of a document, in one text: cheaper than a call for each value."""
     metadata = [metadata_term(key, text) for key, text in document.metadata.items()]
-    latency_ms, cost_usd = map(_ordered, (document.latency_ms, document.cost_usd))
-    entry = _Entry(seq, document.ts, content, metadata, document.tag, latency_ms, cost_usd, *_plain(document))
+    floats = map(_ordered, _floats(document))
+    entry = _Entry(seq, document.ts, metadata, *words, *floats, *_plain(document))
     return msgspec.json.encode(entry).decode()
 
 

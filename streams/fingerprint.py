@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 
 from tunemill.schemas.records import LogRecord
+from tunemill.schemas.sketch import SLOTS
 
-SLOTS = 64  # bytes of a sketch; the error of a similarity is about 0.05
 _SEED = 42
 _MIN_PAIRS = 16  # of fewer, one word is too much of the whole
-_CHANCE = 1 / 256  # that two unlike bytes are the same
 _MAX_BYTES = 2**16  # of a text: what comes after decides hardly anything. And of texts at a time
 _SPACES = np.isin(np.arange(256), list(b" \t\n\v\f\r"))
 
@@ -40,13 +39,6 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)  # of splitmix64
 def fingerprints(logs: Sequence[LogRecord]) -> list[str | None]:
     """Each log's sketch as hexadecimal text; None where there is too little text. Case and white space do not count."""
     return [sketch for texts in _chunks(map(_text, logs)) for sketch in _sketches(texts)]
-
-
-def similarity(sketch: bytes, other: bytes) -> float:
-    """An estimate of Jaccard's similarity of the pairs of words behind two sketches: 1 for the same, 0 for unlike."""
-    unlike = int.from_bytes(sketch) ^ int.from_bytes(other)  # a zero byte where they are the same
-    share = unlike.to_bytes(SLOTS).count(0) / SLOTS
-    return max(0.0, (share - _CHANCE) / (1 - _CHANCE))
 
 
 def _text(log: LogRecord) -> bytes:

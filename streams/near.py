@@ -1,22 +1,18 @@
 """Whether a log says nearly the same as an earlier one, of those that one worker remembers.
 
-Locality-sensitive hashing: two sketches that are alike share a run of bytes somewhere (J. Leskovec, A. Rajaraman, J. D. Ullman,
-"Mining of Massive Datasets", section 3.4). Of logs that are alike the first is remembered.
+Those that share a run of a sketch are compared. Of logs that are alike the first is remembered.
 """
 
 from collections import OrderedDict
-from struct import Struct
 
 import msgspec
 
 from tunemill.schemas.records import Tag, TaggedLog
-from tunemill.streams.fingerprint import similarity
+from tunemill.schemas.sketch import BANDS, MIN_SIMILARITY, similarity
 
 NEAR_DUPLICATE = "quality:near-duplicate"
 SETTER = "near@1"
-MIN_SIMILARITY = 0.8
 MOST_LOGS = 100_000  # remembered; about 150 MB
-_BANDS = Struct("<8I")  # the first half of a sketch: of logs as alike as asked for, 98 in 100 share one of them
 
 
 class Near:
@@ -26,7 +22,7 @@ class Near:
         self._most = most
         self._sketches: OrderedDict[str, bytes] = OrderedDict()  # by log_id, the least recently met first
         self._bands: list[dict[int, str]] = [
-            {} for _ in range(_BANDS.size // 4)
+            {} for _ in range(BANDS.size // 4)
         ]  # a run of bytes -> the log_id that had it last
 
     def mark(self, tagged: TaggedLog) -> TaggedLog:
@@ -44,7 +40,7 @@ class Near:
 
     def _meet(self, log_id: str, sketch: bytes) -> bool:
         """Whether an earlier log is alike; if none is, this one is remembered."""
-        bands = _BANDS.unpack_from(sketch)
+        bands = BANDS.unpack_from(sketch)
         sketches = self._sketches
         for found in {had.get(band) for had, band in zip(self._bands, bands, strict=True)}:
             if found is not None and found != log_id and similarity(sketches[found], sketch) >= MIN_SIMILARITY:
@@ -62,6 +58,6 @@ class Near:
         sketch = self._sketches.pop(log_id, None)
         if sketch is None:
             return
-        for had, band in zip(self._bands, _BANDS.unpack_from(sketch), strict=True):
+        for had, band in zip(self._bands, BANDS.unpack_from(sketch), strict=True):
             if had.get(band) == log_id:
                 del had[band]

@@ -9,6 +9,7 @@ from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
 from tunemill.indexer.feedback import names, names_of, refusal
 from tunemill.indexer.feedback import to_document as to_feedback_document
+from tunemill.indexer.fields import PARTS
 from tunemill.indexer.search import FACETS, FacetCount, Fragment, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
@@ -142,10 +143,10 @@ def _matches(query: Query, document: Document) -> bool:
     match query:
         case Everything():
             return True
-        case Words(text):
-            return any(_side_by_side(_words(text), _words(content)) for content in document.content)
-        case WordPrefix(text):
-            return any(word.startswith(text.lower()) for content in document.content for word in _words(content))
+        case Words(text, part):
+            return any(_side_by_side(_words(text), _words(content)) for content in _texts(document, part))
+        case WordPrefix(text, part):
+            return any(word.startswith(text.lower()) for content in _texts(document, part) for word in _words(content))
         case Is(field, value):
             return value in _values(field, document)
         case StartsWith(field, prefix):
@@ -159,6 +160,10 @@ def _matches(query: Query, document: Document) -> bool:
         case Or(items):
             return any(_matches(item, document) for item in items)
     raise AssertionError(query)
+
+
+def _texts(document: Document, part: str | None) -> list[str]:
+    return [text for name in ((part,) if part else PARTS) for text in getattr(document, name)]
 
 
 def _between(query: Between, value: float | None) -> bool:
@@ -195,7 +200,8 @@ def _counts(name: str, logs: Sequence[TaggedLog]) -> tuple[FacetCount, ...]:
 def _hit(log: TaggedLog, request: SearchRequest) -> Hit:
     highlights: tuple[Fragment, ...] = ()
     if isinstance(request.query, Words):
-        texts = [text for text in to_document(log).content if request.query.text.lower() in text.lower()]
+        shown = _texts(to_document(log), request.query.part)
+        texts = [text for text in shown if request.query.text.lower() in text.lower()]
         highlights = tuple(_fragment(text, request.query.text) for text in texts)
     return Hit(log, 1.0 if request.sort == "relevance" else None, highlights)
 

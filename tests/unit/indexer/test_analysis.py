@@ -58,7 +58,7 @@ def test_a_prefix_longer_than_the_stem_still_finds_the_word() -> None:
 def test_highlights_show_some_context_and_nothing_negated() -> None:
     text = "left " * 100 + "the long division here" + " right" * 100 + " short"
     query = And((Words("long division"), WordPrefix("divis"), Not(Words("short"))))
-    (fragment,) = highlight(query, [text])
+    (fragment,) = highlight(query, {"prompt": (text,)})
     assert [piece for piece, matched in fragment if matched] == ["long", "division"]
     whole = "".join(piece for piece, _ in fragment)
     assert whole in text and len(whole) < 2 * AROUND + 30

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog, ToolCall
-from tunemill.streams.fingerprint import fingerprints, similarity
+from tunemill.schemas.sketch import similarity
+from tunemill.streams.fingerprint import fingerprints
 from tunemill.streams.mask import Masked, mask
 from tunemill.streams.near import Near
 from tunemill.streams.rules import Rules
