@@ -14,6 +14,7 @@ import zstandard
 from tunemill.indexer import feedback_table, note_table
 from tunemill.indexer.document import Document
 from tunemill.indexer.feedback import FeedbackDocument, names, names_of
+from tunemill.indexer.search import Dumped
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import StoredLog, StoredNote
 
@@ -141,6 +142,13 @@ class Bodies:
         )
         return {seq: self._decoded(body) for seq, body in found}
 
+    def dumped(self, seqs: Sequence[int]) -> list[Dumped]:
+        """The logs of these numbers as they lie here; those that are gone are left out."""
+        found = self._db.execute(
+            "SELECT log_id, body FROM logs WHERE seq IN (SELECT value FROM json_each(?))", (_json(seqs),)
+        )
+        return [Dumped(log_id, self._decompress(body)) for log_id, body in found]
+
     def in_order(self, seqs: Sequence[int]) -> list[int]:
         """These numbers in the order of (ts_ms, log_id)."""
         found = self._db.execute(
@@ -176,7 +184,7 @@ class Bodies:
     def freeze(self) -> None:
         """From now on this connection sees one point in time, until it is closed."""
         self._db.execute("BEGIN")
-        self.count()  # the snapshot is taken at the first read
+        self._db.execute("SELECT seq FROM logs LIMIT 1")  # the snapshot is taken at the first read
 
     def close(self) -> None:
         """Close the file."""

@@ -18,7 +18,7 @@ from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.outcome import OUTCOMES, ItemOutcome, Verdict
 from tunemill.indexer.query import Query
-from tunemill.indexer.search import SearchPage, SearchRequest
+from tunemill.indexer.search import Dumped, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
@@ -125,6 +125,10 @@ class ElasticIndex:
     def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
         return elastic_scan.scan(self._client, self._alias, query, limit=limit)
+
+    def dump(self, query: Query) -> AsyncIterator[Sequence[Dumped]]:
+        """All logs that match at one point in time, in no order."""
+        return elastic_scan.dump(self._client, self._alias, query)
 
     async def refresh(self) -> None:
         """What was written before is findable after."""

@@ -1,7 +1,8 @@
 """The connection to Elasticsearch, and what its exceptions mean to us."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ REQUEST_TIMEOUT_S = 30.0  # with the longest wait before it is asked again, less
 MIMETYPE = "application/vnd.elasticsearch+json"
 LINES_MIMETYPE = "application/vnd.elasticsearch+x-ndjson"
 
+_decoder: ContextVar[msgspec.json.Decoder[Any] | None] = ContextVar("answers_as", default=None)
+
 
 class MsgspecSerializer(Serializer):
     """JSON by msgspec, several times faster than the client's own."""
@@ -27,8 +30,11 @@ class MsgspecSerializer(Serializer):
         return data if isinstance(data, bytes) else msgspec.json.encode(data)
 
     def loads(self, data: bytes) -> Any:
-        """An answer's body."""
+        """An answer's body, as `answers_as` wants it; one of another shape, such as an error, as plain values."""
         try:
+            if (decoder := _decoder.get()) is not None:
+                with suppress(msgspec.ValidationError):
+                    return decoder.decode(data)
             return msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TransportSerializationError(message="the answer is not JSON", errors=(error,)) from error
@@ -55,7 +61,11 @@ def connect(url: str) -> AsyncElasticsearch:
         max_retries=0,
         retry_on_timeout=False,
         http_compress=False,
-        serializers={MIMETYPE: MsgspecSerializer(), LINES_MIMETYPE: LinesSerializer()},
+        serializers={
+            MIMETYPE: MsgspecSerializer(),
+            "application/json": MsgspecSerializer(),  # as proxies name it
+            LINES_MIMETYPE: LinesSerializer(),
+        },
     )
 
 
@@ -74,6 +84,16 @@ def translated() -> Iterator[None]:
         raise _for_answer(error) from error
     except (TransportError, TransportSerializationError) as error:
         raise IndexUnavailable(f"Elasticsearch does not answer ({type(error).__name__})") from error
+
+
+@contextmanager
+def answers_as(decoder: msgspec.json.Decoder[Any]) -> Iterator[None]:
+    """Within this block and task, the body of an answer is decoded to a type, without a tree of dicts in between."""
+    before = _decoder.set(decoder)
+    try:
+        yield
+    finally:
+        _decoder.reset(before)
 
 
 def error_type(error: ApiError) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
+import tantivy
 
 from tunemill.indexer import feedback
 from tunemill.indexer.bodies import CHUNK, Bodies
@@ -21,7 +22,7 @@ from tunemill.indexer.local_query import to_tantivy
 from tunemill.indexer.local_search import search
 from tunemill.indexer.projection import Projection
 from tunemill.indexer.query import Query
-from tunemill.indexer.search import SearchPage, SearchRequest
+from tunemill.indexer.search import Dumped, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
@@ -87,8 +88,9 @@ class LocalIndex:
 
     async def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
-        frozen, seqs = await self._write(lambda engine: engine.freeze(query))  # no write can come between its two reads
+        frozen, matching = await self._write(lambda engine: engine.freeze(query))
         try:
+            seqs = await self._on(self._reading, lambda: frozen.in_order(matching()))
             for start in range(0, len(seqs) if limit is None else min(limit, len(seqs)), CHUNK):
                 chunk = seqs[start : start + CHUNK][: None if limit is None else limit - start]
                 bodies = await self._on(self._reading, partial(frozen.bodies, chunk))
@@ -98,6 +100,16 @@ class LocalIndex:
             await self._on(
                 self._reading, frozen.close
             )  # after a read that is still under way when the scan is cancelled
+
+    async def dump(self, query: Query) -> AsyncIterator[Sequence[Dumped]]:
+        """All logs that match at one point in time, in no order."""
+        frozen, matching = await self._write(lambda engine: engine.freeze(query))
+        try:
+            seqs = await self._on(self._reading, matching)
+            for start in range(0, len(seqs), CHUNK):
+                yield await self._on(self._reading, partial(frozen.dumped, seqs[start : start + CHUNK]))
+        finally:
+            await self._on(self._reading, frozen.close)
 
     async def refresh(self) -> None:
         """Nothing to do: what is written is findable at once."""
@@ -187,16 +199,13 @@ class _Engine:
         """One page, its facets, and the total."""
         return search(self.projection, self.reader, request, place)
 
-    def freeze(self, query: Query) -> tuple[Bodies, list[int]]:
-        """A view of this moment, and the numbers of the logs that match in it, in order."""
+    def freeze(self, query: Query) -> tuple[Bodies, Callable[[], list[int]]]:
+        """A view of this moment, between two writes, and what gives the numbers of the logs that match in it."""
         self._heal()
-        searcher = self.projection.searcher()
+        matching = partial(_numbers, self.projection.searcher(), to_tantivy(query, self.projection.schema))
         frozen = Bodies(self._path)
         frozen.freeze()
-        hits = searcher.search(
-            to_tantivy(query, self.projection.schema), limit=max(1, searcher.num_docs), count=False, order_by_field="ts"
-        ).hits
-        return frozen, frozen.in_order(searcher.fast_field_values("seq", [address for _, address in hits]))
+        return frozen, matching
 
     def close(self) -> None:
         """Close everything; nothing is lost if this never runs."""
@@ -244,6 +253,14 @@ def _documents(logs: Sequence[TaggedLog]) -> tuple[list[Written | None], list[tu
             except UnicodeEncodeError:
                 ends[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
     return ends, documents
+
+
+def _numbers(searcher: Any, query: Any) -> list[int]:
+    """The numbers of all logs that match, the lowest first."""
+    found = searcher.search(
+        query, limit=max(1, searcher.num_docs), count=False, order_by_field="seq", order=tantivy.Order.Asc
+    )
+    return [seq for seq, _ in found.hits]
 
 
 def _written(log: TaggedLog, seq: int | None) -> Written:

@@ -2,13 +2,12 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import msgspec
 import pytest
+from engines.own_index import opened
 from fakes.search_memory import MemorySearch
 from prometheus_client import REGISTRY
 
@@ -201,21 +200,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 async def index(url: str) -> AsyncIterator[SearchIndex]:
     async with opened(url) as index:
         yield index
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[SearchIndex]:
-    """The index of a project of its own."""
-    project = f"test-{uuid.uuid4().hex[:12]}"
-    index = open_index(url, project=project)
-    await index.setup()
-    yield index
-    await index.close()
-    if not url.startswith("local:"):
-        async with httpx.AsyncClient() as client:
-            for name in ("logs", "traces", "feedback"):
-                await client.delete(f"{url}/{name}-{project}-000001")
-                await client.delete(f"{url}/_index_template/{name}-{project}")
 
 
 @pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live), "memory"])

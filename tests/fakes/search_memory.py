@@ -4,13 +4,15 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
 from tunemill.indexer.feedback import names, names_of, refusal
 from tunemill.indexer.feedback import to_document as to_feedback_document
 from tunemill.indexer.fields import PARTS
-from tunemill.indexer.search import FACETS, FacetCount, Fragment, Hit, SearchPage, SearchRequest
+from tunemill.indexer.search import FACETS, Dumped, FacetCount, Fragment, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
@@ -102,6 +104,11 @@ class MemorySearch:
         self._answer()
         for log in self._found(query)[:limit]:
             yield log
+
+    async def dump(self, query: Query) -> AsyncIterator[Sequence[Dumped]]:
+        self._answer()
+        if found := self._found(query):
+            yield [Dumped(log.log.log_id, msgspec.json.encode(log)) for log in found]
 
     async def refresh(self) -> None:
         self._answer()
