@@ -82,14 +82,25 @@ def apply(file: RulesFile, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJ
     """Put rules in force. Running workers take them up within seconds; stored logs keep their tags until a backfill."""
     document = _read(file, as_json=as_json)
     with connect(url, key) as api:
-        before = api.get("/rules")["document"]
-        answer = api.post("/rules", {"document": document})
-    for surprise in _surprises(before, document):
+        before = api.get("/rules")
+        answer = api.post("/rules", {"document": document, "expected_revision": before["revision"]})
+    for surprise in _surprises(before["document"], document):
         complain(surprise)
     if as_json:
         print_json(answer)
     else:
         say(f"revision {answer['revision']} is in force. `tunemill rules backfill` applies it to logs that are stored.")
+
+
+@app.command("reset")
+def reset(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Go back to the packaged starter set, which an upgrade may change. What was in force can be applied again."""
+    with connect(url, key) as api:
+        answer = api.delete("/rules")
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"revision {answer['revision']} is in force: the starter set.")
 
 
 @app.command("backfill")

@@ -68,6 +68,12 @@ def apply_rules(rules: RulesIn, here: Here, person: Person) -> RulesOut:
     return rules_out(here, made)
 
 
+@router.delete("")
+def drop_rules(here: Here, person: Person) -> RulesOut:
+    """Go back to the packaged starter set, and to whatever it is after an upgrade. The learned tags stay in force."""
+    return rules_out(here, rule_sets.put(here.registry, here.settings.project, by=person, document=None))
+
+
 def rules_out(curator: Curator, found: RuleSet) -> RulesOut:
     """A set of rules as the API gives it."""
     return RulesOut(

@@ -94,7 +94,7 @@ def test_rules_are_read_from_standard_input_as_they_are_printed() -> None:
     with serving(in_turn(IN_FORCE, IN_FORCE, IN_FORCE)) as server:
         printed = run("show", "--revision", "3", server=server).stdout
         assert run("apply", "-", server=server, stdin=printed).exit_code == 0
-    assert json.loads(server.asked[2].body) == {"document": REFUNDS}
+    assert json.loads(server.asked[2].body) == {"document": REFUNDS, "expected_revision": 3}
 
 
 def test_the_rules_in_force_are_printed_as_they_can_be_applied_again() -> None:
@@ -131,7 +131,14 @@ def test_rules_are_put_in_force(file: Path) -> None:
         result = run("apply", str(file), server=server)
     assert "revision 3 is in force" in result.stdout
     assert result.stderr == ""
-    assert json.loads(server.asked[1].body) == {"document": REFUNDS}
+    assert json.loads(server.asked[1].body) == {"document": REFUNDS, "expected_revision": 3}
+
+
+def test_the_starter_set_is_gone_back_to() -> None:
+    with serving(in_turn({**IN_FORCE, "revision": 4, "is_starter": True})) as server:
+        result = run("reset", server=server)
+    assert result.stdout.strip() == "revision 4 is in force: the starter set."
+    assert (server.asked[0].method, server.asked[0].path) == ("DELETE", "/v1/rules")
 
 
 def test_a_change_that_may_not_be_meant_is_pointed_at(file: Path) -> None:
