@@ -24,9 +24,10 @@ from engines import choose
 
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, ratio, report, take_turns
-from tunemill.curator_api import backfill
-from tunemill.curator_api import backfill_store as store
-from tunemill.curator_api.backfill import PAGE, Backfills, do_next
+from tunemill.curator_api import job_store as store
+from tunemill.curator_api import rules_job
+from tunemill.curator_api.job_runner import do_next
+from tunemill.curator_api.job_work import PAGE, Jobs
 from tunemill.indexer import mapping
 from tunemill.indexer.document import to_document
 from tunemill.indexer.open import open_index
@@ -95,12 +96,12 @@ class _Bench:
         tagging = StreamTagging()
         self._with_more = starter_text() + ONE_MORE
         self._revision = rule_sets.put(self._registry, project, by="person:bench", document=self._with_more).revision
-        self._on = Backfills(index=self._index, registry=self._registry, tagging=tagging, project=project)
+        self._on = Jobs(index=self._index, registry=self._registry, tagging=tagging, project=project)
         self._before = tagging.compiled(None, (), whole=True)
         self._after = tagging.compiled(self._with_more, (), whole=True)
         self.changed = 0
         self._tagged: int | None = None  # how many logs meet the rule that is new
-        backfill.SETTLE_S = 0.0  # there is no worker to wait for
+        rules_job.SETTLE_S = 0.0  # there is no worker to wait for
         self._undo_per_s: list[float] = []
 
     async def fill(self, batches: Batches) -> None:
@@ -138,17 +139,23 @@ class _Bench:
     async def _there_and_back(self) -> float:
         total = (await self._index.search(SearchRequest(parse(""), limit=0))).total
         begun = store.start(
-            self._registry, self._project, query="", revision=self._revision, total=total, by="person:bench"
+            self._registry,
+            self._project,
+            kind="rules",
+            query="",
+            revision=self._revision,
+            total=total,
+            by="person:bench",
         )
         started = time.perf_counter()
         await do_next(self._on, "bench", asyncio.Event())
         there_s = time.perf_counter() - started
-        done = store.find(self._registry, self._project, begun.backfill_id)
+        done = store.find(self._registry, self._project, begun.job_id)
         if (done.status, done.seen) != ("done", total):
             raise RuntimeError(f"the backfill ended as {done.status} after {done.seen} of {total} logs")
         self.changed = done.changed
         await self._expect(self._tagged)
-        store.undo(self._registry, self._project, begun.backfill_id, by="person:bench")
+        store.undo(self._registry, self._project, begun.job_id, by="person:bench")
         started = time.perf_counter()
         await do_next(self._on, "bench", asyncio.Event())
         self._undo_per_s.append(done.changed / (time.perf_counter() - started))

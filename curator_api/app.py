@@ -1,4 +1,4 @@
-"""The HTTP API, wired: endpoints, pages, health, and beside them the relay and the backfills."""
+"""The HTTP API, wired: endpoints, pages, health, and beside them the relay and the jobs."""
 
 import asyncio
 import contextlib
@@ -30,11 +30,13 @@ from tunemill.curator_api import (
     versions,
 )
 from tunemill.curator_api.access import admit
-from tunemill.curator_api.backfill import Backfills, backfill_until
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.dead_letters import DeadLetters
+from tunemill.curator_api.edits import apply_until
 from tunemill.curator_api.guard import Guard
 from tunemill.curator_api.intake import Examine
+from tunemill.curator_api.job_runner import work_until
+from tunemill.curator_api.job_work import Jobs
 from tunemill.curator_api.page_answers import Answers
 from tunemill.curator_api.pages import pages_router
 from tunemill.curator_api.redrive import RecordsIn
@@ -45,7 +47,7 @@ from tunemill.curator_api.tagging import Tagging
 from tunemill.indexer.search import SearchIndex
 from tunemill.telemetry import health
 
-LAST_STEP_S = 10.0  # for the relay and the backfills when the server stops; what they leave is done at the next start
+LAST_STEP_S = 10.0  # for the relay and the jobs when the server stops; what they leave is done at the next start
 _LANGFUSE = (langfuse_api, media, media_bytes)
 _TAGS = (rules, backfills, learned_tags)
 _PARTS = (
@@ -119,12 +121,13 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     curator: Curator = app.state.curator
     stop = asyncio.Event()
-    history = Backfills(
+    history = Jobs(
         index=curator.index, registry=curator.registry, tagging=curator.tagging, project=curator.settings.project
     )
     beside = {
         asyncio.create_task(relay_until(stop, curator.registry, curator.bus)),
-        asyncio.create_task(backfill_until(stop, history)),
+        asyncio.create_task(apply_until(stop, curator)),
+        asyncio.create_task(work_until(stop, history)),
     }
     try:
         yield

@@ -1,8 +1,8 @@
-"""Backfills in the registry: who works on which, how far it is, and what it did to which log.
+"""Work on many logs, in the registry: who does which, how far it is, and what the rules' own work did to which log.
 
     running -> done | failed | cancelled        done | failed | cancelled -> undoing -> undone | failed | cancelled
 
-One backfill of a project is worked on at a time, the oldest first, by whoever holds its lease. Whoever lost it, or was told to
+One job of a project is worked on at a time, the oldest first, by whoever holds its lease. Whoever lost it, or was told to
 stop, learns so from `LeaseLost` at the next step. What is done to a log is a row before it is done.
 """
 
@@ -18,7 +18,7 @@ from tunemill.registry.tables import audit, job_changes, jobs, now_ms
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import Tag
 
-LEASE_MS = 30_000  # how long a backfill lies idle after its process was killed
+LEASE_MS = 30_000  # how long a job lies idle after its process was killed
 
 Status = Literal["running", "done", "failed", "cancelled", "undoing", "undone"]
 ACTIVE: tuple[Status, ...] = ("running", "undoing")
@@ -27,20 +27,24 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class LeaseLost(Exception):
-    """The backfill is no longer ours: cancelled, or taken over after our lease ended."""
+    """The job is no longer ours: cancelled, or taken over after our lease ended."""
 
 
-class Backfill(msgspec.Struct, frozen=True, kw_only=True):
-    """The rules of one revision applied to the logs that match a query."""
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """Work on the logs that match a query."""
 
-    backfill_id: str
+    job_id: str
+    kind: str
     query: str
-    revision: int
+    work: dict[str, Any] | None  # what to do to each log, by kind
+    why: str | None
+    revision: int | None  # of the rules, if it applies some
     status: Status
     total: int
     seen: int
     changed: int
-    place: list[Any] | None  # where it is: [ts_ms, log_id], for an undo [log_id]
+    place: list[Any] | None  # where it is, by kind
+    result: dict[str, Any] | None  # what came of it, by kind
     lease_owner: str | None
     error: dict[str, str] | None
     by: str
@@ -48,13 +52,32 @@ class Backfill(msgspec.Struct, frozen=True, kw_only=True):
     finished_ms: int | None
 
 
-def start(engine: Engine, project: str, *, query: str, revision: int, total: int, by: str) -> Backfill:
-    """Have a backfill done, by this process or another."""
+def start(
+    engine: Engine,
+    project: str,
+    *,
+    kind: str,
+    query: str,
+    total: int,
+    by: str,
+    work: Mapping[str, Any] | None = None,
+    why: str | None = None,
+    revision: int | None = None,
+) -> Job:
+    """Have work done, by this process or another.
+
+    Args:
+        query: which logs; as `to_text` writes it, so that it means later what it means now.
+        work: what to do to each log, by kind.
+        revision: of the rules, if it applies some.
+    """
     values = {
         "job_id": new_id(),
         "project": project,
-        "kind": "rules",
+        "kind": kind,
         "query": query,
+        "work": None if work is None else dict(work),
+        "why": why,
         "revision": revision,
         "status": "running",
         "total": total,
@@ -69,60 +92,61 @@ def start(engine: Engine, project: str, *, query: str, revision: int, total: int
     return find(engine, project, str(values["job_id"]))
 
 
-def find(engine: Engine, project: str, backfill_id: str) -> Backfill:
-    """The backfill with this id.
+def find(engine: Engine, project: str, job_id: str) -> Job:
+    """The job with this id.
 
     Raises:
         NotFound: there is none.
     """
     with engine.connect() as connection:
-        return _find(connection, project, backfill_id)
+        return _find(connection, project, job_id)
 
 
-def find_all(engine: Engine, project: str, *, limit: int) -> list[Backfill]:
-    """The newest backfills, newest first."""
-    newest = select(jobs).where(jobs.c.project == project).order_by(jobs.c.job_id.desc())
+def find_all(engine: Engine, project: str, *, limit: int, kind: str | None = None) -> list[Job]:
+    """The newest jobs, newest first; of one kind, or of all."""
+    here = jobs.c.project == project if kind is None else and_(jobs.c.project == project, jobs.c.kind == kind)
+    newest = select(jobs).where(here).order_by(jobs.c.job_id.desc())
     with engine.connect() as connection:
-        return [_backfill(row) for row in connection.execute(newest.limit(limit))]
+        return [_job(row) for row in connection.execute(newest.limit(limit))]
 
 
-def cancel(engine: Engine, project: str, backfill_id: str, *, by: str) -> Backfill:
-    """Stop a backfill, or its undoing, where it is. What it did so far stays, and can be undone.
+def cancel(engine: Engine, project: str, job_id: str, *, by: str) -> Job:
+    """Stop a job, or its undoing, where it is. What it did so far stays, and can be undone.
 
     Raises:
-        NotFound: there is no such backfill.
+        NotFound: there is no such job.
         Finished: it is over.
     """
     values = {"status": "cancelled", "finished_ms": now_ms()}  # the lease stays with whoever is writing just now
     with engine.begin() as connection:
-        if not _update(connection, _in(project, backfill_id, *ACTIVE), values):
-            found = _find(connection, project, backfill_id)
-            raise Finished(f"the backfill is {found.status}")
-        _audit(connection, project, backfill_id, "cancel", by)
-        return _find(connection, project, backfill_id)
+        if not _update(connection, _in(project, job_id, *ACTIVE), values):
+            found = _find(connection, project, job_id)
+            raise Finished(f"the job is {found.status}")
+        _audit(connection, project, job_id, "cancel", by)
+        return _find(connection, project, job_id)
 
 
-def undo(engine: Engine, project: str, backfill_id: str, *, by: str) -> Backfill:
-    """Have everything taken back that a backfill did, where nobody changed it since.
+def undo(engine: Engine, project: str, job_id: str, *, by: str) -> Job:
+    """Have everything taken back that a job did, where nobody changed it since.
 
     Raises:
-        NotFound: there is no such backfill.
+        NotFound: there is no such job.
         Finished: it is undone.
         UnderWay: it is still running.
     """
     values = {"status": "undoing", "place": None, "finished_ms": None, "error": None}
     with engine.begin() as connection:
-        if not _update(connection, _in(project, backfill_id, "done", "failed", "cancelled"), values):
-            found = _find(connection, project, backfill_id)
+        if not _update(connection, _in(project, job_id, "done", "failed", "cancelled"), values):
+            found = _find(connection, project, job_id)
             if found.status == "running":
-                raise UnderWay("the backfill is running: cancel it first")
-            raise Finished(f"the backfill is {found.status}")
-        _audit(connection, project, backfill_id, "undo", by)
-        return _find(connection, project, backfill_id)
+                raise UnderWay("the job is running: cancel it first")
+            raise Finished(f"the job is {found.status}")
+        _audit(connection, project, job_id, "undo", by)
+        return _find(connection, project, job_id)
 
 
-def claim(engine: Engine, project: str, owner: str) -> Backfill | None:
-    """Take the oldest backfill that is not finished; None when there is none, or somebody else is at work."""
+def claim(engine: Engine, project: str, owner: str) -> Job | None:
+    """Take the oldest job that is not finished; None when there is none, or somebody else is at work."""
     unfinished = and_(jobs.c.project == project, jobs.c.status.in_(ACTIVE))
     held = and_(jobs.c.project == project, jobs.c.lease_until_ms >= now_ms(), jobs.c.lease_owner != owner)
     with engine.begin() as connection:
@@ -133,10 +157,10 @@ def claim(engine: Engine, project: str, owner: str) -> Backfill | None:
             return None
         here = jobs.c.job_id == waiting[0].job_id
         _update(connection, here, {"lease_owner": owner, "lease_until_ms": now_ms() + LEASE_MS})
-        return _backfill(connection.execute(select(jobs).where(here)).one())
+        return _job(connection.execute(select(jobs).where(here)).one())
 
 
-def renew(engine: Engine, claimed: Backfill) -> None:
+def renew(engine: Engine, claimed: Job) -> None:
     """Keep the lease for a while.
 
     Raises:
@@ -145,26 +169,26 @@ def renew(engine: Engine, claimed: Backfill) -> None:
     _step(engine, claimed, {})
 
 
-def note_changes(engine: Engine, claimed: Backfill, changes: Mapping[str, TagChange]) -> None:
+def note_changes(engine: Engine, claimed: Job, changes: Mapping[str, TagChange]) -> None:
     """Write down what is about to be done to these logs, by log_id. What was noted before about one is not lost.
 
     Raises:
         LeaseLost: it is not ours any more; nothing is noted, and nothing may be done.
     """
     with engine.begin() as connection:
-        known = _known(connection, claimed.backfill_id, list(changes))
+        known = _known(connection, claimed.job_id, list(changes))
         fresh = [log_id for log_id in changes if log_id not in known]
         _fence(connection, claimed, {"changed": jobs.c.changed + len(fresh)})
         if fresh:
-            rows = [_change_row(claimed.backfill_id, log_id, changes[log_id]) for log_id in fresh]
+            rows = [_change_row(claimed.job_id, log_id, changes[log_id]) for log_id in fresh]
             connection.execute(insert(job_changes), rows)
         for log_id, before in known.items():
-            row = _change_row(claimed.backfill_id, log_id, then(before, changes[log_id]))
-            here = _change(claimed.backfill_id, log_id)
+            row = _change_row(claimed.job_id, log_id, then(before, changes[log_id]))
+            here = _change(claimed.job_id, log_id)
             connection.execute(update(job_changes).where(here).values(added=row["added"], taken=row["taken"]))
 
 
-def advance(engine: Engine, claimed: Backfill, place: Sequence[Any], *, seen: int) -> None:
+def advance(engine: Engine, claimed: Job, place: Sequence[Any], *, seen: int) -> None:
     """Everything up to this place is done.
 
     Args:
@@ -176,7 +200,7 @@ def advance(engine: Engine, claimed: Backfill, place: Sequence[Any], *, seen: in
     _step(engine, claimed, {"place": list(place), "seen": jobs.c.seen + seen})
 
 
-def finish(engine: Engine, claimed: Backfill, status: Status, *, error: Mapping[str, str] | None = None) -> None:
+def finish(engine: Engine, claimed: Job, status: Status, *, error: Mapping[str, str] | None = None) -> None:
     """End it, with its lease.
 
     Raises:
@@ -187,41 +211,49 @@ def finish(engine: Engine, claimed: Backfill, status: Status, *, error: Mapping[
         _fence(connection, claimed, ended)
 
 
-def let_go(engine: Engine, claimed: Backfill) -> None:
+def let_go(engine: Engine, claimed: Job) -> None:
     """Give the lease back, if we have it, so that whoever comes next need not wait."""
-    here = and_(jobs.c.job_id == claimed.backfill_id, jobs.c.lease_owner == claimed.lease_owner)
+    here = and_(jobs.c.job_id == claimed.job_id, jobs.c.lease_owner == claimed.lease_owner)
     with engine.begin() as connection:
         _update(connection, here, {"lease_owner": None, "lease_until_ms": None})
 
 
-def changes_after(engine: Engine, backfill_id: str, log_id: str, *, limit: int) -> dict[str, TagChange]:
+def changes_after(engine: Engine, job_id: str, log_id: str, *, limit: int) -> dict[str, TagChange]:
     """What was done to the next logs, by log_id and in its order."""
-    here = and_(job_changes.c.job_id == backfill_id, job_changes.c.log_id > log_id)
+    here = and_(job_changes.c.job_id == job_id, job_changes.c.log_id > log_id)
     rows = select(job_changes).where(here).order_by(job_changes.c.log_id).limit(limit)
     with engine.connect() as connection:
         return {row.log_id: _tag_change(row) for row in connection.execute(rows)}
 
 
-def count_undone(engine: Engine, backfill: Backfill) -> int:
+def count_undone(engine: Engine, job: Job) -> int:
     """How many of its changes are taken back by now."""
-    if backfill.status == "undone":
-        return backfill.changed
-    if backfill.status != "undoing" or not backfill.place:
+    if job.status == "undone":
+        return job.changed
+    if job.status != "undoing" or not job.place:
         return 0
-    here = and_(job_changes.c.job_id == backfill.backfill_id, job_changes.c.log_id <= backfill.place[0])
+    here = and_(job_changes.c.job_id == job.job_id, job_changes.c.log_id <= job.place[0])
     with engine.connect() as connection:
         return connection.execute(select(func.count()).select_from(job_changes).where(here)).scalar_one()
 
 
-def _step(engine: Engine, claimed: Backfill, values: Mapping[str, Any]) -> None:
+def pace(job: Job) -> tuple[float | None, float | None]:
+    """How many logs a second it has seen since it was asked for, and how many seconds are left."""
+    elapsed_s = ((job.finished_ms or now_ms()) - job.created_ms) / 1000
+    per_s = job.seen / elapsed_s if job.status in ("running", "done") and elapsed_s > 0 else None
+    left = max(0, job.total - job.seen)
+    return per_s, left / per_s if job.status == "running" and per_s else None
+
+
+def _step(engine: Engine, claimed: Job, values: Mapping[str, Any]) -> None:
     with engine.begin() as connection:
         _fence(connection, claimed, values)
 
 
-def _fence(connection: Connection, claimed: Backfill, values: Mapping[str, Any]) -> None:
-    """Change the backfill and renew its lease, if it is ours and goes on."""
+def _fence(connection: Connection, claimed: Job, values: Mapping[str, Any]) -> None:
+    """Change the job and renew its lease, if it is ours and goes on."""
     ours = and_(
-        jobs.c.job_id == claimed.backfill_id,
+        jobs.c.job_id == claimed.job_id,
         jobs.c.lease_owner == claimed.lease_owner,
         jobs.c.status == claimed.status,
     )
@@ -233,41 +265,40 @@ def _update(connection: Connection, here: ColumnElement[bool], values: Mapping[s
     return connection.execute(update(jobs).where(here).values(**values)).rowcount == 1
 
 
-def _in(project: str, backfill_id: str, *statuses: Status) -> ColumnElement[bool]:
-    return and_(jobs.c.project == project, jobs.c.job_id == backfill_id, jobs.c.status.in_(statuses))
+def _in(project: str, job_id: str, *statuses: Status) -> ColumnElement[bool]:
+    return and_(jobs.c.project == project, jobs.c.job_id == job_id, jobs.c.status.in_(statuses))
 
 
-def _find(connection: Connection, project: str, backfill_id: str) -> Backfill:
-    here = (jobs.c.project == project, jobs.c.job_id == backfill_id)
+def _find(connection: Connection, project: str, job_id: str) -> Job:
+    here = (jobs.c.project == project, jobs.c.job_id == job_id)
     row = connection.execute(select(jobs).where(*here)).one_or_none()
     if row is None:
-        raise NotFound("there is no such backfill")
-    return _backfill(row)
+        raise NotFound("there is no such job")
+    return _job(row)
 
 
-def _known(connection: Connection, backfill_id: str, log_ids: Sequence[str]) -> dict[str, TagChange]:
-    here = and_(job_changes.c.job_id == backfill_id, job_changes.c.log_id.in_(log_ids))
+def _known(connection: Connection, job_id: str, log_ids: Sequence[str]) -> dict[str, TagChange]:
+    here = and_(job_changes.c.job_id == job_id, job_changes.c.log_id.in_(log_ids))
     return {row.log_id: _tag_change(row) for row in connection.execute(select(job_changes).where(here))}
 
 
-def _change(backfill_id: str, log_id: str) -> ColumnElement[bool]:
-    return and_(job_changes.c.job_id == backfill_id, job_changes.c.log_id == log_id)
+def _change(job_id: str, log_id: str) -> ColumnElement[bool]:
+    return and_(job_changes.c.job_id == job_id, job_changes.c.log_id == log_id)
 
 
-def _change_row(backfill_id: str, log_id: str, change: TagChange) -> dict[str, Any]:
+def _change_row(job_id: str, log_id: str, change: TagChange) -> dict[str, Any]:
     pairs = {name: [[tag.tag, tag.by] for tag in getattr(change, name)] for name in ("added", "taken")}
-    return {"job_id": backfill_id, "log_id": log_id, **pairs}
+    return {"job_id": job_id, "log_id": log_id, **pairs}
 
 
 def _tag_change(row: Row[Any]) -> TagChange:
     return TagChange(*(tuple(Tag(*pair) for pair in pairs) for pairs in (row.added, row.taken)))
 
 
-def _audit(connection: Connection, project: str, backfill_id: str, action: str, by: str) -> None:
-    values = {"ts_ms": now_ms(), "project": project, "by": by, "action": f"backfill.{action}", "target": backfill_id}
+def _audit(connection: Connection, project: str, job_id: str, action: str, by: str) -> None:
+    values = {"ts_ms": now_ms(), "project": project, "by": by, "action": f"job.{action}", "target": job_id}
     connection.execute(insert(audit).values(**values))
 
 
-def _backfill(row: Row[Any]) -> Backfill:
-    values = {**row._mapping, "backfill_id": row.job_id}
-    return msgspec.convert({name: values[name] for name in Backfill.__struct_fields__}, Backfill)
+def _job(row: Row[Any]) -> Job:
+    return msgspec.convert({name: row._mapping[name] for name in Job.__struct_fields__}, Job)

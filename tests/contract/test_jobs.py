@@ -1,4 +1,4 @@
-"""What the backfills' rows promise, on both databases."""
+"""What the rows of jobs promise, on both databases."""
 
 import threading
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ import pytest
 from engines.postgres import empty_database, postgres
 from sqlalchemy import Engine
 
-from tunemill.curator_api import backfill_store as store
-from tunemill.curator_api.backfill_store import Backfill, LeaseLost
+from tunemill.curator_api import job_store as store
+from tunemill.curator_api.job_store import Job, LeaseLost
 from tunemill.curator_api.tag_changes import TagChange
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas.records import Tag
@@ -40,42 +40,42 @@ def _opened(url: str) -> Iterator[Engine]:
     made.dispose()
 
 
-def start(engine: Engine) -> Backfill:
-    return store.start(engine, "default", query="a", revision=1, total=9, by="person:ann")
+def start(engine: Engine) -> Job:
+    return store.start(engine, "default", kind="rules", query="a", revision=1, total=9, by="person:ann")
 
 
 def test_one_goes_from_start_to_undone(engine: Engine) -> None:
     begun = start(engine)
     mine = store.claim(engine, "default", "me")
     assert mine
-    assert (mine.backfill_id, mine.status, mine.place) == (begun.backfill_id, "running", None)
+    assert (mine.job_id, mine.status, mine.place) == (begun.job_id, "running", None)
     store.note_changes(engine, mine, {"b": ADDED, "A": TAKEN})
     store.advance(engine, mine, [5, "b"], seen=3)
     store.note_changes(engine, mine, {"b": TAKEN, "ä/1": ADDED})
     store.finish(engine, mine, "done")
-    done = store.find(engine, "default", begun.backfill_id)
+    done = store.find(engine, "default", begun.job_id)
     assert (done.status, done.seen, done.changed, done.place, done.lease_owner) == ("done", 3, 3, [5, "b"], None)
-    store.undo(engine, "default", begun.backfill_id, by="person:bob")
+    store.undo(engine, "default", begun.job_id, by="person:bob")
     again = store.claim(engine, "default", "other")
     assert again
     assert (again.status, again.place) == ("undoing", None)
     taken_back, place, counts = {}, "", []
-    while page := store.changes_after(engine, begun.backfill_id, place, limit=1):
+    while page := store.changes_after(engine, begun.job_id, place, limit=1):
         taken_back |= page
         (place,) = page
         store.advance(engine, again, [place], seen=0)
-        counts.append(store.count_undone(engine, store.find(engine, "default", begun.backfill_id)))
+        counts.append(store.count_undone(engine, store.find(engine, "default", begun.job_id)))
     assert taken_back == {"A": TAKEN, "b": TagChange(ADDED.added, TAKEN.taken), "ä/1": ADDED}
     assert counts == [1, 2, 3]
     store.finish(engine, again, "undone", error=None)
     assert store.claim(engine, "default", "me") is None
-    assert [one.backfill_id for one in store.find_all(engine, "default", limit=9)] == [begun.backfill_id]
+    assert [one.job_id for one in store.find_all(engine, "default", limit=9)] == [begun.job_id]
 
 
 def test_of_many_who_ask_at_the_same_time_one_gets_it(engine: Engine) -> None:
     start(engine)
     start(engine)
-    got: list[Backfill] = []
+    got: list[Job] = []
 
     def ask(number: int) -> None:
         found = store.claim(engine, "default", f"owner-{number}")
@@ -103,4 +103,4 @@ def test_a_lease_that_ended_is_taken_over_and_its_owner_is_kept_out(
     assert alive
     with pytest.raises(LeaseLost):
         store.note_changes(engine, dead, {"a": ADDED})
-    assert store.changes_after(engine, alive.backfill_id, "", limit=9) == {}
+    assert store.changes_after(engine, alive.job_id, "", limit=9) == {}

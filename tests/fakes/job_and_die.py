@@ -1,6 +1,6 @@
-"""Processes that apply a backfill, or take it back, and are killed, each at another step of its second page.
+"""Processes that do a job, or take it back, and are killed, each at another step of its second page.
 
-`python backfill_and_die.py FOLDER apply|undo before|after`: FOLDER holds a folder for each call, with engines that are closed.
+`python job_and_die.py FOLDER apply|undo before|after`: FOLDER holds a folder for each call, with engines that are closed.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from tunemill.curator_api import backfill
-from tunemill.curator_api import backfill_store as store
-from tunemill.curator_api.backfill import Backfills
+from tunemill.curator_api import job_runner, job_work, rules_job
+from tunemill.curator_api import job_store as store
+from tunemill.curator_api.job_work import Jobs
 from tunemill.indexer.open import open_index
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry.open import migrate, open_registry
@@ -55,14 +55,14 @@ class DyingIndex:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Backfills]:
+async def opened(folder: Path) -> AsyncIterator[Jobs]:
     """The embedded engines in this folder, as a backfill needs them."""
     index = open_index(f"local:{folder / 'index'}")
     registry = open_registry(f"sqlite:///{folder / 'registry.db'}")
     migrate(registry)
     await index.setup()
     try:
-        yield Backfills(index=index, registry=registry, tagging=StreamTagging(), project="default")
+        yield Jobs(index=index, registry=registry, tagging=StreamTagging(), project="default")
     finally:
         await index.close()
         registry.dispose()
@@ -81,7 +81,7 @@ def killed_at(folder: Path, step: str) -> bool:
 
 
 async def _work(folder: Path, step: str) -> None:
-    backfill.PAGE, backfill.SETTLE_S, store.LEASE_MS = PAGE, 0.0, LEASE_MS
+    job_work.PAGE, rules_job.SETTLE_S, store.LEASE_MS = PAGE, 0.0, LEASE_MS
     left = 1 if step.split()[1] in {"refresh", "finish"} else 2
 
     def dying(place: str) -> None:
@@ -93,13 +93,13 @@ async def _work(folder: Path, step: str) -> None:
     for name in ("note_changes", "changes_after", "renew", "advance", "finish"):
         setattr(store, name, _wrapped(getattr(store, name), name, dying))
     async with opened(folder) as on:
-        mortal = Backfills(
+        mortal = Jobs(
             index=DyingIndex(on.index, dying),  # type: ignore[arg-type]
             registry=on.registry,
             tagging=on.tagging,
             project=on.project,
         )
-        await backfill.do_next(mortal, "mortal", asyncio.Event())
+        await job_runner.do_next(mortal, "mortal", asyncio.Event())
 
 
 def _wrapped(function: Callable[..., Any], name: str, dying: Callable[[str], None]) -> Callable[..., Any]:

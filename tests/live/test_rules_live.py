@@ -12,8 +12,9 @@ from fakes.live_worker import Run, engines, ready, remove_indices, until
 from sqlalchemy import Engine
 
 from tunemill.bus.port import Outgoing
-from tunemill.curator_api import backfill_store as store
-from tunemill.curator_api.backfill import Backfills, do_next
+from tunemill.curator_api import job_store as store
+from tunemill.curator_api.job_runner import do_next
+from tunemill.curator_api.job_work import Jobs
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry import rule_sets
 from tunemill.registry.open import migrate, open_registry
@@ -95,13 +96,13 @@ async def test_rules_reach_a_running_worker_and_history_and_leave_it_again(run: 
             await until(tagged, process, run)
             assert process.poll() is None
             assert set((await tags(index, *old)).values()) == {"nobody"}
-        on = Backfills(index=index, registry=registry, tagging=StreamTagging(), project="default")
-        begun = store.start(registry, "default", query="", revision=1, total=6, by="person:ann")
+        on = Jobs(index=index, registry=registry, tagging=StreamTagging(), project="default")
+        begun = store.start(registry, "default", kind="rules", query="", revision=1, total=6, by="person:ann")
         await do_next(on, "me", asyncio.Event())
-        done = store.find(registry, "default", begun.backfill_id)
+        done = store.find(registry, "default", begun.job_id)
         assert (done.status, done.seen, done.changed) == ("done", 6, 3)
         assert set((await tags(index, *old, *new)).values()) == {"sums@1"}
-        store.undo(registry, "default", begun.backfill_id, by="person:ann")
+        store.undo(registry, "default", begun.job_id, by="person:ann")
         await do_next(on, "me", asyncio.Event())
         assert set((await tags(index, *old)).values()) == {"nobody"}
         assert set((await tags(index, *new)).values()) == {"sums@1"}

@@ -9,7 +9,7 @@ import pytest
 from fakes.curator_api import running_api, tagged
 from sqlalchemy import select
 
-from tunemill.curator_api import backfill
+from tunemill.curator_api import rules_job
 from tunemill.registry import rule_sets
 from tunemill.registry.rule_sets import LearnedRef
 from tunemill.registry.tables import audit
@@ -30,7 +30,7 @@ rules:
 
 @pytest.fixture(autouse=True)
 def no_other_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfill, "SETTLE_S", 0.0)
+    monkeypatch.setattr(rules_job, "SETTLE_S", 0.0)
 
 
 async def applied(client: httpx.AsyncClient, document: str = REFUNDS, **more: Any) -> Any:
@@ -61,6 +61,17 @@ async def test_the_rules_in_force_are_the_starter_set_until_others_are_put_in_fo
         assert (await api.client.get("/v1/rules/2")).status_code == 404
         with api.registry.connect() as connection:
             assert connection.execute(select(audit.c.action, audit.c.target)).all() == [("rules.put", "1")]
+
+
+async def test_the_starter_set_can_be_gone_back_to(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await applied(api.client)
+        answer = await api.client.delete("/v1/rules")
+        assert answer.status_code == 200, answer.text
+        now = answer.json()
+        assert (now["revision"], now["document"], now["is_starter"]) == (2, starter_text(), True)
+        assert (await api.client.get("/v1/rules")).json() == now
+        assert (await api.client.delete("/v1/rules")).json() == now, "it was in force already"
 
 
 async def test_rules_are_not_put_over_ones_that_their_author_has_not_seen(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Backfills: what they do to history, what they leave to people, and that no crash and no rival changes the outcome."""
+"""Rules applied to history: what that does, what it leaves to people, and that no crash and no rival changes the outcome."""
 
 import asyncio
 import os
@@ -10,18 +10,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from fakes import backfill_and_die
-from fakes.backfill_and_die import opened
+from fakes import job_and_die
+from fakes.job_and_die import opened
 from fakes.search_memory import MemorySearch
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from tunemill.curator_api import backfill
-from tunemill.curator_api import backfill_store as store
-from tunemill.curator_api.backfill import Backfills, do_next
-from tunemill.curator_api.backfill_store import Backfill, LeaseLost
+from tunemill.curator_api import job_runner, job_work, rules_job
+from tunemill.curator_api import job_store as store
 from tunemill.curator_api.errors import Finished, NotFound, UnderWay
+from tunemill.curator_api.job_runner import do_next
+from tunemill.curator_api.job_store import Job, LeaseLost
+from tunemill.curator_api.job_work import Jobs
 from tunemill.curator_api.tag_changes import TagChange, change, then, undone
 from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.search import SearchIndex
@@ -59,29 +60,29 @@ LOGS = [log(n) for n in range(20)]
 
 
 @pytest.fixture
-async def on(tmp_path: Path) -> AsyncIterator[Backfills]:
+async def on(tmp_path: Path) -> AsyncIterator[Jobs]:
     registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
     migrate(registry)
     rule_sets.put(registry, "default", by=ANN, document=REFUNDS)
-    yield Backfills(index=MemorySearch(*LOGS), registry=registry, tagging=StreamTagging(), project="default")
+    yield Jobs(index=MemorySearch(*LOGS), registry=registry, tagging=StreamTagging(), project="default")
     registry.dispose()
 
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfill, "PAGE", 7)
-    monkeypatch.setattr(backfill, "SETTLE_S", 0.0)
+    monkeypatch.setattr(job_work, "PAGE", 7)
+    monkeypatch.setattr(rules_job, "SETTLE_S", 0.0)
 
 
-def start(on: Backfills, query: str = "") -> Backfill:
-    return store.start(on.registry, on.project, query=query, revision=1, total=20, by=ANN)
+def start(on: Jobs, query: str = "") -> Job:
+    return store.start(on.registry, on.project, kind="rules", query=query, revision=1, total=20, by=ANN)
 
 
-def found(on: Backfills, begun: Backfill) -> Backfill:
-    return store.find(on.registry, on.project, begun.backfill_id)
+def found(on: Jobs, begun: Job) -> Job:
+    return store.find(on.registry, on.project, begun.job_id)
 
 
-async def work(on: Backfills, owner: str = "me") -> bool:
+async def work(on: Jobs, owner: str = "me") -> bool:
     return await do_next(on, owner, asyncio.Event())
 
 
@@ -100,7 +101,7 @@ def without_language(by_tag: dict[str, str]) -> dict[str, str]:
     return {tag: by for tag, by in by_tag.items() if not tag.startswith("lang:")}
 
 
-async def test_history_gets_its_tags_by_the_rules_and_has_them_taken_back(on: Backfills) -> None:
+async def test_history_gets_its_tags_by_the_rules_and_has_them_taken_back(on: Jobs) -> None:
     before = await tags_of(on.index)
     begun = start(on)
     assert await work(on)
@@ -110,7 +111,7 @@ async def test_history_gets_its_tags_by_the_rules_and_has_them_taken_back(on: Ba
     }
     done = found(on, begun)
     assert (done.status, done.seen, done.changed, done.lease_owner) == ("done", 20, 20, None)
-    store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+    store.undo(on.registry, on.project, begun.job_id, by=ANN)
     assert await work(on)
     assert await tags_of(on.index) == before
     assert found(on, begun).status == "undone"
@@ -118,7 +119,7 @@ async def test_history_gets_its_tags_by_the_rules_and_has_them_taken_back(on: Ba
     assert not await work(on)
 
 
-async def test_only_logs_that_match_are_looked_at_and_only_those_that_change_are_written(on: Backfills) -> None:
+async def test_only_logs_that_match_are_looked_at_and_only_those_that_change_are_written(on: Jobs) -> None:
     written: list[str] = []
 
     class Watched(MemorySearch):
@@ -127,7 +128,7 @@ async def test_only_logs_that_match_are_looked_at_and_only_those_that_change_are
             return await super().replace(changed)
 
     index = Watched(*LOGS)
-    watched = Backfills(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
+    watched = Jobs(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
     first = start(watched, "refund")
     await work(watched)
     assert (found(on, first).seen, found(on, first).changed, len(written)) == (7, 7, 7)
@@ -136,7 +137,7 @@ async def test_only_logs_that_match_are_looked_at_and_only_those_that_change_are
     assert (found(on, second).seen, found(on, second).changed, len(written)) == (7, 0, 7)
 
 
-async def test_some_logs_alone_keep_their_tags_of_near_duplicates(on: Backfills) -> None:
+async def test_some_logs_alone_keep_their_tags_of_near_duplicates(on: Jobs) -> None:
     start(on)
     await work(on)
     assert (await tags_of(on.index, "l17"))["l17"]["quality:near-duplicate"] == "near@1"
@@ -145,13 +146,13 @@ async def test_some_logs_alone_keep_their_tags_of_near_duplicates(on: Backfills)
     assert (await tags_of(on.index, "l17"))["l17"]["quality:near-duplicate"] == "near@1"
 
 
-async def test_what_people_and_callers_set_stays_and_what_people_took_off_stays_off(on: Backfills) -> None:
+async def test_what_people_and_callers_set_stays_and_what_people_took_off_stays_off(on: Jobs) -> None:
     index = MemorySearch(
         log(0, team_x=ANN, topic_refund=ANN),
         log(3, removed=["topic:refund"]),
         log(6, app_y="caller", secret_jwt="secrets@1"),
     )
-    theirs = Backfills(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
+    theirs = Jobs(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
     start(theirs)
     await work(theirs)
     tags = {log_id: without_language(by_tag) for log_id, by_tag in (await tags_of(index, *index.logs)).items()}
@@ -162,7 +163,7 @@ async def test_what_people_and_callers_set_stays_and_what_people_took_off_stays_
     }
 
 
-async def test_what_somebody_changed_since_is_not_taken_back(on: Backfills) -> None:
+async def test_what_somebody_changed_since_is_not_taken_back(on: Jobs) -> None:
     begun = start(on)
     await work(on)
     index: Any = on.index
@@ -175,7 +176,7 @@ async def test_what_somebody_changed_since_is_not_taken_back(on: Backfills) -> N
     edit(3, [], ["topic:refund", "old:rule"])  # taken off by a person
     edit(6, [Tag("topic:refund", "refunds@3"), Tag("old:rule", "back@1")])  # set anew by later rules
     del index.logs["l09"]  # forgotten
-    store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+    store.undo(on.registry, on.project, begun.job_id, by=ANN)
     await work(on)
     tags = {log_id: without_language(by_tag) for log_id, by_tag in (await tags_of(on.index)).items()}
     assert tags["l00"] == {"topic:refund": ANN, "old:rule": "gone@1"}
@@ -185,7 +186,7 @@ async def test_what_somebody_changed_since_is_not_taken_back(on: Backfills) -> N
     assert "l09" not in tags
 
 
-async def test_a_change_that_comes_between_is_read_again_and_not_lost(on: Backfills) -> None:
+async def test_a_change_that_comes_between_is_read_again_and_not_lost(on: Jobs) -> None:
     class Busy(MemorySearch):
         """Somebody tags each log just before it is replaced for the first time, and one is forgotten."""
 
@@ -202,12 +203,12 @@ async def test_a_change_that_comes_between_is_read_again_and_not_lost(on: Backfi
             return await super().replace(changed)
 
     index = Busy(*LOGS)
-    theirs = Backfills(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
+    theirs = Jobs(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
     begun = start(theirs)
     await work(theirs)
     tags = {log_id: without_language(by_tag) for log_id, by_tag in (await tags_of(index)).items()}
     assert tags == {f"l{n:02}": {**expected(n), "team:x": ANN} for n in range(20) if n != 1}
-    store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+    store.undo(on.registry, on.project, begun.job_id, by=ANN)
     index.touched = frozenset()
     index.logs = {
         name: msgspec.structs.replace(one, tags=tuple(tag for tag in one.tags if tag.tag != "team:x"))
@@ -221,8 +222,8 @@ async def test_a_change_that_comes_between_is_read_again_and_not_lost(on: Backfi
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("way", ["apply", "undo"])
 async def test_killed_at_any_step_the_tags_end_the_same(tmp_path: Path, way: str, when: str) -> None:
-    begun_in: dict[str, Backfill] = {}
-    for call in backfill_and_die.STEPS[way]:
+    begun_in: dict[str, Job] = {}
+    for call in job_and_die.STEPS[way]:
         (tmp_path / call).mkdir()
         async with opened(tmp_path / call) as on:
             await on.index.write(LOGS)
@@ -231,9 +232,9 @@ async def test_killed_at_any_step_the_tags_end_the_same(tmp_path: Path, way: str
             begun_in[call] = start(on)
             if way == "undo":
                 await work(on)
-                store.undo(on.registry, on.project, begun_in[call].backfill_id, by=ANN)
-    killing = [sys.executable, backfill_and_die.__file__, str(tmp_path), way, when]
-    environment = {**os.environ, "PYTHONPATH": str(Path(backfill_and_die.__file__).parents[1])}
+                store.undo(on.registry, on.project, begun_in[call].job_id, by=ANN)
+    killing = [sys.executable, job_and_die.__file__, str(tmp_path), way, when]
+    environment = {**os.environ, "PYTHONPATH": str(Path(job_and_die.__file__).parents[1])}
     await asyncio.to_thread(subprocess.run, killing, env=environment, check=True)
     await asyncio.sleep(0.1)  # longer than the lease of the dead
     for call, begun in begun_in.items():
@@ -247,27 +248,25 @@ async def test_killed_at_any_step_the_tags_end_the_same(tmp_path: Path, way: str
             named = {log_id: without_language(by_tag) for log_id, by_tag in tags.items()}
             assert named == {f"l{n:02}": expected(n) for n in range(20)}, call
             assert (ended.status, ended.seen, ended.changed) == ("done", 20, 20), call
-            store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+            store.undo(on.registry, on.project, begun.job_id, by=ANN)
             await work(on)
             assert await tags_of(on.index) == before, call
 
 
-async def test_one_worker_at_a_time_the_oldest_first(on: Backfills, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_worker_at_a_time_the_oldest_first(on: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = start(on), start(on)
     claimed = store.claim(on.registry, on.project, "a")
     assert claimed
-    assert claimed.backfill_id == first.backfill_id
+    assert claimed.job_id == first.job_id
     assert store.claim(on.registry, on.project, "b") is None
     assert store.claim(on.registry, "other", "b") is None
     store.finish(on.registry, claimed, "done")
     after = store.claim(on.registry, on.project, "b")
     assert after
-    assert after.backfill_id == second.backfill_id
+    assert after.job_id == second.job_id
 
 
-async def test_who_lost_the_lease_notes_nothing_and_writes_nothing(
-    on: Backfills, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_lost_the_lease_notes_nothing_and_writes_nothing(on: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "LEASE_MS", 1)
     begun = start(on)
     slow = store.claim(on.registry, on.project, "slow")
@@ -286,11 +285,11 @@ async def test_who_lost_the_lease_notes_nothing_and_writes_nothing(
             step()
     store.let_go(on.registry, slow)
     store.renew(on.registry, fast)
-    assert store.changes_after(on.registry, begun.backfill_id, "", limit=9) == {}
+    assert store.changes_after(on.registry, begun.job_id, "", limit=9) == {}
     assert (found(on, begun).seen, found(on, begun).changed) == (0, 0)
 
 
-async def test_what_is_noted_twice_of_a_log_is_taken_back_whole(on: Backfills) -> None:
+async def test_what_is_noted_twice_of_a_log_is_taken_back_whole(on: Jobs) -> None:
     """The process died after the first was done; somebody changed the log before the second."""
     start(on)
     mine = store.claim(on.registry, on.project, "me")
@@ -299,17 +298,15 @@ async def test_what_is_noted_twice_of_a_log_is_taken_back_whole(on: Backfills) -
     second = TagChange(added=(Tag("e:f", "r@1"),))
     for done in (first, second):
         store.note_changes(on.registry, mine, {"l00": done})
-    noted = store.changes_after(on.registry, mine.backfill_id, "", limit=9)
+    noted = store.changes_after(on.registry, mine.job_id, "", limit=9)
     assert noted == {"l00": TagChange(added=(*first.added, *second.added), taken=first.taken)}
     assert found(on, mine).changed == 1
 
 
-async def test_a_backfill_waits_for_workers_to_take_up_the_rules(
-    on: Backfills, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backfill, "SETTLE_S", 60.0)
+async def test_a_backfill_waits_for_workers_to_take_up_the_rules(on: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_job, "SETTLE_S", 60.0)
     begun, stop = start(on), asyncio.Event()
-    running = asyncio.create_task(backfill.backfill_until(stop, on))
+    running = asyncio.create_task(job_runner.work_until(stop, on))
     await asyncio.sleep(0.3)
     assert found(on, begun).lease_owner is not None
     stop.set()
@@ -317,30 +314,30 @@ async def test_a_backfill_waits_for_workers_to_take_up_the_rules(
     assert (found(on, begun).status, found(on, begun).seen, found(on, begun).lease_owner) == ("running", 0, None)
 
 
-async def test_a_clock_that_is_ahead_makes_nobody_wait_longer(on: Backfills, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_clock_that_is_ahead_makes_nobody_wait_longer(on: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_sets, "now_ms", lambda: now_ms() + 3_600_000)
     made = rule_sets.put(on.registry, on.project, by=ANN, document=None)
-    begun = store.start(on.registry, on.project, query="", revision=made.revision, total=20, by=ANN)
+    begun = store.start(on.registry, on.project, kind="rules", query="", revision=made.revision, total=20, by=ANN)
     assert await asyncio.wait_for(work(on), 30)
     assert found(on, begun).status == "done"
 
 
-async def test_a_cancelled_backfill_stops_and_what_it_did_can_be_taken_back(on: Backfills) -> None:
+async def test_a_cancelled_backfill_stops_and_what_it_did_can_be_taken_back(on: Jobs) -> None:
     class Cancelling(MemorySearch):
         replaced = 0
 
         async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
             self.replaced += 1
             if self.replaced == 2:
-                store.cancel(on.registry, on.project, begun.backfill_id, by=ANN)
+                store.cancel(on.registry, on.project, begun.job_id, by=ANN)
                 assert store.claim(on.registry, on.project, "another") is None, "while this one is still writing"
-                store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+                store.undo(on.registry, on.project, begun.job_id, by=ANN)
                 assert store.claim(on.registry, on.project, "another") is None, "while this one is still writing"
             return await super().replace(changed)
 
     index = Cancelling(*LOGS)
     before = await tags_of(index)
-    theirs = Backfills(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
+    theirs = Jobs(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
     begun = start(theirs)
     await work(theirs)
     assert index.replaced == 2
@@ -350,49 +347,49 @@ async def test_a_cancelled_backfill_stops_and_what_it_did_can_be_taken_back(on: 
     assert await tags_of(index) == before
 
 
-async def test_undoing_that_is_cancelled_writes_nothing_more_and_can_be_begun_again(on: Backfills) -> None:
+async def test_undoing_that_is_cancelled_writes_nothing_more_and_can_be_begun_again(on: Jobs) -> None:
     class Cancelling(MemorySearch):
         asked = 0
 
         async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
             self.asked += 1
             if self.asked == 5:  # three pages of the backfill, then the second of its undoing
-                store.cancel(on.registry, on.project, begun.backfill_id, by=ANN)
+                store.cancel(on.registry, on.project, begun.job_id, by=ANN)
             return await super().stored(log_ids=log_ids, trace_ids=trace_ids)
 
     index = Cancelling(*LOGS)
-    theirs = Backfills(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
+    theirs = Jobs(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
     begun = start(theirs)
     await work(theirs)
-    store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+    store.undo(on.registry, on.project, begun.job_id, by=ANN)
     await work(theirs)
     assert found(on, begun).status == "cancelled"
     back = [log_id for log_id, by_tag in (await tags_of(index)).items() if "old:rule" in by_tag]
     assert back == [f"l{n:02}" for n in range(7)]
-    store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+    store.undo(on.registry, on.project, begun.job_id, by=ANN)
     await work(theirs)
     assert all("old:rule" in by_tag for by_tag in (await tags_of(index)).values())
 
 
-async def test_only_what_can_be_done_is_done(on: Backfills) -> None:
+async def test_only_what_can_be_done_is_done(on: Jobs) -> None:
     begun = start(on)
     with pytest.raises(UnderWay):
-        store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+        store.undo(on.registry, on.project, begun.job_id, by=ANN)
     await work(on)
     with pytest.raises(Finished):
-        store.cancel(on.registry, on.project, begun.backfill_id, by=ANN)
-    store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+        store.cancel(on.registry, on.project, begun.job_id, by=ANN)
+    store.undo(on.registry, on.project, begun.job_id, by=ANN)
     await work(on)
     with pytest.raises(Finished):
-        store.undo(on.registry, on.project, begun.backfill_id, by=ANN)
+        store.undo(on.registry, on.project, begun.job_id, by=ANN)
     with pytest.raises(NotFound):
-        store.undo(on.registry, "other", begun.backfill_id, by=ANN)
+        store.undo(on.registry, "other", begun.job_id, by=ANN)
     with on.registry.connect() as connection:
         acts = connection.execute(select(audit.c.action).order_by(audit.c.seq)).scalars().all()
-    assert acts == ["rules.put", "backfill.start", "backfill.undo"]
+    assert acts == ["rules.put", "job.start", "job.undo"]
 
 
-async def test_an_index_that_is_away_is_waited_for_and_one_that_refuses_a_log_ends_it(on: Backfills) -> None:
+async def test_an_index_that_is_away_is_waited_for_and_one_that_refuses_a_log_ends_it(on: Jobs) -> None:
     index: Any = on.index
     begun = start(on)
     index.away = True
@@ -405,7 +402,7 @@ async def test_an_index_that_is_away_is_waited_for_and_one_that_refuses_a_log_en
         async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
             return [Written(stored.tagged.log.log_id, Outcome.REJECTED, "mapping", "") for stored in changed]
 
-    theirs = Backfills(index=Refusing(*LOGS), registry=on.registry, tagging=on.tagging, project=on.project)
+    theirs = Jobs(index=Refusing(*LOGS), registry=on.registry, tagging=on.tagging, project=on.project)
     assert await work(theirs)
     ended = found(on, begun)
     assert ended.status == "failed"
@@ -413,7 +410,7 @@ async def test_an_index_that_is_away_is_waited_for_and_one_that_refuses_a_log_en
     assert "7 of its logs" in ended.error["message"]
 
 
-async def test_a_runner_that_is_told_to_stop_leaves_the_rest_to_the_next(on: Backfills) -> None:
+async def test_a_runner_that_is_told_to_stop_leaves_the_rest_to_the_next(on: Jobs) -> None:
     stop = asyncio.Event()
 
     class Stopping(MemorySearch):
@@ -421,9 +418,9 @@ async def test_a_runner_that_is_told_to_stop_leaves_the_rest_to_the_next(on: Bac
             stop.set()
             return await super().replace(changed)
 
-    theirs = Backfills(index=Stopping(*LOGS), registry=on.registry, tagging=on.tagging, project=on.project)
+    theirs = Jobs(index=Stopping(*LOGS), registry=on.registry, tagging=on.tagging, project=on.project)
     begun = start(theirs)
-    await asyncio.wait_for(backfill.backfill_until(stop, theirs), 10)
+    await asyncio.wait_for(job_runner.work_until(stop, theirs), 10)
     left = found(on, begun)
     assert (left.status, left.seen, left.lease_owner) == ("running", 7, None)
     await work(theirs)
