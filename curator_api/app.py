@@ -44,6 +44,7 @@ from tunemill.curator_api.relay import relay_until
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.tagging import Tagging
+from tunemill.indexer.feedback_join import join_until
 from tunemill.indexer.search import SearchIndex
 from tunemill.telemetry import health
 
@@ -126,6 +127,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     beside = {
         asyncio.create_task(relay_until(stop, curator.registry, curator.bus)),
+        asyncio.create_task(join_until(stop, curator.index)),
         asyncio.create_task(apply_until(stop, curator)),
         asyncio.create_task(work_until(stop, history)),
     }

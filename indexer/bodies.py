@@ -13,7 +13,7 @@ import zstandard
 
 from tunemill.indexer import feedback_table, note_table
 from tunemill.indexer.document import Document
-from tunemill.indexer.feedback import FeedbackDocument, names, names_of
+from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names, names_of
 from tunemill.indexer.search import Dumped
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import StoredLog, StoredNote
@@ -48,7 +48,8 @@ class Bodies:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # what `write` returned for survives a power cut
         self._db.execute("PRAGMA secure_delete = ON")  # a deleted log is overwritten, not only unlinked
-        self._db.executescript(_SCHEMA + note_table.SCHEMA + feedback_table.SCHEMA)
+        self._db.executescript(_SCHEMA + note_table.SCHEMA)
+        feedback_table.prepare(self._db)
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._decompress = zstandard.ZstdDecompressor().decompress
 
@@ -110,6 +111,16 @@ class Bodies:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             feedback_table.put(self._db, documents)
+
+    def due_feedback(self, now_ms: int, limit: int) -> list[StoredFeedback]:
+        """Feedback that is due by now, the longest due first."""
+        return feedback_table.due(self._db, now_ms, limit)
+
+    def put_off(self, changed: Sequence[StoredFeedback]) -> None:
+        """Keep another time for each feedback that still is as it was read."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            feedback_table.put_off(self._db, changed)
 
     def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
         """What was said about this log, the oldest first."""

@@ -1,6 +1,7 @@
 """The search index on Elasticsearch 9."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -16,6 +17,7 @@ from tunemill.indexer.elastic_feedback import ElasticFeedback
 from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored, record_of
 from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
+from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.outcome import OUTCOMES, ItemOutcome, Verdict
 from tunemill.indexer.query import Query
 from tunemill.indexer.search import Dumped, SearchPage, SearchRequest
@@ -55,6 +57,7 @@ class ElasticIndex:
                 except BadRequestError as error:
                     if error_type(error) != "resource_already_exists_exception":  # another process was faster
                         raise
+        await self._feedback.setup()
 
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
         """Store each log unless it is there; waits for an engine that is busy or away."""
@@ -99,11 +102,19 @@ class ElasticIndex:
 
     async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
         """Store each; of two with one feedback_id the later one holds."""
-        return await self._feedback.add(items)
+        return await self._feedback.add(items, now_ms=time.time_ns() // 1_000_000)
 
     async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
         """What was said about this log, the oldest first."""
         return await self._feedback.of(log)
+
+    async def due_feedback(self, *, now_ms: int, limit: int) -> Sequence[StoredFeedback]:
+        """Feedback that is due by now, the longest due first."""
+        return await self._feedback.due(now_ms=now_ms, limit=limit)
+
+    async def put_off(self, changed: Sequence[StoredFeedback]) -> None:
+        """Keep another time for each feedback that still is as it was read."""
+        await self._feedback.put_off(changed)
 
     async def delete(self, log_ids: Sequence[str]) -> None:
         """Make these logs unfindable at once, and forget what was said about them."""

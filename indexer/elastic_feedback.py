@@ -9,7 +9,9 @@ from elasticsearch import AsyncElasticsearch
 from tunemill.indexer import feedback, mapping
 from tunemill.indexer.bulk import Bulk, deletions
 from tunemill.indexer.elastic_client import translated
+from tunemill.indexer.elastic_stored import version_of
 from tunemill.indexer.elastic_write import send_all, until_answered
+from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.outcome import OUTCOMES
 from tunemill.indexer.search import SearchIndex
 from tunemill.schemas.outcome import Written
@@ -26,10 +28,15 @@ class ElasticFeedback:
         self._client = client
         self._make_index = make_index
 
-    async def add(self, items: Sequence[Feedback]) -> Sequence[Written]:
-        """Store each; of two with one feedback_id the later one holds."""
+    async def setup(self) -> None:
+        """Let feedback of an index of an older version be found by when it is due."""
+        with translated():
+            await self._client.indices.put_mapping(index=self.alias, properties=mapping.FEEDBACK_MAPPINGS["properties"])
+
+    async def add(self, items: Sequence[Feedback], *, now_ms: int) -> Sequence[Written]:
+        """Store each, due now; of two with one feedback_id the later one holds."""
         refused = {item.feedback_id: end for item in items if (end := feedback.refusal(item)) is not None}
-        documents = [feedback.to_document(item) for item in items if item.feedback_id not in refused]
+        documents = [feedback.to_document(item, stored_ms=now_ms) for item in items if item.feedback_id not in refused]
         bulk = Bulk()
         for document in documents:
             bulk.put(document.id, document, operation="index")
@@ -51,6 +58,33 @@ class ElasticFeedback:
                 source_includes=["record"],
             )
         return tuple(msgspec.convert(hit["_source"]["record"], Feedback) for hit in answer["hits"]["hits"])
+
+    async def due(self, *, now_ms: int, limit: int) -> list[StoredFeedback]:
+        """What is due by now, the longest due first; what an older version stored is."""
+        by_now = {"range": {"due": {"lte": now_ms}}}
+        of_old = {"bool": {"must_not": {"exists": {"field": "due"}}}}
+        with translated():
+            answer = await self._client.search(
+                index=self.alias,
+                query={"bool": {"should": [by_now, of_old]}},
+                sort=[{"due": {"order": "asc", "missing": "_first"}}],
+                size=limit,
+                seq_no_primary_term=True,
+                track_total_hits=False,
+            )
+        return [
+            StoredFeedback(
+                msgspec.convert(hit["_source"], feedback.FeedbackDocument), version_of(hit)
+            )
+            for hit in answer["hits"]["hits"]
+        ]
+
+    async def put_off(self, changed: Sequence[StoredFeedback]) -> None:
+        """Keep another time for each that still is as it was read."""
+        bulk = Bulk()
+        for one in changed:
+            bulk.replace(one.document.id, one.document, one.version)
+        await send_all(self._client, bulk, alias=self.alias, make_index=self._make_index)
 
     async def forget_beside(self, log_ids: Sequence[str], index: SearchIndex) -> None:
         """Forget what was said about these logs of an index; and of traces whose last calls they are, the note and what was said."""

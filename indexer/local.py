@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +19,7 @@ from tunemill.indexer.bodies import CHUNK, Bodies
 from tunemill.indexer.cursor import Place, decode
 from tunemill.indexer.document import Document, refusal, to_document
 from tunemill.indexer.errors import IndexUnavailable
+from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.local_query import to_tantivy
 from tunemill.indexer.local_search import search
 from tunemill.indexer.projection import Projection
@@ -69,13 +71,22 @@ class LocalIndex:
     async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
         """Store each; of two with one feedback_id the later one holds."""
         ends = {item.feedback_id: feedback.refusal(item) for item in items}
-        documents = [feedback.to_document(item) for item in items if ends[item.feedback_id] is None]
+        now_ms = time.time_ns() // 1_000_000
+        documents = [feedback.to_document(item, stored_ms=now_ms) for item in items if ends[item.feedback_id] is None]
         await self._write(lambda engine: engine.writer.add_feedback(documents))
         return [ends[item.feedback_id] or Written(item.feedback_id, Outcome.INDEXED) for item in items]
 
     async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
         """What was said about this log, the oldest first."""
         return await self._read(lambda engine: engine.reader.feedback_of(log))
+
+    async def due_feedback(self, *, now_ms: int, limit: int) -> Sequence[StoredFeedback]:
+        """Feedback that is due by now, the longest due first."""
+        return await self._read(lambda engine: engine.reader.due_feedback(now_ms, limit))
+
+    async def put_off(self, changed: Sequence[StoredFeedback]) -> None:
+        """Keep another time for each feedback that still is as it was read."""
+        await self._write(lambda engine: engine.writer.put_off(changed))
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id."""

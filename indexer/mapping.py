@@ -49,6 +49,7 @@ FEEDBACK_MAPPINGS: dict[str, Any] = {
         "id": _KEYWORD,
         "about": _KEYWORD,
         "ts": {"type": "date", "format": "epoch_millis"},
+        "due": {"type": "date", "format": "epoch_millis"},
         "record": {"type": "object", "enabled": False},
     },
 }

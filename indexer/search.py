@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from tunemill.indexer.ast import Query, has_words
+from tunemill.indexer.feedback import StoredFeedback
 from tunemill.schemas.outcome import Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
@@ -92,6 +93,12 @@ class SearchIndex(Protocol):
 
     async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
         """What was said about this log by its id, its answer's or its trace's, the oldest first; new ones after `refresh`."""
+
+    async def due_feedback(self, *, now_ms: int, limit: int) -> Sequence[StoredFeedback]:
+        """Feedback that may not have reached its log and is due by now, the longest due first; new ones after `refresh`."""
+
+    async def put_off(self, changed: Sequence[StoredFeedback]) -> None:
+        """Keep another time for each feedback that still is as it was read."""
 
     async def delete(self, log_ids: Sequence[str]) -> None:
         """Make these logs unfindable at once; ids that are not there are no error."""

@@ -1,6 +1,7 @@
 """The search index in memory: fits `indexer.search.SearchIndex`, reads the whole query language, and goes away on request."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
@@ -9,7 +10,7 @@ import msgspec
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
-from tunemill.indexer.feedback import names, names_of, refusal
+from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names, names_of, refusal
 from tunemill.indexer.feedback import to_document as to_feedback_document
 from tunemill.indexer.fields import PARTS
 from tunemill.indexer.search import FACETS, Dumped, FacetCount, Fragment, Hit, SearchPage, SearchRequest
@@ -27,7 +28,7 @@ class MemorySearch:
     def __init__(self, *logs: TaggedLog) -> None:
         self.logs = {log.log.log_id: log for log in logs}
         self.notes: dict[str, TraceNote] = {}
-        self.feedback: dict[str, Feedback] = {}
+        self.feedback: dict[str, FeedbackDocument] = {}
         self.away = False
 
     async def setup(self) -> None:
@@ -61,13 +62,26 @@ class MemorySearch:
     async def add_feedback(self, items: Sequence[Feedback]) -> Sequence[Written]:
         self._answer()
         ends = [refusal(item) or Written(item.feedback_id, Outcome.INDEXED) for item in items]
-        self.feedback |= {item.feedback_id: item for item in items if refusal(item) is None}
+        now_ms = time.time_ns() // 1_000_000
+        taken = [to_feedback_document(item, stored_ms=now_ms) for item in items if refusal(item) is None]
+        self.feedback |= {document.id: document for document in taken}
         return ends
 
     async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
         self._answer()
-        found = [item for item in self.feedback.values() if to_feedback_document(item).about in names_of(log)]
+        found = [document.record for document in self.feedback.values() if document.about in names_of(log)]
         return tuple(sorted(found, key=lambda item: (item.ts_ms, item.feedback_id)))
+
+    async def due_feedback(self, *, now_ms: int, limit: int) -> Sequence[StoredFeedback]:
+        self._answer()
+        due = sorted((one for one in self.feedback.values() if one.due <= now_ms), key=lambda one: one.due)
+        return [StoredFeedback(one, one) for one in due[:limit]]
+
+    async def put_off(self, changed: Sequence[StoredFeedback]) -> None:
+        self._answer()
+        self.feedback |= {
+            one.document.id: one.document for one in changed if self.feedback.get(one.document.id) is one.version
+        }
 
     async def delete(self, log_ids: Sequence[str]) -> None:
         self._answer()
@@ -77,9 +91,7 @@ class MemorySearch:
             note = without_calls(self.notes[trace_id], [log_id]) if trace_id in self.notes else None
             self.notes |= {note.trace_id: note} if note else {}
             said = names(log_id, response_id, trace_id if note and not note.log_ids else None)
-            self.feedback = {
-                name: item for name, item in self.feedback.items() if to_feedback_document(item).about not in said
-            }
+            self.feedback = {name: one for name, one in self.feedback.items() if one.about not in said}
 
     async def get(self, log_id: str) -> TaggedLog | None:
         self._answer()
