@@ -34,6 +34,11 @@ class Curator:
     body_work: BodyWork = field(default_factory=BodyWork)
     redriving: asyncio.Lock = field(default_factory=asyncio.Lock)  # a second click finds them sent
 
+    @property
+    def project(self) -> str:
+        """The one project that this process serves."""
+        return self.settings.project
+
 
 def _curator(request: Request) -> Curator:
     curator: Curator = request.app.state.curator

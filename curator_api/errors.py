@@ -13,6 +13,7 @@ CuratorError
 │   ├── Finished         409  the run, or the backfill, is over
 │   ├── UnderWay         409  the backfill is still running
 │   ├── RulesChanged     409  other rules are in force than those that yours were made from
+│   ├── EditedMeanwhile  409  somebody else edited the log since it was looked at
 │   ├── TooLarge         413  the body, one record in it, or the number of its records
 │   ├── UnknownEncoding  415  the body is compressed in a way that is not known here
 │   └── Unprocessable    422  readable, but it cannot be done
@@ -117,6 +118,13 @@ class RulesChanged(ClientError):
 
     status = 409
     code = "rules-changed"
+
+
+class EditedMeanwhile(ClientError):
+    """Somebody edited the log since the revision that was expected; `revision` is the last one."""
+
+    status = 409
+    code = "edited-meanwhile"
 
 
 class TooLarge(ClientError):

@@ -10,6 +10,8 @@ from tunemill.curator_api import learned_store
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.dry_run import TagEffect, dry_run
+from tunemill.curator_api.edit_store import Act
+from tunemill.curator_api.edits import change_many
 from tunemill.curator_api.errors import NotFound, Unprocessable
 from tunemill.curator_api.learned_store import Learned
 from tunemill.curator_api.payloads import (
@@ -28,7 +30,6 @@ from tunemill.curator_api.payloads import (
     TagText,
 )
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.tag_edits import TagEdit, change_tags_of_many
 from tunemill.curator_api.tagging import Tagger
 from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.query import parse
@@ -51,10 +52,10 @@ async def label_logs(labels: LabelsIn, here: Here, person: Person) -> LabelsOut:
     wanted: dict[str, dict[str, bool]] = {}
     for label in labels.labels:
         wanted.setdefault(label.log_id, {})[label.tag] = label.label  # the last one counts
-    edits = {log_id: _edit(tags) for log_id, tags in wanted.items()}
-    changed = await change_tags_of_many(here, edits, by=person)
+    acts = {log_id: _acts(tags) for log_id, tags in wanted.items()}
+    changed = await change_many(here, acts, by=person)
     await here.index.refresh()
-    return LabelsOut(labelled=len(changed), missing=[log_id for log_id in edits if log_id not in changed])
+    return LabelsOut(labelled=len(changed), missing=[log_id for log_id in acts if log_id not in changed])
 
 
 @router.post("/learned-tags", status_code=201, responses=responses(422))
@@ -115,8 +116,8 @@ async def try_learned_tag(tag: ThisTag, wanted: LearnedDryRunIn, here: Here, _pe
     )
 
 
-def _edit(labels: dict[str, bool]) -> TagEdit:
-    return TagEdit([tag for tag, label in labels.items() if label], [tag for tag, label in labels.items() if not label])
+def _acts(labels: Mapping[str, bool]) -> list[Act]:
+    return [Act("tag" if label else "untag", tag) for tag, label in labels.items()]
 
 
 async def _labelled(curator: Curator, labels: dict[str, bool]) -> list[tuple[LogRecord, bool]]:

@@ -1,7 +1,10 @@
-"""What people did to logs: tags they set, logs they had erased. In the registry, with an audit line for each act; ids only."""
+"""Which logs people had erased. In the registry, with an audit line for each; ids only.
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+An erasure takes what people did to the log along, and its next number: the last row of `edits` is then one of kind `erase`. Whoever
+records an edit reads the log's numbers first and its erasure after: they see the erasure, or find their number taken.
+"""
+
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -15,84 +18,98 @@ from tunemill.schemas.topics import ERASURES
 _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
 
 
-def record_tags(engine: Engine, project: str, acts: Iterable[tuple[str, str, str]], *, by: str) -> None:
-    """Remember which tags a person added and removed: log_id, `tag` or `untag`, and the tag."""
-    now = now_ms()
-    rows = [
-        {"project": project, "log_id": log_id, "kind": kind, "tag": tag, "by": by, "ts_ms": now}
-        for log_id, kind, tag in acts
-    ]
-    while rows:
+def erase(engine: Engine, project: str, log_id: str, *, by: str) -> str:
+    """Have a log forgotten, and give the erasure's id; asking again gives the same one."""
+    return erase_page(engine, project, [log_id], by=by)[log_id]
+
+
+def erase_page(engine: Engine, project: str, log_ids: Sequence[str], *, by: str) -> dict[str, str]:
+    """Have these logs forgotten, at most some hundred, and give the erasures' ids; those of logs that were erased before, too.
+
+    One transaction: the ledger's rows, the events for everyone, and the removal of what people wrote in the logs' place.
+    """
+    while True:
         try:
             with engine.begin() as connection:
-                connection.execute(insert(edits), _numbered(connection, project, rows))
-            return
-        except IntegrityError:  # somebody else took a number between our look and our insert
+                erase_many(connection, project, log_ids, by=by)
+                return _erasure_ids(connection, project, log_ids)
+        except IntegrityError:  # somebody else erased or edited one between our look and our insert
             continue
 
 
-def _numbered(connection: Connection, project: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, each with its log's next revision."""
-    last: dict[str, int] = {}
-    log_ids = list(dict.fromkeys(row["log_id"] for row in rows))
-    for start in range(0, len(log_ids), _IDS_AT_ONCE):
-        some = edits.c.log_id.in_(log_ids[start : start + _IDS_AT_ONCE])
-        newest = select(edits.c.log_id, func.max(edits.c.revision)).where(edits.c.project == project, some)
-        last.update((log_id, number) for log_id, number in connection.execute(newest.group_by(edits.c.log_id)))
-    numbered = []
-    for row in rows:
-        last[row["log_id"]] = last.get(row["log_id"], 0) + 1
-        numbered.append({**row, "revision": last[row["log_id"]]})
-    return numbered
+def erase_many(connection: Connection, project: str, log_ids: Sequence[str], *, by: str) -> set[str]:
+    """Likewise within the caller's transaction; those that were not erased before.
 
-
-def erase(engine: Engine, project: str, log_id: str, *, by: str) -> str:
-    """Have a log forgotten, and give the erasure's id; asking again gives the same one.
-
-    One transaction: the ledger's row, the event for everyone, and the removal of what people wrote in the log's place.
+    Raises:
+        IntegrityError: somebody else erased or edited one of them meanwhile; the whole transaction can be done again.
     """
-    try:
-        with engine.begin() as connection:
-            return _erasure_id(connection, project, log_id) or _erase(connection, project, log_id, by)
-    except IntegrityError:  # somebody else erased it between our look and our insert
-        with engine.connect() as connection:
-            found = _erasure_id(connection, project, log_id)
-        if found is None:
-            raise
-        return found
+    # Whoever edits a row of a log holds its dataset's row: their edit is there before we look, or finds the erasure.
+    here = select(datasets.c.name).where(datasets.c.project == project).order_by(datasets.c.name)
+    connection.execute(here.with_for_update())
+    known = erased_in(connection, project, log_ids)
+    fresh = sorted(set(log_ids) - known)
+    if not fresh:
+        return set()
+    now = now_ms()
+    events = [Erasure(erasure_id=new_id(), ts_ms=now, log_id=log_id, project=project) for log_id in fresh]
+    rows = [
+        {"erasure_id": one.erasure_id, "project": project, "log_id": one.log_id, "by": by, "ts_ms": now}
+        for one in events
+    ]
+    connection.execute(insert(erasures), rows)
+    for start in range(0, len(fresh), _IDS_AT_ONCE):
+        some = fresh[start : start + _IDS_AT_ONCE]
+        connection.execute(delete(row_edits).where(row_edits.c.project == project, row_edits.c.row_key.in_(some)))
+        _close_edits(connection, project, some, by, now)
+    for event in events:
+        outbox.append(connection, ERASURES, event, event_id=event.erasure_id)
+    lines = [{"ts_ms": now, "project": project, "by": by, "action": "log.erase", "target": one} for one in fresh]
+    connection.execute(insert(audit), lines)
+    return set(fresh)
 
 
 def is_erased(engine: Engine, project: str, log_id: str) -> bool:
     """Whether somebody had this log forgotten."""
-    with engine.connect() as connection:
-        return _erasure_id(connection, project, log_id) is not None
+    return bool(erased_among(engine, project, [log_id]))
 
 
 def erased_among(engine: Engine, project: str, log_ids: Sequence[str]) -> set[str]:
     """Those of these logs that somebody had forgotten."""
-    found: set[str] = set()
     with engine.connect() as connection:
-        for start in range(0, len(log_ids), _IDS_AT_ONCE):
-            some = erasures.c.log_id.in_(log_ids[start : start + _IDS_AT_ONCE])
-            found.update(connection.scalars(select(erasures.c.log_id).where(erasures.c.project == project, some)))
+        return erased_in(connection, project, log_ids)
+
+
+def erased_in(connection: Connection, project: str, log_ids: Sequence[str]) -> set[str]:
+    """Likewise within the caller's transaction."""
+    return set(_erasure_ids(connection, project, log_ids))
+
+
+def _erasure_ids(connection: Connection, project: str, log_ids: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for start in range(0, len(log_ids), _IDS_AT_ONCE):
+        some = erasures.c.log_id.in_(log_ids[start : start + _IDS_AT_ONCE])
+        wanted = select(erasures.c.log_id, erasures.c.erasure_id).where(erasures.c.project == project, some)
+        found.update((log_id, erasure_id) for log_id, erasure_id in connection.execute(wanted))
     return found
 
 
-def _erasure_id(connection: Connection, project: str, log_id: str) -> str | None:
-    here = (erasures.c.project == project, erasures.c.log_id == log_id)
-    return connection.execute(select(erasures.c.erasure_id).where(*here)).scalar_one_or_none()
-
-
-def _erase(connection: Connection, project: str, log_id: str, by: str) -> str:
-    # Whoever edits a row of the log holds its dataset's row: their edit is there before we look, or finds the erasure.
-    here = (datasets.c.project == project,)
-    connection.execute(select(datasets.c.name).where(*here).order_by(datasets.c.name).with_for_update())
-    event = Erasure(erasure_id=new_id(), ts_ms=now_ms(), log_id=log_id, project=project)
-    row = {"erasure_id": event.erasure_id, "project": project, "log_id": log_id, "by": by, "ts_ms": event.ts_ms}
-    connection.execute(insert(erasures).values(row))
-    connection.execute(delete(row_edits).where(row_edits.c.project == project, row_edits.c.row_key == log_id))
-    outbox.append(connection, ERASURES, event, event_id=event.erasure_id)
-    connection.execute(
-        insert(audit).values(ts_ms=event.ts_ms, project=project, by=by, action="log.erase", target=log_id)
-    )
-    return event.erasure_id
+def _close_edits(connection: Connection, project: str, log_ids: Sequence[str], by: str, now: int) -> None:
+    """Forget what people did to these logs, whose text it may hold, and let nobody do anything more to them."""
+    theirs = (edits.c.project == project, edits.c.log_id.in_(log_ids))
+    newest = select(edits.c.log_id, func.max(edits.c.revision)).where(*theirs).group_by(edits.c.log_id)
+    last: dict[str, int] = {}
+    last.update((log_id, revision) for log_id, revision in connection.execute(newest))
+    connection.execute(delete(edits).where(*theirs))
+    rows = [
+        {
+            "project": project,
+            "log_id": log_id,
+            "revision": last.get(log_id, 0) + 1,
+            "kind": "erase",
+            "by": by,
+            "ts_ms": now,
+            "applied_ms": now,
+        }
+        for log_id in log_ids
+    ]
+    connection.execute(insert(edits), rows)

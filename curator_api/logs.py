@@ -10,10 +10,11 @@ from fastapi import APIRouter, Path
 from tunemill.curator_api import ledger
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
+from tunemill.curator_api.edit_store import Act
+from tunemill.curator_api.edits import change
 from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.payloads import ErasureOut, FeedbackOut, LogId, LogOut, TagsIn, TagsOut
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.tag_edits import change_tags
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 
@@ -46,7 +47,8 @@ async def erase_log(log_id: ThisLog, here: Here, person: Person) -> ErasureOut:
 @router.post("/{log_id:path}/tags", responses=responses(400, 404, 422))
 async def edit_tags(log_id: ThisLog, tags: TagsIn, here: Here, person: Person) -> TagsOut:
     """Add and remove tags. No rule and no model takes off what was added, or sets again what was removed."""
-    tagged = await change_tags(here, log_id, add=tags.add, remove=tags.remove, by=person)
+    acts = [*(Act("untag", tag) for tag in tags.remove), *(Act("tag", tag) for tag in tags.add)]
+    tagged = await change(here, log_id, acts, by=person)
     await here.index.refresh()
     return TagsOut(tags=[tag.tag for tag in tagged.tags])
 

@@ -17,6 +17,7 @@ BYTES_IN_HAND = Gauge("tunemill_bytes_in_hand", "Messages taken and not finished
 LAG = Gauge("tunemill_lag_messages", "Messages in our partitions that are not fetched yet")
 LAST_PROGRESS = Gauge("tunemill_last_progress_timestamp_seconds", "When a part was last finished")
 OUTBOX_PENDING = Gauge("tunemill_outbox_pending", "Events that wait to be published")
+EDITS_WITHOUT_LOG = Gauge("tunemill_edits_without_log", "Logs that people edited and that are not in the index")
 RUNS = Counter("tunemill_runs", "Training runs by how they ended", ["status"])
 REQUESTS = Counter("tunemill_http_requests", "API requests", ["method", "route", "status"])
 RULES_REVISION = Gauge("tunemill_rules_revision", "Which set of rules tags logs here; 0: the packaged starter set")

@@ -74,7 +74,7 @@ async def test_tags_that_a_person_edits_are_in_the_index_and_in_the_ledger(tmp_p
         with api.registry.connect() as connection:
             rows = connection.execute(select(edits.c.revision, edits.c.kind, edits.c.tag, edits.c.by)).all()
         by = f"person:{key_id}"
-        acts = [("tag", "team:x"), ("tag", "topic:math"), ("untag", "pii:email")]
+        acts = [("untag", "pii:email"), ("tag", "team:x"), ("tag", "topic:math")]
         assert rows == [(number, *act, by) for number, act in enumerate(acts, start=1)]
         hits = (await api.client.get("/v1/search", params={"q": "tag:team:x"})).json()
         assert [hit["log_id"] for hit in hits["hits"]] == ["a"]
@@ -109,7 +109,7 @@ async def test_an_edit_of_an_erased_log_is_not_remembered(tmp_path: Path) -> Non
         await api.index.write([tagged("a")])  # as a worker may that has not heard of it
         assert (await api.client.post("/v1/logs/a/tags", json={"add": ["team:x"]})).status_code == 404
         with api.registry.connect() as connection:
-            assert connection.execute(select(edits)).all() == []
+            assert connection.execute(select(edits.c.kind)).scalars().all() == ["erase"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""What people did to logs, as rows of the registry: numbered per log, never changed, marked once the index has them.
+
+Every function blocks on SQL.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Engine, bindparam, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tunemill.curator_api import ledger
+from tunemill.curator_api.errors import EditedMeanwhile
+from tunemill.registry.tables import edits, now_ms
+
+_IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
+
+
+class Act(NamedTuple):
+    """One thing to do to a log."""
+
+    kind: str  # tag | untag | messages | consent
+    tag: str | None = None  # of tag and untag
+    value: Any = None  # messages: {messages, output}; consent: the word; None: as the log came
+
+
+class EditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that somebody did to a log."""
+
+    seq: int
+    log_id: str
+    revision: int
+    kind: str
+    tag: str | None
+    value: Any
+    why: str | None
+    by: str
+    ts_ms: int
+    job_id: str | None
+
+
+class Waiting(NamedTuple):
+    """Logs with edits that the index is not known to have, and the last row that was looked at to find them."""
+
+    log_ids: Sequence[str]
+    seq: int
+
+
+def record(
+    engine: Engine,
+    project: str,
+    acts: Mapping[str, Sequence[Act]],
+    *,
+    by: str,
+    why: str | None = None,
+    job_id: str | None = None,
+    expected: Mapping[str, int] | None = None,
+    indexed: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """Remember what a person does to these logs, all of it or nothing, and give the last revision of each by log_id.
+
+    Erased logs are left out.
+
+    Args:
+        expected: the last revision that the person has seen, 0 for none, by log_id; of logs without one it does not matter.
+        indexed: the revision that the index has; it counts where the registry knows of none or of older ones only.
+
+    Raises:
+        EditedMeanwhile: a log's last revision is not the one that is expected.
+    """
+    said = {"project": project, "by": by, "why": why, "job_id": job_id, "ts_ms": now_ms()}
+    while True:
+        try:
+            with engine.begin() as connection:
+                last = _last_revisions(connection, project, acts, indexed or {})
+                _refuse_others(last, expected or {})
+                rows = [
+                    {**said, "log_id": log_id, "revision": last[log_id] + place, **act._asdict()}
+                    for log_id in sorted(last)
+                    for place, act in enumerate(acts[log_id], start=1)
+                ]
+                if rows:
+                    connection.execute(insert(edits), rows)
+                return {log_id: last[log_id] + len(acts[log_id]) for log_id in last}
+        except IntegrityError:  # somebody else took a number between our look and our insert
+            continue
+
+
+def edits_of(
+    engine: Engine, project: str, log_ids: Sequence[str], *, after: Mapping[str, int] | None = None
+) -> dict[str, list[EditRow]]:
+    """What people did to these logs, by log_id and in order; of each only what comes after a revision, if one is named."""
+    after = after or {}
+    found: dict[str, list[EditRow]] = defaultdict(list)
+    with engine.connect() as connection:
+        for some in _in_parts(log_ids):
+            newer = edits.c.revision > min(after.get(log_id, 0) for log_id in some)
+            wanted = select(edits).where(edits.c.project == project, edits.c.log_id.in_(some), newer)
+            for row in connection.execute(wanted.order_by(edits.c.log_id, edits.c.revision)):
+                if row.revision > after.get(row.log_id, 0):
+                    found[row.log_id].append(_row(row))
+    return dict(found)
+
+
+def of_job(engine: Engine, job_id: str, *, after_seq: int, limit: int) -> list[EditRow]:
+    """What a piece of work on many logs did, in the order in which it did it."""
+    wanted = select(edits).where(edits.c.job_id == job_id, edits.c.seq > after_seq)
+    with engine.connect() as connection:
+        return [_row(row) for row in connection.execute(wanted.order_by(edits.c.seq).limit(limit))]
+
+
+def pending(engine: Engine, project: str, *, before_ms: int, after_seq: int = 0, limit: int) -> Waiting | None:
+    """The logs of the first edits after a row that were made before a moment and that the index is not known to have."""
+    not_known = (edits.c.project == project, edits.c.applied_ms.is_(None))
+    wanted = select(edits.c.seq, edits.c.log_id).where(*not_known, edits.c.ts_ms < before_ms, edits.c.seq > after_seq)
+    with engine.connect() as connection:
+        rows = connection.execute(wanted.order_by(edits.c.seq).limit(limit)).all()
+    return Waiting(list(dict.fromkeys(row.log_id for row in rows)), rows[-1].seq) if rows else None
+
+
+def applied(engine: Engine, project: str, upto: Mapping[str, int]) -> None:
+    """Note that the index has what was done to these logs, up to a revision of each."""
+    if not upto:
+        return
+    of_log = (edits.c.project == project, edits.c.log_id == bindparam("of"), edits.c.revision <= bindparam("upto"))
+    done = update(edits).where(*of_log, edits.c.applied_ms.is_(None)).values(applied_ms=now_ms())
+    with engine.begin() as connection:
+        connection.execute(done, [{"of": log_id, "upto": revision} for log_id, revision in sorted(upto.items())])
+
+
+def _last_revisions(
+    connection: Connection, project: str, acts: Mapping[str, Sequence[Act]], indexed: Mapping[str, int]
+) -> dict[str, int]:
+    """The last revision of each log that is not erased; 0 of one that nobody did anything to.
+
+    First the numbers, then the erasures: an erasure takes a number, too (see `ledger`), so that one which we do not see has
+    taken ours.
+    """
+    last: dict[str, int] = {}
+    for some in _in_parts(list(acts)):
+        theirs = (edits.c.project == project, edits.c.log_id.in_(some))
+        newest = select(edits.c.log_id, func.max(edits.c.revision)).where(*theirs).group_by(edits.c.log_id)
+        last.update((log_id, number) for log_id, number in connection.execute(newest))
+    erased = ledger.erased_in(connection, project, list(acts))
+    return {
+        log_id: max(last.get(log_id, 0), indexed.get(log_id, 0))
+        for log_id, wanted in acts.items()
+        if wanted and log_id not in erased
+    }
+
+
+def _refuse_others(last: Mapping[str, int], expected: Mapping[str, int]) -> None:
+    for log_id, revision in last.items():
+        if expected.get(log_id, revision) != revision:
+            raise EditedMeanwhile(
+                "somebody else edited the log meanwhile: look at it, then edit it again", revision=revision
+            )
+
+
+def _in_parts(log_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (log_ids[start : start + _IDS_AT_ONCE] for start in range(0, len(log_ids), _IDS_AT_ONCE))
+
+
+def _row(row: Any) -> EditRow:
+    return EditRow(**{name: row._mapping[name] for name in EditRow.__struct_fields__})
