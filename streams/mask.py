@@ -61,7 +61,7 @@ def mask(log: LogRecord, *, private: bool = False, json: bytes | None = None) ->
     """
     json = json or _encode(log)
     masked, kinds, replaced = _cleaned(log, json, private)
-    return Masked(masked, kinds, json if masked is log else None, replaced)
+    return Masked(masked, kinds, json if masked is log else _encode(masked), replaced)
 
 
 def mask_piece(piece: Piece, *, private: bool = False) -> MaskedPiece:
