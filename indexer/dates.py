@@ -1,4 +1,7 @@
-"""Dates as people write them in a search: `2026`, `2026-01`, `2026-01-31`, `2026-01-31T10:00`, milliseconds since the epoch. UTC."""
+"""Dates as people write them in a search, in UTC.
+
+`2026`, `2026-01`, `2026-01-31`, `2026-01-31T10:00`, milliseconds since the epoch, `now`, `now-7d`.
+"""
 
 import re
 from calendar import isleap, monthrange
@@ -10,6 +13,8 @@ _ISO = re.compile(
     r"(?P<zone>[Zz]|[+-]\d{2}:\d{2})?)?)?)?"
 )
 _MILLISECONDS = re.compile(r"\d{9,15}")
+_RELATIVE = re.compile(r"now(?:-(\d{1,6})([smhdw]))?", re.ASCII)
+_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 LATEST_MS = 253_402_300_799_999  # the end of the year 9999
@@ -36,6 +41,15 @@ def span_ms(text: str) -> tuple[int, int] | None:
         return start_ms, start_ms + _length(match, start) // _MILLISECOND - 1
     except (ValueError, OverflowError):  # 2026-02-30, or past the calendar's end
         return None
+
+
+def relative_ms(text: str, *, now_ms: int) -> int | None:
+    """The moment that `now` or `now-7d` names, none before the epoch. None: not such a name."""
+    match = _RELATIVE.fullmatch(text)
+    if match is None:
+        return None
+    ago_ms = int(match[1]) * _UNITS_MS[match[2]] if match[1] else 0
+    return max(now_ms - ago_ms, 0)
 
 
 def iso(ts_ms: int) -> str:

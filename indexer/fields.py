@@ -1,5 +1,6 @@
 """The fields and parts of a log that a search can name, and how a misspelt one is recognised."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 # The name in a query and in the index's documents. Values are compared whole and case counts.
@@ -75,7 +76,7 @@ def metadata_term(key: str, value: str) -> str:
     return f"{key}\0{value}"
 
 
-def similar(name: str) -> str | None:
-    """The field that somebody who wrote this probably meant."""
-    close = get_close_matches(name.lower(), (*KEYWORDS, *NUMBERS, *ALIASES), n=1, cutoff=0.6)
+def similar(name: str, among: Iterable[str] = (*KEYWORDS, *NUMBERS, *ALIASES, *PARTS, "has", "saved")) -> str | None:
+    """What somebody who wrote this probably meant."""
+    close = get_close_matches(name.lower(), among, n=1, cutoff=0.6)
     return close[0] if close else None

@@ -3,51 +3,68 @@
 query  = and, {"OR", and}
 and    = not, {["AND"], not}
 not    = {"NOT" | "-"}, atom
-atom   = "(", query, ")" | word, ["*"] | phrase | field, ":", value
-value  = word, ["*"] | phrase, ["*"] | "*" | number or date, optionally after one of > >= < <=
-       | ("[" | "{"), bound, "TO", bound, ("]" | "}")          with "*" for an open end; braces leave the bound out
+atom   = "(", query, ")" | text | name, ":", (value | list)
+text   = word, ["*"] | phrase
+value  = text                          after the name of a part: prompt, response, system, tool
+       | word, ["*"] | phrase, ["*"]   after the name of a field of words; "*" alone: it has any value
+       | one | compared | range        after the name of a number or of ts
+       | what a log can have           after has
+       | the name of a saved search    after saved
+list   = "(", value, {("," | "OR"), value}, ")"
+range  = ("[" | "{"), bound, "TO", bound, ("]" | "}")    with "*" for an open end; braces leave the bound out
 phrase = '"', {character | '\\"' | '\\\\'}, '"'
 """
 
 import re
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 from tunemill.indexer.ast import And, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.errors import QueryError
-from tunemill.indexer.fields import KEYWORDS, METADATA, NUMBERS, field_named, similar
-from tunemill.indexer.ranges import comparison, number_is, range_between
+from tunemill.indexer.fields import HAS, KEYWORDS, METADATA, NUMBERS, PARTS, field_named, similar
+from tunemill.indexer.ranges import Written
 
-__all__ = ["MAX_CHARACTERS", "MAX_DEPTH", "MAX_TERMS", "Query", "QueryError", "parse"]
+__all__ = ["MAX_BEGINNING", "MAX_CHARACTERS", "MAX_DEPTH", "MAX_TERMS", "Query", "QueryError", "parse"]
 
 MAX_CHARACTERS = 4096
-MAX_DEPTH = 40  # of parentheses and negations; keeps both engines' recursion small
+MAX_DEPTH = 12  # of parentheses and negations: Elasticsearch takes no more than 30 clauses within one another
 MAX_TERMS = 256  # Elasticsearch's own limit is 1024 clauses at the least
+MAX_BEGINNING = 250  # characters before a *: folded they are four times as many at most, and Elasticsearch takes 1000
 
 _SPACE = re.compile(r"\s*")
 _BARE = re.compile(r'[^\s()"]+')
+_LISTED = re.compile(r'[^\s()",]+')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_FIELD = re.compile(r"([A-Za-z_][\w.\-]*):")
+_NAME = re.compile(r"([A-Za-z_][\w.\-]*):")
 _RANGE = re.compile(r"([\[{])\s*([^\s\[\]{}]+)\s+TO\s+([^\s\[\]{}]+)\s*([\]}])")
 _ONE_WORD = re.compile(r"\w+")
 _TERM = "a word, a phrase in quotes, field:value or ("
 
+SavedText = Callable[[str], str | None]
 
-def parse(text: str) -> Query:
+
+def parse(
+    text: str,
+    *,
+    now_ms: int | None = None,
+    saved: SavedText = lambda _name: None,
+    longest: int = MAX_CHARACTERS,
+) -> Query:
     """The tree of a search text; empty text means every log.
+
+    Args:
+        text: in the query language.
+        now_ms: what `now` means; None: now.
+        saved: the text of a saved search by its name.
+        longest: how many characters the text may have.
 
     Raises:
         QueryError: names the column, what was found there and what was expected.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise QueryError(MAX_CHARACTERS + 1, f"{len(text)} characters", f"at most {MAX_CHARACTERS}")
-    parser = _Parser(text)
-    parser.skip_space()
-    if parser.at_end():
-        return Everything()
-    tree = parser.either(depth=0)
-    if not parser.at_end():
-        raise parser.error("AND, OR or another term (this closes no parenthesis)")
-    return tree
+    moment_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    return _Parser(text, moment_ms, saved).whole(longest, depth=0)
 
 
 @dataclass
@@ -55,15 +72,31 @@ class _Parser:
     """Reads the text from left to right; `at` is the next character."""
 
     text: str
-    at: int = 0
+    now_ms: int
+    saved: SavedText
+    within: tuple[str, ...] = ()  # the saved searches that this text is in, the outermost first
     terms: int = 0
+    at: int = field(default=0, init=False)
+    bare_text: re.Pattern[str] = field(default=_BARE, init=False)
+
+    def whole(self, longest: int, depth: int) -> Query:
+        """All of the text."""
+        if len(self.text) > longest:
+            raise QueryError(longest + 1, f"{len(self.text)} characters", f"at most {longest}")
+        self.skip_space()
+        if self.at_end():
+            return Everything()
+        tree = self.either(depth)
+        if not self.at_end():
+            raise self.error("AND, OR or another term (this closes no parenthesis)")
+        return tree
 
     def either(self, depth: int) -> Query:
         """Items joined by OR."""
         items = [self.together(depth)]
         while self.take_operator("OR"):
             items.append(self.together(depth))
-        return items[0] if len(items) == 1 else Or(tuple(items))
+        return _any_of(items)
 
     def together(self, depth: int) -> Query:
         """Items joined by AND, written or not."""
@@ -74,8 +107,7 @@ class _Parser:
 
     def negated(self, depth: int) -> Query:
         """An item behind any number of NOT and `-`."""
-        if depth > MAX_DEPTH:
-            raise self.error(f"at most {MAX_DEPTH} parentheses and negations within one another")
+        self.refuse_deeper(depth)
         if self.take_operator("NOT") or self.take_minus():
             return Not(self.negated(depth + 1))
         return self.atom(depth)
@@ -86,53 +118,87 @@ class _Parser:
             raise self.error(_TERM)
         if self.text[self.at] == "(":
             return self.parenthesised(depth)
-        self.terms += 1
-        if self.terms > MAX_TERMS:
-            raise self.error(f"at most {MAX_TERMS} terms")
-        return self.fielded() if _FIELD.match(self.text, self.at) else self.free_text()
+        name = _NAME.match(self.text, self.at)
+        return self.named(name, depth) if name else self.one(self.words)
 
     def parenthesised(self, depth: int) -> Query:
         """What stands between ( and )."""
         opened_at = self.at
         self.advance(1)
         tree = self.either(depth + 1)
-        if self.at_end():
-            raise self.error(f') for the "(" at column {opened_at + 1}')
-        self.advance(1)
+        self.close(opened_at)
         return tree
 
-    def free_text(self) -> Query:
+    def named(self, name: re.Match[str], depth: int) -> Query:
+        """name:value, or name:(value, value)."""
+        value = self.reader_of(name[1], depth)
+        self.at = name.end()  # no space may follow
+        if self.at_end() or self.text[self.at].isspace():
+            raise self.error(f"a value right after {name[1]}:")
+        return self.listed(value, depth) if self.text[self.at] == "(" else self.one(value)
+
+    def reader_of(self, name: str, depth: int) -> Callable[[], Query]:
+        """What reads the values behind this name."""
+        lowered = name.lower()
+        if lowered in PARTS:
+            return partial(self.words, lowered)
+        if lowered == "has":
+            return self.trait
+        if lowered == "saved":
+            return partial(self.saved_search, depth)
+        known = field_named(name)
+        if known is None:
+            raise self.unknown_field(name)
+        return partial(self.number if known in NUMBERS else self.keyword, known)
+
+    def listed(self, value: Callable[[], Query], depth: int) -> Query:
+        """Values between ( and ), of which one is enough."""
+        opened_at = self.at
+        self.refuse_deeper(depth + 1)
+        self.advance(1)
+        self.bare_text = _LISTED
+        items = [self.listed_one(value)]
+        while self.take(",") or self.take_operator("OR"):
+            items.append(self.listed_one(value))
+        self.bare_text = _BARE
+        self.close(opened_at, or_else="a comma, OR or ")
+        return _any_of(items)
+
+    def listed_one(self, value: Callable[[], Query]) -> Query:
+        """A value in a list."""
+        if self.at_end() or self.text[self.at] in "(),":
+            raise self.error("a value")
+        if any(map(self.sees, ("AND", "OR", "NOT"))):
+            raise self.error("a value (NOT stands before the field, AND outside of a list)")
+        return self.one(value)
+
+    def one(self, value: Callable[[], Query]) -> Query:
+        """A value, counted."""
+        self.terms += 1
+        if self.terms > MAX_TERMS:
+            raise self.error(f"at most {MAX_TERMS} terms")
+        found = value()
+        self.skip_space()
+        return found
+
+    def words(self, part: str | None = None) -> Query:
         """A word, the beginning of a word, or a phrase."""
         if self.text[self.at] == '"':
-            return Words(self.phrase())
+            return Words(self.phrase(), part)
         start, word = self.at, self.bare()
         stem = self.before_wildcard(word, start)
         if stem is None:
-            return Words(word)
+            return Words(word, part)
         if not _ONE_WORD.fullmatch(stem):
             raise QueryError(start + 1, repr(word), "letters or digits before the *")
-        return WordPrefix(stem)
-
-    def fielded(self) -> Query:
-        """field:value."""
-        match = _FIELD.match(self.text, self.at)
-        assert match is not None  # noqa: S101  the caller looked
-        name = field_named(match[1])
-        if name is None:
-            raise self.unknown_field(match[1])
-        self.at = match.end()  # no space may follow
-        if self.at >= len(self.text) or self.text[self.at].isspace():
-            raise self.error(f"a value right after {match[1]}:")
-        return self.number(name) if name in NUMBERS else self.keyword(name)
+        return WordPrefix(stem, part)
 
     def keyword(self, name: str) -> Query:
         """The value of a field of words."""
         start = self.at
         if self.text[self.at] == '"':
-            value = self.phrase(then_space=False)
-            starts = self.text.startswith("*", self.at)
-            self.advance(1 if starts else 0)
-            return StartsWith(name, value) if starts else Is(name, value)
+            value = self.phrase()
+            return StartsWith(name, self.beginning(value, start)) if self.take("*") else Is(name, value)
         value = self.bare()
         prefix = self.before_wildcard(value, start)
         return Is(name, value) if prefix is None else StartsWith(name, prefix)
@@ -144,29 +210,65 @@ class _Parser:
             match = _RANGE.match(self.text, self.at)
             if match is None:
                 raise self.error("[low TO high], with * for an open end")
-            self.advance(match.end() - self.at)
-            return range_between(name, match.group(1, 2, 3, 4), column=start + 1)
+            self.at = match.end()
+            opening, low, high, closing = match.groups()
+            return self.written(name, match[0], start).between((opening, low, high, closing))
         value = self.bare()
         if value == "*":
             return StartsWith(name, "")
-        return (comparison if value[0] in "<>" else number_is)(name, value, column=start + 1)
+        written = self.written(name, value, start)
+        return written.comparison() if value[0] in "<>" else written.points()
 
-    def phrase(self, *, then_space: bool = True) -> str:
+    def written(self, name: str, text: str, start: int) -> Written:
+        """A number or date that stands there."""
+        return Written(name, text, start + 1, self.now_ms)
+
+    def trait(self) -> Query:
+        """What stands behind has: something that a log can have, or a field."""
+        start, value = self.at, self.phrase_or_bare()
+        if value in HAS:
+            return Is("has", value)
+        name = field_named(value)
+        if name is None:
+            meant = similar(value, (*HAS, *KEYWORDS, *NUMBERS))
+            hint = f"did you mean {meant}?" if meant else f"one of {', '.join(HAS)}, or a field"
+            raise QueryError(start + 1, repr(value[:40]), f"what a log can have ({hint})")
+        return StartsWith(name, "")
+
+    def saved_search(self, depth: int) -> Query:
+        """The tree of the saved search that is named."""
+        column, name = self.at + 1, self.phrase_or_bare()
+        text = self.saved(name)
+        if text is None:
+            raise QueryError(column, repr(name[:40]), "the name of a saved search")
+        if name in self.within:
+            raise QueryError(column, f"the saved search {name!r} within itself", "another saved search, or none")
+        inner = _Parser(text, self.now_ms, self.saved, (*self.within, name), self.terms)
+        try:
+            tree = inner.whole(MAX_CHARACTERS, depth + 1)
+        except QueryError as error:
+            raise QueryError(column, f"the saved search {name!r}", f"one that can be read ({error})") from error
+        self.terms = inner.terms
+        return tree
+
+    def phrase_or_bare(self) -> str:
+        """A name."""
+        return self.phrase() if self.text[self.at] == '"' else self.bare()
+
+    def phrase(self) -> str:
         """What stands between quotes."""
         match = _QUOTED.match(self.text, self.at)
         if match is None:
             raise QueryError(len(self.text) + 1, "the end", f'" for the one at column {self.at + 1}')
         self.at = match.end()
-        if then_space:
-            self.skip_space()
         return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL)
 
     def bare(self) -> str:
-        """Text up to a space, a quote or a parenthesis."""
-        match = _BARE.match(self.text, self.at)
+        """Text up to a space, a quote or a parenthesis, in a list also up to a comma."""
+        match = self.bare_text.match(self.text, self.at)
         if match is None:
             raise self.error("a value")
-        self.advance(match.end() - self.at)
+        self.at = match.end()
         return match[0]
 
     def before_wildcard(self, word: str, start: int) -> str | None:
@@ -176,13 +278,30 @@ class _Parser:
             return None
         if star != len(word) - 1:
             raise QueryError(start + star + 1, "a * inside a word", "a * only at a word's end, or the text in quotes")
-        return word[:-1]
+        return self.beginning(word[:-1], start)
+
+    def beginning(self, text: str, start: int) -> str:
+        """What stands before a *, if it is not too long."""
+        if len(text) > MAX_BEGINNING:
+            raise QueryError(start + 1, f"{len(text)} characters before a *", f"at most {MAX_BEGINNING}")
+        return text
 
     def unknown_field(self, name: str) -> QueryError:
         """The error for a field that does not exist."""
         meant = similar(name)
-        hint = f"did you mean {meant}?" if meant else f"one of {', '.join((*KEYWORDS, *NUMBERS))}, {METADATA}<key>"
+        known = ", ".join((*KEYWORDS, *NUMBERS, *PARTS, "has", "saved"))
+        hint = f"did you mean {meant}?" if meant else f"one of {known}, {METADATA}<key>"
         return QueryError(self.at + 1, f"the unknown field {name!r}", f"a field ({hint}), or the text in quotes")
+
+    def refuse_deeper(self, depth: int) -> None:
+        """Raise if this is deeper than a query may be."""
+        if depth > MAX_DEPTH:
+            raise self.error(f"at most {MAX_DEPTH} parentheses and negations within one another")
+
+    def close(self, opened_at: int, or_else: str = "") -> None:
+        """Step over the ) of the ( that stands there."""
+        if not self.take(")"):
+            raise self.error(f'{or_else}) for the "(" at column {opened_at + 1}')
 
     def take_operator(self, word: str) -> bool:
         """Step over AND, OR or NOT if it is next."""
@@ -199,9 +318,15 @@ class _Parser:
             raise self.error("what to leave out, right after the -")
         return True
 
+    def take(self, sign: str) -> bool:
+        """Step over this sign, and the space after it, if it is next."""
+        found = self.text.startswith(sign, self.at)
+        self.advance(len(sign) if found else 0)
+        return found
+
     def sees(self, word: str) -> bool:
         """Whether this operator is next, as a word of its own."""
-        match = _BARE.match(self.text, self.at)
+        match = self.bare_text.match(self.text, self.at)
         return match is not None and match[0] == word
 
     def advance(self, count: int) -> None:
@@ -223,3 +348,7 @@ class _Parser:
         match = _BARE.match(self.text, self.at)
         found = "the end" if self.at_end() else repr(match[0][:40] if match else self.text[self.at])
         return QueryError(self.at + 1, found, expected)
+
+
+def _any_of(items: list[Query]) -> Query:
+    return items[0] if len(items) == 1 else Or(tuple(items))

@@ -27,10 +27,12 @@ def _term(query: Everything | Words | WordPrefix | Is | StartsWith | Between) ->
     match query:
         case Everything():
             text = ""
-        case Words(words):
+        case Words(words, None):
             text = words if _PLAIN.fullmatch(words) and words not in _OPERATORS else _quoted(words)
-        case WordPrefix(beginning):
-            text = f"{beginning}*"
+        case Words(words, part):
+            text = f"{part}:{_quoted(words)}"
+        case WordPrefix(beginning, part):
+            text = f"{part}:{beginning}*" if part else f"{beginning}*"
         case Is(name, value):
             text = f"{name}:{_quoted(value)}"
         case StartsWith(name, prefix):

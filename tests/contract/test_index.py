@@ -14,10 +14,10 @@ from prometheus_client import REGISTRY
 from tunemill.indexer.cursor import decode, encode
 from tunemill.indexer.errors import CursorInvalid
 from tunemill.indexer.open import open_index
-from tunemill.indexer.query import parse
+from tunemill.indexer.query import MAX_BEGINNING, MAX_CHARACTERS, MAX_DEPTH, MAX_TERMS, parse
 from tunemill.indexer.search import SearchIndex, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome
-from tunemill.schemas.records import Feedback, LogRecord, Message, Tag, TaggedLog, ToolCall, Usage
+from tunemill.schemas.records import Edit, Feedback, LogRecord, Message, Said, Tag, TaggedLog, ToolCall, Usage
 from tunemill.schemas.stored import StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote
 
@@ -87,6 +87,32 @@ CORPUS = (
         ),
         content_digest="d",
         tag_status="failed",
+    ),
+    TaggedLog(
+        log=LogRecord(
+            log_id="judged",
+            ts_ms=NEW_YEAR + 2,
+            messages=(
+                Message(role="system", content="You are a patient mathematician"),
+                Message(role="user", content="the sum of seven and five"),
+            ),
+            output=(Message(role="assistant", content="thirteen"),),
+            response_id="r-1",
+            consent="train",
+        ),
+        content_digest="d",
+        edit=Edit(
+            messages=(
+                Message(role="system", content="You are a patient mathematician"),
+                Message(role="user", content="the sum of seven and five"),
+            ),
+            output=(Message(role="assistant", content="twelve, as ever"),),
+        ),
+        consent="eval_only",
+        feedback=(
+            Said(name="is_correct", score=0.0, corrected=True, commented=True),
+            Said(name="tone", label="kind", score=0.5),
+        ),
     ),
 )
 ALL = {item.log.log_id for item in CORPUS}
@@ -185,6 +211,53 @@ FOUND = {
     "get_weather": {"calls"},
     "?": set(),
     "nothing_like_it": set(),
+    "prompt:seven": {"judged"},
+    "system:patient": {"judged"},
+    "system:seven": set(),
+    "response:twelve": {"judged"},
+    "thirteen": set(),  # an edit took its place
+    "consent:eval_only": {"judged"},
+    'prompt:"long division"': {"division"},
+    'response:"long division"': set(),
+    "prompt:divi*": {"division", "divided"},
+    "prompt:explaine*": {"division"},
+    "response:numpy*": {"code"},
+    "prompt:numpy*": set(),
+    "tool:reykjavik": {"calls"},
+    "prompt:reykjavik": set(),
+    "tool:(paris, get_weather)": {"calls"},
+    "prompt:微积分": {"chinese"},
+    "response:微积分": set(),
+    "prompt:seven response:twelve": {"judged"},
+    '"seven and five twelve"': set(),
+    "app:(shop, tutor) (refund OR 微积分)": {"refund", "chinese"},
+    "model:(gpt-4o, nobody)": {"division"},
+    "-app:(shop OR tutor, maps, id*) -app:history": {"judged"},
+    "tag:(topic:math, pii:*)": {"division", "chinese", "refund"},
+    "output_tokens:(>1000, 900)": {"tools"},
+    "has:answer": {"code", "judged"},
+    "has:correction has:comment has:feedback has:edit": {"judged"},
+    "has:(tool-call, error)": {"calls", "failed"},
+    "has:model": {"division", "divided"},
+    "has:(latency, cost_usd)": {"division", "divided", "tools"},
+    "has:metadata.env": {"tools"},
+    "-has:language": {"calls", "judged"},
+    "has:tools OR has:image OR has:audio OR has:file OR has:reasoning OR has:refusal": set(),
+    "feedback:is_correct:0": {"judged"},
+    "feedback:(tone:kind, nothing)": {"judged"},
+    "feedback:tone:*": {"judged"},
+    "feedback:is_correct:1": set(),
+    "score:0.25": {"judged"},
+    "score:[0 TO 0.25}": set(),
+    "score:*": {"judged"},
+    "response_id:r-1": {"judged"},
+    "chars:[1 TO 17]": {"failed", "tools", "chinese", "korean"},
+    "length:>1e6": set(),
+    "latency_ms:>2s": {"division"},
+    "latency_ms:[50ms TO 2.5s}": {"divided"},
+    "ts:>now-1s": set(),
+    "ts:<now": ALL,
+    "ts:[2026-01-02 TO now]": {"refund", "chargeback"},
     "-division -divided": ALL - {"division", "divided"},
     "NOT NOT refund": {"refund"},
     '"refund for my order" tag:pii:email ts:[2026-01-01 TO 2026-02-01]': {"refund"},
@@ -235,6 +308,41 @@ async def test_every_kind_of_query_finds_the_same_logs(index: SearchIndex) -> No
     await fill(index, CORPUS)
     found = {text: set(await found_ids(index, text)) for text in FOUND}
     assert found == FOUND
+
+
+LEAVES = (
+    "long",
+    "divi*",
+    "explaine*",
+    '"long division"',
+    "微积分",
+    "prompt:long",
+    "tag:a*",
+    "has:model",
+    "ts:>2026",
+    "cost:1",
+)
+AT_THE_LIMITS = (
+    *("-" * MAX_DEPTH + leaf for leaf in LEAVES),
+    *(f"{'(a OR b ' * MAX_DEPTH}{leaf}{')' * MAX_DEPTH}" for leaf in LEAVES),
+    *(f"{'-(a OR b ' * (MAX_DEPTH // 2)}{leaf}{')' * (MAX_DEPTH // 2)}" for leaf in LEAVES),
+    f"{'(a OR b ' * (MAX_DEPTH - 1)}prompt:(x*, y){')' * (MAX_DEPTH - 1)}",
+    *(" ".join([f"{leaf} OR"] * (MAX_TERMS - 1) + [leaf]) for leaf in LEAVES if len(leaf) < 13),
+    f"id:({', '.join(['a'] * MAX_TERMS)})",
+    " OR ".join(f"explain{at}e*" for at in range(MAX_TERMS)),
+    f'"{"a " * (MAX_CHARACTERS // 2 - 2)}"',
+    f'"{"数" * (MAX_CHARACTERS - 2)}"',
+    "a" * MAX_CHARACTERS,
+    *(text * MAX_BEGINNING + "*" for text in ("a", "⒇", "ß", "𝕬")),
+    f'tag:"{"a" * MAX_BEGINNING}"*',
+    f'metadata.a:"{"a" * MAX_BEGINNING}"*',
+)
+
+
+async def test_a_query_at_the_limits_of_the_language_is_answered(index: SearchIndex) -> None:
+    await fill(index, CORPUS)
+    for text in AT_THE_LIMITS:
+        assert (await search(index, text, limit=1)).total == len(await scanned_ids(index, text)), text[:80]
 
 
 async def test_total_search_and_scan_agree(index: SearchIndex) -> None:
@@ -436,6 +544,7 @@ async def test_facets_count_all_matches_not_only_the_page(index: SearchIndex) ->
         "model": {"gpt-4o": 1},
         "language": {"en": 4, "zh": 1},
         "status": {"ok": 5},
+        **dict.fromkeys(("provider", "finish", "feedback"), {}),
     }
     assert [item.value for item in page.facets["tag"]] == ["topic:billing", "topic:math", "pii:email", "topic:code"]
 

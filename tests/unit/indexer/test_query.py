@@ -1,16 +1,30 @@
 """The query language: what it reads, how it prints, and how it says no."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
-from tunemill.indexer.fields import KEYWORDS, METADATA
-from tunemill.indexer.query import MAX_CHARACTERS, MAX_DEPTH, MAX_TERMS, QueryError, parse
+from tunemill.indexer.fields import HAS, KEYWORDS, METADATA, PARTS
+from tunemill.indexer.query import MAX_BEGINNING, MAX_CHARACTERS, MAX_DEPTH, MAX_TERMS, QueryError, parse
 from tunemill.indexer.query_text import to_text
 
 NEW_YEAR = 1_767_225_600_000
 DAY_MS = 86_400_000
+NOW_MS = NEW_YEAR + 10 * DAY_MS
+SAVED = {
+    "wrong": "tag:topic:math feedback:is_correct:0",
+    "old wrong": "saved:wrong ts:<now-7d",
+    "nothing": " ",
+    "much": "saved:nothing " * MAX_TERMS,
+    "loop": "a OR (saved:pool)",
+    "pool": "saved:loop",
+    "broken": "a (b",
+    "deep": "(" * MAX_DEPTH + "a" + ")" * MAX_DEPTH,
+    "long": "a " * (MAX_TERMS - 2),
+}
 
 READS = {
     "": Everything(),
@@ -49,6 +63,44 @@ READS = {
     "ts:[2026-01-01 TO 2026-01-31]": Between("ts", NEW_YEAR, NEW_YEAR + 31 * DAY_MS - 1),
     f"ts:{NEW_YEAR}": Between("ts", NEW_YEAR, NEW_YEAR),
     "12:30": Words("12:30"),
+    "prompt:refund": Words("refund", "prompt"),
+    'RESPONSE:"long division"': Words("long division", "response"),
+    "tool:get_*": WordPrefix("get_", "tool"),
+    "system:a:b": Words("a:b", "system"),
+    "model:(a)": Is("model", "a"),
+    'model:(a, "b c" OR d*,-e) f': And(
+        (Or((Is("model", "a"), Is("model", "b c"), StartsWith("model", "d"), Is("model", "-e"))), Words("f"))
+    ),
+    "-tag:( a:b ,c )": Not(Or((Is("tag", "a:b"), Is("tag", "c")))),
+    "prompt:(sum, plu*)": Or((Words("sum", "prompt"), WordPrefix("plu", "prompt"))),
+    "output_tokens:([1 TO 5], >9)": Or(
+        (Between("output_tokens", 1.0, 5.0), Between("output_tokens", 9.0, None, low_included=False))
+    ),
+    "model:a,b": Is("model", "a,b"),
+    "has:correction": Is("has", "correction"),
+    "has:lang": StartsWith("language", ""),
+    "has:(edit, latency, metadata.env)": Or(
+        (Is("has", "edit"), StartsWith("latency_ms", ""), StartsWith("metadata.env", ""))
+    ),
+    "saved:wrong": And((Is("tag", "topic:math"), Is("feedback", "is_correct:0"))),
+    '-saved:"old wrong"': Not(
+        And(
+            (
+                And((Is("tag", "topic:math"), Is("feedback", "is_correct:0"))),
+                Between("ts", None, NOW_MS - 7 * DAY_MS, high_included=False),
+            )
+        )
+    ),
+    "saved:nothing": Everything(),
+    "saved:(wrong, nothing)": Or((And((Is("tag", "topic:math"), Is("feedback", "is_correct:0"))), Everything())),
+    "ts:>now-90m": Between("ts", NOW_MS - 90 * 60_000, None, low_included=False),
+    "ts:<=now": Between("ts", None, NOW_MS),
+    "ts:[now-2w TO now-24h}": Between("ts", NOW_MS - 14 * DAY_MS, NOW_MS - DAY_MS, high_included=False),
+    "ts:>=now-999999w": Between("ts", 0, None),
+    "latency_ms:>2s": Between("latency_ms", 2000.0, None, low_included=False),
+    "latency:[250ms TO 1.001s]": Between("latency_ms", 250.0, 1001.0),
+    "latency_ms:<1.5m": Between("latency_ms", None, 90_000.0, high_included=False),
+    "latency_ms:1h": Between("latency_ms", 3_600_000.0, 3_600_000.0),
 }
 
 REFUSES = {
@@ -75,7 +127,39 @@ REFUSES = {
     "latency_ms:fast": (12, "a number"),
     "latency_ms:[1 TO": (12, "[low TO high]"),
     "latency_ms:[9 TO 1]": (12, "the smaller bound first"),
+    "promt:x": (1, "did you mean prompt?"),
+    "prompt:": (8, "a value right after prompt:"),
+    "prompt:*": (8, "letters or digits before the *"),
+    "model:()": (8, "a value"),
+    "model:(": (8, "a value"),
+    "model:(a,)": (10, "a value"),
+    "model:(a, (b))": (11, "a value"),
+    "model:(a b)": (10, 'a comma, OR or ) for the "(" at column 7'),
+    "model:(a": (9, 'a comma, OR or ) for the "(" at column 7'),
+    "model:(NOT a)": (8, "NOT stands before the field"),
+    "model:(a OR OR b)": (13, "NOT stands before the field"),
+    "has:corection": (5, "did you mean correction?"),
+    "has:modle": (5, "did you mean model?"),
+    "has:zzzz": (5, "one of answer, audio"),
+    "has:*": (5, "what a log can have"),
+    "a saved:unknown": (9, "the name of a saved search"),
+    "a saved:broken": (9, 'one that can be read (column 5: found the end, expected ) for the "(" at column 3)'),
+    "saved:loop": (7, "another saved search, or none"),
+    "saved:deep": (7, "within one another"),
+    "saved:much": (7, f"at most {MAX_TERMS} terms"),
+    "saved:long a b": (14, f"at most {MAX_TERMS} terms"),
+    "ts:now-7d": (4, "a comparison: ts:>now-7d"),
+    "ts:>now-7y": (5, "now-7d"),
+    "ts:>now+7d": (5, "now-7d"),
+    "latency_ms:>2d": (13, "ms, s, m or h"),
+    "latency_ms:ms": (12, "ms, s, m or h"),
+    "latency_ms:9e999h": (12, "a number"),
+    "cost_usd:>2s": (11, "a number"),
+    "-" * (MAX_DEPTH + 1) + "a": (MAX_DEPTH + 2, "within one another"),
+    "(" * MAX_DEPTH + "app:(a)" + ")" * MAX_DEPTH: (MAX_DEPTH + 5, "within one another"),
     "x" * (MAX_CHARACTERS + 1): (MAX_CHARACTERS + 1, "at most"),
+    "a " + "b" * (MAX_BEGINNING + 1) + "*": (3, f"at most {MAX_BEGINNING}"),
+    'tag:"' + "b" * (MAX_BEGINNING + 1) + '"*': (5, f"at most {MAX_BEGINNING}"),
     "(" * (MAX_DEPTH + 2) + "a": (MAX_DEPTH + 2, "within one another"),
     "a " * (MAX_TERMS + 1): (2 * MAX_TERMS + 1, f"at most {MAX_TERMS} terms"),
 }
@@ -83,21 +167,38 @@ REFUSES = {
 
 @pytest.mark.parametrize("text", READS)
 def test_reads(text: str) -> None:
-    assert parse(text) == READS[text]
+    assert parse(text, now_ms=NOW_MS, saved=SAVED.get) == READS[text]
 
 
 @pytest.mark.parametrize("text", REFUSES, ids=lambda text: text[:20])
 def test_refuses_and_says_where_and_why(text: str) -> None:
     column, expected = REFUSES[text]
     with pytest.raises(QueryError) as refused:
-        parse(text)
+        parse(text, saved=SAVED.get)
     assert refused.value.column == column
     assert expected in refused.value.expected
     assert f"column {column}: found {refused.value.found}" in str(refused.value)
 
 
+def test_now_is_the_clocks_unless_it_is_said() -> None:
+    before_ms = time.time_ns() // 1_000_000
+    tree = parse("ts:>=now")
+    assert isinstance(tree, Between)
+    assert tree.low is not None
+    assert before_ms <= tree.low <= time.time_ns() // 1_000_000
+
+
+def test_a_text_that_was_printed_may_be_longer() -> None:
+    saved = {"ids": f"id:({', '.join(f'log-{at:04}' for at in range(MAX_TERMS - 1))})"}
+    tree = parse("saved:ids", saved=saved.get)
+    printed = to_text(tree)
+    assert len(printed) > MAX_CHARACTERS
+    assert parse(printed, longest=10 * MAX_CHARACTERS) == tree
+
+
 VALUE = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 FIELD = st.sampled_from(KEYWORDS) | st.from_regex(r"[a-z][a-z_.]{0,5}", fullmatch=True).map(lambda key: METADATA + key)
+PART = st.none() | st.sampled_from(PARTS)
 NUMBER = st.floats(-1e9, 1e9)
 MOMENT = st.integers(0, 253_402_300_799_999)
 
@@ -113,11 +214,12 @@ def between(field: st.SearchStrategy[str], bound: st.SearchStrategy[float]) -> s
 
 
 LEAF = (
-    st.builds(Words, VALUE)
-    | st.builds(WordPrefix, st.from_regex(r"\w{1,8}", fullmatch=True))
+    st.builds(Words, VALUE, PART)
+    | st.builds(WordPrefix, st.from_regex(r"\w{1,8}", fullmatch=True), PART)
     | st.builds(Is, FIELD, VALUE)
+    | st.builds(Is, st.just("has"), st.sampled_from(HAS))
     | st.builds(StartsWith, FIELD, VALUE)
-    | between(st.sampled_from(["latency_ms", "cost_usd", "input_tokens"]), NUMBER)
+    | between(st.sampled_from(["latency_ms", "cost_usd", "input_tokens", "score", "chars"]), NUMBER)
     | between(st.just("ts"), MOMENT)
 )
 
@@ -135,7 +237,8 @@ def test_a_printed_tree_parses_to_the_same_tree(tree: Query) -> None:
 ODD = st.text() | st.lists(
     st.sampled_from(
         ["(", ")", '"', "-", "*", "\\", "AND", "OR", "NOT", "tag:", "ts:", "latency_ms:", ">", "[", "TO", "]", "{", "}"]  # noqa: RUF005
-        + ["a", " ", "2026", "metadata.", ":", "1e999", "99999999999999999", "\0", "数"]
+        + ["a", " ", "2026", "metadata.", ":", "1e999", "99999999999999999", "\0", "数", ",", "prompt:", "has:", "edit"]
+        + ["saved:", "wrong", "loop", "app:(", "now", "now-", "7d", "2s", "m"]
     )
 ).map("".join)
 
@@ -143,7 +246,7 @@ ODD = st.text() | st.lists(
 @given(ODD)
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:
-        tree = parse(text)
+        tree = parse(text, saved=SAVED.get)
     except QueryError as refused:
         assert 1 <= refused.column <= len(text) + 1
     else:
