@@ -1,0 +1,155 @@
+"""How well each engine ranks: nDCG@10 and recall@50 over queries for which people said what is relevant.
+
+    python -m benchmarks.relevance --corpus logs.jsonl.gz --judgements benchmarks/labels/relevance.json --json
+
+Judgements are `{query: {sha256 of the first user message: grade}}`, grades from 0, the text as it came. A log is known by its first
+user message, and of several logs with the same one only the first found counts; what nobody graded counts as 0. The gain of a
+grade is 2^grade - 1. Each query is asked as it stands, and once more with its words joined by OR in place of AND.
+"""
+
+import asyncio
+import hashlib
+import json
+import math
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from engines import choose
+from engines.errors import EngineAbsent
+from engines.own_index import opened
+
+from benchmarks.batches import SAMPLE, Batches, read
+from benchmarks.harness import report
+from tunemill.indexer.ast import And, Or, Query
+from tunemill.indexer.query import parse
+from tunemill.indexer.search import SearchIndex, SearchRequest
+from tunemill.schemas.records import LogRecord, TaggedLog
+from tunemill.streams.rules import load_rules
+
+JUDGEMENTS = Path(__file__).parent / "labels" / "relevance.json"
+RANKED, RECALLED = 10, 50  # texts
+PAGE = 200  # hits
+
+Grades = Mapping[str, int]  # by digest
+
+
+class Quality(NamedTuple):
+    """Means over the queries."""
+
+    ndcg_at_10: float
+    recall_at_50: float
+    nothing_found: int  # queries
+
+
+def main(
+    corpus: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
+    judgements: Annotated[Path, typer.Option(help="Grades by query and text.")] = JUDGEMENTS,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+) -> None:
+    """Measure nDCG@10 and recall@50, from 0 to 1."""
+    records = read(corpus)
+    graded = {query: grades for query, grades in json.loads(judgements.read_text()).items() if any(grades.values())}
+    logs = list(Batches(records, len(records), load_rules()).tagged())
+    digests = {tagged.log.log_id: digest(record) for record, tagged in zip(records, logs, strict=True)}
+    engines: dict[str, Mapping[str, Quality]] = {}
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
+        urls = {"embedded": f"local:{scratch}"}
+        try:
+            urls["elasticsearch"] = running.enter_context(choose.elasticsearch())
+        except EngineAbsent as absent:
+            print(f"only the embedded engine is measured: no Elasticsearch ({absent})", file=sys.stderr)
+        for name, url in urls.items():
+            engines[name] = asyncio.run(_measure(url, logs, digests, graded))
+    found = {
+        form: {name: engine[form]._asdict() for name, engine in engines.items()} for form in ("as asked", "words by OR")
+    }
+    ndcg = [engine["as asked"].ndcg_at_10 for engine in engines.values()]
+    also = {
+        "engines": found["as asked"],
+        "queries": len(graded),
+        "difference": max(ndcg) - min(ndcg) if len(ndcg) > 1 else None,
+        "words_by_or": found["words by OR"],
+    }
+    for form, by_engine in found.items():
+        for name, quality in by_engine.items():
+            print(f"{name}, {form}: {', '.join(f'{key} {value:.3g}' for key, value in quality.items())}")
+    settings = {"corpus": corpus.name, "logs": len(records), "judgements": judgements.name}
+    report("relevance", {}, {}, settings, as_json=as_json, also=also)
+
+
+def digest(record: LogRecord) -> str:
+    """What a log is known by in the judgements."""
+    text = next((message.content or "" for message in record.messages if message.role == "user"), "")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ndcg(ranked: Sequence[str], grades: Grades) -> float:
+    """The discounted gain of the first ten, as a share of the best that could be."""
+    best = sorted(grades.values(), reverse=True)
+    return _gain([grades.get(found, 0) for found in ranked]) / _gain(best)
+
+
+def recall(ranked: Sequence[str], grades: Grades) -> float:
+    """The share of what is relevant at all that the first fifty have."""
+    relevant = {found for found, grade in grades.items() if grade > 0}
+    return len(relevant.intersection(ranked[:RECALLED])) / len(relevant)
+
+
+def _gain(grades: Sequence[int]) -> float:
+    return sum((2**grade - 1) / math.log2(place + 2) for place, grade in enumerate(grades[:RANKED]))
+
+
+async def _measure(
+    url: str, logs: Sequence[TaggedLog], digests: Mapping[str, str], graded: Mapping[str, Grades]
+) -> Mapping[str, Quality]:
+    async with opened(url) as index:
+        for start in range(0, len(logs), 2000):
+            await index.write(logs[start : start + 2000])
+        await index.refresh()
+        asked = {text: parse(text) for text in graded}
+        return {
+            "as asked": await _quality(index, asked, digests, graded),
+            "words by OR": await _quality(
+                index, {text: loosened(query) for text, query in asked.items()}, digests, graded
+            ),
+        }
+
+
+def loosened(query: Query) -> Query:
+    """The query with OR for each AND on its highest level."""
+    return Or(query.items) if isinstance(query, And) else query
+
+
+async def _quality(
+    index: SearchIndex, asked: Mapping[str, Query], digests: Mapping[str, str], graded: Mapping[str, Grades]
+) -> Quality:
+    ranked = {text: [found async for found in _ranked(index, query, digests)] for text, query in asked.items()}
+    return Quality(
+        ndcg_at_10=statistics.fmean(ndcg(ranked[text], grades) for text, grades in graded.items()),
+        recall_at_50=statistics.fmean(recall(ranked[text], grades) for text, grades in graded.items()),
+        nothing_found=sum(not found for found in ranked.values()),
+    )
+
+
+async def _ranked(index: SearchIndex, query: Query, digests: Mapping[str, str]) -> AsyncIterator[str]:
+    """The first texts by relevance, each once, as many as recall asks for."""
+    seen: set[str] = set()
+    cursor = None
+    while len(seen) < RECALLED:
+        page = await index.search(SearchRequest(query, limit=PAGE, cursor=cursor))
+        for found in (digests[hit.log.log.log_id] for hit in page.hits):
+            if found not in seen:
+                seen.add(found)
+                yield found
+        if (cursor := page.cursor) is None:
+            return
+
+
+if __name__ == "__main__":
+    typer.run(main)
