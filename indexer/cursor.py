@@ -9,6 +9,7 @@ import msgspec
 from tunemill.indexer.ast import Query
 from tunemill.indexer.dates import LATEST_MS
 from tunemill.indexer.errors import CursorInvalid
+from tunemill.indexer.fields import LARGEST_WHOLE
 from tunemill.indexer.query_text import to_text
 from tunemill.indexer.search import SearchRequest, Sort
 
@@ -16,13 +17,28 @@ LONGEST = 4096
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """The sort keys of a hit: hits are ordered by (score, ts, log_id), the largest first."""
+    """The sort keys of a hit, in this order: the key by its sort, those without one last; then ts and log_id, the largest first."""
 
     search: str  # which search this is a place in
     seen: int  # hits on the pages so far
-    score: float
+    key: int | float | None  # the score, or the value of the field that is sorted by, as the engine has it
     ts_ms: int
     log_id: str
+    point: str = ""  # the point in time that all pages are of, as the engine names it
+    now_ms: int | None = None  # what `now` meant on the first page
+
+
+def next_cursor(
+    request: SearchRequest, place: Place | None, shown: int, last: tuple[int | float | None, int, str], point: str
+) -> str:
+    """The cursor of the page after one that shows so many hits.
+
+    Args:
+        place: where that page began.
+        last: the sort keys of its last hit: key, ts_ms, log_id.
+    """
+    seen = shown + (place.seen if place else 0)
+    return encode(Place(search_key(request.query, request.sort), seen, *last, point, request.now_ms))
 
 
 def encode(place: Place) -> str:
@@ -38,20 +54,35 @@ def decode(request: SearchRequest) -> Place | None:
     """
     if request.cursor is None:
         return None
-    if len(request.cursor) > LONGEST or not request.cursor.isascii():
-        raise CursorInvalid("this is not a cursor of a search")
-    try:
-        padded = request.cursor + "=" * (-len(request.cursor) % 4)
-        place = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=Place)
-    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CursorInvalid("this is not a cursor of a search") from error
-    if place.seen < 0 or not 0 <= place.ts_ms <= LATEST_MS:
-        raise CursorInvalid("this is not a cursor of a search")
+    place = _read(request.cursor)
     if place.search != search_key(request.query, request.sort):
         raise CursorInvalid("this cursor belongs to another query or sort: search again without it")
     return place
 
 
+def moment(cursor: str | None) -> int | None:
+    """What `now` meant on the first page of a search that is gone on with; None: there is no such page.
+
+    Raises:
+        CursorInvalid: not a cursor.
+    """
+    return None if cursor is None else _read(cursor).now_ms
+
+
 def search_key(query: Query, sort: Sort) -> str:
     """A short digest of what is searched and how it is sorted."""
     return hashlib.sha256(f"{sort}:{to_text(query)}".encode(errors="replace")).hexdigest()[:16]
+
+
+def _read(cursor: str) -> Place:
+    if len(cursor) > LONGEST or not cursor.isascii():
+        raise CursorInvalid("this is not a cursor of a search")
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        place = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=Place)
+    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CursorInvalid("this is not a cursor of a search") from error
+    numbers = (place.key or 0, place.now_ms or 0)
+    if place.seen < 0 or not 0 <= place.ts_ms <= LATEST_MS or any(abs(number) > LARGEST_WHOLE for number in numbers):
+        raise CursorInvalid("this is not a cursor of a search")
+    return place

@@ -9,18 +9,19 @@ from typing import Any, cast
 import structlog
 from elasticsearch import BadRequestError, NotFoundError
 
-from tunemill.indexer import elastic_scan, elastic_search, mapping
+from tunemill.indexer import elastic_scan, mapping
 from tunemill.indexer.bulk import Bulk, deletions
 from tunemill.indexer.document import refusal, to_document
 from tunemill.indexer.elastic_client import connect, error_type, translated
 from tunemill.indexer.elastic_feedback import ElasticFeedback
+from tunemill.indexer.elastic_search import ElasticSearch
 from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored, record_of
 from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.outcome import OUTCOMES, ItemOutcome, Verdict
 from tunemill.indexer.query import Query
-from tunemill.indexer.search import Dumped, SearchPage, SearchRequest
+from tunemill.indexer.search import Dumped, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
@@ -42,6 +43,7 @@ class ElasticIndex:
         self._alias = mapping.alias(project)
         self._notes = mapping.notes_alias(project)
         self._feedback = ElasticFeedback(self._client, project=project, make_index=self.setup)
+        self._search = ElasticSearch(self._client, self._alias)
 
     async def setup(self) -> None:
         """Make the templates, the indices and their aliases, unless they are there."""
@@ -123,6 +125,7 @@ class ElasticIndex:
             return
         await self._feedback.forget_beside(known, self)
         await self._send(deletions(known), refresh=True)
+        self._search.renew()
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id, findable by search or not yet."""
@@ -131,7 +134,11 @@ class ElasticIndex:
 
     async def search(self, request: SearchRequest) -> SearchPage:
         """One page of the logs that match."""
-        return await elastic_search.search(self._client, self._alias, request)
+        return await self._search.page(request)
+
+    async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
+        """The logs whose prompts and answers share most of the words that are telling in this text."""
+        return await self._search.similar(text, limit=limit)
 
     def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
@@ -145,6 +152,7 @@ class ElasticIndex:
         """What was written before is findable after."""
         with translated():
             await self._client.indices.refresh(index=[self._alias, self._feedback.alias])
+        self._search.renew()
 
     async def ping(self) -> None:
         """Return if Elasticsearch answers."""

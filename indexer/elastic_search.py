@@ -4,57 +4,180 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch
+from elasticsearch import ApiError, AsyncElasticsearch
 
-from tunemill.indexer.cursor import Place, decode, encode, search_key
+from tunemill.indexer.cursor import Place, decode, next_cursor
 from tunemill.indexer.document import texts
-from tunemill.indexer.elastic_client import translated
+from tunemill.indexer.elastic_client import error_type, translated
+from tunemill.indexer.elastic_point import KEEP_ALIVE, CurrentPoint
 from tunemill.indexer.elastic_query import to_dsl
 from tunemill.indexer.elastic_stored import record_of
-from tunemill.indexer.errors import IndexUnavailable
+from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, SearchIndexError
+from tunemill.indexer.fields import LARGEST_WHOLE, WHOLE_NUMBERS
 from tunemill.indexer.highlight import highlight
-from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
+from tunemill.indexer.histogram import width_ms
+from tunemill.indexer.search import (
+    FACET_VALUES,
+    FACETS,
+    SEARCH_TIMEOUT_S,
+    SIMILAR_CHARACTERS,
+    SIMILAR_PARTS,
+    SIMILAR_SHARE,
+    SIMILAR_WORDS,
+    FacetCount,
+    Histogram,
+    Hit,
+    Order,
+    SearchPage,
+    SearchRequest,
+)
 
-SEARCH_TIMEOUT = "10s"  # Elasticsearch stops a search that takes longer
-
-_AGGREGATIONS = {name: {"terms": {"field": name, "size": FACET_VALUES}} for name in FACETS}
-
-
-async def search(client: AsyncElasticsearch, alias: str, request: SearchRequest) -> SearchPage:
-    """One page of the logs behind an alias that match."""
-    place = decode(request)
-    with translated():
-        answer = await client.search(**_search_body(alias, request, place))
-    if answer["timed_out"]:
-        raise IndexUnavailable(f"the search took longer than {SEARCH_TIMEOUT}: make it narrower")
-    found = answer["hits"]["hits"]
-    shown = found[: request.limit]
-    return SearchPage(
-        total=answer["hits"]["total"]["value"],
-        hits=await asyncio.to_thread(_hits, request, shown),  # long texts take a while to mark
-        facets=_facets(answer["aggregations"]),
-        cursor=_next_cursor(request, place, shown) if shown and len(found) > len(shown) else None,
-    )
+_SHARD_VALUES = 2_000  # of each shard, so that counts over several indices are exact for all but odd data
+_FACETS = {name: {"terms": {"field": name, "size": FACET_VALUES, "shard_size": _SHARD_VALUES}} for name in FACETS}
+_LIMITS: dict[str, Any] = {"timeout": f"{SEARCH_TIMEOUT_S}s", "allow_partial_search_results": False}
+_POINT_IS_OVER = (
+    "search_phase_execution_exception",
+    "search_context_missing_exception",
+    "resource_not_found_exception",
+)
+_NO_POINT = "illegal_argument_exception"  # not an id that Elasticsearch gave
 
 
-def _search_body(alias: str, request: SearchRequest, place: Place | None) -> dict[str, Any]:
-    keys = [{"ts": "desc"}, {"id": "desc"}]
-    after = None if place is None else [place.ts_ms, place.log_id]
-    if request.by_score:
-        keys = [{"_score": "desc"}, *keys]
-        after = None if place is None or after is None else [place.score, *after]
+class ElasticSearch:
+    """Searches of the logs behind an alias."""
+
+    def __init__(self, client: AsyncElasticsearch, alias: str) -> None:
+        self._client = client
+        self._alias = alias
+        self._point = CurrentPoint(client, alias)
+
+    def renew(self) -> None:
+        """What is searched has changed by our own doing: the next search sees it."""
+        self._point.renew()
+
+    async def page(self, request: SearchRequest) -> SearchPage:
+        """One page of the logs that match."""
+        place = decode(request)
+        point = await self._begin(request) if place is None else place.point
+        bucket_ms = width_ms(request.query, await self._point.span()) if request.counts else None
+        body = _body(request, place, bucket_ms)
+        try:
+            answer = await self._ask(body, point)
+        except CursorInvalid:
+            if place is not None and not request.by_time:
+                raise
+            self._point.renew()
+            point = await self._begin(request) if place is None else ""
+            answer = await self._ask(body, point)
+        found = answer["hits"]["hits"]
+        shown = found[: request.limit]
+        more = shown and len(found) > len(shown)
+        return SearchPage(
+            total=answer["hits"]["total"]["value"],
+            hits=await asyncio.to_thread(_hits, request, shown),  # long texts take a while to mark
+            facets={} if bucket_ms is None else _facets(answer["aggregations"]),
+            histogram=None if bucket_ms is None else _histogram(answer["aggregations"], bucket_ms),
+            cursor=next_cursor(request, place, len(shown), _keys(request, shown[-1]), point) if more else None,
+        )
+
+    async def similar(self, text: str, *, limit: int) -> tuple[Hit, ...]:
+        """The logs whose prompts and answers share most of the words that are telling in this text."""
+        alike = {
+            "fields": SIMILAR_PARTS,
+            "like": text[:SIMILAR_CHARACTERS],
+            "min_term_freq": 1,
+            "min_doc_freq": 1,
+            "max_query_terms": SIMILAR_WORDS,
+            "minimum_should_match": f"{SIMILAR_SHARE}%",
+        }
+        body = {"query": {"more_like_this": alike}, "size": limit, "source_includes": ["record"], **_LIMITS}
+        answer = await self._ask(body, "")
+        return tuple(Hit(record_of(hit), hit["_score"], ()) for hit in answer["hits"]["hits"])
+
+    async def _begin(self, request: SearchRequest) -> str:
+        """The point that a first page is of; none where no page can follow."""
+        return await self._point.name() if request.limit else ""
+
+    async def _ask(self, body: Mapping[str, Any], point: str) -> Mapping[str, Any]:
+        """The answer to a search in a point in time, or without one in the index as it is.
+
+        Raises:
+            CursorInvalid: the point is over.
+        """
+        where: dict[str, Any] = {"pit": {"id": point, "keep_alive": KEEP_ALIVE}} if point else {"index": self._alias}
+        try:
+            with translated():
+                answer = await self._client.search(**where, **body)
+        except SearchIndexError as error:
+            if point and _is_over(error):
+                raise CursorInvalid("the point in time that this cursor is of is over: search again") from error
+            raise
+        if answer["timed_out"]:
+            raise IndexUnavailable(f"the search took longer than {SEARCH_TIMEOUT_S} s: make it narrower")
+        body_of: Mapping[str, Any] = answer.body
+        return body_of
+
+
+def _is_over(error: SearchIndexError) -> bool:
+    cause = error.__cause__
+    if not isinstance(cause, ApiError):
+        return False
+    status, kind = cause.meta.status, error_type(cause)
+    return (status == 404 and kind in _POINT_IS_OVER) or (status == 400 and kind == _NO_POINT)
+
+
+def _body(request: SearchRequest, place: Place | None, bucket_ms: int | None) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "index": alias,
         "query": to_dsl(request.query),
-        "size": request.limit + 1,  # one more, to know whether there is a next page
-        "sort": keys,
-        "aggs": _AGGREGATIONS,
+        "size": request.limit + 1 if request.limit else 0,  # one more, to know whether there is a next page
+        "sort": _sort(request),
         "source_includes": ["record"],
         "track_total_hits": True,
-        "timeout": SEARCH_TIMEOUT,
-        "allow_partial_search_results": False,
+        **_LIMITS,
     }
-    return body if after is None else body | {"search_after": after}
+    if bucket_ms is not None:
+        over_time = {"field": "ts", "fixed_interval": f"{bucket_ms}ms", "min_doc_count": 1}
+        body["aggs"] = {**_FACETS, "ts": {"date_histogram": over_time}}
+    if place is not None:
+        body["search_after"] = _after(request, place)
+    return body
+
+
+def _sort(request: SearchRequest) -> list[dict[str, Any]]:
+    ties = [{"ts": "desc"}, {"id": "desc"}]
+    if request.by_score:
+        return [{"_score": "desc"}, *ties]
+    field, direction = request.order.field, "desc" if request.order.descending else "asc"
+    if field == "ts":
+        return [{"ts": direction}, {"id": "desc"}]
+    # An index that was made before there was such a field has no values of it.
+    return [{field: {"order": direction, "missing": "_last", "unmapped_type": _type(field)}}, *ties]
+
+
+def _type(field: str) -> str:
+    return "long" if field in WHOLE_NUMBERS else "double"
+
+
+def _after(request: SearchRequest, place: Place) -> list[Any]:
+    if request.by_time:
+        return [place.ts_ms, place.log_id]
+    key = _missing(request.order) if place.key is None and not request.by_score else place.key
+    return [key, place.ts_ms, place.log_id]
+
+
+def _missing(order: Order) -> int | str:
+    """What Elasticsearch sorts a log by that has no value."""
+    if order.field in WHOLE_NUMBERS:
+        return -LARGEST_WHOLE - 1 if order.descending else LARGEST_WHOLE
+    return "-Infinity" if order.descending else "Infinity"
+
+
+def _keys(request: SearchRequest, hit: Mapping[str, Any]) -> tuple[int | float | None, int, str]:
+    keys = hit["sort"]  # in a point in time there is one more behind them
+    if request.by_time:
+        return keys[0], keys[0], keys[1]
+    key = None if not request.by_score and keys[0] == _missing(request.order) else keys[0]
+    return key, keys[1], keys[2]
 
 
 def _hits(request: SearchRequest, found: Sequence[Mapping[str, Any]]) -> tuple[Hit, ...]:
@@ -66,14 +189,13 @@ def _hit(request: SearchRequest, hit: Mapping[str, Any]) -> Hit:
     return Hit(tagged, hit["sort"][0] if request.by_score else None, highlight(request.query, texts(tagged)))
 
 
-def _next_cursor(request: SearchRequest, place: Place | None, shown: Sequence[Mapping[str, Any]]) -> str:
-    score, ts_ms, log_id = ([] if request.by_score else [0.0]) + shown[-1]["sort"]
-    seen = len(shown) + (place.seen if place else 0)
-    return encode(Place(search_key(request.query, request.sort), seen, score, ts_ms, log_id))
-
-
 def _facets(aggregations: Mapping[str, Any]) -> dict[str, tuple[FacetCount, ...]]:
     return {
         name: tuple(FacetCount(bucket["key"], bucket["doc_count"]) for bucket in aggregations[name]["buckets"])
         for name in FACETS
     }
+
+
+def _histogram(aggregations: Mapping[str, Any], bucket_ms: int) -> Histogram:
+    buckets = aggregations["ts"]["buckets"]
+    return Histogram(bucket_ms, tuple((bucket["key"], bucket["doc_count"]) for bucket in buckets))

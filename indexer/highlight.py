@@ -1,7 +1,6 @@
 """Where a query's words stand in a log: pieces of plain text, each marked as matching or not. The same for every engine."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 
 from tunemill.indexer.analysis import Token, folded, is_cjk_run, stems_shorter_than, term, terms, tokens
 from tunemill.indexer.ast import And, Or, Query, WordPrefix, Words
@@ -18,15 +17,20 @@ def highlight(query: Query, texts: Mapping[str, Sequence[str]]) -> tuple[Fragmen
     """At most `MAX_FRAGMENTS` fragments of the texts, which come by part, in which words of the query occur."""
     wanted = list(_wanted(query))
     fragments: list[Fragment] = []
-    if not wanted:
-        return ()
-    for text in chain.from_iterable(texts.values()):
-        spans = list(_merged(_matches(wanted, list(tokens(text[:SCANNED_CHARACTERS])))))
+    for part, text in _each(texts):
+        here = [words for words in wanted if words.part in (None, part)]
+        spans = list(_merged(_matches(here, list(tokens(text[:SCANNED_CHARACTERS]))))) if here else []
         for group in _near(spans):
             fragments.append(_fragment(text, group))
             if len(fragments) == MAX_FRAGMENTS:
                 return tuple(fragments)
     return tuple(fragments)
+
+
+def _each(texts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    for part, of_part in texts.items():
+        for text in of_part:
+            yield part, text
 
 
 def _wanted(query: Query) -> Iterator[Words | WordPrefix]:

@@ -5,9 +5,10 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,33 +17,37 @@ import tantivy
 
 from tunemill.indexer import feedback
 from tunemill.indexer.bodies import CHUNK, Bodies
-from tunemill.indexer.cursor import Place, decode
+from tunemill.indexer.cursor import decode
 from tunemill.indexer.document import Document, refusal, to_document
-from tunemill.indexer.errors import IndexUnavailable
+from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
 from tunemill.indexer.feedback import StoredFeedback
+from tunemill.indexer.local_points import Counts, Point, Points
 from tunemill.indexer.local_query import to_tantivy
-from tunemill.indexer.local_search import search
+from tunemill.indexer.local_search import counts, hits
+from tunemill.indexer.local_similar import similar
 from tunemill.indexer.projection import Projection
 from tunemill.indexer.query import Query
-from tunemill.indexer.search import Dumped, SearchPage, SearchRequest
+from tunemill.indexer.search import SEARCH_TIMEOUT_S, Dumped, Hit, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.telemetry.metrics import ID_CONFLICTS
+
+READERS = 4  # threads: a slow search delays no other
 
 T = TypeVar("T")
 _log = structlog.get_logger()
 
 
 class LocalIndex:
-    """One project's logs in a folder. Writing and reading have a thread each; the event loop never waits for the disk."""
+    """One project's logs in a folder. Writing has a thread, reading a few; the event loop never waits for the disk."""
 
     def __init__(self, folder: Path, *, project: str) -> None:
         self._folder = folder / f"logs-{project}"
         self._opening = asyncio.Lock()
         self._engine: _Engine | None = None
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="index-write")
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="index-read")
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="index-read")
 
     async def setup(self) -> None:
         """Make the folder and its files, and bring the search up to date after a crash."""
@@ -58,7 +63,7 @@ class LocalIndex:
 
     async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
         """These logs, and the notes of these traces."""
-        return await self._read(lambda engine: Stored(engine.reader.stored(log_ids), engine.reader.notes(trace_ids)))
+        return await self._read(lambda reader: Stored(reader.stored(log_ids), reader.notes(trace_ids)))
 
     async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
         """Store another state of each log that still is as it was read; searchable when this returns."""
@@ -78,11 +83,11 @@ class LocalIndex:
 
     async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
         """What was said about this log, the oldest first."""
-        return await self._read(lambda engine: engine.reader.feedback_of(log))
+        return await self._read(lambda reader: reader.feedback_of(log))
 
     async def due_feedback(self, *, now_ms: int, limit: int) -> Sequence[StoredFeedback]:
         """Feedback that is due by now, the longest due first."""
-        return await self._read(lambda engine: engine.reader.due_feedback(now_ms, limit))
+        return await self._read(lambda reader: reader.due_feedback(now_ms, limit))
 
     async def put_off(self, changed: Sequence[StoredFeedback]) -> None:
         """Keep another time for each feedback that still is as it was read."""
@@ -90,12 +95,26 @@ class LocalIndex:
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id."""
-        return await self._read(lambda engine: engine.reader.get(log_id))
+        return await self._read(lambda reader: reader.get(log_id))
 
     async def search(self, request: SearchRequest) -> SearchPage:
         """One page of the logs that match."""
         place = decode(request)
-        return await self._read(lambda engine: engine.search(request, place))
+        engine = await self._opened()
+        point = engine.point(place.point if place else None, request)
+        page = self._read(lambda reader: hits(point, engine.projection.schema, reader, request, place))
+        async with _time_limit():
+            (shown, cursor), counted = await asyncio.gather(page, self._counted(engine, point, request))
+        if cursor is not None:
+            engine.points.keep(point)
+        return SearchPage(counted.total, shown, counted.facets, counted.histogram, cursor)
+
+    async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
+        """The logs whose prompts and answers share most of the words that are telling in this text."""
+        engine = await self._opened()
+        point = engine.points.now
+        async with _time_limit():
+            return await self._read(lambda reader: similar(point, engine.projection.schema, reader, text, limit))
 
     async def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
@@ -128,15 +147,15 @@ class LocalIndex:
 
     async def ping(self) -> None:
         """Return if the files can be read."""
-        await self._read(lambda engine: engine.reader.count())
+        await self._read(lambda reader: reader.count())
 
     async def close(self) -> None:
         """Close the files, after what is under way."""
+        await asyncio.to_thread(self._reading.shutdown)  # after what is under way
         if self._engine is not None:
             await self._on(self._writing, self._engine.close)
             self._engine = None
         self._writing.shutdown()
-        self._reading.shutdown()
 
     async def _opened(self) -> "_Engine":
         async with self._opening:
@@ -148,9 +167,17 @@ class LocalIndex:
         engine = await self._opened()
         return await self._on(self._writing, partial(step, engine))
 
-    async def _read(self, step: "Callable[[_Engine], T]") -> T:
+    async def _read(self, step: Callable[[Bodies], T]) -> T:
         engine = await self._opened()
-        return await self._on(self._reading, partial(step, engine))
+        return await self._on(self._reading, partial(engine.read, step))
+
+    async def _counted(self, engine: "_Engine", point: Point, request: SearchRequest) -> Counts:
+        search = (request.query, request.counts)
+        if (known := point.counted.get(search)) is not None:
+            return known
+        counted = await self._on(self._reading, partial(counts, point, engine.projection.schema, request))
+        point.remember(search, counted)
+        return counted
 
     async def _on(self, threads: ThreadPoolExecutor, step: Callable[[], T]) -> T:
         try:
@@ -160,18 +187,21 @@ class LocalIndex:
 
 
 class _Engine:
-    """The open files. `writer` and `projection` belong to the writing thread, `reader` to the reading one."""
+    """The open files. `writer` and `projection` belong to the writing thread; a reading one takes a connection of its own."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "logs.db"
+        self._readers: SimpleQueue[Bodies] = SimpleQueue()
         self.writer = Bodies(self._path)
         try:
             self.projection = Projection(folder / "search", self.writer)
-            self.reader = Bodies(self._path)
+            for _ in range(READERS):
+                self._readers.put(Bodies(self._path))
         except BaseException:
             self.writer.close()
             raise
+        self.points = Points(self.projection.searcher())
         self._caught_up = True
 
     def write(self, logs: Sequence[TaggedLog]) -> list[Written]:
@@ -206,9 +236,26 @@ class _Engine:
             None if seq is None else Written(doc.id, Outcome.MERGED) for seq, doc in zip(seqs, documents, strict=True)
         ]
 
-    def search(self, request: SearchRequest, place: Place | None) -> SearchPage:
-        """One page, its facets, and the total."""
-        return search(self.projection, self.reader, request, place)
+    def read(self, step: Callable[[Bodies], T]) -> T:
+        """Do something with a connection that nobody else uses meanwhile."""
+        reader = self._readers.get()
+        try:
+            return step(reader)
+        finally:
+            self._readers.put(reader)
+
+    def point(self, name: str | None, request: SearchRequest) -> Point:
+        """What a page of a search is of: the point that its cursor names, or now.
+
+        Raises:
+            CursorInvalid: the point is over, and there the order may have been another than it is now.
+        """
+        found = self.points.now if name is None else self.points.named(name)
+        if found is None and request.by_time:
+            return self.points.now
+        if found is None:
+            raise CursorInvalid("the point in time that this cursor is of is over: search again without it")
+        return found
 
     def freeze(self, query: Query) -> tuple[Bodies, Callable[[], list[int]]]:
         """A view of this moment, between two writes, and what gives the numbers of the logs that match in it."""
@@ -224,7 +271,8 @@ class _Engine:
             with suppress(sqlite3.OperationalError):
                 self.writer.all_caught_up()
         self.projection.close()
-        self.reader.close()
+        while not self._readers.empty():
+            self._readers.get().close()
         self.writer.close()
 
     def _project(self, step: Callable[[], Any]) -> None:
@@ -234,6 +282,7 @@ class _Engine:
             step()
         except ValueError as error:  # tantivy's, for a full disk or an unreadable file
             raise IndexUnavailable(f"the search in {self._path.parent} cannot be written") from error
+        self.points.move_on(self.projection.searcher())
         self._caught_up = True
 
     def _heal(self) -> None:
@@ -251,6 +300,15 @@ class _Engine:
         if count:
             ID_CONFLICTS.inc(count)
             _log.warning("same_id_other_content", logs=count)
+
+
+@asynccontextmanager
+async def _time_limit() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(SEARCH_TIMEOUT_S):
+            yield
+    except TimeoutError as error:
+        raise IndexUnavailable(f"the search took longer than {SEARCH_TIMEOUT_S} s: make it narrower") from error
 
 
 def _documents(logs: Sequence[TaggedLog]) -> tuple[list[Written | None], list[tuple[Document, bytes]]]:

@@ -1,95 +1,229 @@
-"""One page of hits from tantivy in an order that has no ties: (score, ts, log_id), the largest first.
+"""One page of hits from tantivy in an order that has no ties: by a key, those without one last, then (ts, log_id), the largest first.
 
-tantivy orders by one key and leaves ties in any order, so each page fetches whole groups of ties and orders them itself.
+tantivy orders by one key and leaves ties in any order. Ties of a score are fetched whole and ordered here; those of a field are
+asked for by time, a value at a time, so that a page costs as much where a million logs have the same value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from tunemill.indexer.ast import And, Between, Query
+from tantivy import FieldType, Occur
+from tantivy import Order as Direction
+from tantivy import Query as TantivyQuery
+
+from tunemill.indexer.analysis import is_cjk_run
+from tunemill.indexer.ast import And, Query, WordPrefix, has_words
 from tunemill.indexer.cursor import Place
 from tunemill.indexer.local_query import to_tantivy
-from tunemill.indexer.search import SearchRequest
+from tunemill.indexer.search import NEWEST, Order, SearchRequest
 
 IdsOf = Callable[[Sequence[int]], dict[int, str]]
+Key = int | float | None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Found:
-    """A hit and its sort keys; the score is 0 when not sorted by it."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """One point in time: a searcher, and what knows the ids of the logs it finds by their numbers."""
 
-    score: float
+    searcher: Any
+    schema: Any
+    ids_of: IdsOf
+
+
+class Found(NamedTuple):
+    """A hit and its sort keys."""
+
+    key: Key
     ts_ms: int
     log_id: str
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    key: tuple[float, int]  # score, ts
+class _Candidate(NamedTuple):
+    rank: tuple[float, ...]  # the smallest comes first; of equal ones the larger log_id
+    key: Key
+    ts_ms: int
     seq: int
 
 
-def page(
-    searcher: Any, schema: Any, request: SearchRequest, place: Place | None, ids_of: IdsOf
-) -> tuple[list[Found], bool]:
+class _Start(NamedTuple):
+    """Where the last page ended, in a stretch of the order."""
+
+    rank: tuple[float, ...]
+    log_id: str
+
+
+class _Stretch(NamedTuple):
+    """A part of the order that tantivy sorts by one key."""
+
+    how: dict[str, Any]  # tantivy's arguments for its sort
+    candidate: Callable[[Any, int, int], _Candidate]  # of its key, ts and seq
+
+
+def page(view: View, request: SearchRequest, place: Place | None) -> tuple[list[Found], bool]:
     """The hits after a place, at most `request.limit`, and whether more follow."""
-    wanted = request.limit + 1
-    reach = wanted + (place.seen if place and request.by_score else 0)
+    if request.limit == 0:
+        return [], False
+    wanted, query = request.limit + 1, to_tantivy(request.query, view.schema)
+    if request.by_score and not _scores_alike(request.query):
+        found = _by_score(view, query, place, wanted)
+    elif request.by_score:
+        found = _by_time(view, query, place, wanted, key=1.0)
+    elif request.order.field == "ts":
+        found = _by_time(view, query, place, wanted, order=request.order)
+    else:
+        found = _by_field(view, query, request.order, place, wanted)
+    return found[: request.limit], len(found) > request.limit
+
+
+def _scores_alike(query: Query) -> bool:
+    """Whether all hits have the same score: nothing counts but the beginning of one word."""
+    items = query.items if isinstance(query, And) else (query,)
+    counting = [item for item in items if has_words(item)]
+    return len(counting) == 1 and isinstance(counting[0], WordPrefix) and not is_cjk_run(counting[0].text)
+
+
+def _by_score(view: View, query: Any, place: Place | None, wanted: int) -> list[Found]:
+    start = _Start((-(place.key or 0.0), -place.ts_ms), place.log_id) if place else None
+    stretch = _Stretch({}, lambda score, ts, seq: _Candidate((-score, -ts), score, ts, seq))
+    return _first(view, query, stretch, start, (wanted, wanted + (place.seen if place else 0)))
+
+
+def _by_time(
+    view: View, query: Any, place: Place | None, wanted: int, *, order: Order = NEWEST, key: Key = None
+) -> list[Found]:
+    """By time, and by log_id at one time; a later page need not look at what comes before its place.
+
+    Args:
+        key: what all of them have; None and sorted by nothing else: their time.
+    """
+    sign = -1 if order.descending else 1
+    start = None
+    if place:
+        start = _Start((sign * place.ts_ms,), place.log_id)
+        bounds = (None, place.ts_ms) if order.descending else (place.ts_ms, None)
+        query = _both(query, _range(view, "ts", *bounds))
+    direction = Direction.Desc if order.descending else Direction.Asc
+    stretch = _Stretch(
+        {"order_by_field": "ts", "order": direction}, lambda ts, _, seq: _Candidate((sign * ts,), key, ts, seq)
+    )
+    return _first(view, query, stretch, start, (wanted, wanted))
+
+
+def _by_field(view: View, query: Any, order: Order, place: Place | None, wanted: int) -> list[Found]:
+    """1. the rest of those that have the place's value; 2. value by value what comes after; 3. those without a value."""
+    found: list[Found] = []
+    value = None if place is None or place.key is None else int(place.key)
+    if value is not None:
+        found = _by_time(view, _both(query, _range(view, order.field, value, value)), place, wanted, key=value)
+    if place is None or value is not None:
+        while len(found) < wanted:
+            more, value = _next_values(view, query, order, value, wanted - len(found))
+            if value is None:
+                break
+            found += more
+        place = None
+    if len(found) < wanted:
+        none = TantivyQuery.boolean_query(
+            [(Occur.Must, query), (Occur.MustNot, TantivyQuery.exists_query(order.field))]
+        )
+        found += _by_time(view, none, place, wanted - len(found))
+    return found
+
+
+def _next_values(
+    view: View, query: Any, order: Order, value: int | None, wanted: int
+) -> tuple[list[Found], int | None]:
+    """The hits with the values that come after this one, and the last of these values; None: there are none."""
+    sign = -1 if order.descending else 1
+    hits = view.searcher.search(
+        _both(query, _beyond(view, order, value)),
+        limit=min(wanted, max(1, view.searcher.num_docs)),
+        count=False,
+        order_by_field=order.field,
+        order=Direction.Desc if order.descending else Direction.Asc,
+    ).hits
+    if not hits:
+        return [], None
+    last = hits[-1][0]
+    whole = [hit for hit in hits if hit[0] != last]
+    stretch = _Stretch({}, lambda key, ts, seq: _Candidate((sign * key, -ts), key, ts, seq))
+    found = _named(_candidates(view, stretch, whole), view.ids_of)
+    same = _both(query, _range(view, order.field, last, last))
+    return found + _by_time(view, same, None, wanted - len(found), key=last), last
+
+
+def _first(view: View, query: Any, stretch: _Stretch, start: _Start | None, many: tuple[int, int]) -> list[Found]:
+    """The first hits of a stretch that come after its start.
+
+    Args:
+        many: how many hits, and how many of the best to look at first.
+    """
+    wanted, reach = many
     while True:
-        candidates, exhausted = _top(searcher, schema, request, place, reach)
-        hits = _after(place, candidates, wanted, ids_of)
+        candidates, exhausted = _top(view, query, stretch, reach)
+        hits = _after(start, candidates, wanted, view.ids_of)
         if len(hits) >= wanted or exhausted:
-            return hits[: request.limit], len(hits) > request.limit
+            return hits
         reach *= 2
 
 
-def _top(
-    searcher: Any, schema: Any, request: SearchRequest, place: Place | None, reach: int
-) -> tuple[list[_Candidate], bool]:
+def _top(view: View, query: Any, stretch: _Stretch, reach: int) -> tuple[list[_Candidate], bool]:
     """At least `reach` best candidates in order, no group of ties cut in two; and whether that is all there are."""
-    query = to_tantivy(_from_place(request, place), schema)
-    order = {} if request.by_score else {"order_by_field": "ts"}
-    reach = min(
-        reach, searcher.num_docs
-    )  # tantivy takes memory for as many hits as it is asked for, and cursors can be forged
+    # tantivy takes memory for as many hits as it is asked for, and cursors can be forged
+    reach = min(reach, max(1, view.searcher.num_docs))
     count = reach + 1
     while True:
-        hits = searcher.search(query, limit=count, count=False, **order).hits
+        hits = view.searcher.search(query, limit=count, count=False, **stretch.how).hits
         if len(hits) < count:
-            return _candidates(searcher, request, hits), True
-        if hits[-1][0] < hits[reach - 1][0]:
-            return _candidates(searcher, request, [hit for hit in hits if hit[0] > hits[-1][0]]), False
+            return _candidates(view, stretch, hits), True
+        if hits[-1][0] != hits[reach - 1][0]:
+            return _candidates(view, stretch, [hit for hit in hits if hit[0] != hits[-1][0]]), False
         count *= 4
 
 
-def _from_place(request: SearchRequest, place: Place | None) -> Query:
-    """Sorted by time, a later page need not look at what is newer than its place."""
-    if place is None or request.by_score:
-        return request.query
-    return And((request.query, Between("ts", None, place.ts_ms)))
-
-
-def _candidates(searcher: Any, request: SearchRequest, hits: Sequence[tuple[float, Any]]) -> list[_Candidate]:
+def _candidates(view: View, stretch: _Stretch, hits: Sequence[tuple[Any, Any]]) -> list[_Candidate]:
     addresses = [address for _, address in hits]
-    seqs = searcher.fast_field_values("seq", addresses)
-    times = searcher.fast_field_values("ts", addresses)
-    scores = [score if request.by_score else 0.0 for score, _ in hits]
-    found = [_Candidate((score, ts), seq) for score, ts, seq in zip(scores, times, seqs, strict=True)]
-    return sorted(found, key=lambda candidate: candidate.key, reverse=True)
+    seqs = view.searcher.fast_field_values("seq", addresses)
+    times = view.searcher.fast_field_values("ts", addresses)
+    found = [stretch.candidate(key, ts, seq) for (key, _), ts, seq in zip(hits, times, seqs, strict=True)]
+    return sorted(found, key=lambda candidate: candidate.rank)
 
 
-def _after(place: Place | None, candidates: Sequence[_Candidate], wanted: int, ids_of: IdsOf) -> list[Found]:
-    """The first `wanted` candidates that come after the place; ids are looked up only for those that may be among them."""
-    start = (place.score, place.ts_ms) if place else None
-    pool = [candidate for candidate in candidates if start is None or candidate.key <= start]
-    end = wanted + sum(candidate.key == start for candidate in pool)
-    while end < len(pool) and pool[end].key == pool[end - 1].key:
+def _after(start: _Start | None, candidates: Sequence[_Candidate], wanted: int, ids_of: IdsOf) -> list[Found]:
+    """The first `wanted` candidates that come after the start; ids are looked up only for those that may be among them."""
+    pool = [candidate for candidate in candidates if start is None or candidate.rank >= start.rank]
+    end = wanted + (sum(candidate.rank == start.rank for candidate in pool) if start else 0)
+    while end < len(pool) and pool[end].rank == pool[end - 1].rank:
         end += 1
-    ids = ids_of([candidate.seq for candidate in pool[:end]])
-    found = [Found(*item.key, ids[item.seq], item.seq) for item in pool[:end] if item.seq in ids]
-    last = (place.score, place.ts_ms, place.log_id) if place else None
-    return sorted((hit for hit in found if last is None or (hit.score, hit.ts_ms, hit.log_id) < last), reverse=True)[
-        :wanted
-    ]
+    at_start = {candidate.seq for candidate in pool if start and candidate.rank == start.rank}
+    found = _named(pool[:end], ids_of)
+    return [hit for hit in found if start is None or hit.seq not in at_start or hit.log_id < start.log_id][:wanted]
+
+
+def _named(candidates: Iterable[_Candidate], ids_of: IdsOf) -> list[Found]:
+    """The candidates that are still there, in order."""
+    kept = list(candidates)
+    ids = ids_of([candidate.seq for candidate in kept])
+    named = [(item, ids[item.seq]) for item in kept if item.seq in ids]
+    named.sort(key=lambda pair: pair[1], reverse=True)
+    named.sort(key=lambda pair: pair[0].rank)
+    return [Found(item.key, item.ts_ms, log_id, item.seq) for item, log_id in named]
+
+
+def _both(query: Any, other: Any) -> Any:
+    return TantivyQuery.boolean_query([(Occur.Must, query), (Occur.Must, TantivyQuery.const_score_query(other, 0.0))])
+
+
+def _beyond(view: View, order: Order, value: int | None) -> Any:
+    """Those that have a value; of these, those that come after one."""
+    if value is None:
+        return TantivyQuery.exists_query(order.field)
+    return _range(view, order.field, *((None, value) if order.descending else (value, None)), included=False)
+
+
+def _range(view: View, field: str, low: int | None, high: int | None, *, included: bool = True) -> Any:
+    return TantivyQuery.range_query(
+        view.schema, field, FieldType.Integer, low, high, include_lower=included, include_upper=included
+    )

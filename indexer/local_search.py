@@ -1,47 +1,51 @@
-"""A page of search from tantivy, with its facets, and with the bodies from SQLite."""
+"""A page of search from tantivy with the bodies from SQLite, and what all matches are counted by."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from tunemill.indexer.bodies import Bodies
-from tunemill.indexer.cursor import Place, encode, search_key
+from tunemill.indexer.cursor import Place, next_cursor
 from tunemill.indexer.document import texts
 from tunemill.indexer.highlight import highlight
-from tunemill.indexer.local_page import Found, page
+from tunemill.indexer.histogram import width_ms
+from tunemill.indexer.local_page import Found, View, page
+from tunemill.indexer.local_points import Counts, Point
 from tunemill.indexer.local_query import to_tantivy
-from tunemill.indexer.projection import Projection
-from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Hit, SearchPage, SearchRequest
+from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Histogram, Hit, SearchRequest
 from tunemill.schemas.records import TaggedLog
 
 # More than are shown, because among equal counts tantivy takes any and we the first by name.
-_AGGREGATIONS = {name: {"terms": {"field": name, "size": 20 * FACET_VALUES}} for name in FACETS}
+_FACETS = {name: {"terms": {"field": name, "size": 20 * FACET_VALUES}} for name in FACETS}
 
 
-def search(projection: Projection, reader: Bodies, request: SearchRequest, place: Place | None) -> SearchPage:
-    """One page of the logs that match, from a place on."""
-    searcher, schema = projection.searcher(), projection.schema
-    everything = to_tantivy(request.query, schema)
-    found, more = page(searcher, schema, request, place, reader.ids)
+def hits(
+    point: Point, schema: Any, reader: Bodies, request: SearchRequest, place: Place | None
+) -> tuple[tuple[Hit, ...], str | None]:
+    """One page of the logs that match, from a place on, and the cursor of the next."""
+    found, more = page(View(point.searcher, schema, reader.ids), request, place)
     bodies = reader.bodies([hit.seq for hit in found])
-    seen = len(found) + (place.seen if place else 0)
-    return SearchPage(
-        total=searcher.search(everything, limit=1).count,
-        hits=tuple(_hit(request, hit, bodies[hit.seq]) for hit in found if hit.seq in bodies),
-        facets=_facets(searcher.aggregate(everything, _AGGREGATIONS)),
-        cursor=_next_cursor(request, found[-1], seen) if found and more else None,
-    )
+    shown = tuple(_hit(request, hit, bodies[hit.seq]) for hit in found if hit.seq in bodies)
+    if not more:
+        return shown, None
+    last = found[-1]
+    return shown, next_cursor(request, place, len(found), (last.key, last.ts_ms, last.log_id), point.name)
+
+
+def counts(point: Point, schema: Any, request: SearchRequest) -> Counts:
+    """How many logs match; and when they were made, and with which values, if that is asked for."""
+    matching = to_tantivy(request.query, schema)
+    total = point.searcher.search(matching, limit=1).count
+    if not request.counts:
+        return Counts(total, {}, None)
+    bucket_ms = width_ms(request.query, point.span())
+    over_time = {"histogram": {"field": "ts", "interval": float(bucket_ms), "min_doc_count": 1}}
+    found = point.searcher.aggregate(matching, {**_FACETS, "ts": over_time})
+    buckets = tuple((int(bucket["key"]), bucket["doc_count"]) for bucket in found["ts"]["buckets"])
+    return Counts(total, {name: _counts(found[name]["buckets"]) for name in FACETS}, Histogram(bucket_ms, buckets))
 
 
 def _hit(request: SearchRequest, hit: Found, tagged: TaggedLog) -> Hit:
-    return Hit(tagged, hit.score if request.by_score else None, highlight(request.query, texts(tagged)))
-
-
-def _next_cursor(request: SearchRequest, last: Found, seen: int) -> str:
-    return encode(Place(search_key(request.query, request.sort), seen, last.score, last.ts_ms, last.log_id))
-
-
-def _facets(aggregations: dict[str, Any]) -> dict[str, tuple[FacetCount, ...]]:
-    return {name: _counts(aggregations[name]["buckets"]) for name in FACETS}
+    return Hit(tagged, hit.key if request.by_score else None, highlight(request.query, texts(tagged)))
 
 
 def _counts(buckets: Sequence[dict[str, Any]]) -> tuple[FacetCount, ...]:

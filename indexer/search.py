@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from tunemill.indexer.ast import Query, has_words
 from tunemill.indexer.feedback import StoredFeedback
@@ -10,11 +10,35 @@ from tunemill.schemas.outcome import Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 
-FACETS = ("tag", "app", "model", "language", "status")
+FACETS = ("tag", "app", "model", "provider", "language", "status", "finish", "feedback")
 FACET_VALUES = 20  # of each, the most frequent
+SEARCH_TIMEOUT_S = 10  # a search that takes longer is given up
+SIMILAR_PARTS = ("prompt", "response")
+SIMILAR_CHARACTERS = 20_000  # of a text are compared
+SIMILAR_WORDS = 25  # of these, the most telling
+SIMILAR_SHARE = 30  # percent of them that a log has, at least
 
-Sort = Literal["relevance", "newest"]
+Sort = Literal["relevance", "newest", "oldest", "cost", "latency", "length", "feedback"]
+SORTS: tuple[Sort, ...] = get_args(Sort)
 Fragment = tuple[tuple[str, bool], ...]  # pieces of plain text, and whether each matched
+
+
+class Order(NamedTuple):
+    """What hits are sorted by: those without a value come last, of equal ones the newest first, then the larger log_id."""
+
+    field: str
+    descending: bool
+
+
+NEWEST = Order("ts", descending=True)
+_ORDERS: Mapping[Sort, Order] = {
+    "newest": NEWEST,
+    "oldest": Order("ts", descending=False),
+    "cost": Order("cost_usd", descending=True),
+    "latency": Order("latency_ms", descending=True),
+    "length": Order("chars", descending=True),
+    "feedback": Order("score", descending=False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +46,26 @@ class SearchRequest:
     """One page of a search."""
 
     query: Query
-    limit: int = 20  # 0: counts and facets only
+    limit: int = 20  # 0: counts only
     cursor: str | None = None  # of the page before, same query and sort
     sort: Sort = "relevance"  # without words in the query: newest
+    counts: bool = True  # with facets and a histogram
+    now_ms: int | None = None  # what `now` meant when the query was read; None: it does not matter
 
     @property
     def by_score(self) -> bool:
         """Whether hits come in order of relevance, and the newest first among equals."""
         return self.sort == "relevance" and has_words(self.query)
+
+    @property
+    def by_time(self) -> bool:
+        """Whether hits come in the order of a key that never changes."""
+        return not self.by_score and self.order.field == "ts"
+
+    @property
+    def order(self) -> Order:
+        """The order of hits that are not sorted by relevance."""
+        return _ORDERS.get(self.sort, NEWEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +86,23 @@ class FacetCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many matching logs were made when, in buckets of one width; buckets that hold none are left out."""
+
+    bucket_ms: int
+    buckets: tuple[
+        tuple[int, int], ...
+    ]  # where it begins, a multiple of `bucket_ms`, and how many logs; the oldest first
+
+
+@dataclass(frozen=True, slots=True)
 class SearchPage:
     """What a search found. `cursor` gets the next page; None: this is the last one."""
 
     total: int  # exact
     hits: tuple[Hit, ...]
     facets: Mapping[str, tuple[FacetCount, ...]]  # by name in FACETS: the most frequent values first
+    histogram: Histogram | None  # None, and no facets: they were not asked for
     cursor: str | None
 
 
@@ -107,11 +154,14 @@ class SearchIndex(Protocol):
         """The log with this id as it was written last, findable by search or not yet."""
 
     async def search(self, request: SearchRequest) -> SearchPage:
-        """One page of the logs that match.
+        """One page of the logs that match. All pages that follow from one are of the same point in time.
 
         Raises:
-            CursorInvalid: the cursor is not one of this search.
+            CursorInvalid: the cursor is not one of this search, or its point in time is over.
         """
+
+    async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
+        """The logs whose prompts and answers share most of the words that are telling in this text, the most alike first."""
 
     def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         """All logs that match at one point in time, ordered by (ts_ms, log_id), at most `limit` of them."""

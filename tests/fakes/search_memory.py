@@ -13,13 +13,26 @@ from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
 from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names, names_of, refusal
 from tunemill.indexer.feedback import to_document as to_feedback_document
 from tunemill.indexer.fields import PARTS
-from tunemill.indexer.search import FACETS, Dumped, FacetCount, Fragment, Hit, SearchPage, SearchRequest
+from tunemill.indexer.histogram import width_ms
+from tunemill.indexer.search import (
+    FACETS,
+    SIMILAR_PARTS,
+    SIMILAR_SHARE,
+    Dumped,
+    FacetCount,
+    Fragment,
+    Histogram,
+    Hit,
+    SearchPage,
+    SearchRequest,
+)
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote, without_calls
 
 _WORD = re.compile(r"\w+")
+_CURSOR = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 
 
 class MemorySearch:
@@ -30,6 +43,7 @@ class MemorySearch:
         self.notes: dict[str, TraceNote] = {}
         self.feedback: dict[str, FeedbackDocument] = {}
         self.away = False
+        self._points: list[list[TaggedLog]] = []  # what each search found that began
 
     async def setup(self) -> None:
         self._answer()
@@ -99,18 +113,25 @@ class MemorySearch:
 
     async def search(self, request: SearchRequest) -> SearchPage:
         self._answer()
-        found = self._found(request.query)
-        if request.sort == "newest":
-            found.reverse()
-        start = _start(request.cursor)
-        page = found[start : start + request.limit]
-        end = start + len(page)
+        point, start = self._place(request.cursor)
+        found = self._points[point] if request.cursor else _ordered(self._found(request.query), request)
+        if not request.cursor:
+            self._points.append(found)
+        end = start + request.limit
         return SearchPage(
             total=len(found),
-            hits=tuple(_hit(log, request) for log in page),
-            facets={name: _counts(name, found) for name in FACETS},
-            cursor=str(end) if request.limit and end < len(found) else None,
+            hits=tuple(_hit(log, request) for log in found[start:end] if log.log.log_id in self.logs),
+            facets={name: _counts(name, found) for name in FACETS} if request.counts else {},
+            histogram=self._histogram(request.query, found) if request.counts else None,
+            cursor=f"{point}.{end}" if request.limit and end < len(found) else None,
         )
+
+    async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
+        self._answer()
+        wanted = set(_words(text))
+        shared = [(len(wanted & _said(log)) / max(1, len(wanted)), log) for log in self._found(Everything())]
+        found = sorted(shared, key=lambda pair: pair[0], reverse=True)[:limit]
+        return [Hit(log, share, ()) for share, log in found if share >= SIMILAR_SHARE / 100]
 
     async def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         self._answer()
@@ -145,17 +166,41 @@ class MemorySearch:
         self.notes |= {stored.note.trace_id: stored.note} if is_same else {}
         return is_same
 
+    def _place(self, cursor: str | None) -> tuple[int, int]:
+        """Which list of hits a page is of, and where in it the page begins."""
+        if cursor is None:
+            return len(self._points), 0
+        if not _CURSOR.fullmatch(cursor) or int(cursor.split(".")[0]) >= len(self._points):
+            raise CursorInvalid(cursor)
+        point, start = map(int, cursor.split("."))
+        return point, start
+
+    def _histogram(self, query: Query, found: Sequence[TaggedLog]) -> Histogram:
+        times = [log.log.ts_ms for log in self.logs.values()]
+        bucket_ms = width_ms(query, (min(times), max(times)) if times else None)
+        counts = Counter(log.log.ts_ms // bucket_ms * bucket_ms for log in found)
+        return Histogram(bucket_ms, tuple(sorted(counts.items())))
+
     def _found(self, query: Query) -> list[TaggedLog]:
         ordered = sorted(self.logs.values(), key=lambda log: (log.log.ts_ms, log.log.log_id))
         return [log for log in ordered if _matches(query, to_document(log))]
 
 
-def _start(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 10):
-        raise CursorInvalid(cursor)
-    return int(cursor)
+def _ordered(found: Sequence[TaggedLog], request: SearchRequest) -> list[TaggedLog]:
+    """By the sort; all that match by words are equally relevant."""
+    newest = sorted(found, key=lambda log: (log.log.ts_ms, log.log.log_id), reverse=True)
+    if request.by_score:
+        return newest
+    field, descending = request.order
+    keys = {log.log.log_id: getattr(to_document(log), field) for log in newest}
+    have = [log for log in newest if keys[log.log.log_id] is not None]
+    have.sort(key=lambda log: keys[log.log.log_id] * (-1 if descending else 1))
+    return have + [log for log in newest if keys[log.log.log_id] is None]
+
+
+def _said(log: TaggedLog) -> set[str]:
+    document = to_document(log)
+    return {word for name in SIMILAR_PARTS for text in getattr(document, name) for word in _words(text)}
 
 
 def _matches(query: Query, document: Document) -> bool:
@@ -222,7 +267,7 @@ def _hit(log: TaggedLog, request: SearchRequest) -> Hit:
         shown = _texts(to_document(log), request.query.part)
         texts = [text for text in shown if request.query.text.lower() in text.lower()]
         highlights = tuple(_fragment(text, request.query.text) for text in texts)
-    return Hit(log, 1.0 if request.sort == "relevance" else None, highlights)
+    return Hit(log, 1.0 if request.by_score else None, highlights)
 
 
 def _fragment(text: str, word: str) -> Fragment:

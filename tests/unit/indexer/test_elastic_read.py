@@ -31,12 +31,12 @@ class Stub:
     async def search(self, request: web.Request) -> web.Response:
         self.asked.append(dict(request.query))
         body = await request.json()
-        facets = {name: {"buckets": []} for name in FACETS}
+        counts = {name: {"buckets": []} for name in (*FACETS, "ts")} | {"min": {"value": 1.0}, "max": {"value": 1.0}}
         hits = [] if body.get("search_after") else [HIT]
         answer: dict[str, Any] = {
             "timed_out": False,
             "hits": {"total": {"value": 1}, "hits": hits},
-            "aggregations": facets,
+            "aggregations": counts,
         }
         return web.json_response(answer, headers=PRODUCT)
 
