@@ -27,7 +27,7 @@ from tunemill.curator_api.payloads import (
     RowOut,
     RowsOut,
 )
-from tunemill.curator_api.private import EVERY_KIND, private_in, refuse_private
+from tunemill.curator_api.private import let_in, private_in, refuse_private
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.rows import Row, RowMessage, is_imported, own_messages
 from tunemill.curator_api.snapshot import Frozen
@@ -107,7 +107,7 @@ async def change_row(
     await asyncio.to_thread(draft_store.find, registry, project, name)
     own: tuple[RowMessage, ...] = ()
     if not is_imported(row_key):
-        own = own_messages((await find_log(curator, row_key)).log)
+        own = own_messages((await find_log(curator, row_key)).shown)
     elif not await asyncio.to_thread(draft_store.has_imported, registry, project, name, row_key):
         raise NotFound(f"there is no row {row_key!r} in the draft of {name!r}")
     if messages is not None:
@@ -116,31 +116,26 @@ async def change_row(
 
 
 def _refuse_what_is_new(curator: Curator, messages: Sequence[RowMessage], own: Sequence[RowMessage]) -> None:
-    refuse_private(messages, known=private_in(own) | _let_in(curator))
+    refuse_private(messages, known=private_in(own) | let_in(policy(curator)))
 
 
-def _let_in(curator: Curator) -> frozenset[str]:
-    """What people may bring in: where private data is replaced nowhere, all kinds of it."""
-    return EVERY_KIND if policy(curator) == "never" else frozenset()
-
-
-def _checked_line(line: bytes, let_in: frozenset[str]) -> Row:
+def _checked_line(line: bytes, allowed: frozenset[str]) -> Row:
     row = from_line(line)
-    refuse_private(row.messages, row.tools, known=let_in)
+    refuse_private(row.messages, row.tools, known=allowed)
     return row
 
 
 def _import(curator: Curator, name: str, body: bytes) -> ImportOut:
     registry, project = curator.registry, curator.settings.project
     draft_store.find(registry, project, name)
-    let_in = _let_in(curator)
+    allowed = let_in(policy(curator))
     rows: list[tuple[int, Row]] = []
     errors: list[LineError] = []
     for number, line in enumerate(body.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            rows.append((number, _checked_line(line, let_in)))
+            rows.append((number, _checked_line(line, allowed)))
         except InvalidRow as error:
             errors.append(LineError(line=number, reason=error.detail))
     if not rows and not errors:

@@ -21,9 +21,9 @@ _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand 
 class Act(NamedTuple):
     """One thing to do to a log."""
 
-    kind: str  # tag | untag | messages | consent
-    tag: str | None = None  # of tag and untag
-    value: Any = None  # messages: {messages, output}; consent: the word; None: as the log came
+    kind: str  # tag | untag | reset (nobody's word on a tag) | messages | consent
+    tag: str | None = None  # of tag, untag and reset
+    value: Any = None  # messages: {messages, output}; consent: the word; None: as the log came; of a tag: who had set it before
 
 
 class EditRow(msgspec.Struct, frozen=True, kw_only=True):

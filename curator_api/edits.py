@@ -177,6 +177,10 @@ def _with_edit(tagged: TaggedLog, row: EditRow) -> TaggedLog:
             tags = tuple(tag for tag in tagged.tags if tag.tag != row.tag)
             removed = tuple(dict.fromkeys((*tagged.removed, row.tag)))
             return msgspec.structs.replace(replaced, tags=tags, removed=removed)
+        case "reset" if row.tag:
+            tags = _without_persons(tagged.tags, row.tag, row.value)
+            removed = tuple(name for name in tagged.removed if name != row.tag)
+            return msgspec.structs.replace(replaced, tags=tags, removed=removed)
         case "messages":
             edit = None if row.value is None else msgspec.convert(row.value, Edit)
             return msgspec.structs.replace(replaced, edit=edit)
@@ -190,6 +194,14 @@ def _with_tag(tags: Sequence[Tag], name: str, by: str) -> tuple[Tag, ...]:
     found = {tag.tag: tag for tag in tags}
     if name not in found or not found[name].by.startswith(_KEPT):
         found[name] = Tag(name, by)
+    return tuple(found.values())
+
+
+def _without_persons(tags: Sequence[Tag], name: str, by: str | None) -> tuple[Tag, ...]:
+    """The tags as they are without a person's word on this one; `by`: who had set it before."""
+    found = {tag.tag: tag for tag in tags if tag.tag != name or not tag.by.startswith("person:")}
+    if by is not None:
+        found.setdefault(name, Tag(name, by))
     return tuple(found.values())
 
 

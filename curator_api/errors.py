@@ -9,6 +9,7 @@ CuratorError
 │   ├── Forbidden        403  a page of another site tries to act here
 │   ├── NotFound         404  no such log, dataset, version, row or run
 │   ├── Exists           409  a dataset of this name is there already
+│   ├── InUse            409  a draft or another saved search names this one
 │   ├── Unchanged        409  publishing would repeat the latest version
 │   ├── Finished         409  the run, or the backfill, is over
 │   ├── UnderWay         409  the backfill is still running
@@ -18,6 +19,7 @@ CuratorError
 │   ├── UnknownEncoding  415  the body is compressed in a way that is not known here
 │   └── Unprocessable    422  readable, but it cannot be done
 │       ├── InvalidRow       a row that cannot be trained on as it is
+│       ├── InvalidEdit      messages that cannot stand in place of a log's own
 │       ├── InvalidRules     rules that cannot be put in force; `errors` says what is wrong, by line and column
 │       └── EmptyDataset     nothing is left after the exclusions
 ├── Unavailable          503  something we depend on does not answer: try again
@@ -92,6 +94,13 @@ class Exists(ClientError):
     code = "exists"
 
 
+class InUse(ClientError):
+    """A draft or another saved search names this saved search; `datasets` and `searches` say which."""
+
+    status = 409
+    code = "in-use"
+
+
 class Unchanged(ClientError):
     """The draft holds exactly what the latest version holds."""
 
@@ -152,6 +161,12 @@ class InvalidRow(Unprocessable):
     """A row that cannot be trained on as it is."""
 
     code = "invalid-row"
+
+
+class InvalidEdit(Unprocessable):
+    """Messages that cannot stand in place of a log's own."""
+
+    code = "invalid-edit"
 
 
 class InvalidRules(Unprocessable):

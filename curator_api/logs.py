@@ -1,22 +1,27 @@
-"""A log over HTTP: see it, tag it, have it forgotten."""
+"""A log over HTTP: see it with its history, tag it, edit it, take an edit back, have it forgotten."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import structlog
 from fastapi import APIRouter, Path
 
-from tunemill.curator_api import ledger
+from tunemill.curator_api import edit_store, ledger
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
-from tunemill.curator_api.edit_store import Act
-from tunemill.curator_api.edits import change
-from tunemill.curator_api.errors import NotFound
-from tunemill.curator_api.payloads import ErasureOut, FeedbackOut, LogId, LogOut, TagsIn, TagsOut
+from tunemill.curator_api.edit_payloads import LogEditIn, MessageIn, RevertIn, TagsIn, TagsOut
+from tunemill.curator_api.edit_store import Act, EditRow
+from tunemill.curator_api.edited_messages import checked_edit
+from tunemill.curator_api.edits import change, with_edits
+from tunemill.curator_api.errors import EditedMeanwhile, NotFound
+from tunemill.curator_api.gather import policy
+from tunemill.curator_api.payloads import ErasureOut, FeedbackOut, LogId, LogOut, MessagesOut
+from tunemill.curator_api.private import let_in
 from tunemill.curator_api.problems import responses
 from tunemill.indexer.errors import SearchIndexError
-from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
+from tunemill.schemas.records import Edit, Feedback, LogRecord, Message, TaggedLog
 
 router = APIRouter(prefix="/v1/logs", tags=["logs"])
 
@@ -25,11 +30,17 @@ _log = structlog.get_logger()
 ThisLog = Annotated[LogId, Path()]  # may hold slashes: whoever made the log chose its id
 
 
+class _Seen(NamedTuple):
+    """A log as it is now, and what people did to it, in order."""
+
+    tagged: TaggedLog
+    history: Sequence[EditRow]
+
+
 @router.get("/{log_id:path}", responses=responses(404, 422))
 async def get_log(log_id: ThisLog, here: Here, _person: Person) -> LogOut:
-    """One log, normalised, with its tags and who set them, and what was said about it."""
-    tagged = await find_log(here, log_id)
-    return log_out(tagged, await here.index.feedback_of(tagged.log))
+    """One log, normalised, as people edited it, with its tags and who set them, what was said about it and who did what to it."""
+    return await _shown(here, await _seen(here, log_id))
 
 
 @router.delete("/{log_id:path}", status_code=202, responses=responses(422))
@@ -44,30 +55,101 @@ async def erase_log(log_id: ThisLog, here: Here, person: Person) -> ErasureOut:
     return ErasureOut(erasure_id=erasure_id, found=found)
 
 
-@router.post("/{log_id:path}/tags", responses=responses(400, 404, 422))
+@router.patch("/{log_id:path}", responses=responses(404, 409, 413, 422))
+async def edit_log(log_id: ThisLog, wanted: LogEditIn, here: Here, person: Person) -> LogOut:
+    """Put other messages, another answer or another consent in place of the log's. What came is kept, and every revision.
+
+    409 `edited-meanwhile` where the log's revision is not `expected_revision`; `revision` says what it is.
+    """
+    while True:
+        seen = await _seen(here, log_id)
+        acts = await _acts(here, seen.tagged, wanted)
+        named = wanted.expected_revision
+        half = (wanted.messages is None) != (wanted.output is None)  # the other half is that of the log as we saw it
+        expected = seen.tagged.revision if half and named is None else named
+        try:
+            await change(here, log_id, acts, by=person, why=wanted.why, expected=expected)
+        except EditedMeanwhile:
+            if named is None:
+                continue
+            raise
+        await here.index.refresh()
+        return await _shown(here, await _seen(here, log_id))
+
+
+@router.post("/{log_id:path}/tags", responses=responses(400, 404, 409, 422))
 async def edit_tags(log_id: ThisLog, tags: TagsIn, here: Here, person: Person) -> TagsOut:
     """Add and remove tags. No rule and no model takes off what was added, or sets again what was removed."""
     acts = [*(Act("untag", tag) for tag in tags.remove), *(Act("tag", tag) for tag in tags.add)]
-    tagged = await change(here, log_id, acts, by=person)
+    tagged = await change(here, log_id, acts, by=person, why=tags.why, expected=tags.expected_revision)
     await here.index.refresh()
-    return TagsOut(tags=[tag.tag for tag in tagged.tags])
+    return TagsOut(tags=[tag.tag for tag in tagged.tags], revision=tagged.revision)
+
+
+@router.post("/{log_id:path}/revert", responses=responses(404, 409, 422))
+async def revert_log(log_id: ThisLog, wanted: RevertIn, here: Here, person: Person) -> LogOut:
+    """Give the log the messages and the answer that it had at a revision, as a new one. Tags and consent stay as they are."""
+    seen = await _seen(here, log_id)
+    if wanted.revision > seen.tagged.revision:
+        raise NotFound(f"the log has no revision {wanted.revision}: its last is {seen.tagged.revision}")
+    before = [row.value for row in seen.history if row.kind == "messages" and row.revision <= wanted.revision]
+    acts = [Act("messages", value=before[-1] if before else None)]
+    await change(here, log_id, acts, by=person, why=wanted.why, expected=wanted.expected_revision)
+    await here.index.refresh()
+    return await _shown(here, await _seen(here, log_id))
 
 
 async def find_log(curator: Curator, log_id: str) -> TaggedLog:
-    """The log with this id.
+    """The log with this id, with all that people did to it.
 
     Raises:
         NotFound: there is none, or it was erased.
     """
+    return (await _seen(curator, log_id)).tagged
+
+
+async def _seen(curator: Curator, log_id: str) -> _Seen:
     tagged = await curator.index.get(log_id)
-    if tagged is None or await asyncio.to_thread(ledger.is_erased, curator.registry, curator.settings.project, log_id):
+    if tagged is None:
         raise NotFound("there is no such log")
-    return tagged
+    history = await asyncio.to_thread(_history, curator, log_id)
+    return _Seen(with_edits(tagged, history), history)  # the index may not have the last ones yet
 
 
-def log_out(tagged: TaggedLog, feedback: Iterable[Feedback]) -> LogOut:
+def _history(curator: Curator, log_id: str) -> Sequence[EditRow]:
+    if ledger.is_erased(curator.registry, curator.project, log_id):
+        raise NotFound("there is no such log")
+    return edit_store.edits_of(curator.registry, curator.project, [log_id]).get(log_id, ())
+
+
+async def _acts(curator: Curator, tagged: TaggedLog, wanted: LogEditIn) -> list[Act]:
+    acts = [Act("consent", value=wanted.consent)] if wanted.sets_consent else []
+    if wanted.messages is None and wanted.output is None:
+        return acts
+    shown = tagged.shown
+    edit = Edit(
+        messages=shown.messages if wanted.messages is None else _messages(wanted.messages),
+        output=shown.output if wanted.output is None else _messages(wanted.output),
+    )
+
+    def checked() -> Edit:
+        return checked_edit(tagged.log, shown, edit, let_in=let_in(policy(curator)))
+
+    size = len(msgspec.json.encode(edit))
+    return [*acts, Act("messages", value=msgspec.to_builtins(await curator.body_work.run(size, checked)))]
+
+
+def _messages(messages: Sequence[MessageIn]) -> tuple[Message, ...]:
+    return msgspec.convert([message.model_dump() for message in messages], tuple[Message, ...])
+
+
+async def _shown(curator: Curator, seen: _Seen) -> LogOut:
+    return log_out(seen.tagged, await curator.index.feedback_of(seen.tagged.log), seen.history)
+
+
+def log_out(tagged: TaggedLog, feedback: Iterable[Feedback], history: Iterable[EditRow]) -> LogOut:
     """A log as the API gives it."""
-    record = {field: getattr(tagged.log, field) for field in LogRecord.__struct_fields__}
+    record = {field: getattr(tagged.shown, field) for field in LogRecord.__struct_fields__}
     return LogOut.model_validate(
         {
             **record,
@@ -77,5 +159,17 @@ def log_out(tagged: TaggedLog, feedback: Iterable[Feedback]) -> LogOut:
             "language": tagged.language,
             "content_digest": tagged.content_digest,
             "feedback": [{field: getattr(item, field) for field in FeedbackOut.model_fields} for item in feedback],
+            "revision": tagged.revision,
+            "original": None if tagged.edit is None else MessagesOut.model_validate(tagged.log),
+            "edits": [_edit_out(row) for row in history],
         }
     )
+
+
+def _edit_out(row: EditRow) -> dict[str, Any]:
+    value = row.value
+    if row.kind == "messages" and value is not None:
+        value = MessagesOut.model_validate(msgspec.convert(value, Edit))
+    elif row.kind not in ("messages", "consent"):
+        value = None
+    return {**msgspec.structs.asdict(row), "value": value}

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from tunemill.curator_api import datasets, draft_rows, logs, rejected, runs, search, versions
 from tunemill.curator_api.access import person_of
 from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.edit_payloads import TagsIn
 from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.page_source import Json
-from tunemill.curator_api.payloads import DatasetIn, PublishIn, RedriveIn, RowEditIn, TagsIn
+from tunemill.curator_api.payloads import DatasetIn, PublishIn, RedriveIn, RowEditIn
 from tunemill.curator_api.problems import translated
 
 RUNS_SHOWN = 100

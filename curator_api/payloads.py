@@ -29,7 +29,8 @@ def _printable(text: str) -> str:
     return text
 
 
-def _encodable(value: Any) -> Any:
+def encodable(value: Any) -> Any:
+    """The value, if JSON in UTF-8 can hold it."""
     try:
         msgspec.json.encode(value)
     except (ValueError, OverflowError, RecursionError) as error:
@@ -45,7 +46,7 @@ def _small(recipe: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 Storable = AfterValidator(_storable)
-Object = Annotated[dict[str, JsonValue], AfterValidator(_encodable)]
+Object = Annotated[dict[str, JsonValue], AfterValidator(encodable)]
 Recipe = Annotated[Object, AfterValidator(_small)]
 TagText = Annotated[str, Field(pattern=TAG, examples=["topic:math"]), Storable]
 Id = Annotated[str, Field(min_length=1, max_length=MAX_LOG_ID_CHARS), AfterValidator(_printable)]
@@ -110,8 +111,28 @@ class FeedbackOut(Given):
     by: str | None
 
 
+class MessagesOut(Given):
+    """What was asked and what was answered."""
+
+    messages: list[MessageOut]
+    output: list[MessageOut]
+
+
+class EditOut(Given):
+    """One thing that a person did to the log."""
+
+    revision: int
+    kind: str = Field(description="tag, untag, reset, messages or consent")
+    tag: str | None
+    value: MessagesOut | str | None = Field(description="the messages, or the consent; null: as the log came")
+    why: str | None
+    by: str
+    ts_ms: int
+    job_id: str | None = Field(description="the work on many logs that it was part of")
+
+
 class LogOut(Given):
-    """One LLM call, normalised; fields without a value are null."""
+    """One LLM call, normalised, with what people put in place of it; fields without a value are null."""
 
     log_id: str
     ts_ms: int
@@ -144,6 +165,9 @@ class LogOut(Given):
     language: str | None
     content_digest: str
     feedback: list[FeedbackOut] = Field(description="the oldest first; new feedback shows after about a second")
+    revision: int = Field(description="how often people did something to the log")
+    original: MessagesOut | None = Field(description="what the log came with, where people put something in its place")
+    edits: list[EditOut] = Field(description="what people did to the log, the oldest first")
 
 
 class RejectedItem(Given):
@@ -200,19 +224,6 @@ class ErasureOut(Given):
 
     erasure_id: str
     found: bool
-
-
-class TagsIn(Taken):
-    """Tags to add and to remove."""
-
-    add: list[TagText] = Field([], max_length=100)
-    remove: list[TagText] = Field([], max_length=100)
-
-
-class TagsOut(Given):
-    """The tags that the log has now."""
-
-    tags: list[str]
 
 
 class HitOut(Given):

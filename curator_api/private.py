@@ -1,4 +1,4 @@
-"""Secrets and private data in the rows of a draft: in what people bring in, and out of what goes into a version. Pure."""
+"""Secrets and private data in what people bring in, and out of what goes into a version of a dataset. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -8,11 +8,16 @@ import msgspec
 
 from tunemill.curator_api.errors import InvalidRow
 from tunemill.curator_api.rows import Row, RowMessage
-from tunemill.privacy.pii import KINDS, kinds_in, without_private
+from tunemill.privacy.pii import KINDS, PrivateData, kinds_in, without_private
 from tunemill.privacy.secrets import without_secrets
 from tunemill.schemas.records import ToolCall
 
-EVERY_KIND = frozenset(f"pii:{kind}" for kind in KINDS)
+_EVERY_KIND = frozenset(f"pii:{kind}" for kind in KINDS)
+
+
+def let_in(policy: PrivateData) -> frozenset[str]:
+    """What people may bring in: where private data is replaced nowhere, all kinds of it."""
+    return _EVERY_KIND if policy == "never" else frozenset()
 
 
 def private_in(messages: Sequence[RowMessage], tools: str | None = None) -> frozenset[str]:
@@ -21,20 +26,25 @@ def private_in(messages: Sequence[RowMessage], tools: str | None = None) -> froz
 
 
 def refuse_private(
-    messages: Sequence[RowMessage], tools: str | None = None, *, known: AbstractSet[str] = frozenset()
+    messages: Sequence[RowMessage],
+    tools: str | None = None,
+    *,
+    known: AbstractSet[str] = frozenset(),
+    place: str | None = None,
 ) -> None:
     """Return if the messages hold no secrets, and no private data of a kind that is not known.
 
     Args:
         known: what the row's log holds itself; there its tags decide, and a person who has looked can remove them.
+        place: where the one message stands, if it is not the first of `messages`.
 
     Raises:
         InvalidRow: they do; names the place and the kinds, never the text.
     """
-    for place, text in _places(messages, tools):
+    for where, text in _places(messages, tools):
         if found := sorted(_kinds(text) - known):
             raise InvalidRow(
-                f"{place} holds what looks like {', '.join(found)}: take it out, or put a placeholder there"
+                f"{place or where} holds what looks like {', '.join(found)}: take it out, or put a placeholder there"
             )
 
 

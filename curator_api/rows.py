@@ -79,31 +79,30 @@ def from_log(
     private_data: PrivateData = "snapshot",
     edit: Sequence[RowMessage] | None = None,
 ) -> Row | Reason:
-    """The row that a log makes: its input and, as the last message, the first choice of its output.
+    """The row that a log makes, as people edited it: its input and, as the last message, the first choice of its output.
 
     Args:
         default_consent: what holds for a log that says nothing: `train` or another word.
         private_data: the project's policy; unless it is `never`, private data that somebody tagged keeps the log out.
-        edit: the messages a person put in place of the log's own. Privacy and consent still hold for an edited row.
+        edit: the messages a person put in place of the log's in this draft. Privacy and consent still hold for an edited row.
     """
     log = tagged.log
     reason = _private(tagged, default_consent, private_data) or (None if edit else _unusable(tagged))
     if reason:
         return reason
-    own = own_messages(log)
-    messages = tuple(edit) if edit else own
+    messages = tuple(edit) if edit else own_messages(tagged.shown)
     if reason := fault(messages):
         return reason
     return Row(
         row_key=log.log_id,
         log_id=log.log_id,
-        # Of the log, not of the edit: an edited turn stays on the side of the others.
-        conversation=f"session:{log.session_id}" if log.session_id else beginning(own),
+        # Of what came, not of an edit: an edited turn stays on the side of the others.
+        conversation=f"session:{log.session_id}" if log.session_id else beginning(own_messages(log)),
         messages=messages,
         tools=tools_text(log.tools),
         tags=tuple(tag.tag for tag in tagged.tags),
         language=tagged.language,
-        edited=edit is not None,
+        edited=edit is not None or tagged.edit is not None,
     )
 
 
@@ -137,7 +136,7 @@ def fault(messages: Sequence[RowMessage]) -> Reason | None:
 
 
 def _private(tagged: TaggedLog, default_consent: str, private_data: PrivateData) -> Reason | None:
-    if (tagged.log.consent or default_consent) != "train":
+    if (tagged.shown.consent or default_consent) != "train":
         return Reason.CONSENT
     if tagged.tag_status != "ok":
         return Reason.NOT_TAGGED
@@ -149,8 +148,8 @@ def _private(tagged: TaggedLog, default_consent: str, private_data: PrivateData)
 
 
 def _unusable(tagged: TaggedLog) -> Reason | None:
-    log = tagged.log
-    if log.status != "ok":
+    log = tagged.shown
+    if log.status != "ok" and tagged.edit is None:  # a person gave the answer that the call did not
         return Reason.STATUS_ERROR
     if not log.output:
         return Reason.NO_ANSWER

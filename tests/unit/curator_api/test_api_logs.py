@@ -1,7 +1,10 @@
 """A log, search and dead letters over HTTP."""
 
+import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -67,7 +70,7 @@ async def test_tags_that_a_person_edits_are_in_the_index_and_in_the_ledger(tmp_p
         answer = await api.client.post(
             "/v1/logs/a/tags", json={"add": ["team:x", "topic:math"], "remove": ["pii:email"]}
         )
-        assert answer.json() == {"tags": ["topic:math", "team:x"]}
+        assert answer.json() == {"tags": ["topic:math", "team:x"], "revision": 3}
         found = (await api.client.get("/v1/logs/a")).json()
         key_id = api.key.split("_")[1]
         assert found["tagged_by"] == {"topic:math": f"person:{key_id}", "team:x": f"person:{key_id}"}
@@ -100,7 +103,147 @@ async def test_an_edit_neither_loses_nor_is_lost_to_what_changes_the_log_meanwhi
 
     async with running_api(tmp_path, tagged("a"), index=Busy()) as api:
         answer = await api.client.post("/v1/logs/a/tags", json={"add": ["team:x"], "remove": ["topic:math"]})
-    assert answer.json() == {"tags": ["n:1", "n:2", "team:x"]}
+    assert answer.json() == {"tags": ["n:1", "n:2", "team:x"], "revision": 2}
+
+
+def said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def texts(log: dict[str, Any]) -> list[str]:
+    return [message["content"] for message in (*log["messages"], *log["output"])]
+
+
+async def test_edited_messages_are_shown_and_found_and_what_came_is_kept(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", "What is 2+3?", "six")) as api:
+        changed = await api.client.patch("/v1/logs/a", json={"output": [said("assistant", "five")], "why": "wrong sum"})
+        found = (await api.client.get("/v1/logs/a")).json()
+        stored = await api.index.get("a")
+        totals = [(await api.client.get("/v1/search", params={"q": q})).json()["total"] for q in ("five", "six")]
+    assert changed.status_code == 200 and changed.json() == found
+    assert texts(found) == ["What is 2+3?", "five"] and texts(found["original"]) == ["What is 2+3?", "six"]
+    assert stored is not None and stored.log == tagged("a", "What is 2+3?", "six").log
+    assert stored.content_digest == tagged("a", "What is 2+3?", "six").content_digest
+    assert totals == [1, 0]
+    (edit,) = found["edits"]
+    assert found["revision"] == edit["revision"] == 1
+    assert (edit["kind"], edit["why"], edit["by"]) == ("messages", "wrong sum", f"person:{api.key.split('_')[1]}")
+    assert texts(edit["value"]) == ["What is 2+3?", "five"]
+
+
+async def test_an_edit_over_one_that_was_not_seen_is_refused_with_the_revision(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        first = {"output": [said("assistant", "five")], "expected_revision": 0}
+        assert (await api.client.patch("/v1/logs/a", json=first)).json()["revision"] == 1
+        for path, sent in (
+            ("/v1/logs/a", first),
+            ("/v1/logs/a/tags", {"add": ["team:x"], "expected_revision": 0}),
+            ("/v1/logs/a/revert", {"revision": 0, "expected_revision": 2}),
+        ):
+            method = "PATCH" if path.endswith("a") else "POST"
+            refused = await api.client.request(method, path, json=sent)
+            assert (refused.status_code, refused.json()["revision"]) == (409, 1), path
+            assert refused.json()["type"] == "urn:tunemill:problem:edited-meanwhile"
+        found = (await api.client.get("/v1/logs/a")).json()
+        assert (found["revision"], len(found["edits"]), found["tags"]) == (1, 1, ["topic:math"])
+
+
+async def test_half_an_edit_leaves_the_other_half_to_whoever_else_edits(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", "question", "answer")) as api:
+        halves = {"messages": [said("user", "a better question")], "output": [said("assistant", "a better answer")]}
+        await asyncio.gather(*(api.client.patch("/v1/logs/a", json={name: half}) for name, half in halves.items()))
+        assert texts((await api.client.get("/v1/logs/a")).json()) == ["a better question", "a better answer"]
+
+
+async def test_an_edit_is_taken_back_to_any_revision(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", "q", "zero")) as api:
+        for answer in ("one", "two"):
+            await api.client.patch("/v1/logs/a", json={"output": [said("assistant", answer)]})
+        await api.client.post("/v1/logs/a/tags", json={"add": ["team:x"]})
+        shown = [
+            (await api.client.post("/v1/logs/a/revert", json={"revision": revision, "why": "no"})).json()
+            for revision in (1, 0, 3)
+        ]
+        assert [texts(log)[-1] for log in shown] == ["one", "zero", "two"]
+        assert [log["original"] is None for log in shown] == [False, True, False]
+        assert shown[-1]["tags"] == ["topic:math", "team:x"] and shown[-1]["revision"] == 6
+        assert [edit["kind"] for edit in shown[-1]["edits"]] == ["messages"] * 2 + ["tag"] + ["messages"] * 3
+        missing = await api.client.post("/v1/logs/a/revert", json={"revision": 7})
+        assert missing.status_code == 404 and "no revision 7" in missing.json()["detail"]
+
+
+async def test_a_persons_word_on_consent_goes_before_the_logs_own(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", consent="train")) as api:
+        for consent, shown in (("none", "none"), ("eval_only", "eval_only"), (None, "train")):
+            answer = await api.client.patch("/v1/logs/a", json={"consent": consent})
+            assert answer.json()["consent"] == shown
+            hits = (await api.client.get("/v1/search", params={"q": f"consent:{shown}"})).json()
+            assert hits["total"] == 1
+        assert [edit["value"] for edit in answer.json()["edits"]] == ["none", "eval_only", None]
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        ({}, "it changes nothing"),
+        ({"consent": "maybe"}, "consent"),
+        ({"messages": [], "output": []}, "at least one message"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "the role of messages[0]"),
+        ({"messages": [said("user", " ")]}, "messages[0] says nothing"),
+        ({"output": [said("user", "x")]}, "output[0] is an answer"),
+        ({"messages": [{"role": "user", "content": "x", "mood": "fine"}]}, "mood"),
+        ({"messages": [said("user", "half a pair \ud800")]}, "surrogate"),
+        ({"output": [said("assistant", "write to ann@example.com")]}, "output[0] holds what looks like pii:email"),
+        ({"output": [said("assistant", "sk-proj-" + "aB3dE5fG7h" * 5)]}, "output[0] holds what looks like secret:"),
+        (
+            {"output": [{"role": "assistant", "parts": [{"type": "x", "deep": ["write to ann@example.com"]}]}]},
+            "pii:email",
+        ),
+    ],
+)
+async def test_messages_that_no_log_may_have_are_refused(tmp_path: Path, edit: dict[str, Any], complaint: str) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        as_json = {"content-type": "application/json"}
+        answer = await api.client.patch("/v1/logs/a", content=json.dumps(edit), headers=as_json)
+        assert answer.status_code == 422
+        assert complaint in answer.text and "ann@" not in answer.text
+        assert (await api.client.get("/v1/logs/a")).json()["revision"] == 0
+
+
+async def test_what_a_log_held_itself_may_stay(tmp_path: Path) -> None:
+    odd = (Message(role="function", content=""), Message(role="user", content="I am ann@example.com"))
+    async with running_api(tmp_path, tagged("a", messages=odd)) as api:
+        log = (await api.client.get("/v1/logs/a")).json()
+        log["output"][0]["content"] = "Hello ann@example.com"
+        answer = await api.client.patch("/v1/logs/a", json={name: log[name] for name in ("messages", "output")})
+        assert texts(answer.json())[-1] == "Hello ann@example.com"
+
+
+async def test_what_is_taken_out_of_a_text_is_out_of_its_parts(tmp_path: Path) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://pictures.test/1"}}
+    parts = [{"type": "text", "text": "call me Ann"}, picture]
+    async with running_api(
+        tmp_path, tagged("a", messages=(Message(role="user", content="call me Ann", parts=parts),))
+    ) as api:
+        (message,) = (await api.client.get("/v1/logs/a")).json()["messages"]
+        answer = await api.client.patch("/v1/logs/a", json={"messages": [message | {"content": "call me"}]})
+        assert answer.json()["messages"][0]["parts"] == [picture]
+
+
+async def test_an_edit_may_not_make_a_log_larger_than_one_that_comes(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        answer = await api.client.patch("/v1/logs/a", json={"output": [said("assistant", "x" * (4 * 2**20))]})
+        assert answer.status_code == 413 and "4194304 is the most" in answer.json()["detail"]
+
+
+async def test_an_erasure_takes_what_people_wrote_along(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a"), tagged("b")) as api:
+        for log_id in ("a", "b"):
+            await api.client.patch(f"/v1/logs/{log_id}", json={"output": [said("assistant", "my name")], "why": "hers"})
+        await api.client.delete("/v1/logs/a")
+        with api.registry.connect() as connection:
+            rows = connection.execute(select(edits.c.log_id, edits.c.revision, edits.c.kind, edits.c.why)).all()
+        assert sorted(rows) == [("a", 2, "erase", None), ("b", 1, "messages", "hers")]
 
 
 async def test_an_edit_of_an_erased_log_is_not_remembered(tmp_path: Path) -> None:
