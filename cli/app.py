@@ -26,6 +26,7 @@ COMMANDS = {
     "ingest": Late("tunemill.cli.ingest:ingest", "Send a file of logs to a server."),
     "formats": Late("tunemill.cli.formats:formats", "List the shapes of logs that are accepted."),
     "search": Late("tunemill.cli.search:search", "Search the logs."),
+    "saved": Late("tunemill.cli.saved:app", "Keep searches under a name."),
     "dlq": Late("tunemill.cli.dlq:app", "Look at records that could not be processed, and send them again."),
     "rules": Late("tunemill.cli.rules:app", "Try rules out, put them in force, apply them to history."),
     "tags": Late("tunemill.cli.tags:app", "Learn tags from labelled logs."),

@@ -44,6 +44,10 @@ class Api:
         """Post a body of JSON lines."""
         return self._call("POST", path, content=content, headers={"Content-Type": "application/x-ndjson"})
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Store something under its name; the JSON of what it is now."""
+        return self._call("PUT", path, json=body)
+
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         """Change something; the JSON of what it is now."""
         return self._call("PATCH", path, json=body)

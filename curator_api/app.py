@@ -26,6 +26,7 @@ from tunemill.curator_api import (
     rejected,
     rules,
     runs,
+    saved,
     search,
     versions,
 )
@@ -58,6 +59,7 @@ _PARTS = (
     feedback,
     logs,
     search,
+    saved,
     rejected,
     *_TAGS,
     draft_rows,

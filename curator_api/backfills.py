@@ -12,7 +12,7 @@ from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.job_store import Job, pace
 from tunemill.curator_api.payloads import BackfillIn, BackfillOut, BackfillsOut, Storable
 from tunemill.curator_api.problems import responses
-from tunemill.indexer.query import parse
+from tunemill.curator_api.queries import read_query, spelled_out
 from tunemill.indexer.search import SearchRequest
 from tunemill.registry import rule_sets
 
@@ -24,10 +24,10 @@ ThisBackfill = Annotated[str, Path(max_length=64), Storable]
 @router.post("", status_code=202, responses=responses(400, 422))
 async def start_backfill(wanted: BackfillIn, here: Here, person: Person) -> BackfillOut:
     """Set the tags of stored logs anew, by the rules that are in force now; one backfill after another."""
-    query = parse(wanted.query)
+    query = await asyncio.to_thread(read_query, here.registry, here.project, wanted.query)
     await here.index.refresh()  # else the newest logs are not counted
     page = await here.index.search(SearchRequest(query, limit=0))
-    return await asyncio.to_thread(_start, here, wanted.query, page.total, person)
+    return await asyncio.to_thread(_start, here, spelled_out(wanted.query, query), page.total, person)
 
 
 @router.get("", responses=responses(422))

@@ -20,6 +20,7 @@ from tunemill.curator_api.payloads import (
     VersionOut,
 )
 from tunemill.curator_api.problems import responses
+from tunemill.curator_api.queries import saved_texts
 from tunemill.curator_api.version_store import Version
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -31,7 +32,7 @@ ThisDataset = Annotated[str, Path(max_length=1_000), Storable]
 def create_dataset(dataset: DatasetIn, here: Here, _person: Person) -> DatasetOut:
     """Start a dataset: a draft that gathers the logs which match a query. Nothing is frozen before a version is published."""
     name = checked_name(dataset.name)
-    made = draft_store.create(here.registry, here.settings.project, name, draft_of(dataset))
+    made = draft_store.create(here.registry, here.settings.project, name, draft_of(here, dataset))
     return _dataset_out(made, [])
 
 
@@ -57,7 +58,7 @@ def get_dataset(name: ThisDataset, here: Here, _person: Person) -> DatasetOut:
 @router.put("/{name}/draft", responses=responses(400, 404, 422))
 def change_draft(name: ThisDataset, draft: DraftIn, here: Here, _person: Person) -> DatasetOut:
     """Give the draft another recipe. Rows that were changed, deleted or imported stay so."""
-    draft_store.change(here.registry, here.settings.project, name, draft_of(draft))
+    draft_store.change(here.registry, here.settings.project, name, draft_of(here, draft))
     return view(here, name)
 
 
@@ -72,13 +73,14 @@ def view(curator: Curator, name: str) -> DatasetOut:
     return _dataset_out(dataset, version_store.find_versions(registry, project, name))
 
 
-def draft_of(given: DraftIn) -> Draft:
+def draft_of(curator: Curator, given: DraftIn) -> Draft:
     """The draft that a client asks for.
 
     Raises:
         BadQuery: its query cannot be read.
     """
-    return checked(Draft(query=given.query, limit=given.limit, seed=given.seed, test_share=given.test_share))
+    draft = Draft(query=given.query, limit=given.limit, seed=given.seed, test_share=given.test_share)
+    return checked(draft, saved_texts(curator.registry, curator.project))
 
 
 def _dataset_out(dataset: Dataset, versions: list[Version]) -> DatasetOut:

@@ -4,7 +4,7 @@ import msgspec
 
 from tunemill.curator_api.errors import BadQuery, Unprocessable
 from tunemill.indexer.errors import QueryError
-from tunemill.indexer.query import parse
+from tunemill.indexer.query import SavedText, parse
 from tunemill.schemas.manifest import NAME, valid_name
 
 
@@ -17,14 +17,17 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     test_share: float = 0.1  # of the conversations, about
 
 
-def checked(draft: Draft) -> Draft:
-    """The draft, if its query can be read.
+def checked(draft: Draft, saved: SavedText) -> Draft:
+    """The draft, if its query can be read; it keeps the names of saved searches, for what they mean when it is gathered.
+
+    Args:
+        saved: gives a saved search's text by its name.
 
     Raises:
         BadQuery: it cannot; says at which column.
     """
     try:
-        parse(draft.query)
+        parse(draft.query, saved=saved)
     except QueryError as error:
         raise bad_query(error) from error
     return draft

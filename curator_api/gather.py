@@ -7,8 +7,8 @@ import msgspec
 from tunemill.curator_api import draft_store, version_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.draft import Draft
+from tunemill.curator_api.queries import read_query, spelled_out
 from tunemill.curator_api.snapshot import Snapshot, freeze
-from tunemill.indexer.query import parse
 from tunemill.privacy.pii import PrivateData
 from tunemill.registry import rule_sets
 
@@ -16,7 +16,7 @@ from tunemill.registry import rule_sets
 class Gathered(msgspec.Struct, frozen=True):
     """A draft, frozen."""
 
-    draft: Draft
+    draft: Draft  # its query spelled out: what saved searches and `now` meant
     snapshot: Snapshot
     private_data: PrivateData  # the policy that was in force
     erased_seen: int  # how many erasures there were before the first log was read
@@ -35,6 +35,7 @@ async def gather(curator: Curator, name: str) -> Gathered:
 
     Raises:
         NotFound: there is no such dataset.
+        QueryError: its query names a saved search that cannot be read any more.
     """
     registry, project = curator.registry, curator.settings.project
     dataset = await asyncio.to_thread(draft_store.find, registry, project, name)
@@ -44,7 +45,8 @@ async def gather(curator: Curator, name: str) -> Gathered:
     draft = dataset.draft
     private_data = await asyncio.to_thread(policy, curator)
     await curator.index.refresh()
-    logs = [log async for log in curator.index.scan(parse(draft.query), limit=draft.limit)]
+    query = await asyncio.to_thread(read_query, registry, project, draft.query)
+    logs = [log async for log in curator.index.scan(query, limit=draft.limit)]
     snapshot = await asyncio.to_thread(
         freeze,
         logs,
@@ -55,4 +57,5 @@ async def gather(curator: Curator, name: str) -> Gathered:
         seed=draft.seed,
         test_share=draft.test_share,
     )
-    return Gathered(draft, snapshot, private_data, erased_seen)
+    meant = msgspec.structs.replace(draft, query=spelled_out(draft.query, query))
+    return Gathered(meant, snapshot, private_data, erased_seen)

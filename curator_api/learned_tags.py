@@ -30,9 +30,9 @@ from tunemill.curator_api.payloads import (
     TagText,
 )
 from tunemill.curator_api.problems import responses
+from tunemill.curator_api.queries import read_query
 from tunemill.curator_api.tagging import Tagger
 from tunemill.indexer.errors import IndexUnavailable
-from tunemill.indexer.query import parse
 from tunemill.registry import rule_sets
 from tunemill.schemas.learned import LearnedTag, NotLearned
 from tunemill.schemas.records import LogRecord
@@ -106,7 +106,7 @@ async def disable_learned_tag(tag: ThisTag, here: Here, person: Person) -> InFor
 @router.post("/learned-tags/{tag:path}/dry-run", responses=responses(400, 404, 422))
 async def try_learned_tag(tag: ThisTag, wanted: LearnedDryRunIn, here: Here, _person: Person) -> LearnedDryRunOut:
     """Which stored logs would get the tag, or lose it, if this version were in force; nothing is changed."""
-    query = parse(wanted.query)
+    query = await asyncio.to_thread(read_query, here.registry, here.project, wanted.query)
     learned = await _find(here, tag, wanted.version)
     tagger = await asyncio.to_thread(_tagger_with, here, learned)
     found = await dry_run(here.index, tagger, query, limit=wanted.limit)

@@ -11,8 +11,8 @@ from tunemill.curator_api.dry_run import dry_run
 from tunemill.curator_api.errors import InvalidRules, NotFound, RulesChanged
 from tunemill.curator_api.payloads import DryRunIn, DryRunOut, RulesCheckedOut, RulesIn, RulesOut, RulesTextIn
 from tunemill.curator_api.problems import responses
+from tunemill.curator_api.queries import read_query
 from tunemill.curator_api.tagging import Tagger
-from tunemill.indexer.query import parse
 from tunemill.registry import rule_sets
 from tunemill.registry.rule_sets import RevisionChanged, RuleSet
 
@@ -44,7 +44,7 @@ def check_rules(rules: RulesTextIn, here: Here, _person: Person) -> RulesChecked
 @router.post("/dry-run", responses=responses(400, 422))
 async def try_rules(wanted: DryRunIn, here: Here, _person: Person) -> DryRunOut:
     """What rules would do to the tags of stored logs, without doing it. Without a document: the rules in force."""
-    query = parse(wanted.query)
+    query = await asyncio.to_thread(read_query, here.registry, here.project, wanted.query)
     tagger = await asyncio.to_thread(_tagger, here, wanted.document)
     return DryRunOut.model_validate(await dry_run(here.index, tagger, query, limit=wanted.limit))
 

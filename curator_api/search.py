@@ -1,5 +1,6 @@
 """Search over HTTP."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Here
 from tunemill.curator_api.payloads import FacetOut, HitOut, SearchOut, Storable
 from tunemill.curator_api.problems import responses
-from tunemill.indexer.query import parse
+from tunemill.curator_api.queries import read_query
 from tunemill.indexer.search import Hit, SearchPage, SearchRequest, Sort
 from tunemill.schemas.records import Message
 
@@ -33,7 +34,8 @@ async def search(
     sort: Sort = "relevance",
 ) -> SearchOut:
     """Logs that match, with highlights and facets. An empty `q` matches every log."""
-    page = await here.index.search(SearchRequest(parse(q), limit=limit, cursor=cursor, sort=sort))
+    query = await asyncio.to_thread(read_query, here.registry, here.project, q)
+    page = await here.index.search(SearchRequest(query, limit=limit, cursor=cursor, sort=sort))
     return search_out(page)
 
 

@@ -64,7 +64,7 @@ def serving(answer: Callable[[Asked], Answer], *, port: int = 0, idle_s: float |
             self.end_headers()
             self.wfile.write(given.body)
 
-        do_GET = do_POST = do_PATCH = do_DELETE = _reply  # noqa: N815
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _reply  # noqa: N815
 
         def log_message(self, *args: object) -> None:
             pass

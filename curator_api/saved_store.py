@@ -1,0 +1,72 @@
+"""Saved searches in the registry: search texts with a name. They hold what somebody typed, and no text of a log.
+
+Every function blocks on SQL.
+"""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Engine, Row, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tunemill.registry.tables import audit, now_ms, saved_searches
+
+
+class SavedSearch(msgspec.Struct, frozen=True, kw_only=True):
+    """A search text with a name."""
+
+    name: str
+    query: str
+    by: str  # who changed it last
+    created_ms: int
+    updated_ms: int
+
+
+def put(engine: Engine, project: str, name: str, query: str, *, by: str) -> SavedSearch:
+    """Keep a search under a name, in place of what was there, with an audit line."""
+    while True:
+        now = now_ms()
+        values = {"query": query, "by": by, "updated_ms": now}
+        try:
+            with engine.begin() as connection:
+                changed = connection.execute(update(saved_searches).where(_of(project, name)).values(values))
+                if not changed.rowcount:
+                    fresh = {**values, "project": project, "name": name, "created_ms": now}
+                    connection.execute(insert(saved_searches).values(fresh))
+                line = {"ts_ms": now, "project": project, "by": by, "action": "search.save", "target": name}
+                connection.execute(insert(audit).values(line))
+                return _saved(connection.execute(select(saved_searches).where(_of(project, name))).one())
+        except IntegrityError:  # somebody else made it between our look and our insert
+            continue
+
+
+def find(engine: Engine, project: str, name: str) -> SavedSearch | None:
+    """The search of this name."""
+    with engine.connect() as connection:
+        row = connection.execute(select(saved_searches).where(_of(project, name))).one_or_none()
+    return None if row is None else _saved(row)
+
+
+def find_all(engine: Engine, project: str) -> list[SavedSearch]:
+    """Every saved search of the project, by name."""
+    mine = select(saved_searches).where(saved_searches.c.project == project)
+    with engine.connect() as connection:
+        return [_saved(row) for row in connection.execute(mine.order_by(saved_searches.c.name))]
+
+
+def remove(engine: Engine, project: str, name: str, *, by: str) -> bool:
+    """Forget a search, with an audit line; whether it was there."""
+    with engine.begin() as connection:
+        if not connection.execute(delete(saved_searches).where(_of(project, name))).rowcount:
+            return False
+        line = {"ts_ms": now_ms(), "project": project, "by": by, "action": "search.delete", "target": name}
+        connection.execute(insert(audit).values(line))
+    return True
+
+
+def _of(project: str, name: str) -> ColumnElement[bool]:
+    return and_(saved_searches.c.project == project, saved_searches.c.name == name)
+
+
+def _saved(row: Row[Any]) -> SavedSearch:
+    return msgspec.convert({name: row._mapping[name] for name in SavedSearch.__struct_fields__}, SavedSearch)
