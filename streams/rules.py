@@ -74,9 +74,7 @@ class Rules:
         self._parts = {name: Patterns() for name in PARTS}
         self._tests: dict[Condition, int] = {}  # condition on fields -> its key
         self._count = 0  # of the keys of patterns
-        self._gates = {
-            self._key(part, pattern): (part, kinds) for pattern, kinds in pii.GATES.items() for part in PARTS
-        }
+        self._gates = {self._key(part, pattern): kinds for pattern, kinds in pii.GATES.items() for part in PARTS}
         self._checks = [self._compile(rule) for rule in self.rules]
         self._awaited = _awaited(self._checks)
         self._asked: list[tuple[int, Test]] = [(key, test_of(condition)) for condition, key in self._tests.items()]
@@ -91,7 +89,8 @@ class Rules:
     def find(self, logs: Sequence[tuple[LogRecord, Texts]]) -> list[Found]:
         """What was found in each log.
 
-        Many logs at once cost far less than one by one: every step is done for all of them before the next.
+        Many logs at once cost far less than one by one: every step is done for all of them before the next, and a text that
+        several logs share is looked at once.
         """
         known = self._known(logs)
         waiting: dict[int, list[int]] = defaultdict(list)  # place of a rule -> those of the logs that it may match
@@ -106,30 +105,26 @@ class Rules:
                 if check.tag.tag not in matched[place] and check.holds(known[place]):
                     matched[place][check.tag.tag] = check.tag
         return [
-            Found(tuple(tags.values()), self._private(one.sure, texts))
-            for tags, one, (_, texts) in zip(matched, known, logs, strict=True)
+            Found(tuple(tags.values()), tuple(kind for kind in pii.KINDS if kind in one.private) if one.private else ())
+            for tags, one in zip(matched, known, strict=True)
         ]
 
     def _known(self, logs: Sequence[tuple[LogRecord, Texts]]) -> list["_Known"]:
-        known = [_Known(self._parts, texts) for _, texts in logs]
+        known = [_Known() for _ in logs]
+        for name, patterns in self._parts.items():
+            parts = {text: _Part(text, patterns) for text in {texts.parts[name] for _, texts in logs}}
+            patterns.match((part.encoded, part.sure, part.possible) for part in parts.values() if part.encoded)
+            for text, part in parts.items():
+                gated = self._gates.keys() & part.sure
+                if gated:
+                    part.private = pii.kinds_in(text, frozenset().union(*map(self._gates.__getitem__, gated)))
+            for one, (_, texts) in zip(known, logs, strict=True):
+                one.add(parts[texts.parts[name]])
         for key, test in self._asked:
             for one, (log, texts) in zip(known, logs, strict=True):
                 if test(log, texts):
                     one.sure.add(key)
-        for name, patterns in self._parts.items():
-            patterns.match((one.texts[name], one.sure, one.possible) for one in known if one.texts[name])
         return known
-
-    def _private(self, keys: set[int], texts: Texts) -> tuple[str, ...]:
-        """The kinds of private data, looked for where their gates matched."""
-        by_part: dict[str, set[str]] = {}
-        for key in self._gates.keys() & keys:
-            name, kinds = self._gates[key]
-            by_part.setdefault(name, set()).update(kinds)
-        if not by_part:
-            return ()
-        found = frozenset().union(*(pii.kinds_in(texts.parts[name], kinds) for name, kinds in by_part.items()))
-        return tuple(kind for kind in pii.KINDS if kind in found)
 
     def _compile(self, rule: Rule) -> _Check:
         return _Check(
@@ -153,16 +148,45 @@ class Rules:
         return key
 
 
-class _Known:
-    """What holds for one log, and what may hold and is looked at when somebody asks."""
+class _Part:
+    """What holds for one text, and what may hold and is looked at when somebody asks."""
 
-    __slots__ = ("_parts", "possible", "sure", "texts")
+    __slots__ = ("_asked", "_patterns", "encoded", "possible", "private", "sure")
 
-    def __init__(self, parts: dict[str, Patterns], texts: Texts) -> None:
-        self._parts = parts
-        self.texts = {name: text.encode() for name, text in texts.parts.items()}
+    def __init__(self, text: str, patterns: Patterns) -> None:
+        self.encoded = text.encode()
         self.sure: set[int] = set()
         self.possible: set[int] = set()
+        self.private: frozenset[str] = frozenset()  # kinds of private data
+        self._patterns = patterns
+        self._asked: dict[int, bool] = {}
+
+    def confirm(self, key: int) -> bool:
+        """Whether a possible key holds."""
+        if key not in self._asked:
+            self._asked[key] = self._patterns.confirm(key, self.encoded)
+        return self._asked[key]
+
+
+class _Known:
+    """The same for one log."""
+
+    __slots__ = ("parts", "possible", "private", "sure")
+
+    def __init__(self) -> None:
+        self.parts: list[_Part] = []  # in the order of PARTS
+        self.sure: set[int] = set()
+        self.possible: set[int] = set()
+        self.private: frozenset[str] = frozenset()
+
+    def add(self, part: _Part) -> None:
+        """One more part, which other logs may share."""
+        self.parts.append(part)
+        if part.sure:
+            self.sure |= part.sure
+            self.private |= part.private
+        if part.possible:
+            self.possible |= part.possible
 
     def has_any(self, wanted: frozenset[int]) -> bool:
         """Whether one of these keys holds."""
@@ -170,8 +194,7 @@ class _Known:
             return True
         for key in wanted & self.possible:
             self.possible.remove(key)
-            name = PARTS[key % len(PARTS)]
-            if self._parts[name].confirm(key, self.texts[name]):
+            if self.parts[key % len(PARTS)].confirm(key):
                 self.sure.add(key)
                 return True
         return False

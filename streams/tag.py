@@ -136,11 +136,11 @@ def _looks(logs: Sequence[Masked], rules: Rules) -> Sequence[_Look | None]:
 def _look(logs: Sequence[LogRecord], rules: Rules) -> list[_Look]:
     """Step by step, each for all logs: the tables that a step reads are then still near the processor."""
     texts = [texts_of(log) for log in logs]
-    languages = [language_of(text.user) for text in texts]
+    languages = {text: language_of(text) for text in {one.user for one in texts}}  # what is asked again is read once
     found = rules.find(list(zip(logs, texts, strict=True)))
     return [
-        _Look(language, _tags(language, finds, matching(rules.learned, text)), sketch)
-        for text, language, finds, sketch in zip(texts, languages, found, fingerprints(logs), strict=True)
+        _Look(languages[text.user], _tags(languages[text.user], finds, matching(rules.learned, text)), sketch)
+        for text, finds, sketch in zip(texts, found, fingerprints(logs), strict=True)
     ]
 
 
