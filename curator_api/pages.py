@@ -1,21 +1,21 @@
 """The pages people look at: HTML made here from the same values that the JSON endpoints give. Forms post here and are redirected."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import jinja2
 import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from tunemill.curator_api import charts, page_chat, page_text, run_view
 from tunemill.curator_api.errors import BadQuery, BadRequest, CuratorError, NotFound, Unauthorised, Unprocessable
 from tunemill.curator_api.page_guard import COOKIE, form, own_path, refuse_other_sites, remember
 from tunemill.curator_api.page_source import Json, PageSource
+from tunemill.curator_api.page_visit import Visit, go
 
 HERE = Path(__file__).parent
 STATIC = {"page.css": "text/css", "refresh.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -23,7 +23,7 @@ HITS_PER_PAGE, ROWS_PER_PAGE, REJECTED_SHOWN = 20, 20, 200
 REFRESH_S = 2  # while a run moves
 METHODS = ("lora", "qlora", "full")
 
-Handler = Callable[["Visit"], Awaitable[Response]]
+Handler = Callable[[Visit], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -37,36 +37,6 @@ def pages_router(source: PageSource) -> APIRouter:
     router.add_route("/sign-in", _open(_sign_in, source, templates), methods=["POST"], include_in_schema=False)
     router.add_route("/static/{name}", _static, methods=["GET"], include_in_schema=False)
     return router
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
-    """One request to a page, and who makes it."""
-
-    request: Request
-    source: PageSource
-    templates: jinja2.Environment
-    by: str | None  # None: not signed in
-
-    def asked(self, name: str) -> str | None:
-        """A parameter in the address; None when it is missing or empty."""
-        return self.request.query_params.get(name) or None
-
-    def at(self, name: str) -> str:
-        """A part of the path."""
-        return str(self.request.path_params[name])
-
-    def page(self, template: str, *, title: str, section: str, status: int = 200, **values: Any) -> Response:
-        """A template filled in."""
-        signed_in = None if self.by is None else COOKIE in self.request.cookies
-        text = self.templates.get_template(template).render(title=title, section=section, signed_in=signed_in, **values)
-        return HTMLResponse(text, status_code=status)
-
-    @property
-    def who(self) -> str:
-        """Who is signed in; a guarded page has somebody."""
-        assert self.by is not None  # noqa: S101  `_guarded` saw to it
-        return self.by
 
 
 async def _search(visit: Visit) -> Response:
@@ -92,7 +62,7 @@ async def _edit_tags(visit: Visit) -> Response:
     sent = await form(visit.request)
     add, remove = ([value] if (value := sent.get(name, "").strip()) else [] for name in ("add", "remove"))
     await visit.source.edit_tags(visit.at("log_id"), add=add, remove=remove, by=visit.who)
-    return _go(log_path(visit.at("log_id")))
+    return go(log_path(visit.at("log_id")))
 
 
 async def _rejected(visit: Visit) -> Response:
@@ -120,7 +90,7 @@ async def _redrive(visit: Visit) -> Response:
     kind = {name: value for name in ("stage", "error_code") if (value := sent.get(name, ""))}
     wanted: Json = {"ids": [sent["rejected_id"]]} if sent.get("rejected_id") else kind
     counts = await visit.source.redrive(wanted, by=visit.who)
-    return _go(page_text.address("/rejected", **{name: str(count) for name, count in counts.items() if count}))
+    return go(page_text.address("/rejected", **{name: str(count) for name, count in counts.items() if count}))
 
 
 async def _datasets(visit: Visit) -> Response:
@@ -137,7 +107,7 @@ async def _create_dataset(visit: Visit) -> Response:
         **{key: value for key, value in numbers.items() if value is not None},
     }
     await visit.source.create_dataset(name, draft, by=visit.who)
-    return _go(dataset_path(name))
+    return go(dataset_path(name))
 
 
 async def _dataset(visit: Visit) -> Response:
@@ -154,19 +124,19 @@ async def _publish(visit: Visit) -> Response:
     sent = await form(visit.request)
     note = sent.get("note", "").strip() or None
     version = await visit.source.publish(visit.at("name"), note=note, recipe=recipe(sent), by=visit.who)
-    return _go(page_text.address(dataset_path(visit.at("name")), published=str(version)))
+    return go(page_text.address(dataset_path(visit.at("name")), published=str(version)))
 
 
 async def _edit_row(visit: Visit) -> Response:
     sent = await form(visit.request)
     await visit.source.edit_row(visit.at("name"), sent.get("row_key", ""), edited_messages(sent), by=visit.who)
-    return _go(f"{dataset_path(visit.at('name'))}#rows")
+    return go(f"{dataset_path(visit.at('name'))}#rows")
 
 
 async def _delete_row(visit: Visit) -> Response:
     sent = await form(visit.request)
     await visit.source.delete_row(visit.at("name"), sent.get("row_key", ""), by=visit.who)
-    return _go(f"{dataset_path(visit.at('name'))}#rows")
+    return go(f"{dataset_path(visit.at('name'))}#rows")
 
 
 async def _runs(visit: Visit) -> Response:
@@ -195,7 +165,7 @@ async def _run(visit: Visit) -> Response:
 
 async def _cancel_run(visit: Visit) -> Response:
     await visit.source.cancel_run(visit.at("run_id"), by=visit.who)
-    return _go(f"/runs/{quote(visit.at('run_id'), safe='')}")
+    return go(f"/runs/{quote(visit.at('run_id'), safe='')}")
 
 
 async def _sign_in_page(visit: Visit) -> Response:
@@ -209,13 +179,13 @@ async def _sign_in(visit: Visit) -> Response:
         await visit.source.admit(visit.request, key)
     except Unauthorised as error:
         return visit.page("sign_in.html", title="Sign in", section="", next=next_path, wrong=True, status=error.status)
-    answer = _go(next_path)
+    answer = go(next_path)
     remember(answer, key, secure=visit.request.url.scheme == "https")
     return answer
 
 
 async def _sign_out(visit: Visit) -> Response:
-    answer = _go("/sign-in")
+    answer = go("/sign-in")
     answer.delete_cookie(COOKIE, path="/")
     return answer
 
@@ -300,10 +270,6 @@ def dataset_path(name: str) -> str:
     return f"/datasets/{quote(name, safe='')}"
 
 
-def _go(path: str) -> RedirectResponse:
-    return RedirectResponse(path, status_code=303)
-
-
 def _guarded(handler: Handler, source: PageSource, templates: jinja2.Environment) -> Endpoint:
     """The handler behind the sign-in."""
 
@@ -313,7 +279,7 @@ def _guarded(handler: Handler, source: PageSource, templates: jinja2.Environment
             by = await visit.source.admit(request, request.cookies.get(COOKIE))
         except Unauthorised:
             wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            return _go(page_text.address("/sign-in", next=wanted if request.method == "GET" else None))
+            return go(page_text.address("/sign-in", next=wanted if request.method == "GET" else None))
         known = replace(visit, by=by)
         try:
             return await handler(known)
