@@ -1,5 +1,6 @@
 """`tunemill search`: look at what came in."""
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -19,12 +20,19 @@ def search(
     limit: Annotated[int, typer.Option(help="How many logs to show.", min=1)] = 10,
     cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended.")] = None,
     sort: Annotated[str, typer.Option(help="relevance or newest.")] = "relevance",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every log that matches, as it is kept, one JSON object a line.")
+    ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Search the logs. Without a query: all of them."""
     with connect(url, key) as api:
+        if everything:
+            for some in api.stream("/search/export", q=query):
+                sys.stdout.buffer.write(some)
+            return
         page = api.get("/search", q=query, limit=limit, cursor=cursor, sort=sort)
     if as_json:
         print_json(page)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -88,17 +88,21 @@ async def _point(client: AsyncElasticsearch, alias: str) -> AsyncIterator[Mappin
         opened = await client.open_point_in_time(index=alias, keep_alive=KEEP_ALIVE)
     try:
         yield {"id": opened["id"], "keep_alive": KEEP_ALIVE}
-    finally:
-        with translated():
-            await client.close_point_in_time(id=opened["id"])
+    finally:  # to its end, also when the reader was cancelled
+        await asyncio.shield(asyncio.create_task(_let_go(client, opened["id"])))
+
+
+async def _let_go(client: AsyncElasticsearch, point: str) -> None:
+    with suppress(SearchIndexError), translated():  # else it ends by itself after KEEP_ALIVE
+        await client.close_point_in_time(id=point)
 
 
 async def _page(client: AsyncElasticsearch, order: Mapping[str, Any], after: list[Any] | None, size: int) -> list[_Hit]:
+    # Whole sources: to take the record out of each costs Elasticsearch more than all the rest.
     with translated(), answers_as(_PAGE):
         answer = await client.search(
             **order,
             size=size,
-            # Whole sources: taking the record out of each costs Elasticsearch more than all the rest.
             track_total_hits=False,
             allow_partial_search_results=False,  # a dataset may not lack the logs of a shard that is away
             search_after=after,

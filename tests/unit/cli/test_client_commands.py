@@ -51,6 +51,13 @@ def test_json_is_what_the_api_said_and_nothing_else() -> None:
         assert json.loads(run("search", "--json", server=server).stdout) == PAGE
 
 
+def test_every_log_of_a_search_is_passed_on_byte_for_byte() -> None:
+    with serving(always({"log": "half\u2028line"})) as server:
+        result = run("search", "math", "--all", server=server)
+    assert json.loads(result.stdout) == {"log": "half\u2028line"}
+    assert server.asked[0].path == "/v1/search/export?q=math"
+
+
 def test_a_problem_is_a_sentence_and_exit_code_1() -> None:
     with serving(always(PROBLEM, 400)) as server:
         result = run("search", "(", server=server)
