@@ -23,7 +23,9 @@ class Act(NamedTuple):
 
     kind: str  # tag | untag | reset (nobody's word on a tag) | messages | consent
     tag: str | None = None  # of tag, untag and reset
-    value: Any = None  # messages: {messages, output}; consent: the word; None: as the log came; of a tag: who had set it before
+    value: Any = (
+        None  # messages: {messages, output}; consent: the word; None: as the log came; reset: who had set the tag
+    )
 
 
 class EditRow(msgspec.Struct, frozen=True, kw_only=True):
