@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 
-from tunemill.curator_api import job_store, rules_job
+from tunemill.curator_api import bulk_delete, bulk_edits, job_store, rules_job
 from tunemill.curator_api.job_work import Kind
+
+_EDITS = Kind(bulk_edits.edit_all, bulk_edits.take_back, job_store.count_edits_undone)
 
 KINDS: Mapping[str, Kind] = {
     "rules": Kind(rules_job.set_anew, rules_job.take_back, job_store.count_undone),
+    "tags": _EDITS,
+    "consent": _EDITS,
+    "delete": Kind(bulk_delete.delete_all, None),
 }

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Engine
 
 from tunemill.curator_api import job_store as store
-from tunemill.curator_api.errors import Unavailable
+from tunemill.curator_api.errors import CuratorError, Unavailable
 from tunemill.curator_api.job_kinds import KINDS
 from tunemill.curator_api.job_store import Job, LeaseLost
 from tunemill.curator_api.job_work import Jobs, NotTaken, told_within
@@ -92,6 +92,6 @@ async def _kept(registry: Engine, claimed: Job) -> AsyncIterator[None]:
 def _fail(registry: Engine, claimed: Job, error: Exception) -> None:
     """End it with an error of ours; its text might hold text of a log."""
     _log.error("job_failed", job_id=claimed.job_id, kind=claimed.kind, error=type(error).__name__)
-    message = str(error) if isinstance(error, NotTaken) else f"unforeseen {type(error).__name__}"
+    message = str(error) if isinstance(error, NotTaken | CuratorError) else f"unforeseen {type(error).__name__}"
     with contextlib.suppress(LeaseLost):
         store.finish(registry, claimed, "failed", error={"code": "internal", "message": message})

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, inser
 
 from tunemill.curator_api.errors import Finished, NotFound, UnderWay
 from tunemill.curator_api.tag_changes import TagChange, then
-from tunemill.registry.tables import audit, job_changes, jobs, now_ms
+from tunemill.registry.tables import audit, edits, job_changes, jobs, now_ms
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import Tag
 
@@ -134,7 +134,13 @@ def undo(engine: Engine, project: str, job_id: str, *, by: str) -> Job:
         Finished: it is undone.
         UnderWay: it is still running.
     """
-    values = {"status": "undoing", "place": None, "finished_ms": None, "error": None}
+    values = {
+        "status": "undoing",
+        "place": None,
+        "finished_ms": None,
+        "error": None,
+        "result": {"undone_by": by},
+    }
     with engine.begin() as connection:
         if not _update(connection, _in(project, job_id, "done", "failed", "cancelled"), values):
             found = _find(connection, project, job_id)
@@ -188,16 +194,51 @@ def note_changes(engine: Engine, claimed: Job, changes: Mapping[str, TagChange])
             connection.execute(update(job_changes).where(here).values(added=row["added"], taken=row["taken"]))
 
 
-def advance(engine: Engine, claimed: Job, place: Sequence[Any], *, seen: int) -> None:
+def advance(engine: Engine, claimed: Job, place: Sequence[Any], *, seen: int, changed: int = 0) -> None:
     """Everything up to this place is done.
 
     Args:
         seen: how many logs that were more.
+        changed: how many of them were changed, if that is not counted elsewhere.
 
     Raises:
         LeaseLost: it is not ours any more.
     """
-    _step(engine, claimed, {"place": list(place), "seen": jobs.c.seen + seen})
+    more = {"seen": jobs.c.seen + seen, "changed": jobs.c.changed + changed}
+    _step(engine, claimed, {"place": list(place), **more})
+
+
+def count(connection: Connection, claimed: Job, *, seen: int, changed: int) -> None:
+    """Count more logs within the caller's transaction, which does to them what is counted.
+
+    Raises:
+        LeaseLost: it is not ours any more; the transaction must not be committed.
+    """
+    _fence(connection, claimed, {"seen": jobs.c.seen + seen, "changed": jobs.c.changed + changed})
+
+
+def recount(engine: Engine, claimed: Job) -> None:
+    """Count the logs that it edited: whoever was killed between an edit and `advance` did not.
+
+    Raises:
+        LeaseLost: it is not ours any more.
+    """
+    _step(engine, claimed, {"changed": count_edited(engine, claimed.job_id)})
+
+
+def count_edited(engine: Engine, job_id: str, *, upto_seq: int | None = None) -> int:
+    """How many logs a job edited; by its edits up to one of them, or by all."""
+    here = edits.c.job_id == job_id if upto_seq is None else and_(edits.c.job_id == job_id, edits.c.seq <= upto_seq)
+    with engine.connect() as connection:
+        return connection.execute(select(func.count(edits.c.log_id.distinct())).where(here)).scalar_one()
+
+
+def under_way(engine: Engine, project: str) -> str | None:
+    """The job whose turn it is, that all others which are not finished wait for."""
+    here = and_(jobs.c.project == project, jobs.c.status.in_(ACTIVE))
+    with engine.connect() as connection:
+        job_id: str | None = connection.execute(select(func.min(jobs.c.job_id)).where(here)).scalar_one()
+    return job_id
 
 
 def finish(engine: Engine, claimed: Job, status: Status, *, error: Mapping[str, str] | None = None) -> None:
@@ -227,7 +268,7 @@ def changes_after(engine: Engine, job_id: str, log_id: str, *, limit: int) -> di
 
 
 def count_undone(engine: Engine, job: Job) -> int:
-    """How many of its changes are taken back by now."""
+    """How many of its changes of rules' tags are taken back by now."""
     if job.status == "undone":
         return job.changed
     if job.status != "undoing" or not job.place:
@@ -235,6 +276,13 @@ def count_undone(engine: Engine, job: Job) -> int:
     here = and_(job_changes.c.job_id == job.job_id, job_changes.c.log_id <= job.place[0])
     with engine.connect() as connection:
         return connection.execute(select(func.count()).select_from(job_changes).where(here)).scalar_one()
+
+
+def count_edits_undone(engine: Engine, job: Job) -> int:
+    """How many logs have its edits taken back by now."""
+    if job.status == "undone":
+        return job.changed
+    return count_edited(engine, job.job_id, upto_seq=job.place[0]) if job.status == "undoing" and job.place else 0
 
 
 def pace(job: Job) -> tuple[float | None, float | None]:

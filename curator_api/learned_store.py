@@ -35,7 +35,8 @@ def labels_of(engine: Engine, project: str, tag: str) -> dict[str, bool]:
     with engine.connect() as connection:
         for log_id, kind in connection.execute(acts.order_by(edits.c.seq)):
             labels.pop(log_id, None)
-            labels[log_id] = kind == "tag"
+            if kind != "reset":
+                labels[log_id] = kind == "tag"
     erased = ledger.erased_among(engine, project, list(labels))
     return {log_id: label for log_id, label in labels.items() if log_id not in erased}
 

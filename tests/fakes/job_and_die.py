@@ -1,6 +1,6 @@
 """Processes that do a job, or take it back, and are killed, each at another step of its second page.
 
-`python job_and_die.py FOLDER apply|undo before|after`: FOLDER holds a folder for each call, with engines that are closed.
+`python job_and_die.py FOLDER WAY before|after`, a way of STEPS: FOLDER holds a folder for each call, with engines that are closed.
 """
 
 import asyncio
@@ -12,9 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
-
-from tunemill.curator_api import job_runner, job_work, rules_job
+from tunemill.curator_api import edit_store, job_runner, job_work, ledger, rules_job
 from tunemill.curator_api import job_store as store
 from tunemill.curator_api.job_work import Jobs
 from tunemill.indexer.open import open_index
@@ -25,6 +23,14 @@ from tunemill.streams.tagging import StreamTagging
 STEPS = {  # what each calls on its way, in this order
     "apply": ("stored", "note_changes", "replace", "advance", "refresh", "finish"),
     "undo": ("changes_after", "stored", "renew", "replace", "advance", "refresh", "finish"),
+    "tags": ("refresh", "recount", "edits_of", "renew", "stored", "record", "replace", "applied", "advance", "finish"),
+    "untags": ("recount", "of_job", "edits_of", "renew", "stored", "record", "replace", "applied", "advance", "finish"),
+    "delete": ("refresh", "erase_many", "count", "delete", "advance", "finish"),
+}
+CALLS: dict[Any, tuple[str, ...]] = {
+    store: ("note_changes", "changes_after", "renew", "recount", "count", "advance", "finish"),
+    edit_store: ("edits_of", "of_job", "record", "applied"),
+    ledger: ("erase_many",),
 }
 PAGE = 7
 LEASE_MS = 50
@@ -42,7 +48,7 @@ class DyingIndex:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._index, name)
-        if name not in {"stored", "replace", "refresh"}:
+        if name not in {"stored", "replace", "refresh", "delete"}:
             return method
 
         async def called(*args: Any, **more: Any) -> Any:
@@ -58,8 +64,10 @@ class DyingIndex:
 async def opened(folder: Path) -> AsyncIterator[Jobs]:
     """The embedded engines in this folder, as a backfill needs them."""
     index = open_index(f"local:{folder / 'index'}")
+    is_new = not (folder / "registry.db").exists()
     registry = open_registry(f"sqlite:///{folder / 'registry.db'}")
-    migrate(registry)
+    if is_new:
+        migrate(registry)
     await index.setup()
     try:
         yield Jobs(index=index, registry=registry, tagging=StreamTagging(), project="default")
@@ -82,7 +90,7 @@ def killed_at(folder: Path, step: str) -> bool:
 
 async def _work(folder: Path, step: str) -> None:
     job_work.PAGE, rules_job.SETTLE_S, store.LEASE_MS = PAGE, 0.0, LEASE_MS
-    left = 1 if step.split()[1] in {"refresh", "finish"} else 2
+    left = 1 if step.split()[1] in {"refresh", "recount", "finish"} else 2
 
     def dying(place: str) -> None:
         nonlocal left
@@ -90,8 +98,9 @@ async def _work(folder: Path, step: str) -> None:
         if not left:
             die()
 
-    for name in ("note_changes", "changes_after", "renew", "advance", "finish"):
-        setattr(store, name, _wrapped(getattr(store, name), name, dying))
+    for module, names in CALLS.items():
+        for name in names:
+            setattr(module, name, _wrapped(getattr(module, name), name, dying))
     async with opened(folder) as on:
         mortal = Jobs(
             index=DyingIndex(on.index, dying),  # type: ignore[arg-type]
@@ -103,9 +112,9 @@ async def _work(folder: Path, step: str) -> None:
 
 
 def _wrapped(function: Callable[..., Any], name: str, dying: Callable[[str], None]) -> Callable[..., Any]:
-    def called(engine: Engine, *args: Any, **more: Any) -> Any:
+    def called(*args: Any, **more: Any) -> Any:
         dying(f"before {name}")
-        found = function(engine, *args, **more)
+        found = function(*args, **more)
         dying(f"after {name}")
         return found
 

@@ -45,13 +45,15 @@ def _edits() -> None:
         sa.Column("project", sa.String(length=63), nullable=False),
         sa.Column("log_id", sa.String(length=512), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False, comment="counts up per log"),
-        sa.Column("kind", sa.String(length=16), nullable=False, comment="tag | untag | messages | consent"),
-        sa.Column("tag", sa.String(length=256), nullable=True, comment="of tag and untag"),
+        sa.Column(
+            "kind", sa.String(length=16), nullable=False, comment="tag | untag | reset | messages | consent | erase"
+        ),
+        sa.Column("tag", sa.String(length=256), nullable=True, comment="of tag, untag and reset"),
         sa.Column(
             "value",
             sa.JSON(),
             nullable=True,
-            comment="messages: {messages, output}; consent: the word; null: as the log came",
+            comment="messages: {messages, output}; consent: the word; null: as the log came; tags: who set it before",
         ),
         sa.Column("why", sa.Text(), nullable=True),
         sa.Column("by", sa.String(length=128), nullable=False),

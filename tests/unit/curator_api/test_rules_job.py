@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -222,22 +223,22 @@ async def test_a_change_that_comes_between_is_read_again_and_not_lost(on: Jobs) 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("way", ["apply", "undo"])
 async def test_killed_at_any_step_the_tags_end_the_same(tmp_path: Path, way: str, when: str) -> None:
-    begun_in: dict[str, Job] = {}
+    (tmp_path / "begun").mkdir()
+    async with opened(tmp_path / "begun") as on:
+        await on.index.write(LOGS)
+        before = await tags_of(on.index)
+        rule_sets.put(on.registry, "default", by=ANN, document=REFUNDS)
+        begun = start(on)
+        if way == "undo":
+            await work(on)
+            store.undo(on.registry, on.project, begun.job_id, by=ANN)
     for call in job_and_die.STEPS[way]:
-        (tmp_path / call).mkdir()
-        async with opened(tmp_path / call) as on:
-            await on.index.write(LOGS)
-            before = await tags_of(on.index)
-            rule_sets.put(on.registry, "default", by=ANN, document=REFUNDS)
-            begun_in[call] = start(on)
-            if way == "undo":
-                await work(on)
-                store.undo(on.registry, on.project, begun_in[call].job_id, by=ANN)
+        shutil.copytree(tmp_path / "begun", tmp_path / call)
     killing = [sys.executable, job_and_die.__file__, str(tmp_path), way, when]
     environment = {**os.environ, "PYTHONPATH": str(Path(job_and_die.__file__).parents[1])}
     await asyncio.to_thread(subprocess.run, killing, env=environment, check=True)
     await asyncio.sleep(0.1)  # longer than the lease of the dead
-    for call, begun in begun_in.items():
+    for call in job_and_die.STEPS[way]:
         async with opened(tmp_path / call) as on:
             assert await work(on) or (when, call) == ("after", "finish")
             ended = found(on, begun)
