@@ -220,10 +220,10 @@ def _beyond(view: View, order: Order, value: int | None) -> Any:
     """Those that have a value; of these, those that come after one."""
     if value is None:
         return TantivyQuery.exists_query(order.field)
-    return _range(view, order.field, *((None, value) if order.descending else (value, None)), included=False)
+    if order.descending:
+        return TantivyQuery.range_query(view.schema, order.field, FieldType.Integer, None, value, include_upper=False)
+    return TantivyQuery.range_query(view.schema, order.field, FieldType.Integer, value, None, include_lower=False)
 
 
-def _range(view: View, field: str, low: int | None, high: int | None, *, included: bool = True) -> Any:
-    return TantivyQuery.range_query(
-        view.schema, field, FieldType.Integer, low, high, include_lower=included, include_upper=included
-    )
+def _range(view: View, field: str, low: int | None, high: int | None) -> Any:
+    return TantivyQuery.range_query(view.schema, field, FieldType.Integer, low, high)
