@@ -169,8 +169,11 @@ class Bodies:
 
     def rows_behind(self) -> Iterator[tuple[str, Row | None]]:
         """Each log id that was marked as behind, and its log if it is still there."""
-        ids = [log_id for (log_id,) in self._db.execute("SELECT log_id FROM behind")]
-        for log_id in ids:
+        return self.rows_of([log_id for (log_id,) in self._db.execute("SELECT log_id FROM behind")])
+
+    def rows_of(self, log_ids: Sequence[str]) -> Iterator[tuple[str, Row | None]]:
+        """Each of these ids, and its log if it is there."""
+        for log_id in log_ids:
             found = self._db.execute("SELECT seq, body FROM logs WHERE log_id = ?", (log_id,)).fetchone()
             yield log_id, None if found is None else Row(found[0], self._decoded(found[1]))
 
@@ -182,6 +185,22 @@ class Bodies:
         ).fetchall():
             last = chunk[-1][0]
             yield from (Row(seq, self._decoded(body)) for seq, body in chunk)
+
+    def stored_after(self, seq: int, limit: int) -> dict[int, StoredLog]:
+        """The next logs by their numbers, each with its body as its version."""
+        found = self._db.execute("SELECT seq, body FROM logs WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
+        return {number: StoredLog(self._decoded(body), body) for number, body in found}
+
+    def last_seq(self) -> int:
+        """The number that was given last, 0 if none was."""
+        return self._next_seq() - 1
+
+    def used_bytes(self) -> int:
+        """What the file holds; pages that deleted rows left free are not counted."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int(pages - free) * int(size)
 
     def count(self) -> int:
         """How many logs there are."""

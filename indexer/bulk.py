@@ -36,14 +36,15 @@ class Bulk:
         """Store the document; `create`: unless its id is there."""
         self._add({operation: {"_id": document_id}}, document)
 
-    def replace(self, document_id: str, document: msgspec.Struct, version: tuple[int, int]) -> None:
-        """Store another state of a document that still has this sequence number and primary term.
+    def replace(self, document_id: str, document: msgspec.Struct, version: tuple[str, int, int]) -> None:
+        """Store another state of a document that still has, in this index, this sequence number and primary term.
 
         Raises:
             UnicodeEncodeError: a text holds half of a surrogate pair; nothing is added.
         """
-        seq_no, primary_term = version
-        self._add({"index": {"_id": document_id, "if_seq_no": seq_no, "if_primary_term": primary_term}}, document)
+        index, seq_no, primary_term = version
+        here = {"_index": index, "require_alias": False, "_id": document_id}
+        self._add({"index": here | {"if_seq_no": seq_no, "if_primary_term": primary_term}}, document)
 
     def delete(self, document_id: str) -> None:
         """Take the document away."""

@@ -9,11 +9,12 @@ from typing import Any, cast
 import structlog
 from elasticsearch import BadRequestError, NotFoundError
 
-from tunemill.indexer import elastic_scan, mapping
+from tunemill.indexer import elastic_rebuild, elastic_scan, mapping
 from tunemill.indexer.bulk import Bulk, deletions
 from tunemill.indexer.document import refusal, to_document
 from tunemill.indexer.elastic_client import connect, error_type, translated
 from tunemill.indexer.elastic_feedback import ElasticFeedback
+from tunemill.indexer.elastic_indices import is_outdated, size_of
 from tunemill.indexer.elastic_search import ElasticSearch
 from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored, record_of
 from tunemill.indexer.elastic_write import send_all, until_answered
@@ -21,7 +22,7 @@ from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.outcome import OUTCOMES, ItemOutcome, Verdict
 from tunemill.indexer.query import Query
-from tunemill.indexer.search import Dumped, Hit, SearchPage, SearchRequest
+from tunemill.indexer.search import Change, Dumped, Hit, IndexSize, Progress, Rebuilt, SearchPage, SearchRequest
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
@@ -29,6 +30,7 @@ from tunemill.telemetry.metrics import ID_CONFLICTS
 
 _NO_IDS = ("", ".", "..")  # in a URL they would name the index itself
 
+_CHANGED_MEANWHILE = {Verdict.DUPLICATE, Verdict.NO_INDEX}  # by somebody else, or with its index by a rebuild
 _MERGED = OUTCOMES | {Verdict.INDEXED: Outcome.MERGED}
 
 _log = structlog.get_logger()
@@ -40,10 +42,10 @@ class ElasticIndex:
     def __init__(self, url: str, *, project: str) -> None:
         self._client = connect(url)
         self._project = project
-        self._alias = mapping.alias(project)
+        self.alias = mapping.alias(project)
         self._notes = mapping.notes_alias(project)
         self._feedback = ElasticFeedback(self._client, project=project, make_index=self.setup)
-        self._search = ElasticSearch(self._client, self._alias)
+        self._search = ElasticSearch(self._client, self.alias)
 
     async def setup(self) -> None:
         """Make the templates, the indices and their aliases, unless they are there."""
@@ -73,7 +75,7 @@ class ElasticIndex:
 
     async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
         """These logs and the notes of these traces, searchable or not yet."""
-        logs, notes = (self._alias, log_ids), (self._notes, trace_ids)
+        logs, notes = (self.alias, log_ids), (self._notes, trace_ids)
         return await until_answered(partial(read_stored, self._client, logs, notes), self.setup)
 
     async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
@@ -82,10 +84,10 @@ class ElasticIndex:
         bulk = Bulk()
         for document, version in documents:
             bulk.replace(document.id, document, version)
-        outcomes = await self._send(bulk)
+        outcomes = await send_all(self._client, bulk, alias=self.alias, make_index=None)
         return [
             None
-            if outcome.verdict is Verdict.DUPLICATE
+            if outcome.verdict in _CHANGED_MEANWHILE
             else Written(document.id, _MERGED[outcome.verdict], outcome.code, outcome.reason)
             for (document, _), outcome in zip(documents, outcomes, strict=True)
         ]
@@ -142,17 +144,30 @@ class ElasticIndex:
 
     def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
-        return elastic_scan.scan(self._client, self._alias, query, limit=limit)
+        return elastic_scan.scan(self._client, self.alias, query, limit=limit)
 
     def dump(self, query: Query) -> AsyncIterator[Sequence[Dumped]]:
         """All logs that match at one point in time, in no order."""
-        return elastic_scan.dump(self._client, self._alias, query)
+        return elastic_scan.dump(self._client, self.alias, query)
 
     async def refresh(self) -> None:
         """What was written before is findable after."""
         with translated():
-            await self._client.indices.refresh(index=[self._alias, self._feedback.alias])
+            await self._client.indices.refresh(index=[self.alias, self._feedback.alias])
         self._search.renew()
+
+    async def rebuild(self, change: Change, *, progress: Progress) -> Rebuilt:
+        """Make the indices of the logs anew by today's template."""
+        await self.setup()
+        return await elastic_rebuild.rebuild(self._client, self.alias, change=change, progress=progress)
+
+    async def is_outdated(self) -> bool:
+        """Whether an index of the logs was made by another template than today's."""
+        return await is_outdated(self._client, self.alias)
+
+    async def size(self) -> IndexSize:
+        """How much the indices of the logs hold."""
+        return await size_of(self._client, self.alias)
 
     async def ping(self) -> None:
         """Return if Elasticsearch answers."""
@@ -164,14 +179,14 @@ class ElasticIndex:
         await self._client.close()
 
     async def _send(self, bulk: Bulk, *, alias: str = "", refresh: bool = False) -> list[ItemOutcome]:
-        return await send_all(self._client, bulk, alias=alias or self._alias, make_index=self.setup, refresh=refresh)
+        return await send_all(self._client, bulk, alias=alias or self.alias, make_index=self.setup, refresh=refresh)
 
     async def _stored(self, log_id: str) -> Mapping[str, Any] | None:
         if log_id in _NO_IDS:
             return None
         try:
             with translated():
-                found = await self._client.get(index=self._alias, id=log_id)
+                found = await self._client.get(index=self.alias, id=log_id)
         except IndexUnavailable as error:
             if isinstance(error.__cause__, NotFoundError) and error_type(error.__cause__) == "":
                 return None
@@ -185,7 +200,7 @@ class ElasticIndex:
         try:
             with translated():
                 answer = await self._client.mget(
-                    index=self._alias, ids=[log.log.log_id for log in duplicates], source_includes=["content_digest"]
+                    index=self.alias, ids=[log.log.log_id for log in duplicates], source_includes=["content_digest"]
                 )
         except IndexUnavailable:
             return

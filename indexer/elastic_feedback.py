@@ -73,9 +73,7 @@ class ElasticFeedback:
                 track_total_hits=False,
             )
         return [
-            StoredFeedback(
-                msgspec.convert(hit["_source"], feedback.FeedbackDocument), version_of(hit)
-            )
+            StoredFeedback(msgspec.convert(hit["_source"], feedback.FeedbackDocument), version_of(hit))
             for hit in answer["hits"]["hits"]
         ]
 

@@ -64,9 +64,9 @@ def record_of(found: Mapping[str, Any]) -> TaggedLog:
     return msgspec.convert(found["_source"]["record"], TaggedLog)
 
 
-def version_of(found: Mapping[str, Any]) -> tuple[int, int]:
-    """The sequence number and primary term of a document that was read."""
-    return found["_seq_no"], found["_primary_term"]
+def version_of(found: Mapping[str, Any]) -> tuple[str, int, int]:
+    """The index of a document that was read, its sequence number there and its primary term."""
+    return found["_index"], found["_seq_no"], found["_primary_term"]
 
 
 def _found(docs: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:

@@ -21,7 +21,6 @@ LONGEST_WAIT_S = 10.0
 
 # Enough of each item to judge it by; the rest of the answer is not sent.
 _KEPT = ("errors", "items.*.status", "items.*.error.type", "items.*.error.reason")
-_AGAIN = {Verdict.RETRY, Verdict.NO_INDEX}
 _TOO_LARGE = ItemOutcome(Verdict.REJECTED, 413, "too_large", "the document is larger than Elasticsearch takes")
 
 T = TypeVar("T")
@@ -33,19 +32,20 @@ async def send_all(
     bulk: Bulk,
     *,
     alias: str,
-    make_index: Callable[[], Awaitable[None]],
+    make_index: Callable[[], Awaitable[None]] | None,
     refresh: bool = False,
 ) -> list[ItemOutcome]:
     """Send every item until it is accounted for; the outcomes in order, none of them to be retried.
 
     Args:
-        make_index: called when the alias does not exist.
+        make_index: called when the alias does not exist; None: what names an index that does not exist is not sent again.
 
     Raises:
         IndexRefused: Elasticsearch does not let us in.
     """
     outcomes = await _send_once(client, bulk, alias, refresh)
-    waiting = _to_be_sent_again(range(len(bulk)), outcomes)
+    again = {Verdict.RETRY} if make_index is None else {Verdict.RETRY, Verdict.NO_INDEX}
+    waiting = _to_be_sent_again(range(len(bulk)), outcomes, again)
     for attempt in count():
         if not waiting:
             break
@@ -53,16 +53,16 @@ async def send_all(
         results = await _send_once(client, bulk.only(waiting), alias, refresh)
         for at, outcome in zip(waiting, results, strict=True):
             outcomes[at] = outcome
-        waiting = _to_be_sent_again(waiting, results)
+        waiting = _to_be_sent_again(waiting, results, again)
     return outcomes
 
 
-def _to_be_sent_again(places: Sequence[int], outcomes: Sequence[ItemOutcome]) -> list[int]:
+def _to_be_sent_again(places: Sequence[int], outcomes: Sequence[ItemOutcome], again: set[Verdict]) -> list[int]:
     if all(outcome is DONE for outcome in outcomes):  # nearly always
         return []
     if any(outcome.verdict is Verdict.REFUSED for outcome in outcomes):
         raise IndexRefused("Elasticsearch refused documents (401 or 403): check the rights of the index URL's user")
-    return [at for at, outcome in zip(places, outcomes, strict=True) if outcome.verdict in _AGAIN]
+    return [at for at, outcome in zip(places, outcomes, strict=True) if outcome.verdict in again]
 
 
 async def _send_once(client: AsyncElasticsearch, bulk: Bulk, alias: str, refresh: bool) -> list[ItemOutcome]:
@@ -128,14 +128,16 @@ async def until_answered(ask: Callable[[], Awaitable[T]], make_index: Callable[[
     raise AssertionError("count never ends")
 
 
-async def _before_next(attempt: int, waiting: Sequence[ItemOutcome], make_index: Callable[[], Awaitable[None]]) -> None:
+async def _before_next(
+    attempt: int, waiting: Sequence[ItemOutcome], make_index: Callable[[], Awaitable[None]] | None
+) -> None:
     for outcome in waiting:
         INDEX_RETRIES.labels(str(outcome.status)).inc()
     wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 20))
     if attempt > 0:
         _log.warning("index_busy", items=len(waiting), status=waiting[0].status, attempt=attempt, wait_s=wait_s)
     await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads the senders, guards no secret
-    if any(outcome.verdict is Verdict.NO_INDEX for outcome in waiting):
+    if make_index is not None and any(outcome.verdict is Verdict.NO_INDEX for outcome in waiting):
         try:
             await make_index()
         except IndexUnavailable:

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -19,15 +19,26 @@ from tunemill.indexer import feedback
 from tunemill.indexer.bodies import CHUNK, Bodies
 from tunemill.indexer.cursor import decode
 from tunemill.indexer.document import Document, refusal, to_document
-from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
+from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, SearchIndexError
 from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.local_points import Counts, Point, Points
 from tunemill.indexer.local_query import to_tantivy
+from tunemill.indexer.local_rebuild import MOST_LATE_PAGES, PAGE, LocalRebuild
 from tunemill.indexer.local_search import counts, hits
 from tunemill.indexer.local_similar import similar
 from tunemill.indexer.projection import Projection
 from tunemill.indexer.query import Query
-from tunemill.indexer.search import SEARCH_TIMEOUT_S, Dumped, Hit, SearchPage, SearchRequest
+from tunemill.indexer.search import (
+    SEARCH_TIMEOUT_S,
+    Change,
+    Dumped,
+    Hit,
+    IndexSize,
+    Progress,
+    Rebuilt,
+    SearchPage,
+    SearchRequest,
+)
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
@@ -141,6 +152,32 @@ class LocalIndex:
         finally:
             await self._on(self._reading, frozen.close)
 
+    async def rebuild(self, change: Change, *, progress: Progress) -> Rebuilt:
+        """Change the logs that are to be changed, and make the search anew from all."""
+        done = Rebuilt()
+        last = await self._write(_Engine.begin_rebuild)
+        try:
+            reached, late = 0, 0
+            while late < MOST_LATE_PAGES and (page := await self._write(partial(_Engine.stored_after, seq=reached))):
+                kept = await change([stored.tagged for stored in page.values()])
+                changed, left_out = await self._write(partial(_Engine.rebuild_some, page=page, kept=kept))
+                done = Rebuilt(done.logs + len(kept), done.changed + changed, done.left_out + left_out)
+                reached = max(page)
+                late += reached > last
+                await progress(len(page))
+            await self._write(_Engine.finish_rebuild)
+        finally:
+            await self._write(_Engine.end_rebuild)
+        return done
+
+    async def is_outdated(self) -> bool:
+        """Never: a search of another layout is made anew when it is opened."""
+        return False
+
+    async def size(self) -> IndexSize:
+        """How many logs there are, and what the file holds."""
+        return await self._read(lambda reader: IndexSize(reader.count(), reader.used_bytes()))
+
     async def refresh(self) -> None:
         """Nothing to do: what is written is findable at once."""
         await self._opened()
@@ -203,6 +240,7 @@ class _Engine:
             raise
         self.points = Points(self.projection.searcher())
         self._caught_up = True
+        self._rebuild: LocalRebuild | None = None
 
     def write(self, logs: Sequence[TaggedLog]) -> list[Written]:
         """In this order: 1. the truth, with a mark that the search is behind; 2. the search.
@@ -221,6 +259,7 @@ class _Engine:
     def delete(self, log_ids: Sequence[str]) -> None:
         """Out of the truth, then out of the search."""
         self._heal()
+        self._note(log_ids)
         self.writer.delete(log_ids, self._caught_up)
         self._project(lambda: self.projection.replace([(log_id, 0, None) for log_id in log_ids]))
 
@@ -228,6 +267,7 @@ class _Engine:
         """Into the truth, then into the search, each log that still is as it was read."""
         self._heal()
         documents = [to_document(stored.tagged) for stored in changed]
+        self._note(document.id for document in documents)
         versions = [stored.version for stored in changed]
         seqs = self.writer.replace(list(zip(documents, versions, strict=True)), self._caught_up)
         new = [(doc.id, seq, doc) for seq, doc in zip(seqs, documents, strict=True) if seq is not None]
@@ -265,6 +305,49 @@ class _Engine:
         frozen.freeze()
         return frozen, matching
 
+    def begin_rebuild(self) -> int:
+        """Begin a search beside the one in use; the number of the last log that there is."""
+        if self._rebuild is not None:
+            raise SearchIndexError("the index is being rebuilt already")
+        self._rebuild = LocalRebuild(self._path.with_name("search"), self.writer)
+        return self.writer.last_seq()
+
+    def stored_after(self, *, seq: int) -> dict[int, StoredLog]:
+        """The next logs to be rebuilt, by their numbers."""
+        return self.writer.stored_after(seq, PAGE)
+
+    def rebuild_some(self, *, page: Mapping[int, StoredLog], kept: Sequence[TaggedLog]) -> tuple[int, int]:
+        """Take these logs in as `kept` has them; how many of them differ from what they were, and how many are left out."""
+        before = {stored.tagged.log.log_id: stored for stored in page.values()}
+        after = {tagged.log.log_id: tagged for tagged in kept}
+        changed = [
+            StoredLog(tagged, before[log_id].version)
+            for log_id, tagged in after.items()
+            if tagged != before[log_id].tagged
+        ]
+        left_out = [log_id for log_id in before if log_id not in after]
+        if changed:
+            self.replace(changed)
+        if left_out:
+            self.delete(left_out)
+        if self._rebuild is not None:
+            ids = {seq: stored.tagged.log.log_id for seq, stored in page.items()}
+            self._rebuild.add({seq: after[log_id] for seq, log_id in ids.items() if log_id in after}, upto=max(page))
+        return len(changed), len(left_out)
+
+    def finish_rebuild(self) -> None:
+        """Put the new search in the place of the one in use."""
+        self._heal()
+        if self._rebuild is not None:
+            self.projection = self._rebuild.take_place_of(self.projection)
+            self.points.move_on(self.projection.searcher())
+
+    def end_rebuild(self) -> None:
+        """Forget what a rebuild left half made."""
+        rebuild, self._rebuild = self._rebuild, None
+        if rebuild is not None:
+            rebuild.drop()
+
     def close(self) -> None:
         """Close everything; nothing is lost if this never runs."""
         if self._caught_up:
@@ -284,6 +367,11 @@ class _Engine:
             raise IndexUnavailable(f"the search in {self._path.parent} cannot be written") from error
         self.points.move_on(self.projection.searcher())
         self._caught_up = True
+
+    def _note(self, log_ids: Iterable[str]) -> None:
+        """A rebuild that is under way must look at these again."""
+        if self._rebuild is not None:
+            self._rebuild.note(log_ids)
 
     def _heal(self) -> None:
         if self._caught_up:

@@ -96,6 +96,7 @@ def templates(project: str) -> dict[str, dict[str, Any]]:
         name: {
             "index_patterns": [f"{name}-*"],
             "priority": 500 + len(project),
+            "allow_auto_create": False,  # else who writes to one that was dropped makes it anew, with no alias
             "template": {"settings": settings, "mappings": mappings},
         }
         for name, (settings, mappings) in kept.items()

@@ -48,17 +48,22 @@ _Entry = msgspec.defstruct(
 class Projection:
     """The tantivy index in a folder, open for writing; only one process at a time can have it so."""
 
-    def __init__(self, folder: Path, bodies: Bodies) -> None:
+    def __init__(self, folder: Path, bodies: Bodies | None) -> None:
         """Open it, and catch up with what is missing; anew if it is of another version, damaged or not there.
+
+        Args:
+            bodies: None: it begins anew and empty, and is not there before `finish`.
 
         Raises:
             IndexRefused: another process has it open.
         """
         self._folder = folder
         self.schema = _schema()
-        if not self._is_usable():
+        if bodies is None or not self._is_usable():
             self._start_anew()
         self._open()
+        if bodies is None:
+            return
         self.catch_up(bodies)
         if self.searcher().num_docs != bodies.count():
             self._rebuild(bodies)
@@ -94,10 +99,20 @@ class Projection:
         """A tantivy searcher: one point in time."""
         return self._index.searcher()
 
+    def finish(self) -> None:
+        """Say that it is whole, and let go of the folder."""
+        self._stamp.write_text(VERSION, encoding="utf-8")
+        self.close()
+
+    def stop_writing(self) -> None:
+        """Never change the folder again. It can be read on."""
+        self._writer.wait_merging_threads()
+        del self._writer
+
     def close(self) -> None:
         """Let go of the folder."""
-        self._writer.wait_merging_threads()
-        del self._writer, self._index
+        self.stop_writing()
+        del self._index
 
     @property
     def _stamp(self) -> Path:

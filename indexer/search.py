@@ -1,6 +1,6 @@
 """Search, seen from the services: the one port with two engines behind it, Elasticsearch and an embedded index."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, get_args
 
@@ -113,6 +113,27 @@ class Dumped(NamedTuple):
     record: bytes  # the JSON of a TaggedLog
 
 
+class Rebuilt(NamedTuple):
+    """What became of the logs of an index that was made anew."""
+
+    logs: int = 0  # that it holds
+    changed: int = 0  # of them, other than they were
+    left_out: int = 0
+
+
+class IndexSize(NamedTuple):
+    """How much an index holds."""
+
+    logs: int
+    bytes: int  # of these logs on the disk; what deleted ones still take is not counted
+
+
+Change = Callable[
+    [Sequence[TaggedLog]], Awaitable[Sequence[TaggedLog]]
+]  # what becomes of logs, in order; some may be left out
+Progress = Callable[[int], Awaitable[None]]  # is told how many logs more are done
+
+
 class SearchIndex(Protocol):
     """An engine that makes tagged logs searchable. It fits the stream's `LogIndex`.
 
@@ -171,6 +192,19 @@ class SearchIndex(Protocol):
 
     async def refresh(self) -> None:
         """What was written before is findable by search and scan after."""
+
+    async def rebuild(self, change: Change, *, progress: Progress) -> Rebuilt:
+        """Make the index anew from its own logs, as today's layout has it, while it is searched and written.
+
+        Args:
+            change: what becomes of some logs, in order; those that it leaves out are not in the new index.
+        """
+
+    async def is_outdated(self) -> bool:
+        """Whether its layout is not today's, so that searches miss what `rebuild` would have them find."""
+
+    async def size(self) -> IndexSize:
+        """How much it holds; what was written just now may not be counted."""
 
     async def ping(self) -> None:
         """Return if the engine answers."""

@@ -21,5 +21,6 @@ async def opened(url: str) -> AsyncIterator[SearchIndex]:
     if not url.startswith("local:"):
         async with httpx.AsyncClient() as client:
             for name in ("logs", "traces", "feedback"):
-                await client.delete(f"{url}/{name}-{project}-000001")
+                for made in (await client.get(f"{url}/{name}-{project}-*")).json():  # a rebuild gives it another number
+                    await client.delete(f"{url}/{made}")
                 await client.delete(f"{url}/_index_template/{name}-{project}")

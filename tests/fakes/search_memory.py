@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
+from tunemill.indexer.cursor import Place, decode, next_cursor
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
 from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names, names_of, refusal
@@ -18,11 +19,15 @@ from tunemill.indexer.search import (
     FACETS,
     SIMILAR_PARTS,
     SIMILAR_SHARE,
+    Change,
     Dumped,
     FacetCount,
     Fragment,
     Histogram,
     Hit,
+    IndexSize,
+    Progress,
+    Rebuilt,
     SearchPage,
     SearchRequest,
 )
@@ -32,7 +37,6 @@ from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote, without_calls
 
 _WORD = re.compile(r"\w+")
-_CURSOR = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 
 
 class MemorySearch:
@@ -44,6 +48,7 @@ class MemorySearch:
         self.feedback: dict[str, FeedbackDocument] = {}
         self.away = False
         self._points: list[list[TaggedLog]] = []  # what each search found that began
+        self.outdated = False
 
     async def setup(self) -> None:
         self._answer()
@@ -113,17 +118,18 @@ class MemorySearch:
 
     async def search(self, request: SearchRequest) -> SearchPage:
         self._answer()
-        point, start = self._place(request.cursor)
-        found = self._points[point] if request.cursor else _ordered(self._found(request.query), request)
-        if not request.cursor:
-            self._points.append(found)
+        place = decode(request)
+        point = self._point(request, place)
+        found, start = self._points[point], place.seen if place else 0
         end = start + request.limit
         return SearchPage(
             total=len(found),
             hits=tuple(_hit(log, request) for log in found[start:end] if log.log.log_id in self.logs),
             facets={name: _counts(name, found) for name in FACETS} if request.counts else {},
             histogram=self._histogram(request.query, found) if request.counts else None,
-            cursor=f"{point}.{end}" if request.limit and end < len(found) else None,
+            cursor=next_cursor(request, place, request.limit, (None, 0, ""), str(point))
+            if request.limit and end < len(found)
+            else None,
         )
 
     async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
@@ -146,6 +152,23 @@ class MemorySearch:
     async def refresh(self) -> None:
         self._answer()
 
+    async def rebuild(self, change: Change, *, progress: Progress) -> Rebuilt:
+        self._answer()
+        before = self.logs
+        self.logs = {log.log.log_id: log for log in await change(list(before.values()))}
+        await progress(len(before))
+        self.outdated = False
+        changed = sum(log != before[log_id] for log_id, log in self.logs.items())
+        return Rebuilt(len(self.logs), changed, len(before) - len(self.logs))
+
+    async def is_outdated(self) -> bool:
+        self._answer()
+        return self.outdated
+
+    async def size(self) -> IndexSize:
+        self._answer()
+        return IndexSize(len(self.logs), sum(len(msgspec.json.encode(log)) for log in self.logs.values()))
+
     async def ping(self) -> None:
         self._answer()
 
@@ -166,14 +189,14 @@ class MemorySearch:
         self.notes |= {stored.note.trace_id: stored.note} if is_same else {}
         return is_same
 
-    def _place(self, cursor: str | None) -> tuple[int, int]:
-        """Which list of hits a page is of, and where in it the page begins."""
-        if cursor is None:
-            return len(self._points), 0
-        if not _CURSOR.fullmatch(cursor) or int(cursor.split(".")[0]) >= len(self._points):
-            raise CursorInvalid(cursor)
-        point, start = map(int, cursor.split("."))
-        return point, start
+    def _point(self, request: SearchRequest, place: Place | None) -> int:
+        """Which list of hits a page is of."""
+        if place and place.point.isdecimal() and int(place.point) < len(self._points):
+            return int(place.point)
+        if place and not request.by_time:
+            raise CursorInvalid("the point in time is over")
+        self._points.append(_ordered(self._found(request.query), request))
+        return len(self._points) - 1
 
     def _histogram(self, query: Query, found: Sequence[TaggedLog]) -> Histogram:
         times = [log.log.ts_ms for log in self.logs.values()]

@@ -30,12 +30,14 @@ def ids(bulk: Bulk) -> list[list[str]]:
 
 def test_an_action_and_its_document_are_lines() -> None:
     bulk = of(document("a"))
-    bulk.replace("b", document("b"), (7, 1))
+    bulk.replace("b", document("b"), ("logs-1", 7, 1))
     bulk.delete("c")
     lines = [msgspec.json.decode(line) for line in bulk.body(range(3)).splitlines()]
     assert lines[0] == {"create": {"_id": "a"}}
     assert msgspec.convert(lines[1], Document) == document("a")
-    assert lines[2] == {"index": {"_id": "b", "if_seq_no": 7, "if_primary_term": 1}}
+    assert lines[2] == {
+        "index": {"_index": "logs-1", "require_alias": False, "_id": "b", "if_seq_no": 7, "if_primary_term": 1}
+    }
     assert lines[4:] == [{"delete": {"_id": "c"}}]
     assert bulk.body(range(3)).endswith(b"\n")
 

@@ -19,6 +19,7 @@ from tunemill.schemas.trace import TraceNote
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
 LOG = TaggedLog(log=LogRecord(log_id="a", ts_ms=1, messages=(Message(role="user", content="x"),)), content_digest="d")
+READ = ("logs-default-000001", 7, 2)
 NOTE = TraceNote(trace_id="t", user_id="u")
 FOUND = {
     "logs-default": {"record": msgspec.to_builtins(LOG)},
@@ -105,7 +106,10 @@ async def test_logs_and_notes_are_read_in_one_request() -> None:
     stub = Stub()
     async with asking(stub) as index:
         stored = await index.stored(log_ids=["a"], trace_ids=["t"])
-        assert (stored.logs, stored.notes) == ({"a": StoredLog(LOG, (7, 2))}, {"t": StoredNote(NOTE, (7, 2))})
+        assert (stored.logs, stored.notes) == (
+            {"a": StoredLog(LOG, ("logs-default", 7, 2))},
+            {"t": StoredNote(NOTE, ("traces-default", 7, 2))},
+        )
         await index.stored(log_ids=[], trace_ids=[])
     assert stub.asked == [2]
 
@@ -145,13 +149,17 @@ async def test_not_being_let_in_stops_at_once() -> None:
 async def test_what_is_replaced_names_the_state_that_was_read() -> None:
     stub = Stub(bulk=[429, 200, 201])
     async with asking(stub) as index:
-        assert [end and end.outcome.value for end in await index.replace([StoredLog(LOG, (7, 2))])] == ["merged"]
-        assert list(await index.put_notes([StoredNote(NOTE, (3, 1)), StoredNote(NOTE)])) == [True, True]
-    versioned = {"_id": "a", "if_seq_no": 7, "if_primary_term": 2}
+        assert [end and end.outcome.value for end in await index.replace([StoredLog(LOG, READ)])] == ["merged"]
+        assert list(await index.put_notes([StoredNote(NOTE, ("traces-default-000001", 3, 1)), StoredNote(NOTE)])) == [
+            True,
+            True,
+        ]
+    versioned = {"_index": READ[0], "require_alias": False, "_id": "a", "if_seq_no": 7, "if_primary_term": 2}
+    note = {"_index": "traces-default-000001", "require_alias": False, "_id": "t", "if_seq_no": 3, "if_primary_term": 1}
     assert stub.actions == [
         {"index": versioned},
         {"index": versioned},
-        {"index": {"_id": "t", "if_seq_no": 3, "if_primary_term": 1}},
+        {"index": note},
         {"create": {"_id": "t"}},
     ]
 
@@ -159,8 +167,16 @@ async def test_what_is_replaced_names_the_state_that_was_read() -> None:
 async def test_a_state_that_is_gone_is_said_to_be() -> None:
     stub = Stub(bulk=[409])
     async with asking(stub) as index:
-        assert list(await index.replace([StoredLog(LOG, (7, 2))])) == [None]
+        assert list(await index.replace([StoredLog(LOG, READ)])) == [None]
         assert list(await index.put_notes([StoredNote(NOTE)])) == [False]
+
+
+async def test_a_state_whose_index_is_gone_is_said_to_be() -> None:
+    stub = Stub(bulk=[404])
+    async with asking(stub) as index:
+        assert list(await index.replace([StoredLog(LOG, READ)])) == [None]
+    assert len(stub.actions) == 1
+    assert stub.templates == []
 
 
 async def test_a_note_that_the_index_never_takes_is_an_error_and_no_endless_loop() -> None:
