@@ -93,6 +93,6 @@ def _range(between: Between, schema: Any) -> Any:
         FieldType.Integer,
         None if between.low is None else float_order(between.low),
         None if between.high is None else float_order(between.high),
-        include_lower=between.low_included,
-        include_upper=between.high_included,
+        include_lower=between.low is None or between.low_included,  # tantivy refuses to leave out what is no bound
+        include_upper=between.high is None or between.high_included,
     )

@@ -28,15 +28,15 @@ def _term(query: Everything | Words | WordPrefix | Is | StartsWith | Between) ->
         case Everything():
             text = ""
         case Words(words, None):
-            text = words if _PLAIN.fullmatch(words) and words not in _OPERATORS else _quoted(words)
+            text = words if _PLAIN.fullmatch(words) and words not in _OPERATORS else quoted(words)
         case Words(words, part):
-            text = f"{part}:{_quoted(words)}"
+            text = f"{part}:{quoted(words)}"
         case WordPrefix(beginning, part):
             text = f"{part}:{beginning}*" if part else f"{beginning}*"
         case Is(name, value):
-            text = f"{name}:{_quoted(value)}"
+            text = f"{name}:{quoted(value)}"
         case StartsWith(name, prefix):
-            text = f"{name}:{_quoted(prefix)}*" if prefix else f"{name}:*"
+            text = f"{name}:{quoted(prefix)}*" if prefix else f"{name}:*"
         case Between():
             text = _range(query)
     return text
@@ -47,7 +47,8 @@ def _grouped(query: Query) -> str:
     return f"({text})" if isinstance(query, And | Or) else text
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """The text as a phrase or a value in quotes."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
