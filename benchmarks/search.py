@@ -1,165 +1,209 @@
-"""How long a search takes: through our port against the engine's own client asked the same, in turns, on the same index.
+"""How long a search takes as the index grows: the first 20 logs with highlights, exact total, facets and histogram.
 
-    python -m benchmarks.search --engine embedded --input logs.jsonl.gz --json
+    python -m benchmarks.search --engine embedded --sizes 10000,100000,1000000 --input logs.jsonl.gz --json
 
-A search gives the first 20 logs decoded, the exact total, five facets and highlights. Elasticsearch by hand gives the same with
-its own highlighter, as undecoded JSON. tantivy by hand gives the places of the hits, the total and the facets, but no logs.
+The logs are the input's, recombined so that the vocabulary grows with their number. Each kind of query is asked `--asks` times,
+one after the other, each time with other words of the logs, so that nothing is answered from memory; p50 and p99 are over these.
+The exponent says by which power of the number of logs the median grows. Elasticsearch is asked the same bodies by hand, with the
+client as it comes; the time of our highlights, which those answers lack, is told beside. On the embedded engine the API is asked
+the same as the port, in this process and over a socket, and the memory of `tunemill up` is read, empty and with the largest index.
 """
 
 import asyncio
 import statistics
+import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from typing import Annotated, Any
 
-import tantivy
 import typer
 from elasticsearch import AsyncElasticsearch
 from engines import choose
+from engines.own_index import opened
 
 from benchmarks.batches import SAMPLE, Batches, read
-from benchmarks.harness import Figure, ratio, report, take_turns
-from tunemill.indexer.elastic_query import to_dsl
-from tunemill.indexer.local_query import to_tantivy
+from benchmarks.harness import report
+from benchmarks.processes import rss_bytes
+from benchmarks.questions import LIMIT, questions
+from benchmarks.recombine import Recombined, taken
+from benchmarks.search_service import in_process_ms, over_socket_ms, served
+from tunemill.indexer.document import texts
+from tunemill.indexer.highlight import highlight
 from tunemill.indexer.open import open_index
-from tunemill.indexer.projection import Projection
-from tunemill.indexer.query import parse
-from tunemill.indexer.search import FACET_VALUES, FACETS, SearchIndex, SearchRequest
+from tunemill.indexer.search import SearchIndex, SearchRequest
+from tunemill.schemas.ids import PROJECT
+from tunemill.schemas.records import TaggedLog
 from tunemill.streams.rules import load_rules
 
-QUERIES = (
-    "how",
-    "python function",
-    '"how many"',
-    "price OR money OR weather",
-    "eggs -chickens",
-    "tag:topic:math",
-    "tag:topic:math dollars",
-    "how tag:topic:* lang:en",
-    "divid*",
-    "status:ok",
-    "",
-    "ts:>2026-01-01 total",
-)
-REPEATS = 5  # of the whole set, per round and side
-LIMIT = 20
-AGGREGATIONS = {name: {"terms": {"field": name, "size": FACET_VALUES}} for name in FACETS}
+SIZES = {"embedded": "10000,100000,1000000", "elasticsearch": "10000,100000,300000"}
 
-Ask = Callable[[str], Awaitable[Any]]
+WRITTEN = 2_000  # logs at once
+ASKED_OF = 2_000  # logs whose words are asked for
+WARMING = 20  # asks of each kind that do not count
+OVER_HTTP = 200  # asks of each kind
+MIB = 2**20
+
+Ask = Callable[[SearchRequest], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where the logs come from, and some of those that were written."""
+
+    made: Recombined
+    logs: Iterator[TaggedLog]
+    some: list[TaggedLog]
 
 
 def main(
     engine: Annotated[str, typer.Option(help="elasticsearch or embedded.")] = "embedded",
     input: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
-    logs: Annotated[int, typer.Option(help="Logs in the index; the input is repeated under fresh ids.")] = 12_000,
-    rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 5,
+    sizes: Annotated[
+        str | None, typer.Option(help="Logs in the index, the smallest first; by default three sizes.")
+    ] = None,
+    asks: Annotated[int, typer.Option(help="Searches of each kind.", min=2)] = 1_000,
     json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
 ) -> None:
     """Measure milliseconds per search."""
-    if engine not in {"elasticsearch", "embedded"}:
+    if engine not in SIZES:
         raise typer.BadParameter("--engine is elasticsearch or embedded")
-    batches = Batches(read(input), logs, load_rules())
-    with _engine(engine) as url, asyncio.Runner() as runner:
-        figures = _measure(runner, url, batches, rounds)
-    ratios = {f"{at} ours / by hand": ratio(figures[f"{at} ours"], figures[f"{at} by hand"]) for at in ("p50", "p95")}
-    settings = {
-        "input": input.name,
-        "logs": logs,
-        "queries": list(QUERIES),
-        "searches_per_round": len(QUERIES) * REPEATS,
+    wanted = [int(size) for size in (sizes or SIZES[engine]).split(",")]
+    made = Recombined(list(Batches(records := read(input), len(records), load_rules()).tagged()))
+    corpus = Corpus(made, made.logs(), [])
+    found = asyncio.run((_embedded if engine == "embedded" else _elasticsearch)(corpus, wanted, asks))
+    settings = {"input": input.name, "sizes": wanted, "asks": asks, "limit": LIMIT}
+    _show(found["ms"])
+    report(f"search-{engine}", {}, {}, settings, as_json=json, also=found)
+
+
+async def _embedded(corpus: Corpus, sizes: Sequence[int], asks: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        empty, data = Path(scratch) / "empty", Path(scratch) / "data"
+        index = open_index(f"local:{data / 'index'}", project=PROJECT)
+        await index.setup()
+        ms, vocabulary = await _growing(index, corpus, sizes, asks)
+        await index.close()
+        asked = questions(corpus.some, min(asks, OVER_HTTP), seed=0)
+        port, in_process = await in_process_ms(data, asked)
+        async with served(empty) as (_, pid):
+            memory = {"idle": round(rss_bytes(pid) / MIB)}
+        async with served(data) as (client, pid):
+            over_socket = await over_socket_ms(client, asked)
+            memory[f"with {sizes[-1]} logs"] = round(rss_bytes(pid) / MIB)
+    added_ms = {
+        kind: {"in process": round(in_process[kind], 2), "over a socket": round(over_socket[kind] - port[kind], 2)}
+        for kind in asked
     }
-    report(f"search-{engine}", figures, ratios, settings, as_json=json)
+    return {**_growth(ms, sizes), "vocabulary": vocabulary, "api_adds_ms": added_ms, "memory_mib": memory}
 
 
-@contextmanager
-def _engine(name: str) -> Iterator[str]:
-    """The index's URL. Elasticsearch is that of the live tests: named by the environment, else started here."""
-    if name == "embedded":
-        with tempfile.TemporaryDirectory() as scratch:
-            yield f"local:{scratch}"
-    else:
-        with choose.elasticsearch() as url:
-            yield url
+async def _elasticsearch(corpus: Corpus, sizes: Sequence[int], asks: int) -> dict[str, Any]:
+    with choose.elasticsearch() as url:
+        async with opened(url) as index, AsyncElasticsearch(url) as client:
+            ms, vocabulary = await _growing(index, corpus, sizes, asks)
+            by_hand = await _by_hand(index, client, corpus, asks)
+    return {**_growth(ms, sizes), "vocabulary": vocabulary, "by_hand": by_hand}
 
 
-def _measure(runner: asyncio.Runner, url: str, batches: Batches, rounds: int) -> dict[str, Figure]:
-    project = f"bench-{uuid.uuid4().hex[:8]}"
-    index = open_index(url, project=project)
-    runner.run(_fill(index, batches))
-    raw = None if url.startswith("local:") else AsyncElasticsearch(url)
-    by_hand = _tantivy(index) if raw is None else _elasticsearch(raw, f"logs-{project}")
-    p95: dict[str, list[float]] = {"ours": [], "by hand": []}
-
-    def side(name: str, ask: Ask) -> Callable[[], float]:
-        def once() -> float:
-            times = runner.run(_times_ms(ask))
-            p95[name].append(statistics.quantiles(times, n=20)[-1])
-            return statistics.median(times)
-
-        return once
-
-    async def ours(text: str) -> Any:
-        return await index.search(SearchRequest(parse(text), limit=LIMIT))
-
-    p50 = take_turns({"ours": side("ours", ours), "by hand": side("by hand", by_hand)}, unit="ms", rounds=rounds)
-    runner.run(_close(index, raw, f"logs-{project}"))
-    figures = {f"p50 {name}": figure for name, figure in p50.items()}
-    return figures | {f"p95 {name}": Figure("ms", tuple(values[-rounds:])) for name, values in p95.items()}
+async def _growing(
+    index: SearchIndex, corpus: Corpus, sizes: Sequence[int], asks: int
+) -> tuple[dict[str, dict[int, list[float]]], dict[int, int]]:
+    """Milliseconds of each search by kind and size, and how many words there were at each size."""
+    ms: dict[str, dict[int, list[float]]] = {}
+    vocabulary = {}
+    written = 0
+    for size in sizes:
+        await _fill(index, corpus, size - written)
+        written = size
+        vocabulary[size] = corpus.made.words
+        for kind, requests in questions(corpus.some, asks + WARMING, seed=size).items():
+            ms.setdefault(kind, {})[size] = (await _times_ms(index.search, requests))[WARMING:]
+            print(f"{size} logs, {kind}: {statistics.median(ms[kind][size]):.3g} ms", file=sys.stderr)
+    return ms, vocabulary
 
 
-async def _fill(index: SearchIndex, batches: Batches) -> None:
-    await index.setup()
-    tagged = list(batches.tagged())
-    for start in range(0, len(tagged), 2000):
-        await index.write(tagged[start : start + 2000])
+async def _fill(index: SearchIndex, corpus: Corpus, wanted: int) -> None:
+    for some in taken(corpus.logs, wanted, at_once=WRITTEN):
+        await index.write(some)
+        corpus.some.extend(some[: max(1, ASKED_OF * len(some) // wanted)])
     await index.refresh()
 
 
-async def _times_ms(ask: Ask) -> list[float]:
+async def _times_ms(ask: Ask, requests: Sequence[SearchRequest]) -> list[float]:
     times = []
-    for text in QUERIES * REPEATS:
+    for request in requests:
         started = time.perf_counter()
-        await ask(text)
+        await ask(request)
         times.append((time.perf_counter() - started) * 1000)
     return times
 
 
-def _elasticsearch(client: AsyncElasticsearch, alias: str) -> Ask:
-    async def ask(text: str) -> Any:
-        return await client.search(
-            index=alias,
-            query=to_dsl(parse(text)),
-            size=LIMIT,
-            aggs=AGGREGATIONS,
-            source_includes=["record"],
-            track_total_hits=True,
-            highlight={"fields": {"content": {}}},
-        )
-
-    return ask
-
-
-def _tantivy(index: Any) -> Ask:
-    projection: Projection = index._engine.projection  # the same files
-
-    async def ask(text: str) -> Any:
-        searcher: tantivy.Searcher = projection.searcher()
-        query = to_tantivy(parse(text), projection.schema)
-        return searcher.search(query, limit=LIMIT), searcher.aggregate(query, AGGREGATIONS)
-
-    return ask
+def _growth(ms: Mapping[str, Mapping[int, list[float]]], sizes: Sequence[int]) -> dict[str, Any]:
+    """Median, 99th percentile and exponent of each kind."""
+    found = {
+        kind: {str(size): {"p50": statistics.median(times), "p99": _p99(times)} for size, times in by_size.items()}
+        for kind, by_size in ms.items()
+    }
+    exponents = {
+        kind: statistics.linear_regression(
+            [log(size) for size in sizes], [log(by_size[str(size)]["p50"]) for size in sizes]
+        ).slope
+        for kind, by_size in found.items()
+        if len(sizes) > 1
+    }
+    rounded = {
+        kind: {size: {name: round(value, 3) for name, value in of.items()} for size, of in by_size.items()}
+        for kind, by_size in found.items()
+    }
+    return {"ms": rounded, "exponent": {kind: round(value, 3) for kind, value in exponents.items()}}
 
 
-async def _close(index: SearchIndex, raw: AsyncElasticsearch | None, alias: str) -> None:
-    await index.close()
-    if raw is not None:
-        await raw.indices.delete(index=f"{alias}-000001")
-        await raw.indices.delete_index_template(name=alias)
-        await raw.close()
+def _p99(times: Sequence[float]) -> float:
+    return statistics.quantiles(times, n=100)[98]
+
+
+def _show(ms: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    for kind, by_size in ms.items():
+        print(f"{kind}: " + "; ".join(f"{size} logs p50 {of['p50']}, p99 {of['p99']}" for size, of in by_size.items()))
+
+
+async def _by_hand(index: Any, client: AsyncElasticsearch, corpus: Corpus, asks: int) -> dict[str, Any]:
+    """Ours and the same bodies by hand, in turns request by request; and what of ours are highlights."""
+    bodies: list[dict[str, Any]] = []
+    ours_client = index._client
+    plain = ours_client.search
+
+    async def noted(**body: Any) -> Any:
+        bodies.append({name: value for name, value in body.items() if name != "pit"} | {"index": index.alias})
+        return await plain(**body)
+
+    found: dict[str, Any] = {}
+    for kind, requests in questions(corpus.some, asks, seed=0).items():
+        times: dict[str, list[float]] = {"ours": [], "by hand": [], "highlights": []}
+        for request in requests:
+            ours_client.search = noted
+            started = time.perf_counter()
+            page = await index.search(request)
+            times["ours"].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            await client.search(**bodies.pop())
+            times["by hand"].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            for hit in page.hits:
+                highlight(request.query, texts(hit.log))
+            times["highlights"].append(time.perf_counter() - started)
+        medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
+        ratios = {
+            "ours / by hand": medians["ours"] / medians["by hand"],
+            "without highlights": (medians["ours"] - medians["highlights"]) / medians["by hand"],
+        }
+        found[kind] = {name: round(value, 3) for name, value in (medians | ratios).items()}
+    ours_client.search = plain
+    return found
 
 
 if __name__ == "__main__":
