@@ -29,6 +29,7 @@ from tunemill.curator_api import (
     runs,
     saved,
     search,
+    similar,
     versions,
 )
 from tunemill.curator_api.access import admit
@@ -60,6 +61,7 @@ _PARTS = (
     feedback,
     logs,
     search,
+    similar,
     export,
     saved,
     rejected,

@@ -17,7 +17,8 @@ from tunemill.curator_api.edited_messages import checked_edit
 from tunemill.curator_api.edits import change, with_edits
 from tunemill.curator_api.errors import EditedMeanwhile, NotFound
 from tunemill.curator_api.gather import policy
-from tunemill.curator_api.payloads import ErasureOut, FeedbackOut, LogId, LogOut, MessagesOut
+from tunemill.curator_api.neighbours import neighbours
+from tunemill.curator_api.payloads import ErasureOut, FeedbackOut, LogId, LogOut, MessagesOut, NeighboursOut
 from tunemill.curator_api.private import let_in
 from tunemill.curator_api.problems import responses
 from tunemill.indexer.errors import SearchIndexError
@@ -144,10 +145,18 @@ def _messages(messages: Sequence[MessageIn]) -> tuple[Message, ...]:
 
 
 async def _shown(curator: Curator, seen: _Seen) -> LogOut:
-    return log_out(seen.tagged, await curator.index.feedback_of(seen.tagged.log), seen.history)
+    feedback, around = await asyncio.gather(
+        curator.index.feedback_of(seen.tagged.log), neighbours(curator, seen.tagged)
+    )
+    return log_out(seen.tagged, feedback, seen.history, around)
 
 
-def log_out(tagged: TaggedLog, feedback: Iterable[Feedback], history: Iterable[EditRow]) -> LogOut:
+def log_out(
+    tagged: TaggedLog,
+    feedback: Iterable[Feedback] = (),
+    history: Iterable[EditRow] = (),
+    around: NeighboursOut | None = None,
+) -> LogOut:
     """A log as the API gives it."""
     record = {field: getattr(tagged.shown, field) for field in LogRecord.__struct_fields__}
     return LogOut.model_validate(
@@ -162,6 +171,7 @@ def log_out(tagged: TaggedLog, feedback: Iterable[Feedback], history: Iterable[E
             "revision": tagged.revision,
             "original": None if tagged.edit is None else MessagesOut.model_validate(tagged.log),
             "edits": [_edit_out(row) for row in history],
+            "neighbours": around,
         }
     )
 

@@ -16,6 +16,7 @@ from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.page_source import Json
 from tunemill.curator_api.payloads import DatasetIn, PublishIn, RedriveIn, RowEditIn
 from tunemill.curator_api.problems import translated
+from tunemill.curator_api.search_payloads import SearchIn
 
 RUNS_SHOWN = 100
 EVENTS_SHOWN = 1_000
@@ -38,9 +39,9 @@ class Answers:
             )
 
     async def search(self, query: str, *, limit: int, cursor: str | None, sort: str) -> Json:
-        order: Any = sort if sort in {"relevance", "newest"} else "relevance"
         async with _our_errors():
-            return _plain(await search.search(self._curator, "", query, limit, cursor, order))
+            wanted = _taken(SearchIn, q=query, limit=limit, cursor=cursor, sort=sort)
+            return _plain(await search.found(self._curator, wanted))
 
     async def log(self, log_id: str) -> Json:
         async with _our_errors():

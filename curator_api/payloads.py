@@ -131,6 +131,23 @@ class EditOut(Given):
     job_id: str | None = Field(description="the work on many logs that it was part of")
 
 
+class NeighbourOut(Given):
+    """A log before or after another in its session; `prompt` is cut to 200 characters."""
+
+    log_id: str
+    ts_ms: int
+    prompt: str | None
+
+
+class NeighboursOut(Given):
+    """Where a log stands in its session."""
+
+    total: int = Field(description="logs of the session, as far as the search knows them by now")
+    place: int = Field(description="of this log among them, from 1")
+    before: list[NeighbourOut] = Field(description="at most ten, the last ones before it, the oldest first")
+    after: list[NeighbourOut]
+
+
 class LogOut(Given):
     """One LLM call, normalised, with what people put in place of it; fields without a value are null."""
 
@@ -168,6 +185,7 @@ class LogOut(Given):
     revision: int = Field(description="how often people did something to the log")
     original: MessagesOut | None = Field(description="what the log came with, where people put something in its place")
     edits: list[EditOut] = Field(description="what people did to the log, the oldest first")
+    neighbours: NeighboursOut | None = Field(description="null: it is in no session")
 
 
 class RejectedItem(Given):
@@ -224,38 +242,6 @@ class ErasureOut(Given):
 
     erasure_id: str
     found: bool
-
-
-class HitOut(Given):
-    """A log that matches; `prompt` and `answer` are cut to 2,000 characters."""
-
-    log_id: str
-    ts_ms: int
-    app: str | None
-    model: str | None
-    language: str | None
-    status: str
-    tags: list[str]
-    prompt: str | None = Field(description="what the user said last")
-    answer: str | None
-    score: float | None
-    highlights: list[list[tuple[str, bool]]] = Field(description="pieces of plain text, and whether each matched")
-
-
-class FacetOut(Given):
-    """How many matching logs have this value."""
-
-    value: str
-    count: int
-
-
-class SearchOut(Given):
-    """One page of a search."""
-
-    total: int
-    hits: list[HitOut]
-    facets: dict[str, list[FacetOut]]
-    cursor: str | None = Field(description="gets the next page; null: this is the last one")
 
 
 class RejectedOut(Given):

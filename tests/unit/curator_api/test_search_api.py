@@ -1,0 +1,141 @@
+"""Search, logs that are alike, and a log's neighbours, over HTTP."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from fakes.curator_api import running_api, tagged
+
+from tunemill.curator_api import ledger
+from tunemill.curator_api.search import any_word
+from tunemill.indexer.open import open_index
+from tunemill.indexer.query import parse
+from tunemill.indexer.query_text import to_text
+from tunemill.schemas.records import TaggedLog
+from tunemill.streams.fingerprint import fingerprints
+
+HOUR_MS = 3_600_000
+AT_MS = 1_699_999_200_000  # a full hour
+
+
+async def test_a_search_in_the_body_is_the_search_in_the_address(tmp_path: Path) -> None:
+    logs = [tagged(f"l{at}", ts_ms=AT_MS + at * HOUR_MS, cost_usd=at / 4) for at in range(5)]
+    async with running_api(tmp_path, *logs) as api:
+        asked = {"q": "app:* OR tag:*", "sort": "cost", "limit": 2, "counts": True}
+        by_address = await api.client.get("/v1/search", params={**asked, "counts": "true"})
+        by_body = await api.client.post("/v1/search", json=asked)
+        found = by_address.json()
+        assert [hit["log_id"] for hit in found["hits"]] == ["l4", "l3"]
+        assert found["histogram"] == {
+            "bucket_ms": 5 * 60_000,
+            "buckets": [[AT_MS + at * HOUR_MS, 1] for at in range(5)],
+        }
+        assert by_body.json() | {"cursor": None} == found | {"cursor": None}
+        rest = (await api.client.post("/v1/search", json=asked | {"cursor": found["cursor"], "counts": False})).json()
+        assert [hit["log_id"] for hit in rest["hits"]] == ["l2", "l1"]
+        assert (rest["total"], rest["facets"], rest["histogram"]) == (5, {}, None)
+        wrong = await api.client.post("/v1/search", json=asked | {"sort": "best"})
+        assert wrong.status_code == 422
+
+
+async def test_hits_have_the_fields_that_are_asked_for(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", cost_usd=0.5, metadata={"team": "x"})) as api:
+        fields = "log_id, prompt,cost_usd,metadata,tagged_by,messages,revision"
+        (hit,) = (await api.client.get("/v1/search", params={"fields": fields})).json()["hits"]
+        whole = (await api.client.get("/v1/logs/a")).json()
+        assert hit == {name.strip(): whole.get(name.strip()) for name in fields.split(",")} | {"prompt": "What is 2+2?"}
+        (hit,) = (await api.client.post("/v1/search", json={"fields": ["log_id", "answer"]})).json()["hits"]
+        assert hit == {"log_id": "a", "answer": "4"}
+        for unknown in ("nonsense", "feedback", ""):
+            answer = await api.client.get("/v1/search", params={"fields": f"log_id,{unknown}"})
+            assert answer.status_code == 422
+            assert repr(unknown) in answer.json()["detail"]
+
+
+async def test_a_later_page_shows_no_log_that_was_erased_since_the_first(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *(tagged(f"l{at}", ts_ms=at) for at in range(6))) as api:
+        first = (await api.client.get("/v1/search", params={"limit": 2})).json()
+        ledger.erase(api.registry, "default", "l2", by="person:ann")  # and the index still has it
+        second = (await api.client.get("/v1/search", params={"limit": 2, "cursor": first["cursor"]})).json()
+        assert [hit["log_id"] for hit in second["hits"]] == ["l3"]
+        third = (await api.client.get("/v1/search", params={"limit": 2, "cursor": second["cursor"]})).json()
+        assert [hit["log_id"] for hit in third["hits"]] == ["l1", "l0"]
+
+
+async def test_now_means_on_every_page_what_it_meant_on_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(range(10_000_000, 99_000_000, 1_000_000))
+    monkeypatch.setattr("tunemill.curator_api.search.now_ms", lambda: next(moments))
+    async with running_api(tmp_path, *(tagged(f"l{at}", ts_ms=8_000_000 + at) for at in range(4))) as api:
+        asked = {"q": "ts:>now-1h", "limit": 3}
+        first = (await api.client.get("/v1/search", params=asked)).json()
+        second = (await api.client.get("/v1/search", params=asked | {"cursor": first["cursor"]})).json()
+        assert (first["total"], second["total"], len(second["hits"])) == (4, 4, 1)
+
+
+async def test_words_that_no_log_has_together_are_offered_one_by_one(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", "apple pie"), tagged("b", "a pear")) as api:
+        found = (await api.client.get("/v1/search", params={"q": "apple pear tag:topic:math"})).json()
+        assert found["total"] == 0
+        assert found["instead"]["total"] == 2
+        wider = (await api.client.get("/v1/search", params={"q": found["instead"]["q"]})).json()
+        assert wider["total"] == 2
+        for text in ("plum cherry", "apple tag:no:such", "apple"):
+            assert (await api.client.get("/v1/search", params={"q": text})).json()["instead"] is None
+
+
+def test_any_word_keeps_everything_but_that_all_words_must_be_there() -> None:
+    wider = {
+        "a b": "a OR b",
+        'a "b c" -d model:m': '(a OR "b c") NOT d model:"m"',
+        "prompt:a b*": 'prompt:"a" OR b*',
+    }
+    assert {text: to_text(any_word(parse(text)) or parse("")) for text in wider} == wider
+    assert [any_word(parse(text)) for text in ("", "a", "a OR b", "a -b", "-(a b)")] == [None] * 5
+
+
+def sketched(log_id: str, question: str) -> TaggedLog:
+    log = tagged(log_id, question, answer=None)
+    (sketch,) = fingerprints([log.log])
+    return msgspec.structs.replace(log, fingerprint=sketch)
+
+
+async def test_logs_are_alike_by_their_telling_words_and_near_by_nearly_all(tmp_path: Path) -> None:
+    asked = (
+        "please explain how the refund of a broken kettle works when the parcel came on a rainy tuesday in the spring"
+    )
+    logs = [
+        sketched("a", asked),
+        sketched("same", asked.upper()),
+        sketched("near", asked.replace("spring", "summer")),
+        sketched("like", "a refund for my broken kettle, please: it came on tuesday"),
+        sketched("other", " ".join(f"word{at}" for at in range(40))),
+        sketched("erased", asked),
+    ]
+    async with running_api(tmp_path, *logs, index=open_index(f"local:{tmp_path}", project="default")) as api:
+        ledger.erase(api.registry, "default", "erased", by="person:ann")
+        found = (await api.client.get("/v1/similar", params={"log_id": "a", "limit": 9})).json()
+        assert [hit["log_id"] for hit in found["similar"]] == ["same", "near", "like"]
+        near = {one["log_id"]: one["similarity"] for one in found["near_duplicates"]}
+        assert list(near) == ["same", "near"]
+        assert near["same"] == 1.0 > near["near"] >= 0.8
+        by_text = (await api.client.get("/v1/similar", params={"text": "refund kettle", "limit": 1})).json()
+        assert len(by_text["similar"]) == 1
+        assert by_text["near_duplicates"] == []
+        assert (await api.client.get("/v1/similar", params={"log_id": "none"})).status_code == 404
+        for asked_for in ({}, {"log_id": "a", "text": "x"}):
+            assert (await api.client.get("/v1/similar", params=asked_for)).status_code == 422
+
+
+async def test_a_log_names_its_neighbours_in_its_session(tmp_path: Path) -> None:
+    logs = [tagged(f"l{at:02}", f"question {at}", ts_ms=AT_MS + at // 2, session_id="s") for at in range(30)]
+    async with running_api(tmp_path, *logs, tagged("alone"), tagged("far", session_id="t")) as api:
+        await api.client.delete("/v1/logs/l13")
+        found = (await api.client.get("/v1/logs/l15")).json()["neighbours"]
+        assert (found["total"], found["place"]) == (29, 15)
+        assert [one["log_id"] for one in found["before"]] == [f"l{at:02}" for at in range(4, 15) if at != 13]
+        assert [one["log_id"] for one in found["after"]] == [f"l{at}" for at in range(16, 26)]
+        assert found["after"][0] == {"log_id": "l16", "ts_ms": AT_MS + 8, "prompt": "question 16"}
+        assert (await api.client.get("/v1/logs/alone")).json()["neighbours"] is None
+        assert (await api.client.get("/v1/logs/far")).json()["neighbours"]["total"] == 1
