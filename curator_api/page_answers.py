@@ -8,14 +8,16 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from tunemill.curator_api import datasets, draft_rows, logs, rejected, runs, search, versions
+from tunemill.curator_api import datasets, draft_rows, logs, rejected, review, runs, saved, search, versions
 from tunemill.curator_api.access import person_of
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.edit_payloads import TagsIn
+from tunemill.curator_api.edit_payloads import LogEditIn, TagsIn
 from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.page_source import Json
 from tunemill.curator_api.payloads import DatasetIn, PublishIn, RedriveIn, RowEditIn
 from tunemill.curator_api.problems import translated
+from tunemill.curator_api.saved_payloads import SavedSearchIn
+from tunemill.indexer.search import SORTS
 from tunemill.curator_api.search_payloads import SearchIn
 
 RUNS_SHOWN = 100
@@ -50,6 +52,40 @@ class Answers:
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         async with _our_errors():
             await logs.edit_tags(log_id, _taken(TagsIn, add=add, remove=remove), self._curator, by)
+
+    async def review(self, query: str, *, sort: str, after: str | None) -> Json:
+        order: Any = sort if sort in SORTS else "newest"
+        async with _our_errors():
+            return (await review.queue(self._curator, query, sort=order, after=after))._asdict()
+
+    async def decide(self, log_id: str, decision: str, *, revision: int, by: str) -> None:
+        async with _our_errors():
+            await review.decide(self._curator, log_id, decision, by=by, expected=revision)
+
+    async def fix_log(
+        self, log_id: str, *, messages: Sequence[Json], output: Sequence[Json], revision: int, by: str
+    ) -> None:
+        async with _our_errors():
+            wanted = _taken(LogEditIn, messages=messages, output=output, expected_revision=revision, why="review")
+            fixed = await logs.edit_log(log_id, wanted, self._curator, by)
+            await review.decide(self._curator, log_id, "keep", by=by, expected=fixed.revision)
+
+    async def undo_review(self, log_id: str, revision: int, *, by: str) -> None:
+        async with _our_errors():
+            await review.take_back(self._curator, log_id, revision, by=by)
+
+    async def saved_searches(self) -> Sequence[Json]:
+        async with _our_errors():
+            found = await asyncio.to_thread(saved.list_searches, self._curator, "")
+        return _list(_plain(found)["searches"])
+
+    async def save_search(self, name: str, query: str, *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(saved.put_search, name, _taken(SavedSearchIn, query=query), self._curator, by)
+
+    async def delete_search(self, name: str, *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(saved.delete_search, name, self._curator, by)
 
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         async with _our_errors():

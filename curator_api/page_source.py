@@ -27,6 +27,29 @@ class PageSource(Protocol):
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         """`POST /v1/logs/{log_id}/tags`."""
 
+    async def review(self, query: str, *, sort: str, after: str | None) -> Json:
+        """Where a person is in the review queue of a search: `log_id`, `following`, `left`, `done`."""
+
+    async def decide(self, log_id: str, decision: str, *, revision: int, by: str) -> None:
+        """Keep or reject a log that is as it was at a revision."""
+
+    async def fix_log(
+        self, log_id: str, *, messages: Sequence[Json], output: Sequence[Json], revision: int, by: str
+    ) -> None:
+        """`PATCH /v1/logs/{log_id}` of a log that is as it was at a revision; and keep it."""
+
+    async def undo_review(self, log_id: str, revision: int, *, by: str) -> None:
+        """Take back what was decided of a log after a revision, and the edit that came with it."""
+
+    async def saved_searches(self) -> Sequence[Json]:
+        """The list in `GET /v1/searches`."""
+
+    async def save_search(self, name: str, query: str, *, by: str) -> None:
+        """`PUT /v1/searches/{name}`."""
+
+    async def delete_search(self, name: str, *, by: str) -> None:
+        """`DELETE /v1/searches/{name}`."""
+
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         """`GET /v1/rejected`."""
 

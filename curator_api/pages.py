@@ -11,14 +11,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from tunemill.curator_api import charts, page_chat, page_text, run_view
+from tunemill.curator_api import charts, page_chat, page_text, review_pages, run_view, saved_pages
 from tunemill.curator_api.errors import BadQuery, BadRequest, CuratorError, NotFound, Unauthorised, Unprocessable
+from tunemill.curator_api.page_edit import edited_messages
 from tunemill.curator_api.page_guard import COOKIE, form, own_path, refuse_other_sites, remember
 from tunemill.curator_api.page_source import Json, PageSource
 from tunemill.curator_api.page_visit import Visit, go
 
 HERE = Path(__file__).parent
-STATIC = {"page.css": "text/css", "refresh.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC = {"page.css": "text/css", "refresh.js": "text/javascript", "review.js": "text/javascript", "icon.svg": "image/svg+xml"}
 HITS_PER_PAGE, ROWS_PER_PAGE, REJECTED_SHOWN = 20, 20, 200
 REFRESH_S = 2  # while a run moves
 METHODS = ("lora", "qlora", "full")
@@ -202,6 +203,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/", _search),
     ("GET", "/logs/{log_id:path}", _log),
     ("POST", "/logs/{log_id:path}", _edit_tags),
+    ("GET", review_pages.PATH, review_pages.review),
+    ("POST", review_pages.PATH, review_pages.decide),
+    ("GET", saved_pages.PATH, saved_pages.searches),
+    ("POST", saved_pages.PATH, saved_pages.save),
     ("GET", "/datasets", _datasets),
     ("POST", "/datasets", _create_dataset),
     ("GET", "/datasets/{name}", _dataset),
@@ -216,26 +221,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/rejected/{rejected_id}", _rejected_one),
     ("POST", "/sign-out", _sign_out),
 )
-
-
-def edited_messages(sent: dict[str, str]) -> list[Json]:
-    """The row's messages as the form's fields `content-<n>` change them; tool calls and names stay.
-
-    Raises:
-        BadRequest: the form does not hold the messages it was made from.
-    """
-    try:
-        messages = msgspec.json.decode(sent.get("messages", ""), type=list[Json])
-    except msgspec.DecodeError as error:
-        raise BadRequest("the form lacks the row's messages: reload the page and edit again") from error
-    return [_edited(message, sent.get(f"content-{place}")) for place, message in enumerate(messages)]
-
-
-def _edited(message: Json, text: str | None) -> Json:
-    """The message with this text, unless only its line ends differ: a browser changes those by itself."""
-    if text is None or text == str(message.get("content")).replace("\r\n", "\n"):
-        return message
-    return message | {"content": text}
 
 
 def recipe(sent: dict[str, str]) -> Json | None:

@@ -47,6 +47,7 @@ def log(log_id: str, question: str, answer: str | None, **more: Any) -> Json:
         "tags": ["lang:en", "pii:email"],
         "tagged_by": {"lang:en": "rule@1", "pii:email": "rule@1"},
         "tag_status": "ok",
+        "revision": 0,
         "language": "en",
         "feedback": [],
     } | more
@@ -78,6 +79,7 @@ class MemoryPages:
         self.events: list[Json] = []
         self.dead_letters: list[Json] = []
         self.older = 0
+        self.searches_kept: list[Json] = []
         self.searches: list[tuple[str, str | None, str]] = []
         self.changes: list[tuple[Any, ...]] = []
 
@@ -98,6 +100,32 @@ class MemoryPages:
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         _in(self.logs, log_id, "log")
         self.changes.append(("tags", log_id, list(add), list(remove), by))
+
+    async def review(self, query: str, *, sort: str, after: str | None) -> Json:
+        ids = list(self.logs)
+        at = 0 if after is None else int(after)
+        following = str(at + 1) if at + 1 < len(ids) else None
+        return {"log_id": ids[at] if ids else None, "following": following, "left": len(ids), "done": 2}
+
+    async def decide(self, log_id: str, decision: str, *, revision: int, by: str) -> None:
+        self.changes.append((decision, log_id, revision, by))
+
+    async def fix_log(
+        self, log_id: str, *, messages: Sequence[Json], output: Sequence[Json], revision: int, by: str
+    ) -> None:
+        self.changes.append(("fix", log_id, list(messages), list(output), revision, by))
+
+    async def undo_review(self, log_id: str, revision: int, *, by: str) -> None:
+        self.changes.append(("undo", log_id, revision, by))
+
+    async def saved_searches(self) -> Sequence[Json]:
+        return self.searches_kept
+
+    async def save_search(self, name: str, query: str, *, by: str) -> None:
+        self.changes.append(("save", name, query, by))
+
+    async def delete_search(self, name: str, *, by: str) -> None:
+        self.changes.append(("forget", name, by))
 
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         asked = {"stage": stage, "error_code": error_code}

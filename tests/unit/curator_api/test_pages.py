@@ -124,7 +124,7 @@ class Page(HTMLParser):
 
 PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets", "/runs", "/runs/r1",
          "/runs/r2", "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
-         "/logs/none"]  # fmt: skip
+         "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -153,7 +153,7 @@ async def test_every_field_has_a_label_and_no_id_comes_twice(client: httpx.Async
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("path", ["/", "/logs/one", "/datasets/tickets"])
+@pytest.mark.parametrize("path", ["/", "/logs/one", "/review", "/datasets/tickets"])
 async def test_log_text_is_always_text(client: httpx.AsyncClient, path: str) -> None:
     page = Page(await client.get(path))
     assert not page.all("img")
@@ -166,6 +166,8 @@ async def test_every_route_is_visited_here() -> None:
     assert visited == {
         "/",
         "/logs/{log_id:path}",
+        "/review",
+        "/searches",
         "/datasets",
         "/datasets/{name}",
         "/runs",

@@ -1,0 +1,32 @@
+// Keys of the review page: each does what the button, link or part of the page does that carries it as `data-key`.
+let sent = false;
+
+function typing(element) {
+  return element.closest("input, textarea, select") !== null;
+}
+
+function act(wanted) {
+  if (wanted.matches("details")) {
+    wanted.open = !wanted.open;
+    if (wanted.open) wanted.querySelector("textarea, input:not([type='hidden'])")?.focus();
+  } else if (wanted.matches("input")) {
+    wanted.focus();
+  } else {
+    wanted.click();
+  }
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && typing(event.target)) event.target.blur();
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing(event.target)) return;
+  const wanted = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  if (!wanted) return;
+  event.preventDefault();
+  act(wanted);
+});
+
+// A second press, before the next log is there, would be a decision on a log that nobody has seen.
+document.addEventListener("submit", (event) => {
+  if (sent) event.preventDefault();
+  sent = true;
+});
