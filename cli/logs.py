@@ -99,8 +99,9 @@ def edit(
                 "revision": log["revision"],
             }
         seen = given.get("revision") if revision is None else revision
-        wanted = {name: given[name] for name in ("messages", "output") if name in given}
-        changed = api.patch(at("logs", log_id), {**wanted, "why": why, "expected_revision": seen})
+        wanted: dict[str, Any] = {"why": why, "expected_revision": seen}
+        wanted |= {name: given[name] for name in ("messages", "output") if name in given}
+        changed = api.patch(at("logs", log_id), wanted)
     _tell(changed, f"{log_id} is at revision {changed['revision']}", as_json=as_json)
 
 

@@ -4,7 +4,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 640, 180  # of the line chart, in SVG units
+COLUMNS_HEIGHT, LEAST_HEIGHT = 48, 2  # of a histogram
+COLUMN_SHARE = 0.9  # of a column's place
 LEFT, RIGHT, TOP, BOTTOM = 60, 8, 10, 24  # room for the axes' labels
+
+
+class Column(NamedTuple):
+    """One column of a histogram, ready to draw."""
+
+    x: float
+    width: float
+    height: float
+    start_ms: int
+    end_ms: int
+    count: int
 
 
 class Line(NamedTuple):
@@ -23,6 +36,26 @@ def bar(value: float | None, largest: float, length: float = 100.0) -> float:
     if value is None or largest <= 0:
         return 0.0
     return round(length * max(0.0, min(value / largest, 1.0)), 2)
+
+
+def columns(bucket_ms: int, buckets: Sequence[tuple[int, int]]) -> list[Column]:
+    """A column for each bucket of a histogram that holds something, the first at the left edge and the last at the right."""
+    if not buckets:
+        return []
+    first, largest = buckets[0][0], max(count for _, count in buckets)
+    slots = (buckets[-1][0] - first) // bucket_ms + 1
+    width = WIDTH / slots
+    return [
+        Column(
+            x=round((start - first) // bucket_ms * width, 2),
+            width=round(max(width * COLUMN_SHARE, 1.0), 2),
+            height=max(bar(count, largest, COLUMNS_HEIGHT), LEAST_HEIGHT),
+            start_ms=start,
+            end_ms=start + bucket_ms,
+            count=count,
+        )
+        for start, count in buckets
+    ]
 
 
 def line(values: Sequence[tuple[float, float]]) -> Line | None:

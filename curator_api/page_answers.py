@@ -11,14 +11,14 @@ from starlette.requests import Request
 from tunemill.curator_api import datasets, draft_rows, logs, rejected, review, runs, saved, search, versions
 from tunemill.curator_api.access import person_of
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.edit_payloads import LogEditIn, TagsIn
+from tunemill.curator_api.edit_payloads import LogEditIn, RevertIn, TagsIn
 from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.page_source import Json
 from tunemill.curator_api.payloads import DatasetIn, PublishIn, RedriveIn, RowEditIn
 from tunemill.curator_api.problems import translated
 from tunemill.curator_api.saved_payloads import SavedSearchIn
-from tunemill.indexer.search import SORTS
 from tunemill.curator_api.search_payloads import SearchIn
+from tunemill.indexer.search import SORTS
 
 RUNS_SHOWN = 100
 EVENTS_SHOWN = 1_000
@@ -86,6 +86,14 @@ class Answers:
     async def delete_search(self, name: str, *, by: str) -> None:
         async with _our_errors():
             await asyncio.to_thread(saved.delete_search, name, self._curator, by)
+
+    async def edit_log(self, log_id: str, change: Mapping[str, Any], *, by: str) -> None:
+        async with _our_errors():
+            await logs.edit_log(log_id, _taken(LogEditIn, **change), self._curator, by)
+
+    async def revert_log(self, log_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        async with _our_errors():
+            await logs.revert_log(log_id, _taken(RevertIn, **wanted), self._curator, by)
 
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         async with _our_errors():

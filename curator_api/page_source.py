@@ -50,6 +50,12 @@ class PageSource(Protocol):
     async def delete_search(self, name: str, *, by: str) -> None:
         """`DELETE /v1/searches/{name}`."""
 
+    async def edit_log(self, log_id: str, change: Mapping[str, Any], *, by: str) -> None:
+        """`PATCH /v1/logs/{log_id}`."""
+
+    async def revert_log(self, log_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        """`POST /v1/logs/{log_id}/revert`."""
+
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         """`GET /v1/rejected`."""
 

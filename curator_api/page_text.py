@@ -1,11 +1,13 @@
-"""How values read on a page: times, sizes, numbers, and the search text behind a facet's link. Pure."""
+"""How values read on a page: times, sizes, numbers, and the addresses and search texts behind its links. Pure."""
 
 import json
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
+
+from tunemill.indexer import dates
 
 DASH = "–"  # where there is no value
 MAX_LAID_OUT = 1_000_000  # characters
@@ -74,6 +76,11 @@ def term(field: str, value: str) -> str:
     return f"{_SHORT.get(field, field)}:{value}"
 
 
+def time_term(start_ms: int, end_ms: int) -> str:
+    """The search term for what was made from one moment on and before another."""
+    return f"ts:[{dates.iso(start_ms)} TO {dates.iso(min(end_ms, dates.LATEST_MS))}}}"
+
+
 def has_term(query: str, wanted: str) -> bool:
     """Whether the search text holds this term as a word of its own."""
     return f" {wanted} " in f" {query} "
@@ -92,3 +99,8 @@ def address(path: str, **parameters: str | None) -> str:
     """A link with those of the parameters that have a value."""
     given = {name: value for name, value in parameters.items() if value}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def log_path(log_id: str) -> str:
+    """The path of a log's page. A slash is quoted: with an id of `../runs` a browser would go elsewhere."""
+    return f"/logs/{quote(log_id, safe='')}"

@@ -11,15 +11,22 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from tunemill.curator_api import charts, page_chat, page_text, review_pages, run_view, saved_pages
+from tunemill.curator_api import charts, log_pages, page_chat, page_text, review_pages, run_view, saved_pages
 from tunemill.curator_api.errors import BadQuery, BadRequest, CuratorError, NotFound, Unauthorised, Unprocessable
 from tunemill.curator_api.page_edit import edited_messages
 from tunemill.curator_api.page_guard import COOKIE, form, own_path, refuse_other_sites, remember
 from tunemill.curator_api.page_source import Json, PageSource
 from tunemill.curator_api.page_visit import Visit, go
+from tunemill.indexer.grammar import EXAMPLES
+from tunemill.indexer.search import SORTS
 
 HERE = Path(__file__).parent
-STATIC = {"page.css": "text/css", "refresh.js": "text/javascript", "review.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC = {
+    "page.css": "text/css",
+    "refresh.js": "text/javascript",
+    "review.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 HITS_PER_PAGE, ROWS_PER_PAGE, REJECTED_SHOWN = 20, 20, 200
 REFRESH_S = 2  # while a run moves
 METHODS = ("lora", "qlora", "full")
@@ -42,28 +49,15 @@ def pages_router(source: PageSource) -> APIRouter:
 
 async def _search(visit: Visit) -> Response:
     query, cursor = visit.asked("q") or "", visit.asked("cursor")
-    sort = "newest" if visit.asked("sort") == "newest" else "relevance"
-    shown: Json = {"title": query or "Logs", "section": "/", "q": query, "sort": sort, "cursor": cursor}
+    sort = asked if (asked := visit.asked("sort")) in SORTS else SORTS[0]
+    frame: Json = {"title": query or "Logs", "section": "/", "sorts": SORTS, "examples": EXAMPLES}
+    shown: Json = {**frame, "q": query, "sort": sort, "cursor": cursor}
     try:
         page = await visit.source.search(query, limit=HITS_PER_PAGE, cursor=cursor, sort=sort)
     except BadQuery as error:
         problem = {"detail": error.detail, "column": error.more.get("column")}
         return visit.page("search.html", status=error.status, problem=problem, **shown)
     return visit.page("search.html", page=page, problem=None, **shown)
-
-
-async def _log(visit: Visit) -> Response:
-    log = await visit.source.log(visit.at("log_id"))
-    if visit.asked("format") == "json":
-        return Response(msgspec.json.format(msgspec.json.encode(log)), media_type="application/json")
-    return visit.page("log.html", title=f"Log {log['log_id']}", section="/", log=log)
-
-
-async def _edit_tags(visit: Visit) -> Response:
-    sent = await form(visit.request)
-    add, remove = ([value] if (value := sent.get(name, "").strip()) else [] for name in ("add", "remove"))
-    await visit.source.edit_tags(visit.at("log_id"), add=add, remove=remove, by=visit.who)
-    return go(log_path(visit.at("log_id")))
 
 
 async def _rejected(visit: Visit) -> Response:
@@ -201,8 +195,8 @@ async def _static(request: Request) -> Response:
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/", _search),
-    ("GET", "/logs/{log_id:path}", _log),
-    ("POST", "/logs/{log_id:path}", _edit_tags),
+    ("GET", "/logs/{log_id:path}", log_pages.show_log),
+    ("POST", "/logs/{log_id:path}", log_pages.change_log),
     ("GET", review_pages.PATH, review_pages.review),
     ("POST", review_pages.PATH, review_pages.decide),
     ("GET", saved_pages.PATH, saved_pages.searches),
@@ -243,11 +237,6 @@ def _number(sent: dict[str, str], name: str, kind: type[int] | type[float]) -> f
         return kind(text) if text else None
     except ValueError as error:
         raise BadRequest(f"{name} must be a number") from error
-
-
-def log_path(log_id: str) -> str:
-    """The path of a log's page. A slash is quoted: with an id of `../runs` a browser would go elsewhere."""
-    return f"/logs/{quote(log_id, safe='')}"
 
 
 def dataset_path(name: str) -> str:
@@ -308,7 +297,7 @@ def _templates() -> jinja2.Environment:
         "pieces": page_chat.pieces,
         "turns": page_chat.turns,
         "with_media": page_chat.with_media,
-        "log_path": log_path,
+        "log_path": page_text.log_path,
         "dataset_path": dataset_path,
         "base_name": lambda path: str(path).rstrip("/").rsplit("/", 1)[-1],
         "tojson_text": lambda value: msgspec.json.encode(value).decode(),
@@ -318,6 +307,8 @@ def _templates() -> jinja2.Environment:
         "term": page_text.term,
         "has_term": page_text.has_term,
         "toggled": page_text.toggled,
+        "time_term": page_text.time_term,
         "bar": charts.bar,
+        "columns": charts.columns,
     }
     return templates

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from tunemill.curator_api.errors import BadQuery, NotFound, Unauthorised
+from tunemill.curator_api.errors import BadQuery, EditedMeanwhile, InvalidEdit, NotFound, Unauthorised
 from tunemill.curator_api.page_source import Json
 
 KEY = "tm_testkey1_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -126,6 +126,16 @@ class MemoryPages:
 
     async def delete_search(self, name: str, *, by: str) -> None:
         self.changes.append(("forget", name, by))
+
+    async def edit_log(self, log_id: str, change: Mapping[str, Any], *, by: str) -> None:
+        if change["expected_revision"] != (revision := _in(self.logs, log_id, "log")["revision"]):
+            raise EditedMeanwhile("somebody else edited it", revision=revision)
+        if any("secret" in str(message["content"]) for message in change.get("output", ())):
+            raise InvalidEdit("output[0] holds what looks like secret:api-key")
+        self.changes.append(("edit log", log_id, dict(change), by))
+
+    async def revert_log(self, log_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        self.changes.append(("revert", log_id, dict(wanted), by))
 
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         asked = {"stage": stage, "error_code": error_code}

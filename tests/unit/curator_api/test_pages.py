@@ -410,6 +410,83 @@ async def test_tags_are_added_and_removed(client: httpx.AsyncClient, source: Mem
     ]
 
 
+def edit(revision: int, kind: str, **more: Any) -> dict[str, Any]:
+    said = {"tag": None, "value": None, "why": None, "by": "person:ann", "ts_ms": DAY_MS, "job_id": None}
+    return {"revision": revision, "kind": kind, **said, **more}
+
+
+async def test_a_log_is_edited_where_its_texts_changed(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    called = message("assistant", None, tool_calls=[{"id": "c1", "name": "run", "arguments": "{}"}])
+    source.logs["one"] |= {"messages": [message("user", "a\r\nb"), called], "revision": 3}
+    shown = Page(await client.get("/logs/one"))
+    assert "/logs/one?edit=1#edit" in shown.links() and not shown.all("textarea")
+    page = Page(await client.get("/logs/one?edit=1"))
+    assert [area["name"] for area in page.all("textarea")] == ["messages-0", "output-0"]
+    assert {"name": "revision", "value": "3"}.items() <= next(
+        one for one in page.all("input") if one.get("name") == "revision"
+    ).items()
+    sent = {"act": "edit", "revision": "3", "messages-0": "a\nb", "output-0": "better", "why": " wrong "}
+    answer = await client.post("/logs/one", data=sent)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/logs/one")
+    wanted = {"why": "wrong", "expected_revision": 3, "output": [message("assistant", "better")]}
+    assert source.changes == [("edit log", "one", wanted, "person:local")]
+    await client.post("/logs/one", data=sent | {"output-0": '{"team":"billing"}'})
+    assert len(source.changes) == 1  # nothing is different
+
+
+async def test_an_answer_can_be_given_where_there_was_none(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    for answer in (" ", "given"):
+        await client.post("/logs/a/b%20c", data={"act": "edit", "revision": "0", "output-0": answer})
+    ((_, _, change, _),) = source.changes
+    assert change["output"] == [{"role": "assistant", "content": "given"}] and "messages" not in change
+
+
+async def test_an_edit_over_somebody_elses_shows_theirs_and_keeps_what_was_typed(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    theirs = [edit(1, "tag", tag="team:x"), edit(2, "messages", value={}, why=NASTY)]
+    source.logs["one"] |= {"revision": 2, "edits": theirs}
+    answer = await client.post("/logs/one", data={"act": "edit", "revision": "1", "output-0": "my own", "why": "mine"})
+    page = Page(answer)
+    assert answer.status_code == 409 and source.changes == []
+    assert "Somebody edited this log since you opened it" in answer.text
+    assert page.texts.count("r1") == 1 and page.texts.count("r2") == 2  # in the notice only what is new
+    assert ">\nmy own</textarea>" in answer.text and NASTY in page.texts and not page.all("img")
+    assert {one.get("value") for one in page.all("input") if one.get("name") in ("revision", "why")} == {"2", "mine"}
+    answer = await client.post("/logs/one", data={"act": "consent", "revision": "0", "consent": "none"})
+    assert answer.status_code == 409
+
+
+async def test_what_cannot_be_saved_is_told_beside_what_was_typed(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/logs/one", data={"act": "edit", "revision": "0", "output-0": "my secret"})
+    assert answer.status_code == 422 and "output[0] holds what looks like" in answer.text
+    assert ">\nmy secret</textarea>" in answer.text
+
+
+async def test_consent_is_set_and_given_back_to_the_sender(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.logs["one"] |= {"edits": [edit(1, "consent", value="eval_only")], "revision": 1, "consent": "eval_only"}
+    chosen = [one["value"] for one in Page(await client.get("/logs/one")).all("option") if "selected" in one]
+    assert chosen == ["eval_only"]
+    for word in ("none", ""):
+        await client.post("/logs/one", data={"act": "consent", "revision": "1", "consent": word})
+    assert [change["consent"] for _, _, change, _ in source.changes] == ["none", None]
+
+
+async def test_what_came_is_shown_and_can_be_gone_back_to(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    came = {"messages": [message("user", NASTY)], "output": []}
+    done = [edit(1, "messages", value={}), edit(2, "messages"), edit(3, "messages", value={}, job_id="j1", why=NASTY)]
+    source.logs["one"] |= {"original": came, "edits": done, "revision": 3, "messages": []}
+    page = Page(await client.get("/logs/one"))
+    assert {"edited", "As it came", "History", "j1"} <= set(page.texts) and not page.all("img")
+    assert page.texts.count(NASTY) == 2  # what came, and the reason
+    assert [one["value"] for one in page.all("input") if one.get("name") == "to"] == ["1", "2", "0"]
+    await client.post("/logs/one", data={"act": "revert", "revision": "3", "to": "1"})
+    wanted = {"revision": 1, "expected_revision": 3, "why": None}
+    assert source.changes == [("revert", "one", wanted, "person:local")]
+    assert (await client.post("/logs/one", data={"act": "revert", "to": "x", "revision": "3"})).status_code == 400
+    assert (await client.post("/logs/one", data={"act": "forget"})).status_code == 400
+
+
 async def test_a_dataset_is_started_from_a_search(client: httpx.AsyncClient, source: MemoryPages) -> None:
     sent = {"name": "pies", "query": "tag:topic:pie", "limit": "50", "test_share": ""}
     answer = await client.post("/datasets", data=sent)
