@@ -28,6 +28,8 @@ COMMANDS = {
     "search": Late("tunemill.cli.search:search", "Search the logs."),
     "saved": Late("tunemill.cli.saved:app", "Keep searches under a name."),
     "logs": Late("tunemill.cli.logs:app", "Look at one log, tag it, correct it, take that back, delete it."),
+    "bulk": Late("tunemill.cli.bulk:app", "Tag, delete or set the consent of all logs that match a query."),
+    "jobs": Late("tunemill.cli.jobs:app", "Follow work on many logs, stop it, take it back."),
     "dlq": Late("tunemill.cli.dlq:app", "Look at records that could not be processed, and send them again."),
     "rules": Late("tunemill.cli.rules:app", "Try rules out, put them in force, apply them to history."),
     "tags": Late("tunemill.cli.tags:app", "Learn tags from labelled logs."),

@@ -1,7 +1,6 @@
 """`tunemill rules`: what sets tags by itself; try it out, put it in force, apply it to history."""
 
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +9,8 @@ import typer
 from msgspec.structs import replace
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
+from tunemill.cli.jobs import follow, progress
 from tunemill.cli.output import cell, complain, print_json, safe, say, table, when
-
-_POLL_S = 1.0
-_ACTIVE = ("running", "undoing")
-_WELL = ("done", "undone")
 
 RulesFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Rules in YAML, as docs/tags.md has it; - for standard input.")
@@ -144,7 +140,7 @@ def cancel(backfill_id: BackfillId, url: Url = DEFAULT_URL, key: Key = None, as_
     if as_json:
         print_json(answer)
     else:
-        say(f"stopped; {_progress(answer)}")
+        say(f"stopped; {progress(answer)}")
 
 
 @app.command("undo")
@@ -198,39 +194,7 @@ def _surprises(before: str, after: str) -> Iterator[str]:
 
 
 def _follow(api: Api, backfill_id: str, *, as_json: bool) -> None:
-    """Print how far a backfill is until it ends, or with `as_json` its last state alone.
-
-    Raises:
-        typer.Exit: it ended other than well.
-    """
-    shown = None
-    try:
-        while (now := api.get(at("backfills", backfill_id)))["status"] in _ACTIVE:
-            moved = [now[name] for name in ("status", "seen", "changed", "undone")]
-            if not as_json and moved != shown:  # how fast it is changes all the time
-                say(_progress(now))
-                shown = moved
-            time.sleep(_POLL_S)
-    except KeyboardInterrupt:
-        complain(f"it goes on: `tunemill rules watch {backfill_id}` shows it again, `... cancel` stops it")
-        raise typer.Exit(0) from None
-    if as_json:
-        print_json(now)
-    else:
-        say(f"{now['status']}: {_progress(now)}")
-    if now["status"] not in _WELL:
-        raise typer.Exit(1)
-
-
-def _progress(one: Mapping[str, Any]) -> str:
-    line = f"{one['backfill_id']}: {one['seen']} of {one['total']} logs, {one['changed']} changed"
-    if one["undone"] or one["status"] in ("undoing", "undone"):
-        line += f", {one['undone']} of them taken back"
-    if one["logs_per_s"]:
-        line += f", {one['logs_per_s']:.0f} logs/s"
-    if one["eta_s"]:
-        line += f", {one['eta_s']:.0f} s left"
-    return line + (f"; {one['error']['message']}" if one["error"] else "")
+    follow(api, at("backfills", backfill_id), again=f"tunemill rules watch {backfill_id}", as_json=as_json)
 
 
 def _effect(one: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from tunemill.curator_api import (
     export,
     feedback,
     ingest,
+    jobs,
     langfuse_api,
     learned_tags,
     logs,
@@ -65,6 +66,7 @@ _PARTS = (
     export,
     saved,
     rejected,
+    jobs,
     *_TAGS,
     draft_rows,
     versions,
@@ -119,7 +121,7 @@ def create_app(
     problems.install(app)
     for part in _PARTS:
         app.include_router(part.router)
-    app.router.routes.extend(health.routes(_checks(curator)))
+    app.router.routes.extend(health.routes(_checks(curator), warnings=partial(_warnings, curator)))
     app.include_router(pages_router(Answers(curator)))
     return app
 
@@ -136,6 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(join_until(stop, curator.index)),
         asyncio.create_task(apply_until(stop, curator)),
         asyncio.create_task(work_until(stop, history)),
+        asyncio.create_task(retention_job.start_until(stop, curator)),
     }
     try:
         yield
@@ -153,6 +156,17 @@ def _checks(curator: Curator) -> Mapping[str, health.Check]:
         await asyncio.to_thread(_select_one, curator.registry)
 
     return {"bus": curator.bus.ping, "index": curator.index.ping, "registry": registry}
+
+
+async def _warnings(curator: Curator) -> dict[str, str]:
+    """What should be looked at though everything answers; nothing where something does not by now."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(Exception):
+        if (why := await asyncio.to_thread(retention_job.failure, curator.registry, curator.project)) is not None:
+            found["retention"] = f"failed: {why}"
+        if await curator.index.is_outdated():
+            found["index"] = "it was made by another version, and searches miss some logs: run `tunemill reindex`"
+    return found
 
 
 def _select_one(engine: Engine) -> None:

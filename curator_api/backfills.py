@@ -9,8 +9,9 @@ from tunemill.curator_api import job_store as store
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import NotFound
+from tunemill.curator_api.job_payloads import BackfillIn, BackfillOut, BackfillsOut
 from tunemill.curator_api.job_store import Job, pace
-from tunemill.curator_api.payloads import BackfillIn, BackfillOut, BackfillsOut, Storable
+from tunemill.curator_api.payloads import Storable
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.queries import read_query, spelled_out
 from tunemill.indexer.search import SearchRequest

@@ -11,8 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from tunemill.curator_api import job_store as store
 from tunemill.curator_api import ledger
 from tunemill.curator_api.job_store import Job
-from tunemill.curator_api.job_work import Jobs, pages, place_of
-from tunemill.indexer.query import parse
+from tunemill.curator_api.job_work import Jobs, pages, place_of, query_of
 
 _log = structlog.get_logger()
 
@@ -20,7 +19,7 @@ _log = structlog.get_logger()
 async def delete_all(on: Jobs, job: Job, stop: asyncio.Event) -> None:
     """Forget the logs that match."""
     await on.index.refresh()  # what was written before is scanned
-    async for page in pages(on, parse(job.query), job):
+    async for page in pages(on, query_of(job), job):
         if stop.is_set():
             return
         log_ids = [tagged.log.log_id for tagged in page]

@@ -17,8 +17,7 @@ from tunemill.curator_api.edit_store import Act, EditRow
 from tunemill.curator_api.edits import apply, change_many, with_edits
 from tunemill.curator_api.errors import EditedMeanwhile
 from tunemill.curator_api.job_store import Job
-from tunemill.curator_api.job_work import Jobs, pages, place_of
-from tunemill.indexer.query import parse
+from tunemill.curator_api.job_work import Jobs, pages, place_of, query_of
 from tunemill.schemas.records import TaggedLog
 
 _PERSON = "person:"
@@ -39,7 +38,7 @@ async def edit_all(on: Jobs, job: Job, stop: asyncio.Event) -> None:
     wanted = msgspec.convert(job.work, Wanted)
     await on.index.refresh()  # what was written before is scanned
     await asyncio.to_thread(store.recount, on.registry, job)
-    async for page in pages(on, parse(job.query), job):
+    async for page in pages(on, query_of(job), job):
         if stop.is_set():
             return
         changed = await _edit_page(on, job, wanted, page)

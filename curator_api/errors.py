@@ -11,8 +11,10 @@ CuratorError
 │   ├── Exists           409  a dataset of this name is there already
 │   ├── InUse            409  a draft or another saved search names this one
 │   ├── Unchanged        409  publishing would repeat the latest version
-│   ├── Finished         409  the run, or the backfill, is over
-│   ├── UnderWay         409  the backfill is still running
+│   ├── Finished         409  the run, or the job, is over
+│   ├── UnderWay         409  the job is still running
+│   ├── CannotBeUndone   409  what the job did is done for good
+│   ├── TotalChanged     409  another number of logs matches than when they were counted
 │   ├── RulesChanged     409  other rules are in force than those that yours were made from
 │   ├── EditedMeanwhile  409  somebody else edited the log since it was looked at
 │   ├── TooLarge         413  the body, one record in it, or the number of its records
@@ -81,7 +83,7 @@ class Forbidden(ClientError):
 
 
 class NotFound(ClientError):
-    """No such log, dataset, version, row, run, revision of the rules or backfill."""
+    """No such log, dataset, version, row, run, revision of the rules or job."""
 
     status = 404
     code = "not-found"
@@ -109,17 +111,31 @@ class Unchanged(ClientError):
 
 
 class Finished(ClientError):
-    """The run, or the backfill, is over."""
+    """The run, or the job, is over."""
 
     status = 409
     code = "finished"
 
 
 class UnderWay(ClientError):
-    """The backfill is still running."""
+    """The job is still running."""
 
     status = 409
     code = "under-way"
+
+
+class CannotBeUndone(ClientError):
+    """What the job did is done for good: nothing is left of an erased log that could be put back."""
+
+    status = 409
+    code = "cannot-be-undone"
+
+
+class TotalChanged(ClientError):
+    """Another number of logs matches than was expected; `total` says how many do."""
+
+    status = 409
+    code = "total-changed"
 
 
 class RulesChanged(ClientError):

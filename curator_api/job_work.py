@@ -12,6 +12,7 @@ from tunemill.curator_api.job_store import Job
 from tunemill.curator_api.tagging import Tagging
 from tunemill.indexer.ast import And, Between, Query
 from tunemill.indexer.dates import LATEST_MS
+from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex
 from tunemill.schemas.records import TaggedLog
 
@@ -65,6 +66,11 @@ async def pages(
             page = []
     if page:
         yield page
+
+
+def query_of(job: Job) -> Query:
+    """The logs that a job is about. Its text is longer than a person's may be where it names saved searches no more."""
+    return parse(job.query, longest=len(job.query))
 
 
 def place_of(tagged: TaggedLog) -> tuple[int, str]:

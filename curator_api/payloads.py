@@ -619,37 +619,6 @@ class DryRunOut(Given):
     tags: list[TagEffectOut]
 
 
-class BackfillIn(Taken):
-    """Which logs get their tags set anew."""
-
-    query: SearchText = Field("", description="empty: every log")
-
-
-class BackfillOut(Given):
-    """A backfill: the rules of one revision applied to the logs that match a query."""
-
-    backfill_id: str
-    query: str
-    revision: int
-    status: Literal["running", "done", "failed", "cancelled", "undoing", "undone"]
-    total: int = Field(description="logs that matched when it began")
-    seen: int
-    changed: int = Field(description="logs whose tags, or who set them, it changed")
-    undone: int = Field(description="of those, how many are taken back")
-    logs_per_s: float | None = Field(description="since it was asked for")
-    eta_s: float | None
-    error: JsonValue
-    by: str
-    created_ms: int
-    finished_ms: int | None
-
-
-class BackfillsOut(Given):
-    """Backfills, newest first."""
-
-    backfills: list[BackfillOut]
-
-
 class LabelIn(Taken):
     """Whether a log should have a tag."""
 

@@ -14,11 +14,10 @@ import structlog
 from tunemill.curator_api import job_store as store
 from tunemill.curator_api import job_work
 from tunemill.curator_api.job_store import Job
-from tunemill.curator_api.job_work import Jobs, NotTaken, pages, place_of, told_within
+from tunemill.curator_api.job_work import Jobs, NotTaken, pages, place_of, query_of, told_within
 from tunemill.curator_api.tag_changes import TagChange, change, undone
 from tunemill.curator_api.tagging import Tagger
 from tunemill.indexer.ast import Everything
-from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex
 from tunemill.registry import rule_sets
 from tunemill.registry.rule_sets import RuleSet
@@ -35,7 +34,7 @@ _log = structlog.get_logger()
 
 async def set_anew(on: Jobs, claimed: Job, stop: asyncio.Event) -> None:
     """Set the tags of the logs that match by the rules of one revision."""
-    query = parse(claimed.query)
+    query = query_of(claimed)
     whole = isinstance(query, Everything)
     rules = await asyncio.to_thread(_rules, on, claimed)
     settled_s = (rules.created_ms or 0) / 1000 + SETTLE_S - time.time()

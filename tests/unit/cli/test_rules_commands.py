@@ -10,7 +10,7 @@ import typer
 from fakes.http_server import Answer, Asked, Server, json_answer, serving
 from typer.testing import CliRunner, Result
 
-from tunemill.cli import engines, rules
+from tunemill.cli import engines, jobs
 from tunemill.cli.app import app
 from tunemill.streams.rules import read_rules
 
@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "_POLL_S", 0.01)
+    monkeypatch.setattr(jobs, "_POLL_S", 0.01)
 
 
 def run(*args: str, server: Server | None = None, columns: int = 200, stdin: str | None = None) -> Result:
