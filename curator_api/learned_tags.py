@@ -127,7 +127,7 @@ async def _labelled(curator: Curator, labels: dict[str, bool]) -> list[tuple[Log
         async with asyncio.timeout(_DEADLINE_S):
             for start in range(0, len(ids), _LOGS_AT_ONCE):
                 found = await curator.index.stored(log_ids=ids[start : start + _LOGS_AT_ONCE], trace_ids=[])
-                logs += [(one.tagged.log, labels[log_id]) for log_id, one in found.logs.items()]
+                logs += [(one.tagged.shown, labels[log_id]) for log_id, one in found.logs.items()]
     except TimeoutError as error:
         raise IndexUnavailable(f"the labelled logs could not be read in {_DEADLINE_S:.0f} s") from error
     return logs

@@ -12,6 +12,8 @@ from fakes.curator_api import running_api, tagged
 from fakes.search_memory import MemorySearch
 from sqlalchemy import select
 
+from tunemill.curator_api.edit_store import Act, record
+from tunemill.curator_api.settings import Settings
 from tunemill.registry import outbox
 from tunemill.registry.tables import audit, edits, erasures
 from tunemill.schemas import wire
@@ -208,6 +210,35 @@ async def test_messages_that_no_log_may_have_are_refused(tmp_path: Path, edit: d
         assert answer.status_code == 422
         assert complaint in answer.text and "ann@" not in answer.text
         assert (await api.client.get("/v1/logs/a")).json()["revision"] == 0
+
+
+async def test_the_page_edits_as_the_endpoint_does(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a"), settings=Settings(require_key=False)) as api:
+        for sent, status in (
+            ({"act": "edit", "revision": "0", "output-0": "five", "why": "sum"}, 303),
+            ({"act": "edit", "revision": "0", "output-0": "six"}, 409),
+            ({"act": "edit", "revision": "1", "output-0": "ask ann@example.com"}, 422),
+            ({"act": "consent", "revision": "1", "consent": "maybe"}, 422),
+            ({"act": "consent", "revision": "1", "consent": "none"}, 303),
+            ({"act": "revert", "revision": "2", "to": "0"}, 303),
+        ):
+            answer = await api.client.post("/logs/a", data=sent)
+            assert answer.status_code == status, sent
+        log = (await api.client.get("/v1/logs/a")).json()
+        assert (texts(log)[-1], log["consent"], log["revision"]) == ("4", "none", 3)
+        assert [(edit["why"], edit["by"]) for edit in log["edits"]] == [("sum", "person:local")] + [
+            (None, "person:local")
+        ] * 2
+        shown = await api.client.get("/logs/a")
+        assert "person:local" in shown.text and "five" not in shown.text
+
+
+async def test_an_edit_that_the_index_does_not_have_yet_is_shown(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        value = {"messages": [], "output": [said("assistant", "five")]}
+        await asyncio.to_thread(record, api.registry, "default", {"a": [Act("messages", value=value)]}, by="person:ann")
+        log = (await api.client.get("/v1/logs/a")).json()
+        assert (texts(log), log["revision"]) == (["five"], 1)
 
 
 async def test_what_a_log_held_itself_may_stay(tmp_path: Path) -> None:

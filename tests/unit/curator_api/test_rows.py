@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from fakes.curator_api import tagged
 
-from tunemill.curator_api.rows import Reason, Row, RowMessage, from_log
-from tunemill.schemas.records import Message, ToolCall
+from tunemill.curator_api.rows import Reason, Row, RowMessage, beginning, from_log
+from tunemill.schemas.records import Edit, Message, ToolCall
 
 CALL = ToolCall(name="add", arguments="{}", id="c1")
 USER = Message(role="user", content="hi")
@@ -83,6 +84,32 @@ def test_an_edit_takes_the_place_of_the_messages_but_not_of_privacy() -> None:
     assert isinstance(row, Row)
     assert (row.messages, row.edited) == (edit, True)
     assert from_log(tagged("a", tags=("pii:email",)), default_consent="none", edit=edit) is Reason.PII
+
+
+def test_a_log_that_people_edited_is_trained_on_as_it_is_now_and_split_as_it_came() -> None:
+    edit = Edit(messages=(Message(role="user", content="hi!"),), output=(ANSWER,))
+    for fields in (
+        {"answer": "hey"},
+        {"answer": None, "status": "error"},
+    ):  # a person may give the answer that was missing
+        came = tagged("a", "hi", **fields)
+        row = from_log(msgspec.structs.replace(came, edit=edit), default_consent="none")
+        assert isinstance(row, Row)
+        assert [message.content for message in row.messages] == ["hi!", "hello"]
+        assert row.edited and row.conversation == beginning([RowMessage(role="user", content="hi")])
+    picture = msgspec.structs.replace(tagged("a"), edit=Edit(messages=(IMAGE,), output=(ANSWER,)))
+    assert from_log(picture, default_consent="none") is Reason.NOT_TEXT
+
+
+@pytest.mark.parametrize(("consent", "default"), [("none", "train"), ("eval_only", "train")])
+def test_a_persons_word_keeps_a_log_out(consent: str, default: str) -> None:
+    log = msgspec.structs.replace(tagged("a"), consent=consent)
+    assert from_log(log, default_consent=default) is Reason.CONSENT
+
+
+def test_a_persons_word_lets_a_log_in() -> None:
+    log = msgspec.structs.replace(tagged("a", consent="none"), consent="train")
+    assert isinstance(from_log(log, default_consent="none"), Row)
 
 
 def test_text_parts_are_text() -> None:
