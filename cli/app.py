@@ -26,6 +26,7 @@ COMMANDS = {
     "ingest": Late("tunemill.cli.ingest:ingest", "Send a file of logs to a server."),
     "formats": Late("tunemill.cli.formats:formats", "List the shapes of logs that are accepted."),
     "search": Late("tunemill.cli.search:search", "Search the logs."),
+    "feedback": Late("tunemill.cli.feedback:feedback", "Send a file of feedback to a server."),
     "saved": Late("tunemill.cli.saved:app", "Keep searches under a name."),
     "logs": Late("tunemill.cli.logs:app", "Look at one log, tag it, correct it, take that back, delete it."),
     "bulk": Late("tunemill.cli.bulk:app", "Tag, delete or set the consent of all logs that match a query."),

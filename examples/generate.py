@@ -11,6 +11,7 @@ from tunemill.examples.calls import SPREAD_MS, START_MS, Call, Json
 from tunemill.examples.chats import chats
 from tunemill.examples.maths import problems
 from tunemill.examples.programming import code_calls
+from tunemill.examples.quiz import quiz, verdict
 from tunemill.examples.shapes import pair, record, workload
 from tunemill.examples.tickets import tickets
 from tunemill.examples.translations import translations
@@ -64,6 +65,17 @@ def bad() -> list[str]:
     ]
 
 
+def quiz_logs() -> tuple[list[str], list[str]]:
+    """The calls of the quiz, and its verdict on each, made a minute later."""
+    rng = Random(SEED)  # noqa: S311  a sample, not a secret
+    calls, verdicts = [], []
+    for place, (call, better) in enumerate(quiz(rng)):
+        ts_ms, log_id = START_MS + SPREAD_MS + place * TURN_MS, f"quiz-{place:02d}"
+        calls.append(_line({**record(call, ts_ms, rng), "log_id": log_id}))
+        verdicts.append(_line(verdict(place, log_id, ts_ms + 60_000, better)))
+    return calls, verdicts
+
+
 def _sessions(*applications: list[Call]) -> list[list[Call]]:
     """The calls of each conversation together, in order."""
     return [
@@ -95,11 +107,14 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Write `logs.jsonl`, `repeats.jsonl` and `bad.jsonl` into a folder."""
+    """Write every file of the sample into a folder."""
     sample = logs()
     _write(folder / "logs.jsonl", sample)
     _write(folder / "repeats.jsonl", repeats(sample))
     _write(folder / "bad.jsonl", bad())
+    calls, verdicts = quiz_logs()
+    _write(folder / "quiz.jsonl", calls)
+    _write(folder / "feedback.jsonl", verdicts)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def tickets() -> list[tuple[str, dict[str, str]]]:
 
 def test_the_generator_writes_the_committed_files(tmp_path: Path) -> None:
     generate.main(tmp_path)
-    for name in ("logs.jsonl", "repeats.jsonl", "bad.jsonl"):
+    for name in ("logs.jsonl", "repeats.jsonl", "bad.jsonl", "quiz.jsonl", "feedback.jsonl"):
         assert (tmp_path / name).read_bytes() == (FILES / name).read_bytes(), name
 
 
@@ -71,6 +71,18 @@ def test_no_call_is_made_twice_but_for_the_repeats() -> None:
 def test_no_two_tickets_are_alike_and_no_reference_comes_twice() -> None:
     assert len({text for text, _ in tickets()}) == 500
     assert len({answer["ref"] for _, answer in tickets()}) == 500
+
+
+def test_the_quiz_calls_an_answer_wrong_where_it_is() -> None:
+    calls = {(call := json.loads(line))["log_id"]: call for line in lines("quiz.jsonl")}
+    verdicts = [json.loads(line) for line in lines("feedback.jsonl")]
+    assert [one["log_id"] for one in verdicts] == list(calls)
+    assert Counter((one["score"], "correction" in one) for one in verdicts) == {(1, False): 28, (0, True): 8, (0, False): 4}
+    for one in verdicts:
+        given = calls[one["log_id"]]["output"][0]["content"]
+        better = one.get("correction", "")
+        assert given != better
+        assert not better or given.rsplit("Answer:", 1)[0] == better.rsplit("Answer:", 1)[0]  # the same steps
 
 
 def test_a_ticket_is_answered_by_its_words() -> None:
