@@ -1,18 +1,28 @@
-"""What the rows of jobs promise, on both databases."""
+"""What the rows of jobs promise, on both databases, and what jobs do to logs, on both indexes."""
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from engines.own_index import opened
 from engines.postgres import empty_database, postgres
+from fakes.curator_api import tagged
 from sqlalchemy import Engine
 
+from tunemill.curator_api import edit_store, job_work
 from tunemill.curator_api import job_store as store
+from tunemill.curator_api.job_runner import do_next
 from tunemill.curator_api.job_store import Job, LeaseLost
+from tunemill.curator_api.job_work import Jobs
 from tunemill.curator_api.tag_changes import TagChange
+from tunemill.indexer.query import parse
+from tunemill.indexer.search import SearchRequest
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas.records import Tag
+from tunemill.streams.tagging import StreamTagging
 
 ADDED = TagChange(added=(Tag("topic:refund", "refunds@1"),))
 TAKEN = TagChange(taken=(Tag("topic:old", "old@1"), Tag("topic:older", "old@1")))
@@ -104,3 +114,50 @@ def test_a_lease_that_ended_is_taken_over_and_its_owner_is_kept_out(
     with pytest.raises(LeaseLost):
         store.note_changes(engine, dead, {"a": ADDED})
     assert store.changes_after(engine, alive.job_id, "", limit=9) == {}
+
+
+@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
+async def on(
+    request: pytest.FixtureRequest, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Jobs]:
+    """Each index that holds 50 logs, every other one about a refund, with each registry."""
+    monkeypatch.setattr(job_work, "PAGE", 20)
+    url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
+    async with opened(url) as index:
+        await index.write(
+            [tagged(f"l{n:02}", "a refund" if n % 2 else "a poem", tags=("topic:x",), ts_ms=n // 4) for n in range(50)]
+        )
+        yield Jobs(index=index, registry=engine, tagging=StreamTagging(), project="default")
+
+
+async def done(on: Jobs, kind: str, query: str, **work: Any) -> Job:
+    begun = store.start(on.registry, on.project, kind=kind, query=query, total=25, by="person:ann", work=work)
+    return await worked_on(on, begun)
+
+
+async def worked_on(on: Jobs, begun: Job) -> Job:
+    assert await do_next(on, "me", asyncio.Event())
+    return store.find(on.registry, on.project, begun.job_id)
+
+
+async def count(on: Jobs, query: str) -> int:
+    return (await on.index.search(SearchRequest(parse(query), limit=0))).total
+
+
+async def test_jobs_do_what_they_say_to_all_that_match_and_take_it_back(on: Jobs) -> None:
+    first = await done(on, "tags", "refund -tag:team:x", add=["team:x"], remove=["topic:x"])
+    assert (first.status, first.seen, first.changed) == ("done", 25, 25)
+    assert [await count(on, query) for query in ("tag:team:x", "tag:topic:x", "tag:team:x poem")] == [25, 25, 0]
+    second = await done(on, "consent", "tag:team:x", consent="none")
+    assert (second.changed, await count(on, "consent:none"), await count(on, "consent:train")) == (25, 25, 25)
+    for begun in (second, first):
+        store.undo(on.registry, on.project, begun.job_id, by="person:bob")
+        assert (await worked_on(on, begun)).status == "undone"
+    queries = ("consent:train", "tag:topic:x", "tag:team:x")
+    assert [await count(on, query) for query in queries] == [50, 50, 0]
+    deleted = await done(on, "delete", "refund")
+    assert (deleted.status, deleted.seen, deleted.changed) == ("done", 25, 25)
+    await on.index.refresh()
+    assert [await count(on, query) for query in ("", "refund")] == [25, 0]
+    left = await asyncio.to_thread(edit_store.pending, on.registry, on.project, before_ms=2**60, limit=9)
+    assert left is None
