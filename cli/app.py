@@ -31,6 +31,8 @@ COMMANDS = {
     "logs": Late("tunemill.cli.logs:app", "Look at one log, tag it, correct it, take that back, delete it."),
     "bulk": Late("tunemill.cli.bulk:app", "Tag, delete or set the consent of all logs that match a query."),
     "jobs": Late("tunemill.cli.jobs:app", "Follow work on many logs, stop it, take it back."),
+    "reindex": Late("tunemill.cli.reindex:reindex", "Make the search index anew from the stored logs."),
+    "retention": Late("tunemill.cli.retention:app", "Say how long logs are kept."),
     "dlq": Late("tunemill.cli.dlq:app", "Look at records that could not be processed, and send them again."),
     "rules": Late("tunemill.cli.rules:app", "Try rules out, put them in force, apply them to history."),
     "tags": Late("tunemill.cli.tags:app", "Learn tags from labelled logs."),
@@ -43,11 +45,12 @@ COMMANDS = {
 def load(name: str) -> Any:
     """The real command of this name, imported now."""
     module, _, attribute = COMMANDS[name].target.partition(":")
-    found: typer.Typer | Callable[..., Any] = getattr(import_module(module), attribute)
+    source = import_module(module)
+    found: typer.Typer | Callable[..., Any] = getattr(source, attribute)
     if isinstance(found, typer.Typer):
         return typer.main.get_group(found)
     single = typer.Typer(add_completion=False)
-    single.command(name)(found)
+    single.command(name, epilog=getattr(source, "EPILOG", None))(found)
     return typer.main.get_command(single)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tunemill.curator_api import bulk_delete, bulk_edits, job_store, rules_job
+from tunemill.curator_api import bulk_delete, bulk_edits, job_store, reindex_job, retention_job, rules_job
 from tunemill.curator_api.job_work import Kind
 
 _EDITS = Kind(bulk_edits.edit_all, bulk_edits.take_back, job_store.count_edits_undone)
@@ -12,4 +12,6 @@ KINDS: Mapping[str, Kind] = {
     "tags": _EDITS,
     "consent": _EDITS,
     "delete": Kind(bulk_delete.delete_all, None),
+    "reindex": Kind(reindex_job.rebuild, None),
+    "retention": Kind(retention_job.drop, None),
 }

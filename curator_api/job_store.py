@@ -241,15 +241,34 @@ def under_way(engine: Engine, project: str) -> str | None:
     return job_id
 
 
-def finish(engine: Engine, claimed: Job, status: Status, *, error: Mapping[str, str] | None = None) -> None:
+def begin_again(engine: Engine, claimed: Job) -> None:
+    """Count from nothing: it cannot go on where it was left.
+
+    Raises:
+        LeaseLost: it is not ours any more.
+    """
+    _step(engine, claimed, {"seen": 0, "changed": 0})
+
+
+def finish(
+    engine: Engine,
+    claimed: Job,
+    status: Status,
+    *,
+    error: Mapping[str, str] | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> None:
     """End it, with its lease.
+
+    Args:
+        result: what came of it; None: nothing more than was said before.
 
     Raises:
         LeaseLost: it is not ours any more.
     """
     ended = {"status": status, "error": error, "finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
     with engine.begin() as connection:
-        _fence(connection, claimed, ended)
+        _fence(connection, claimed, ended if result is None else {**ended, "result": dict(result)})
 
 
 def let_go(engine: Engine, claimed: Job) -> None:

@@ -12,17 +12,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 Check = Callable[[], Awaitable[None]]  # returns, or raises with the reason
+Warnings = Callable[[], Awaitable[Mapping[str, str]]]  # what does not work as it should, by name; never content
 
 
 async def _answers() -> None:
     """An event loop that comes here is alive."""
 
 
-def routes(checks: Mapping[str, Check], alive: Check = _answers) -> list[Route]:
+async def _nothing() -> Mapping[str, str]:
+    return {}
+
+
+def routes(checks: Mapping[str, Check], alive: Check = _answers, warnings: Warnings = _nothing) -> list[Route]:
     """`GET /health/live`, `GET /health/ready` (503 names the checks that fail) and `GET /metrics`.
 
     Args:
         alive: fails when the process should be started anew, though it still answers.
+        warnings: what an operator should look at, though traffic may come.
     """
 
     async def live(_request: Request) -> Response:
@@ -32,9 +38,9 @@ def routes(checks: Mapping[str, Check], alive: Check = _answers) -> list[Route]:
     async def ready(_request: Request) -> Response:
         results = {name: await _result(check) for name, check in checks.items()}
         is_ready = all(result == "ok" for result in results.values())
-        return JSONResponse(
-            {"status": "ready" if is_ready else "not ready", "checks": results}, 200 if is_ready else 503
-        )
+        found = await warnings() if is_ready else {}  # else they would be about what does not answer
+        answer = {"status": "ready" if is_ready else "not ready", "checks": results}
+        return JSONResponse({**answer, "warnings": dict(found)} if found else answer, 200 if is_ready else 503)
 
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -24,3 +24,7 @@ RULES_REVISION = Gauge("tunemill_rules_revision", "Which set of rules tags logs 
 RULES_BEHIND = Gauge(
     "tunemill_rules_behind", "1 while the rules in force cannot be taken up: no registry, or not understood"
 )
+RETENTION_DROPPED = Counter(
+    "tunemill_retention_dropped", "Logs that were kept no longer, by their age or the index's size"
+)
+RETENTION_FAILED = Gauge("tunemill_retention_failed", "1 while the last run of the retention failed")

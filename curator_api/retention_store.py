@@ -1,0 +1,51 @@
+"""A project's word on how long logs are kept, in the registry. Every function blocks on SQL."""
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from tunemill.registry.tables import audit, edits, now_ms, retention
+
+_IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Which logs go. Both None: none."""
+
+    max_age_days: int | None = None
+    max_bytes: int | None = None
+    by: str | None = None
+    updated_ms: int | None = None
+
+
+def policy_of(engine: Engine, project: str) -> Policy:
+    """What is in force."""
+    with engine.connect() as connection:
+        row = connection.execute(select(retention).where(retention.c.project == project)).one_or_none()
+    return Policy() if row is None else Policy(**{name: row._mapping[name] for name in Policy.__struct_fields__})
+
+
+def set_policy(engine: Engine, project: str, *, max_age_days: int | None, max_bytes: int | None, by: str) -> Policy:
+    """Put another one in force."""
+    limits = {"max_age_days": max_age_days, "max_bytes": max_bytes}
+    now = now_ms()
+    line = {"ts_ms": now, "project": project, "by": by, "action": "retention.set", "target": project, "data": limits}
+    while True:
+        try:
+            with engine.begin() as connection:
+                connection.execute(delete(retention).where(retention.c.project == project))
+                connection.execute(insert(retention).values(project=project, by=by, updated_ms=now, **limits))
+                connection.execute(insert(audit).values(**line))
+            return policy_of(engine, project)
+        except IntegrityError:  # somebody else set one between our two statements
+            continue
+
+
+def forget_texts(engine: Engine, project: str, log_ids: Sequence[str]) -> None:
+    """Forget what people wrote in the place of these logs' messages."""
+    with engine.begin() as connection:
+        for start in range(0, len(log_ids), _IDS_AT_ONCE):
+            theirs = (edits.c.project == project, edits.c.log_id.in_(log_ids[start : start + _IDS_AT_ONCE]))
+            connection.execute(delete(edits).where(*theirs, edits.c.kind == "messages"))
