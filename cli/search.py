@@ -9,9 +9,16 @@ from rich.text import Text
 
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, connect
 from tunemill.cli.output import cell, print_json, safe, say, say_text, when
+from tunemill.cli.output import fields as say_fields
+from tunemill.indexer.grammar import HELP
+from tunemill.indexer.search import Sort
 
 _SHOWN_CHARACTERS = 300
 _SHOWN_FACETS = 6
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_MOST_BLOCKS = 100
+
+EPILOG = f"The query language:\n\n{HELP}"
 
 
 def search(
@@ -19,7 +26,9 @@ def search(
     *,
     limit: Annotated[int, typer.Option(help="How many logs to show.", min=1)] = 10,
     cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended.")] = None,
-    sort: Annotated[str, typer.Option(help="relevance or newest.")] = "relevance",
+    sort: Annotated[Sort, typer.Option(help="What comes first; logs without such a value come last.")] = "relevance",
+    fields: Annotated[str | None, typer.Option(help="Only these of each log, as in: log_id,prompt,cost_usd")] = None,
+    similar: Annotated[str | None, typer.Option(metavar="ID", help="In place of a query: logs like this one.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every log that matches, as it is kept, one JSON object a line.")
     ] = False,
@@ -29,21 +38,64 @@ def search(
 ) -> None:
     """Search the logs. Without a query: all of them."""
     with connect(url, key) as api:
+        if similar is not None:
+            _show_similar(api.get("/similar", log_id=similar, limit=limit), as_json=as_json)
+            return
         if everything:
             for some in api.stream("/search/export", q=query):
                 sys.stdout.buffer.write(some)
             return
-        page = api.get("/search", q=query, limit=limit, cursor=cursor, sort=sort)
+        page = api.get("/search", q=query, limit=limit, cursor=cursor, sort=sort, fields=fields)
     if as_json:
         print_json(page)
         return
     for hit in page["hits"]:
-        _show_hit(hit)
+        if fields is None:
+            _show_hit(hit)
+        else:
+            say_fields(hit)
+            say()
+    _show_counts(page)
+
+
+def _show_counts(page: Mapping[str, Any]) -> None:
     say(f"{page['total']} logs")
+    if instead := page.get("instead"):
+        say(f"no log has all of these words; {instead['total']} have one of them: tunemill search '{instead['q']}'")
+    if shape := over_time(page.get("histogram")):
+        say(f"  time: {shape}")
     for name, counts in page.get("facets", {}).items():
         _show_facet(name, counts)
     if page.get("cursor"):
         say(f"more: --cursor {page['cursor']}")
+
+
+def _show_similar(found: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for hit in found["similar"]:
+        _show_hit(hit)
+    say(f"{len(found['similar'])} similar logs")
+    near = [f"{one['log_id']} {one['similarity']:.2f}" for one in found["near_duplicates"]]
+    say(f"near-duplicates: {', '.join(near) or 'none'}")
+
+
+def over_time(histogram: Mapping[str, Any] | None) -> str | None:
+    """A histogram as one line: blocks between its first and its last moment; None where it has no shape or too many buckets."""
+    buckets = dict(histogram["buckets"]) if histogram else {}
+    if histogram is None or len(buckets) < 2:
+        return None
+    first, last, step = min(buckets), max(buckets), histogram["bucket_ms"]
+    if (last - first) // step >= _MOST_BLOCKS:
+        return None
+    largest = max(buckets.values())
+    blocks = [_block(buckets.get(start, 0), largest) for start in range(first, last + 1, step)]
+    return f"{when(first)} {''.join(blocks)} {when(last)}"
+
+
+def _block(count: int, largest: int) -> str:
+    return _BLOCKS[-(-count * (len(_BLOCKS) - 1) // largest)]
 
 
 def _show_hit(hit: Mapping[str, Any]) -> None:

@@ -1,0 +1,69 @@
+"""The search page of a running API: its histogram, sorts and facets lead to what they show."""
+
+import html
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from fakes.curator_api import Running, running_api, tagged
+
+from tunemill.curator_api.charts import WIDTH, columns
+from tunemill.curator_api.settings import Settings
+from tunemill.indexer.search import SORTS
+from tunemill.schemas.records import Said
+
+HOUR_MS = 3_600_000
+AT_MS = 1_699_999_200_000  # a full hour
+LOGS = [
+    tagged(f"l{at}", f"apple {at}", ts_ms=AT_MS + at // 2 * HOUR_MS, finish_reason="stop", provider="sample", latency_ms=9.0 - at)
+    for at in range(7)
+]  # fmt: skip
+JUDGED = msgspec.structs.replace(tagged("judged", "pear", ts_ms=AT_MS), feedback=(Said(name="correct", score=0.0),))
+OPEN = Settings(require_key=False)
+
+
+async def shown(api: Running, path: str) -> str:
+    answer = await api.client.get(path)
+    assert answer.status_code == 200
+    return html.unescape(answer.text)
+
+
+async def test_a_column_of_the_histogram_leads_to_the_logs_that_it_counts(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS, settings=OPEN) as api:
+        page = await shown(api, "/?q=apple")
+        found = re.findall(r'<a href="([^"]+)"><rect[^>]*><title>([^:]+:[^:]+:[^:]+): (\d+)</title>', page)
+        assert [(time, int(count)) for _, time, count in found] == [
+            (f"2023-11-14 {hour}:00:00", 1 if hour == "01" else 2) for hour in ("22", "23")
+        ] + [("2023-11-15 00:00:00", 2), ("2023-11-15 01:00:00", 1)]
+        for link, _, count in found:
+            (query,) = parse_qs(urlsplit(link).query)["q"]
+            answer = (await api.client.get("/v1/search", params={"q": query})).json()
+            assert answer["total"] == int(count)
+
+
+async def test_every_sort_and_facet_can_be_chosen(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS, JUDGED, settings=OPEN) as api:
+        page = await shown(api, "/?sort=latency")
+        links = re.findall(r"[?&]sort=(\w+)\">(\w+)<", page)
+        assert links == [(name, name) for name in SORTS if name not in ("relevance", "latency")]
+        assert page.index("/logs/l0") < page.index("/logs/l6") < page.index("/logs/judged")
+        assert "<strong>latency</strong>" in page
+        for term in ("provider%3Asample", "finish%3Astop", "feedback%3Acorrect%3A0"):
+            assert f"/?q={term}&sort=latency" in page
+        assert "<strong>relevance</strong>" in await shown(api, "/?sort=nonsense")
+
+
+async def test_where_no_log_has_all_words_those_with_one_are_offered(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS, JUDGED, settings=OPEN) as api:
+        assert '<a href="/?q=apple+OR+pear">8 with one of them</a>' in await shown(api, "/?q=apple+pear")
+        assert "Try fewer words" in await shown(api, "/?q=plum")
+
+
+def test_columns_stand_where_their_time_is() -> None:
+    assert columns(10, []) == []
+    first, second, last = columns(10, [(100, 4), (120, 1), (190, 100)])
+    assert (first.x, second.x, last.x + WIDTH / 10) == (0.0, 2 * WIDTH / 10, WIDTH)
+    assert (first.start_ms, first.end_ms, first.count) == (100, 110, 4)
+    assert second.height == first.height == 2 < last.height
+    assert first.width < WIDTH / 10
