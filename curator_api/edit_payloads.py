@@ -5,10 +5,23 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from tunemill.curator_api.payloads import Given, Storable, TagText, Taken, encodable
+from tunemill.privacy.secrets import without_secrets
 
 MAX_WHY_CHARACTERS = 1_000
 
-Why = Annotated[str, Field(max_length=MAX_WHY_CHARACTERS, examples=["the sum was wrong"]), Storable]
+
+def _without_secrets(text: str) -> str:
+    if without_secrets(text)[1]:
+        raise ValueError("it holds what looks like a secret: take it out")
+    return text
+
+
+Why = Annotated[
+    str,
+    Field(max_length=MAX_WHY_CHARACTERS, examples=["the sum was wrong"]),
+    Storable,
+    AfterValidator(_without_secrets),
+]
 Revision = Annotated[
     int, Field(ge=0, le=2**31 - 1, description="the `revision` that you saw; if the log has another by now: 409")
 ]

@@ -146,11 +146,7 @@ def _last_revisions(
         newest = select(edits.c.log_id, func.max(edits.c.revision)).where(*theirs).group_by(edits.c.log_id)
         last.update((log_id, number) for log_id, number in connection.execute(newest))
     erased = ledger.erased_in(connection, project, list(acts))
-    return {
-        log_id: max(last.get(log_id, 0), indexed.get(log_id, 0))
-        for log_id, wanted in acts.items()
-        if wanted and log_id not in erased
-    }
+    return {log_id: max(last.get(log_id, 0), indexed.get(log_id, 0)) for log_id in acts if log_id not in erased}
 
 
 def _refuse_others(last: Mapping[str, int], expected: Mapping[str, int]) -> None:

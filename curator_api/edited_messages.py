@@ -18,11 +18,11 @@ MAX_LOG_BYTES = LOGS.max_message_bytes  # of a log's JSON, as of one that comes
 _TEXTS = ("text", "input_text", "output_text")
 
 
-def checked_edit(tagged_log: LogRecord, shown: LogRecord, edit: Edit, *, let_in: AbstractSet[str]) -> Edit:
+def checked_edit(came: LogRecord, shown: LogRecord, edit: Edit, *, let_in: AbstractSet[str]) -> Edit:
     """The edit, of which each message that is new to the log says something and brings in neither secrets nor private data.
 
     Args:
-        tagged_log: the log as it came.
+        came: the log as it came.
         shown: the log as it is with what was edited before.
         let_in: the kinds of private data that anybody may bring in.
 
@@ -32,15 +32,16 @@ def checked_edit(tagged_log: LogRecord, shown: LogRecord, edit: Edit, *, let_in:
     """
     if not edit.messages and not edit.output:
         raise InvalidEdit("a log needs at least one message or an answer")
-    known = (*tagged_log.messages, *tagged_log.output, *shown.messages, *shown.output)
+    known = (*came.messages, *came.output, *shown.messages, *shown.output)
     edit = Edit(messages=_in_step(edit.messages, known), output=_in_step(edit.output, known))
     places = {"messages": edit.messages, "output": edit.output}
-    fresh = {f"{name}[{at}]": one for name, all_ in places.items() for at, one in enumerate(all_) if one not in known}
+    fresh = {f"{name}[{at}]": one for name, said in places.items() for at, one in enumerate(said) if one not in known}
     for place, message in fresh.items():
         _refuse_fault(place, message)
-    size = len(msgspec.json.encode(msgspec.structs.replace(tagged_log, messages=edit.messages, output=edit.output)))
+    size = len(msgspec.json.encode(msgspec.structs.replace(came, messages=edit.messages, output=edit.output)))
     if size > MAX_LOG_BYTES:
-        raise TooLarge(f"with these messages the log would have {size} bytes; {MAX_LOG_BYTES} is the most")
+        reason = f"with these messages the log would have {size} bytes; {MAX_LOG_BYTES} is the most"
+        raise TooLarge(reason, limit=MAX_LOG_BYTES)
     _refuse_private(fresh, known, let_in)
     return edit
 

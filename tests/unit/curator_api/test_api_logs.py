@@ -85,6 +85,12 @@ async def test_tags_that_a_person_edits_are_in_the_index_and_in_the_ledger(tmp_p
         assert [hit["log_id"] for hit in hits["hits"]] == ["a"]
 
 
+async def test_no_tag_to_change_changes_nothing(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a")) as api:
+        assert (await api.client.post("/v1/logs/a/tags", json={})).json() == {"tags": ["topic:math"], "revision": 0}
+        assert (await api.client.post("/v1/logs/a/tags", json={"expected_revision": 1})).status_code == 409
+
+
 async def test_what_a_person_took_off_is_remembered_until_a_person_adds_it(tmp_path: Path) -> None:
     async with running_api(tmp_path, tagged("a", tags=("topic:math",))) as api:
         for edit, removed in (
@@ -189,6 +195,10 @@ async def test_a_persons_word_on_consent_goes_before_the_logs_own(tmp_path: Path
     [
         ({}, "it changes nothing"),
         ({"consent": "maybe"}, "consent"),
+        (
+            {"consent": "none", "why": "it held sk-proj-" + "aB3dE5fG7h" * 5},
+            "why: Value error, it holds what looks like",
+        ),
         ({"messages": [], "output": []}, "at least one message"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "the role of messages[0]"),
         ({"messages": [said("user", " ")]}, "messages[0] says nothing"),

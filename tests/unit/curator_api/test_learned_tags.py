@@ -58,6 +58,16 @@ async def test_labels_put_the_tag_on_and_take_it_off_for_good(tmp_path: Path) ->
     assert found[1] is not None and (found[1].tags, found[1].removed) == ((), (TAG,))
 
 
+async def test_a_tag_is_learned_from_what_people_put_in_a_logs_place(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *some_logs()) as api:
+        await label(api, range(40))
+        for number in filter(wants_money, range(40)):
+            edit = {"messages": [{"role": "user", "content": f"zebra {words(number)}"}]}
+            assert (await api.client.patch(f"/v1/logs/log-{number}", json=edit)).status_code == 200
+        learned = await learn(api, precision=0.8)
+    assert "zebra" in [word["word"] for word in learned["report"]["words_for"]]
+
+
 async def test_a_tag_is_learned_measured_and_not_in_force_until_somebody_says_so(tmp_path: Path) -> None:
     async with running_api(tmp_path, *some_logs()) as api:
         await label(api, range(40))
