@@ -1,7 +1,7 @@
 """One page of hits from tantivy in an order that has no ties: by a key, those without one last, then (ts, log_id), the largest first.
 
-tantivy orders by one key and leaves ties in any order. Ties of a score are fetched whole and ordered here; those of a field are
-asked for by time, a value at a time, so that a page costs as much where a million logs have the same value.
+tantivy orders by one key and leaves ties in any order. A few ties of a score are fetched whole and ordered here; many, and those
+of a field, are asked for by time, a value at a time, so that a page costs as much where a million logs have the same value.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +20,8 @@ from tunemill.indexer.search import NEWEST, Order, SearchRequest
 
 IdsOf = Callable[[Sequence[int]], dict[int, str]]
 Key = int | float | None
+
+MANY_TIES = 1_000  # of a score: from here on they are asked for by time
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +180,28 @@ def _top(view: View, query: Any, stretch: _Stretch, reach: int) -> tuple[list[_C
         hits = view.searcher.search(query, limit=count, count=False, **stretch.how).hits
         if len(hits) < count:
             return _candidates(view, stretch, hits), True
-        if hits[-1][0] != hits[reach - 1][0]:
-            return _candidates(view, stretch, [hit for hit in hits if hit[0] != hits[-1][0]]), False
+        last = hits[-1][0]
+        better = [hit for hit in hits if hit[0] != last]
+        if last != hits[reach - 1][0]:
+            return _candidates(view, stretch, better), False
+        if not stretch.how and count - len(better) > MANY_TIES:
+            return _candidates(view, stretch, better + _newest(view, query, last, reach - len(better))), False
         count *= 4
+
+
+def _newest(view: View, query: Any, score: float, wanted: int) -> list[tuple[Any, Any]]:
+    """At least so many of the hits with this score, the newest of them, none of one time left out."""
+    most = max(1, view.searcher.num_docs)
+    look = wanted
+    while True:
+        look = min(4 * look, most)
+        newest = view.searcher.search(query, limit=look, count=False, order_by_field="ts").hits
+        since = newest[-1][0] if len(newest) == look < most else None
+        some = query if since is None else _both(query, _range(view, "ts", since, None))
+        hits = view.searcher.search(some, limit=max(1, view.searcher.search(some, limit=1).count), count=False).hits
+        found = [hit for hit in hits if hit[0] == score]
+        if len(found) >= wanted or since is None:
+            return found
 
 
 def _candidates(view: View, stretch: _Stretch, hits: Sequence[tuple[Any, Any]]) -> list[_Candidate]:
