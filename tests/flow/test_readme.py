@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
         exported = [json.loads(line) for line in (tmp_path / "tickets.jsonl").read_text().splitlines()]
         assert len(exported) > 400
         assert exported[0]["messages"][-1]["role"] == "assistant"
+        for command, shown in _session():
+            _until(partial(_prints, command, shown, environment, tmp_path), f"{command} prints what the README shows")
         before = _total(port, key[1])
         _run_python(blocks("python")[0], port)
         _until(lambda: _total(port, key[1]) == before + 1, "the application's call can be found")
@@ -72,6 +75,22 @@ def test_every_setting_is_documented() -> None:
 def _commands(block: str) -> list[list[str]]:
     """The tunemill commands of a block; the rest of it prepares the shell."""
     return [shlex.split(line) for line in block.splitlines() if line.startswith("tunemill ")]
+
+
+def _session() -> Iterator[tuple[list[str], list[str]]]:
+    """The commands of the session, each with the lines that are shown under it; `...` stands for lines that are not."""
+    for entry in "".join(blocks("console")).removeprefix("$ ").split("\n$ "):
+        command, *shown = entry.splitlines()
+        yield shlex.split(command), [line for line in shown if line.strip() != "..."]
+
+
+def _prints(command: list[str], shown: list[str], environment: dict[str, str], folder: Path) -> bool:
+    """Whether a command prints these lines in this order. Only a search may be asked again: for what is still on its way."""
+    done = subprocess.run(_tunemill(command), env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    printed = iter(line.rstrip() for line in done.stdout.splitlines())
+    is_right = done.returncode == 0 and all(line in printed for line in shown)
+    assert is_right or command[1] == "search", f"{command}: {done.stdout} {done.stderr}"
+    return is_right
 
 
 def _tunemill(command: list[str]) -> list[str]:
