@@ -77,7 +77,11 @@ def test_the_quiz_calls_an_answer_wrong_where_it_is() -> None:
     calls = {(call := json.loads(line))["log_id"]: call for line in lines("quiz.jsonl")}
     verdicts = [json.loads(line) for line in lines("feedback.jsonl")]
     assert [one["log_id"] for one in verdicts] == list(calls)
-    assert Counter((one["score"], "correction" in one) for one in verdicts) == {(1, False): 28, (0, True): 8, (0, False): 4}
+    assert Counter((one["score"], "correction" in one) for one in verdicts) == {
+        (1, False): 28,
+        (0, True): 8,
+        (0, False): 4,
+    }
     for one in verdicts:
         given = calls[one["log_id"]]["output"][0]["content"]
         better = one.get("correction", "")
