@@ -6,9 +6,9 @@ Korean become overlapping pairs of characters; then lower case, ASCII folding an
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import msgspec
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
@@ -23,13 +23,12 @@ class Token(msgspec.Struct, frozen=True):
 
 
 # Latin text, which is most text, is cut by this module's own pattern: ten times faster than tantivy's.
-_LATIN = re.compile("[\x00-\xa8\xaa-\xac\xaf-\u024f\u2010-\u2027\u2030-\u203b]*")
+_LATIN = re.compile("[\x00-\xa8\xaa-\xac\xaf-\u012f\u0131-\u024f\u2010-\u2027\u2030-\u203b]*")
 _L = "A-Za-zªµºÀ-ÖØ-öø-ɏ"
 _BETWEEN = f"(?<=[{_L}])[.:'\u2018\u2019\u2024\u00b7\u2027](?=[{_L}])|(?<=[0-9])[.,;'\u2018\u2019\u2024](?=[0-9])"
+# Whole runs of letters and digits, never gone back into, which takes half the time.
+_LATIN_WORD = re.compile(f"_*+[{_L}0-9][{_L}0-9_]*+(?:(?:{_BETWEEN})[{_L}0-9_]*+)*+")
 _MAX_WORD = 255  # characters, at which Lucene cuts words
-_LATIN_WORD = re.compile(f"_*[{_L}0-9](?:[{_L}0-9_]|{_BETWEEN}){{0,{_MAX_WORD - 1}}}")
-# The same for words that are not cut, in half the time: whole runs of letters and digits, never gone back into.
-_UNCUT_WORD = re.compile(f"_*+[{_L}0-9][{_L}0-9_]*+(?:(?:{_BETWEEN})[{_L}0-9_]*+)*+")
 
 # ASCII text, most of all: what is in no word is overwritten, many texts at a time, which takes a fifth of the time of finding words.
 _ASCII_GAPS = {code: " " for code in range(1, 128) if not (chr(code).isalnum() or chr(code) in "_.:',;")}
@@ -37,17 +36,23 @@ _ASCII_BETWEEN_NONE = re.compile("[.:',;](?!(?<=[A-Za-z][.:'])[A-Za-z]|(?<=[0-9]
 _ONLY_JOINS = re.compile("_(?<![^ \0]_)_*+(?![^ \0])")
 
 _EXTEND = r"[\p{wb=Format}\p{wb=Extend}\p{wb=ZWJ}]*"
-_LETTER = rf"(?:[\p{{wb=ALetter}}\p{{wb=Hebrew_Letter}}]{_EXTEND})"
+_HEBREW = rf"(?:\p{{wb=Hebrew_Letter}}{_EXTEND})"
+_QUOTE = rf"(?:\p{{wb=Single_Quote}}{_EXTEND})"
 _DIGIT = rf"(?:\p{{wb=Numeric}}{_EXTEND})"
 _JOIN = rf"(?:\p{{wb=ExtendNumLet}}{_EXTEND})"
 _MID_WORD = rf"(?:[\p{{wb=MidLetter}}\p{{wb=MidNumLet}}\p{{wb=Single_Quote}}]{_EXTEND})"
 _MID_NUMBER = rf"(?:[\p{{wb=MidNum}}\p{{wb=MidNumLet}}\p{{wb=Single_Quote}}]{_EXTEND})"
-_PART = rf"(?:{_DIGIT}(?:(?:{_JOIN}*|{_MID_NUMBER}){_DIGIT})*|{_LETTER}(?:(?:{_JOIN}*|{_MID_WORD}){_LETTER})*)+"
-_WORD = rf"{_JOIN}*{_PART}(?:{_JOIN}+{_PART})*{_JOIN}*"
+_LETTER = rf"(?:[\p{{wb=ALetter}}\p{{wb=Hebrew_Letter}}]{_EXTEND})"
+_CHAIN = rf"{_LETTER}(?:{_MID_WORD}{_LETTER})*"
+_LAST = rf"{_HEBREW}(?:{_QUOTE}|\p{{wb=Double_Quote}}{_EXTEND}{_HEBREW})"
+_LETTERS = rf"(?:{_CHAIN}{_JOIN}*)*(?:{_LAST}|{_CHAIN})"
+_PART = rf"(?:{_DIGIT}(?:(?:{_JOIN}*|{_MID_NUMBER}){_DIGIT})*|{_LETTERS})+"
+_KATAKANA = rf"(?:\p{{wb=Katakana}}{_EXTEND})+"
+_WORD = rf"{_JOIN}*(?:{_PART}|{_KATAKANA})(?:{_JOIN}+(?:{_PART}|{_KATAKANA}))*{_JOIN}*"
 _MODIFIED = r"[\p{wb=Format}\p{wb=Extend}]*"
 _PICTURE = rf"\p{{Extended_Pictographic}}{_MODIFIED}"
-_EMOJI = rf"\p{{RI}}\p{{RI}}|[0-9#*]\x{{FE0F}}?\x{{20E3}}|{_PICTURE}(?:\x{{200D}}{_PICTURE})*"
-_CJK = r"[\p{Han}\p{Hiragana}]|\p{wb=Katakana}+"
+_EMOJI = rf"\p{{RI}}\p{{RI}}|[#*]\x{{FE0F}}?\x{{20E3}}|\x{{200D}}?{_PICTURE}(?:\x{{200D}}{_PICTURE})*\x{{200D}}?"
+_CJK = rf"[\p{{Han}}\p{{Hiragana}}]{_EXTEND}"
 _SOUTH_EAST_ASIAN = r"[[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]&&[\p{L}\p{M}]]+"
 _ANY_WORD = f"{_EMOJI}|{_WORD}|{_CJK}|{_SOUTH_EAST_ASIAN}"
 
@@ -56,7 +61,13 @@ _CJK_ONLY = re.compile(
     "\u30a0-\u30fa\u30fc-\u30ff\u3105-\u318e\u31f0-\u321e\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97c\uac00-\ud7fb"
     "\uf900-\ufad9\uff66-\uffdc\U0001b000-\U0001b167\U00020000-\U000323af]+"
 )
-_HALF_WIDTH = re.compile("[\uff65-\uffdc]+")
+_MARKED_CJK = re.compile(
+    rf"(?:{_CJK_ONLY.pattern}[^\w.:'\u00b7\u0387\u055f\u05f4\u2018\u2019\u2024\u2027\ufe13\ufe52\ufe55]*)+"
+)
+_HALF_WIDTH = re.compile("[\uff65-\uff9f]")
+_SOUND_MARKS = "\uff9e\uff9f"
+_KATAKANA_ONLY = re.compile("[\u30a6-\u30fd]")
+_KANA = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF65, 0xFFA0)}
 # Full-width forms to plain ones, one character for one; Java's lower case of the dotted capital I is one character.
 _WIDTHS = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {0x130: ord("i")}
 
@@ -65,7 +76,7 @@ def tokens(text: str) -> Iterator[Token]:
     """The words of a text, in order."""
     if _LATIN.fullmatch(text):
         for match in _LATIN_WORD.finditer(text):
-            yield Token(match[0], match.start(), match.end())
+            yield from _cut(Token(match[0], match.start(), match.end()), _latin_word)
     else:
         yield from _pairs(_any_words(text))
 
@@ -146,7 +157,7 @@ def _spaced_ascii(texts: Sequence[str]) -> list[str]:
     if "_" in words:
         words = _ONLY_JOINS.sub("", words)
     return [
-        found if _has_uncut_words(found) else " ".join(_LATIN_WORD.findall(text))
+        found if _has_uncut_words(found) else _spaced_one(text)
         for text, found in zip(texts, words.split("\0"), strict=False)
     ]
 
@@ -164,47 +175,90 @@ def _has_uncut_words(words: str) -> bool:
 def _spaced_one(text: str) -> str:
     if not _LATIN.fullmatch(text):
         return " ".join(token.text for token in tokens(text))
-    words = _UNCUT_WORD.findall(text)
+    words = _LATIN_WORD.findall(text)
     if len(text) > _MAX_WORD and max(map(len, words), default=0) > _MAX_WORD:
-        words = _LATIN_WORD.findall(text)
+        return " ".join(token.text for token in tokens(text))
     return " ".join(words)
 
 
-def _any_words(text: str) -> Iterator[Token]:
-    """Words of any script, CJK characters one by one."""
+def _cut(word: Token, first_word: Callable[[str], tuple[int, int] | None]) -> Iterator[Token]:
+    """The word, or if it is too long the words that are found where no more than so many characters are seen at once."""
+    start = 0
+    while len(word.text) - start > _MAX_WORD:
+        found = first_word(word.text[start : start + _MAX_WORD])
+        if found is None or found[0] > 0:
+            start += 1
+            continue
+        yield Token(word.text[start : start + found[1]], word.start + start, word.start + start + found[1])
+        start += found[1]
+    found = first_word(word.text[start:])
+    if found is not None:
+        first, end = start + found[0], start + found[1]
+        yield Token(word.text[first:end], word.start + first, word.start + end)
+
+
+def _latin_word(text: str) -> tuple[int, int] | None:
+    """Where the first word stands."""
+    match = _LATIN_WORD.search(text)
+    return match and match.span()
+
+
+def _any_word(text: str) -> tuple[int, int] | None:
+    found = _cutter().pre_tokenize(text).tokens
+    return (found[0].char_offset_from, found[0].char_offset_to) if found else None
+
+
+def _any_words(text: str) -> Iterator[tuple[Token, bool]]:
+    """Words of any script, those in Chinese, Japanese or Korean character by character; and whether they are such."""
     for token in _cutter().pre_tokenize(text.translate(_WIDTHS)).tokens:
-        start = token.char_offset_from
-        if not is_cjk(token.text):
-            yield Token(token.text, start, token.char_offset_to)
-        elif len(token.text) == 1:
-            yield Token(token.text, start, start + 1)
+        whole = Token(token.text, token.char_offset_from, token.char_offset_to)
+        if len(whole.text) <= _MAX_WORD:
+            found: Iterable[Token] = (whole,)
         else:
-            yield from (Token(character, start + at, start + at + 1) for at, character in enumerate(token.text))
+            found = _cut(whole, _any_word)
+        for word in found:
+            if _MARKED_CJK.fullmatch(word.text):
+                yield from ((character, True) for character in _widened(word))
+            elif _HALF_WIDTH.search(word.text):
+                yield Token("".join(character.text for character in _widened(word)), word.start, word.end), False
+            else:
+                yield word, False
 
 
-def _pairs(words: Iterable[Token]) -> Iterator[Token]:
+def _widened(word: Token) -> Iterator[Token]:
+    """The characters of a word, half-width kana as whole ones; a sound mark joins the one before, where there is such."""
+    if not _HALF_WIDTH.search(word.text):
+        yield from (Token(character, at, at + 1) for at, character in enumerate(word.text, start=word.start))
+        return
+    held = Token("", word.start, word.start)
+    for at, character in enumerate(word.text, start=word.start):
+        both = unicodedata.normalize("NFC", held.text + _KANA[ord(character)]) if character in _SOUND_MARKS else ""
+        if len(both) == 1 and _KATAKANA_ONLY.fullmatch(held.text):
+            held = Token(both, held.start, at + 1)
+            continue
+        if held.text:
+            yield held
+        held = Token(_KANA.get(ord(character), character), at, at + 1)
+    if held.text:
+        yield held
+
+
+def _pairs(words: Iterable[tuple[Token, bool]]) -> Iterator[Token]:
     """Each run of CJK characters as overlapping pairs; one alone stays as it is."""
-    end, run = -1, 0
-
-    def run_of(token: Token) -> int:
-        nonlocal end, run
-        joined = token.start == end and token.end - token.start == 1 and is_cjk(token.text)
-        run += 0 if joined else 1
-        end = token.end if is_cjk(token.text) else -1
-        return run
-
-    for _, group in groupby(words, key=run_of):
-        yield from _pairs_of(list(group))
+    run: list[Token] = []
+    for token, is_character in words:
+        if run and not (is_character and token.start == run[-1].end):
+            yield from _pairs_of(run)
+            run = []
+        if is_character:
+            run.append(token)
+        else:
+            yield token
+    yield from _pairs_of(run)
 
 
 def _pairs_of(run: list[Token]) -> Iterator[Token]:
     if len(run) == 1:
-        yield _width_folded(run[0])
+        yield run[0]
     for left, right in pairwise(run):
-        yield _width_folded(Token(left.text + right.text, left.start, right.end))
-
-
-def _width_folded(token: Token) -> Token:
-    if not _HALF_WIDTH.search(token.text):
-        return token
-    return Token(unicodedata.normalize("NFKC", token.text), token.start, token.end)
+        yield Token(left.text + right.text, left.start, right.end)
