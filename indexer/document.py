@@ -141,7 +141,8 @@ def _searchable(key: str, value: str) -> bool:
 
 
 def _number(value: float | None) -> float | None:
-    return value if value is not None and abs(value) <= LARGEST_WHOLE else None  # not infinite, not NaN
+    """The number, if it is finite; plus 0.0, for there are two zeros, and Elasticsearch tells them apart."""
+    return value + 0.0 if value is not None and abs(value) <= LARGEST_WHOLE else None
 
 
 def _whole(value: int | None) -> int | None:
