@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
+from starlette.responses import Response
 
-from tunemill.curator_api import datasets, draft_rows, logs, rejected, review, runs, saved, search, versions
+from tunemill.curator_api import datasets, draft_rows, jobs, logs, rejected, review, runs, saved, search, versions
 from tunemill.curator_api.access import person_of
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.edit_payloads import LogEditIn, RevertIn, TagsIn
 from tunemill.curator_api.errors import Unprocessable
+from tunemill.curator_api.job_payloads import JobIn
 from tunemill.curator_api.page_source import Json
 from tunemill.curator_api.payloads import DatasetIn, PublishIn, RedriveIn, RowEditIn
 from tunemill.curator_api.problems import translated
@@ -21,6 +23,7 @@ from tunemill.curator_api.search_payloads import SearchIn
 from tunemill.indexer.search import SORTS
 
 RUNS_SHOWN = 100
+JOBS_SHOWN = 100
 EVENTS_SHOWN = 1_000
 
 T = TypeVar("T", bound=BaseModel)
@@ -94,6 +97,33 @@ class Answers:
     async def revert_log(self, log_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
         async with _our_errors():
             await logs.revert_log(log_id, _taken(RevertIn, **wanted), self._curator, by)
+
+    async def jobs(self) -> Sequence[Json]:
+        async with _our_errors():
+            found = await asyncio.to_thread(jobs.list_jobs, self._curator, "", JOBS_SHOWN)
+        return _list(_plain(found)["jobs"])
+
+    async def job(self, job_id: str) -> Json:
+        async with _our_errors():
+            return _plain(await asyncio.to_thread(jobs.get_job, job_id, self._curator, ""))
+
+    async def count_logs(self, query: str) -> Json:
+        async with _our_errors():
+            wanted = _taken(JobIn, kind="delete", query=query, dry_run=True)
+            return _plain(await jobs.start_job(wanted, self._curator, "", Response()))
+
+    async def start_job(self, wanted: Mapping[str, Any], *, by: str) -> str:
+        async with _our_errors():
+            begun = await jobs.start_job(_taken(JobIn, **wanted), self._curator, by, Response())
+        return str(_plain(begun)["job_id"])
+
+    async def cancel_job(self, job_id: str, *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(jobs.cancel_job, job_id, self._curator, by)
+
+    async def undo_job(self, job_id: str, *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(jobs.undo_job, job_id, self._curator, by)
 
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         async with _our_errors():

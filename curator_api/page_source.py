@@ -56,6 +56,24 @@ class PageSource(Protocol):
     async def revert_log(self, log_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
         """`POST /v1/logs/{log_id}/revert`."""
 
+    async def jobs(self) -> Sequence[Json]:
+        """The list in `GET /v1/jobs`, the newest first."""
+
+    async def job(self, job_id: str) -> Json:
+        """`GET /v1/jobs/{job_id}`."""
+
+    async def count_logs(self, query: str) -> Json:
+        """`POST /v1/jobs` with `dry_run`: how many logs match."""
+
+    async def start_job(self, wanted: Mapping[str, Any], *, by: str) -> str:
+        """`POST /v1/jobs`; the id of the new job."""
+
+    async def cancel_job(self, job_id: str, *, by: str) -> None:
+        """`POST /v1/jobs/{job_id}/cancel`."""
+
+    async def undo_job(self, job_id: str, *, by: str) -> None:
+        """`POST /v1/jobs/{job_id}/undo`."""
+
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         """`GET /v1/rejected`."""
 

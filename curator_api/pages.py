@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from tunemill.curator_api import charts, log_pages, page_chat, page_text, review_pages, run_view, saved_pages
+from tunemill.curator_api import charts, job_pages, log_pages, page_chat, page_text, review_pages, run_view, saved_pages
 from tunemill.curator_api.errors import BadQuery, BadRequest, CuratorError, NotFound, Unauthorised, Unprocessable
 from tunemill.curator_api.page_edit import edited_messages
 from tunemill.curator_api.page_guard import COOKIE, form, own_path, refuse_other_sites, remember
@@ -199,6 +199,12 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/logs/{log_id:path}", log_pages.change_log),
     ("GET", review_pages.PATH, review_pages.review),
     ("POST", review_pages.PATH, review_pages.decide),
+    ("GET", job_pages.PATH, job_pages.jobs),
+    ("POST", job_pages.PATH, job_pages.start),
+    ("GET", f"{job_pages.PATH}/new", job_pages.new_job),
+    ("GET", f"{job_pages.PATH}/{{job_id}}", job_pages.job),
+    ("POST", f"{job_pages.PATH}/{{job_id}}/cancel", job_pages.cancel),
+    ("POST", f"{job_pages.PATH}/{{job_id}}/undo", job_pages.undo),
     ("GET", saved_pages.PATH, saved_pages.searches),
     ("POST", saved_pages.PATH, saved_pages.save),
     ("GET", "/datasets", _datasets),

@@ -80,6 +80,7 @@ class MemoryPages:
         self.dead_letters: list[Json] = []
         self.older = 0
         self.searches_kept: list[Json] = []
+        self.found_jobs: dict[str, Json] = {}
         self.searches: list[tuple[str, str | None, str]] = []
         self.changes: list[tuple[Any, ...]] = []
 
@@ -136,6 +137,26 @@ class MemoryPages:
 
     async def revert_log(self, log_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
         self.changes.append(("revert", log_id, dict(wanted), by))
+
+    async def jobs(self) -> Sequence[Json]:
+        return list(self.found_jobs.values())
+
+    async def job(self, job_id: str) -> Json:
+        return _in(self.found_jobs, job_id, "job")
+
+    async def count_logs(self, query: str) -> Json:
+        page = await self.search(query, limit=5, cursor=None, sort="newest")
+        return {"total": page["total"], "log_ids": [found["log_id"] for found in page["hits"]]}
+
+    async def start_job(self, wanted: Mapping[str, Any], *, by: str) -> str:
+        self.changes.append(("job", dict(wanted), by))
+        return "j/1"
+
+    async def cancel_job(self, job_id: str, *, by: str) -> None:
+        self.changes.append(("cancel job", job_id, by))
+
+    async def undo_job(self, job_id: str, *, by: str) -> None:
+        self.changes.append(("undo job", job_id, by))
 
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         asked = {"stage": stage, "error_code": error_code}

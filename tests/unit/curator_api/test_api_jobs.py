@@ -9,6 +9,7 @@ import pytest
 from fakes.curator_api import running_api, tagged
 
 from tunemill.curator_api import job_store as store
+from tunemill.curator_api.page_guard import COOKIE
 
 LOGS = [tagged(f"l{n:02}", "a refund, please" if n % 2 else "a poem", tags=(), ts_ms=n + 1) for n in range(12)]
 TAGS = {"kind": "tags", "query": "refund", "add": ["team:x"], "why": "billing looks at these"}
@@ -93,6 +94,28 @@ async def test_a_query_means_later_what_it_meant_when_it_was_asked_for(tmp_path:
         assert "now" not in job["query"]
         done = await ended(api.client, job["job_id"])
         assert (done["status"], done["changed"]) == ("done", 6)
+
+
+async def test_the_pages_do_it_too(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        api.client.cookies.set(COOKIE, api.key)
+        assert "/jobs/new?q=refund" in (await api.client.get("/", params={"q": "refund"})).text
+        assert "/logs/l11" in (await api.client.get("/jobs/new", params={"q": "refund"})).text
+        assert (await api.client.get("/jobs/new", params={"q": "(refund"})).status_code == 400
+        sent = {"kind": "tags", "query": "refund", "add": "team:x", "expected_total": "6", "why": "for billing"}
+        own = {"Origin": str(api.client.base_url).rstrip("/")}
+        began = await api.client.post("/jobs", data=sent, headers=own)
+        assert began.status_code == 303, began.text
+        path = began.headers["location"]
+        assert (await ended(api.client, path.removeprefix("/jobs/")))["changed"] == 6
+        assert "for billing" in (await api.client.get(path)).text
+        assert path in (await api.client.get("/jobs")).text
+        assert (await api.client.post(f"{path}/undo", headers=own)).headers["location"] == path
+        assert (await ended(api.client, path.removeprefix("/jobs/")))["status"] == "undone"
+        too_late = await api.client.post(f"{path}/cancel", headers=own)
+        assert (too_late.status_code, "the job is undone" in too_late.text) == (409, True)
+        other = await api.client.post("/jobs", data={**sent, "expected_total": "5"}, headers=own)
+        assert (other.status_code, "6 logs match by now" in other.text) == (409, True)
 
 
 async def test_a_job_says_which_one_it_waits_for(tmp_path: Path) -> None:

@@ -46,6 +46,15 @@ def run(run_id: str, status: str, **more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
+def job(job_id: str, status: str, **more: Any) -> dict[str, Any]:
+    return {
+        "job_id": job_id, "kind": "tags", "query": "refund", "work": {"add": ["team:x"]}, "why": None, "revision": None,
+        "status": status, "waits_for": None, "total": 10, "seen": 4, "changed": 2, "undone": 0, "can_be_undone": True,
+        "logs_per_s": 2.0, "eta_s": 3.0, "result": None, "error": None, "by": "person:x", "created_ms": DAY_MS,
+        "finished_ms": None,
+    } | more  # fmt: skip
+
+
 def letter(n: int, **more: Any) -> dict[str, Any]:
     return {
         "rejected_id": f"llm.logs:2:{n}:0", "ts_ms": DAY_MS, "stage": "decode", "error_code": "not_json", "reason": "no JSON",
@@ -80,6 +89,11 @@ def source() -> MemoryPages:
         "r1": run("r1", "rejected", result=RESULT, artefact_url="/files/adapters/r1"),
         "r2": run("r2", "running", progress={"step": 3, "steps": 9, "loss": 1.5}),
         "r3": run("r3", "failed", error={"code": "no-base", "message": "no such folder", "remedy": "name one"}),
+    }
+    made.found_jobs = {
+        "j1": job("j1", "running", waits_for="j2"),
+        "j2": job("j2", "failed", query=NASTY, why=NASTY, error={"code": "internal", "message": "it refused one"}),
+        "j3": job("j3", "done", kind="delete", work={}, can_be_undone=False),
     }
     return made
 
@@ -124,7 +138,8 @@ class Page(HTMLParser):
 
 PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets", "/runs", "/runs/r1",
          "/runs/r2", "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
-         "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a"]  # fmt: skip
+         "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a",
+         "/jobs", "/jobs/j1", "/jobs/j2", "/jobs/none", "/jobs/new", "/jobs/new?q=math", "/jobs/new?q=math+AND"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -168,6 +183,9 @@ async def test_every_route_is_visited_here() -> None:
         "/logs/{log_id:path}",
         "/review",
         "/searches",
+        "/jobs",
+        "/jobs/new",
+        "/jobs/{job_id}",
         "/datasets",
         "/datasets/{name}",
         "/runs",
@@ -640,6 +658,49 @@ async def test_a_form_of_another_site_is_refused(headers: dict[str, str], keyed:
         assert source.changes == []
         own = await client.post("/logs/one", data={"add": "a:b"}, headers={"Origin": "http://localhost:8080"})
         assert own.status_code == 303
+
+
+async def test_something_is_done_to_all_that_match_once_they_were_counted(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    counted = await client.get("/jobs/new", params={"q": "math"})
+    page = Page(counted)
+    assert "/logs/one" in page.links()
+    kinds = [given["value"] for given in page.all("input") if given.get("name") == "kind"]
+    assert kinds == ["tags", "consent", "delete"]
+    assert {given["value"] for given in page.all("input") if given.get("name") == "expected_total"} == {"2"}
+    assert not [given for given in page.all("input") if given.get("name") == "everything"]
+    assert "everything" in (await client.get("/jobs/new")).text
+    common = {"query": "math", "expected_total": "2"}
+    forms = [
+        {**common, "kind": "tags", "add": " a:b  c:d ", "remove": "", "why": " a reason "},
+        {**common, "kind": "consent", "consent": "none", "why": ""},
+        {**common, "kind": "delete", "everything": "yes"},
+    ]
+    for sent in forms:
+        answer = await client.post("/jobs", data=sent)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/j%2F1")
+    assert [wanted for _, wanted, _ in source.changes] == [
+        {**common, "kind": "tags", "add": ["a:b", "c:d"], "why": "a reason"},
+        {**common, "kind": "consent", "consent": "none"},
+        {**common, "kind": "delete", "everything": True},
+    ]
+
+
+async def test_a_job_is_followed_stopped_and_taken_back(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    def forms(page: Page) -> list[str | None]:
+        return [given["action"] for given in page.all("form") if given["action"] != "/sign-out"]
+
+    running = Page(await client.get("/jobs/j1"))
+    assert forms(running) == ["/jobs/j1/cancel"] and "/jobs/j2" in running.links()
+    assert running.all("main")[0]["data-refresh-s"] == "2"
+    failed = Page(await client.get("/jobs/j2"))
+    assert forms(failed) == ["/jobs/j2/undo"] and "data-refresh-s" not in failed.all("main")[0]
+    assert "it refused one" in failed.texts and NASTY in failed.texts
+    assert forms(Page(await client.get("/jobs/j3"))) == [], "a deletion is for good"
+    for act in ("cancel", "undo"):
+        assert (await client.post(f"/jobs/j1/{act}")).headers["location"] == "/jobs/j1"
+    assert [change[:2] for change in source.changes] == [("cancel job", "j1"), ("undo job", "j1")]
 
 
 async def test_a_keyed_server_asks_for_its_key_first() -> None:
