@@ -33,6 +33,7 @@ from tunemill.schemas.records import LogRecord, TaggedLog
 from tunemill.streams.rules import load_rules
 
 JUDGEMENTS = Path(__file__).parent / "labels" / "relevance.json"
+ENGINES = ("embedded", "elasticsearch")
 RANKED, RECALLED = 10, 50  # texts
 PAGE = 200  # hits
 
@@ -50,26 +51,30 @@ class Quality(NamedTuple):
 def main(
     corpus: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
     judgements: Annotated[Path, typer.Option(help="Grades by query and text.")] = JUDGEMENTS,
+    engine: Annotated[list[str], typer.Option(help="embedded or elasticsearch; repeat for both.")] = list(ENGINES),  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
 ) -> None:
     """Measure nDCG@10 and recall@50, from 0 to 1."""
+    if not set(engine) <= set(ENGINES):
+        raise typer.BadParameter(f"--engine is {' or '.join(ENGINES)}")
     records = read(corpus)
     graded = {query: grades for query, grades in json.loads(judgements.read_text()).items() if any(grades.values())}
     logs = list(Batches(records, len(records), load_rules()).tagged())
     digests = {tagged.log.log_id: digest(record) for record, tagged in zip(records, logs, strict=True)}
     engines: dict[str, Mapping[str, Quality]] = {}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
-        urls = {"embedded": f"local:{scratch}"}
-        try:
-            urls["elasticsearch"] = running.enter_context(choose.elasticsearch())
-        except EngineAbsent as absent:
-            print(f"only the embedded engine is measured: no Elasticsearch ({absent})", file=sys.stderr)
-        for name, url in urls.items():
-            engines[name] = asyncio.run(_measure(url, logs, digests, graded))
+        for name in engine:
+            try:
+                url = running.enter_context(choose.elasticsearch()) if name == "elasticsearch" else f"local:{scratch}"
+            except EngineAbsent as absent:
+                print(f"elasticsearch is not measured: there is none ({absent})", file=sys.stderr)
+            else:
+                engines[name] = asyncio.run(_measure(url, logs, digests, graded))
     found = {
-        form: {name: engine[form]._asdict() for name, engine in engines.items()} for form in ("as asked", "words by OR")
+        form: {name: qualities[form]._asdict() for name, qualities in engines.items()}
+        for form in ("as asked", "words by OR")
     }
-    ndcg = [engine["as asked"].ndcg_at_10 for engine in engines.values()]
+    ndcg = [qualities["as asked"].ndcg_at_10 for qualities in engines.values()]
     also = {
         "engines": found["as asked"],
         "queries": len(graded),
@@ -142,7 +147,7 @@ async def _ranked(index: SearchIndex, query: Query, digests: Mapping[str, str]) 
     seen: set[str] = set()
     cursor = None
     while len(seen) < RECALLED:
-        page = await index.search(SearchRequest(query, limit=PAGE, cursor=cursor))
+        page = await index.search(SearchRequest(query, limit=PAGE, cursor=cursor, counts=False))
         for found in (digests[hit.log.log.log_id] for hit in page.hits):
             if found not in seen:
                 seen.add(found)

@@ -1,8 +1,10 @@
 """The benchmarks run and say what they promise to; their figures are not judged here."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,42 @@ def test_latency_of_the_embedded_engine() -> None:
     found = run("latency", "--engine", "embedded", "--seconds", "1", "--rounds", "1")
     assert 0 < found["figures"]["p50"]["median"] <= found["figures"]["p99"]["median"]
     assert found["settings"]["searched_logs"] >= 5
+
+
+def test_search_is_measured_as_the_index_grows_and_over_http() -> None:
+    found = run("search", "--engine", "embedded", "--sizes", "300,1200", "--asks", "5")
+    assert len(found["ms"]) == len(found["exponent"]) == len(found["api_adds_ms"]) == 7
+    for kind, sizes in found["ms"].items():
+        assert 0 < sizes["1200"]["p50"] <= sizes["1200"]["p99"], kind
+    assert found["vocabulary"]["300"] < found["vocabulary"]["1200"]
+    assert set(found["memory_mib"]) == {"idle", "with 1200 logs"}
+
+
+def test_quality_is_that_of_the_first_ten_and_of_the_first_fifty(tmp_path: Path) -> None:
+    texts = {f"refund {'of the order ' * number}": f"{number}" for number in range(12)}  # the longer, the worse
+    corpus, judgements = tmp_path / "logs.jsonl", tmp_path / "judgements.json"
+    lines = [json.dumps({"messages": [{"role": "user", "content": text}]}) + "\n" for text in texts]
+    corpus.write_text("".join(lines * 2))
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    graded = {
+        "refund": {digests[1]: 3, digests[11]: 2},  # the second, and one after the tenth
+        "refund sum": {digests[0]: 1},  # no log has both
+        "sum": {digests[0]: 0},  # nothing is relevant: left out
+    }
+    judgements.write_text(json.dumps(graded))
+    found = run("relevance", "--corpus", f"{corpus}", "--judgements", f"{judgements}", "--engine", "embedded")
+    gained, best = 7 / log2(3), 7 + 3 / log2(3)
+    assert found["queries"] == 2
+    assert found["engines"] == {
+        "embedded": {"ndcg_at_10": pytest.approx(gained / best / 2), "recall_at_50": 0.5, "nothing_found": 1}
+    }
+    assert found["words_by_or"]["embedded"]["recall_at_50"] == 1
+
+
+def test_our_judgements_grade_from_1_to_3() -> None:
+    judgements = json.loads((ROOT / "benchmarks/labels/relevance.json").read_text(encoding="utf-8"))
+    assert len(judgements) == 66
+    assert {grade for grades in judgements.values() for grade in grades.values()} == {1, 2, 3}
 
 
 def test_a_backfill_is_measured_against_a_bare_loop() -> None:
