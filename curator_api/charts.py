@@ -17,7 +17,7 @@ class Column(NamedTuple):
     height: float
     start_ms: int
     end_ms: int
-    count: int
+    logs: int
 
 
 class Line(NamedTuple):
@@ -52,7 +52,7 @@ def columns(bucket_ms: int, buckets: Sequence[tuple[int, int]]) -> list[Column]:
             height=max(bar(count, largest, COLUMNS_HEIGHT), LEAST_HEIGHT),
             start_ms=start,
             end_ms=start + bucket_ms,
-            count=count,
+            logs=count,
         )
         for start, count in buckets
     ]

@@ -8,7 +8,7 @@ from elasticsearch import ApiError, AsyncElasticsearch
 
 from tunemill.indexer.cursor import Place, decode, next_cursor
 from tunemill.indexer.document import texts
-from tunemill.indexer.elastic_client import error_type, translated
+from tunemill.indexer.elastic_client import translated
 from tunemill.indexer.elastic_point import KEEP_ALIVE, CurrentPoint
 from tunemill.indexer.elastic_query import to_dsl
 from tunemill.indexer.elastic_stored import record_of
@@ -35,12 +35,12 @@ from tunemill.indexer.search import (
 _SHARD_VALUES = 2_000  # of each shard, so that counts over several indices are exact for all but odd data
 _FACETS = {name: {"terms": {"field": name, "size": FACET_VALUES, "shard_size": _SHARD_VALUES}} for name in FACETS}
 _LIMITS: dict[str, Any] = {"timeout": f"{SEARCH_TIMEOUT_S}s", "allow_partial_search_results": False}
-_POINT_IS_OVER = (
-    "search_phase_execution_exception",
-    "search_context_missing_exception",
-    "resource_not_found_exception",
-)
-_NO_POINT = "illegal_argument_exception"  # not an id that Elasticsearch gave
+_POINT_IS_OVER = {
+    "search_context_missing_exception",  # too old
+    "no_shard_available_action_exception",  # an index that it saw is gone
+    "index_not_found_exception",
+    "illegal_argument_exception",  # not an id that Elasticsearch gave
+}
 
 
 class ElasticSearch:
@@ -120,10 +120,10 @@ class ElasticSearch:
 
 def _is_over(error: SearchIndexError) -> bool:
     cause = error.__cause__
-    if not isinstance(cause, ApiError):
-        return False
-    status, kind = cause.meta.status, error_type(cause)
-    return (status == 404 and kind in _POINT_IS_OVER) or (status == 400 and kind == _NO_POINT)
+    body = cause.body if isinstance(cause, ApiError) else None
+    details = body.get("error") if isinstance(body, dict) else None
+    roots = details.get("root_cause", ()) if isinstance(details, dict) else ()
+    return any(root.get("type") in _POINT_IS_OVER for root in roots)
 
 
 def _body(request: SearchRequest, place: Place | None, bucket_ms: int | None) -> dict[str, Any]:

@@ -189,6 +189,20 @@ async def test_a_search_that_went_on_for_too_long_says_so_unless_time_itself_is_
             await search(index, "apple", limit=5, cursor=late, sort=sort)
 
 
+async def test_a_search_sees_all_logs_right_after_a_rebuild(index: SearchIndex) -> None:
+    await fill(index, odd_logs(8))
+    first = await search(index, "apple", limit=5, sort="cost")
+
+    async def same(logs: Sequence[TaggedLog]) -> Sequence[TaggedLog]:
+        return logs
+
+    async def progress(_logs: int) -> None:
+        return
+
+    await index.rebuild(same, progress=progress)
+    assert ids(await search(index, "apple", limit=5, sort="cost")) == ids(first)
+
+
 async def walked_from(index: SearchIndex, cursor: str | None, sort: Sort) -> list[str]:
     return ids(await search(index, "apple", limit=5, cursor=cursor, sort=sort))
 

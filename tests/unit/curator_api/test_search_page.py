@@ -60,10 +60,20 @@ async def test_where_no_log_has_all_words_those_with_one_are_offered(tmp_path: P
         assert "Try fewer words" in await shown(api, "/?q=plum")
 
 
+async def test_a_log_leads_to_its_neighbours_in_its_session(tmp_path: Path) -> None:
+    logs = [tagged(f"l{at}", f"question <{at}>", ts_ms=AT_MS + at, session_id="s") for at in range(3)]
+    async with running_api(tmp_path, *logs, tagged("alone", session_id="t"), settings=OPEN) as api:
+        page = (await api.client.get("/logs/l1")).text
+        assert "2 of 3" in page
+        links = re.findall(r'<li><a class="clamp" href="/logs/(l\d)">([^<]+)</a></li>', page)
+        assert links == [("l0", "question &lt;0&gt;"), ("l2", "question &lt;2&gt;")]
+        assert "In its session" not in (await api.client.get("/logs/alone")).text
+
+
 def test_columns_stand_where_their_time_is() -> None:
     assert columns(10, []) == []
     first, second, last = columns(10, [(100, 4), (120, 1), (190, 100)])
     assert (first.x, second.x, last.x + WIDTH / 10) == (0.0, 2 * WIDTH / 10, WIDTH)
-    assert (first.start_ms, first.end_ms, first.count) == (100, 110, 4)
+    assert (first.start_ms, first.end_ms, first.logs) == (100, 110, 4)
     assert second.height == first.height == 2 < last.height
     assert first.width < WIDTH / 10
