@@ -6,13 +6,13 @@ opposite one off, which is a label, too: this log is none of those.
 
 import asyncio
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tunemill.curator_api import edit_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.edit_store import Act, EditRow
 from tunemill.curator_api.edits import change
-from tunemill.curator_api.errors import NotFound
+from tunemill.curator_api.errors import BadRequest, NotFound
 from tunemill.curator_api.logs import find_log
 from tunemill.curator_api.queries import read_query
 from tunemill.indexer.ast import And, Everything, Not, Query, StartsWith
@@ -21,8 +21,6 @@ from tunemill.indexer.errors import CursorInvalid
 from tunemill.indexer.search import SearchRequest, Sort
 from tunemill.registry.tables import now_ms
 from tunemill.schemas.records import TaggedLog
-
-Decision = Literal["keep", "reject"]
 
 KEEP, REJECT = "review:keep", "review:reject"
 _ACTS = {
@@ -57,14 +55,21 @@ async def queue(curator: Curator, text: str, *, sort: Sort, after: str | None) -
     return Queue(log_id, following, pages[0].total, pages[1].total)
 
 
-async def decide(curator: Curator, log_id: str, decision: Decision, *, by: str, expected: int | None) -> None:
-    """Record what a person decides of a log.
+async def decide(curator: Curator, log_id: str, decision: str, *, by: str, expected: int) -> None:
+    """Record what a person decides of a log: keep or reject.
+
+    Args:
+        expected: the log's revision, as the person saw it.
 
     Raises:
+        BadRequest: that is no decision.
         NotFound: there is no such log.
         EditedMeanwhile: it is not as the person saw it.
     """
-    await change(curator, log_id, _ACTS[decision], by=by, expected=expected)
+    acts = _ACTS.get(decision)
+    if acts is None:
+        raise BadRequest(f"a log is decided on by one of {', '.join(_ACTS)}")
+    await change(curator, log_id, acts, by=by, expected=expected)
     await curator.index.refresh()
 
 

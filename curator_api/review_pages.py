@@ -50,10 +50,8 @@ async def decide(visit: Visit) -> Response:
         seen = await visit.source.log(log_id)
         messages, output = (with_texts(seen[name], sent, name) for name in ("messages", "output"))
         await visit.source.fix_log(log_id, messages=messages, output=output, revision=revision, by=visit.who)
-    elif act in ("keep", "reject"):
-        await visit.source.decide(log_id, act, revision=revision, by=visit.who)
     else:
-        raise BadRequest("the form does not say what to do: keep, reject, fix, tag or undo")
+        await visit.source.decide(log_id, act, revision=revision, by=visit.who)
     return go(page_text.address(PATH, **on, undo=log_id, to=str(revision)))
 
 

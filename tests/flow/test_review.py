@@ -7,12 +7,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from engines.own_index import opened
 from fakes.curator_api import Running, running_api, tagged
 
 from tunemill.curator_api.learned_store import labels_of
 from tunemill.curator_api.settings import Settings
-from tunemill.indexer.open import open_index
-from tunemill.indexer.search import SearchIndex
 from tunemill.schemas.records import Feedback
 
 LOGS = [tagged(name, f"What is {at}+{at}?", f"it is {at}", ts_ms=at) for at, name in enumerate("abcd", start=1)]
@@ -216,15 +215,43 @@ async def test_what_no_form_of_ours_sends_changes_nothing(tmp_path: Path, fields
 
 
 @pytest.mark.parametrize("sort", ["newest", "relevance", "length", "feedback"])
-async def test_the_queue_of_a_real_index_ends_however_it_is_sorted(tmp_path: Path, sort: str) -> None:
-    index: SearchIndex = open_index(f"local:{tmp_path / 'index'}", project="default")
-    async with running_api(tmp_path, *LOGS, settings=OPEN, index=index) as api:
-        me, seen = Reviewer(api), []
-        log_id = await me.look(f"/review?q=what&sort={sort}")
-        while log_id is not None:
-            seen.append(log_id)
-            log_id = await me.press("k")
+@pytest.mark.parametrize("engine", ["embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
+async def test_the_queue_of_a_real_index_ends_however_it_is_sorted(
+    request: pytest.FixtureRequest, tmp_path: Path, engine: str, sort: str
+) -> None:
+    url = f"local:{tmp_path}" if engine == "embedded" else request.getfixturevalue("elasticsearch_url")
+    async with opened(url) as index:
+        await index.write(LOGS)
+        await index.refresh()
+        async with running_api(tmp_path, settings=OPEN, index=index) as api:
+            me, seen = Reviewer(api), []
+            log_id = await me.look(f"/review?q=what&sort={sort}")
+            while log_id is not None:
+                seen.append(log_id)
+                log_id = await me.press("k")
     assert sorted(seen) == ["a", "b", "c", "d"]
+
+
+async def test_what_to_keep_is_learned_from_the_decisions(tmp_path: Path) -> None:
+    logs = [
+        tagged(
+            f"l{at:02}",
+            f"What is {at}+1?",
+            "a long and careful answer" if at % 2 else "no idea",
+            ts_ms=at,
+            session_id=f"s{at}",
+        )
+        for at in range(24)
+    ]
+    async with running_api(tmp_path, *logs, settings=OPEN) as api:
+        me = Reviewer(api)
+        await me.look("/review?sort=oldest")
+        for at in range(24):
+            await me.press("k" if at % 2 else "r")
+        assert "tunemill tags learn review:keep" in me.text
+        learned = (await api.client.post("/v1/learned-tags", json={"tag": "review:keep"})).json()
+    assert (learned["report"]["yes"], learned["report"]["no"]) == (12, 12)
+    assert learned["report"]["held_out"]["recall"]["share"] == 1
 
 
 async def test_saved_searches_have_a_page(tmp_path: Path) -> None:
