@@ -91,6 +91,12 @@ def test_our_judgements_grade_from_1_to_3() -> None:
     assert {grade for grades in judgements.values() for grade in grades.values()} == {1, 2, 3}
 
 
+def test_a_tag_for_all_logs_is_measured_against_a_bare_loop() -> None:
+    found = run("bulk", "--logs", "600", "--rounds", "1")
+    assert found["ratios"]["ratio_loop"] > 0
+    assert found["figures"]["undo"]["median"] > 0
+
+
 def test_a_backfill_is_measured_against_a_bare_loop() -> None:
     found = run("backfill", "--logs", "600", "--rounds", "1")
     assert found["ratios"]["ratio_loop"] > 0
