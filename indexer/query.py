@@ -228,7 +228,7 @@ class _Parser:
         start, value = self.at, self.phrase_or_bare()
         if value in HAS:
             return Is("has", value)
-        name = field_named(value)
+        name = field_named(value) if _NAME.fullmatch(f"{value}:") else None
         if name is None:
             meant = similar(value, (*HAS, *KEYWORDS, *NUMBERS))
             hint = f"did you mean {meant}?" if meant else f"one of {', '.join(HAS)}, or a field"

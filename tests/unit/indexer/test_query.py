@@ -142,6 +142,7 @@ REFUSES = {
     "has:modle": (5, "did you mean model?"),
     "has:zzzz": (5, "one of answer, audio"),
     "has:*": (5, "what a log can have"),
+    "has:metadata.a:b": (5, "what a log can have"),
     "a saved:unknown": (9, "the name of a saved search"),
     "a saved:broken": (9, 'one that can be read (column 5: found the end, expected ) for the "(" at column 3)'),
     "saved:loop": (7, "another saved search, or none"),
