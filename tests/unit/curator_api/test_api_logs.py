@@ -260,6 +260,14 @@ async def test_what_a_log_held_itself_may_stay(tmp_path: Path) -> None:
         assert texts(answer.json())[-1] == "Hello ann@example.com"
 
 
+async def test_a_secret_that_a_log_held_itself_may_not_be_written_down_again(tmp_path: Path) -> None:
+    secret = "sk-proj-" + "aB3dE5fG7h" * 5
+    async with running_api(tmp_path, tagged("a", "question", f"use {secret}")) as api:
+        again = await api.client.patch("/v1/logs/a", json={"output": [said("assistant", f"rather use {secret}")]})
+        assert again.status_code == 422 and secret not in again.text
+        assert (await api.client.patch("/v1/logs/a", json={"output": [said("assistant", "use yours")]})).is_success
+
+
 async def test_what_is_taken_out_of_a_text_is_out_of_its_parts(tmp_path: Path) -> None:
     picture = {"type": "image_url", "image_url": {"url": "https://pictures.test/1"}}
     parts = [{"type": "text", "text": "call me Ann"}, picture]

@@ -51,6 +51,7 @@ def test_edits_that_a_log_has_are_not_done_again(acts: Sequence[Act], data: st.D
     reached = with_edits(tagged("a"), history[: data.draw(st.integers(0, len(history)))])
     again = history[data.draw(st.integers(0, reached.revision)) :]  # from any place on that is not beyond what it has
     assert with_edits(reached, again) == with_edits(tagged("a"), history)
+    assert with_edits(reached, history[: reached.revision]) is reached
     assert with_edits(reached, again).revision == len(history)
     assert with_edits(reached, again).log == tagged("a").log
 
