@@ -159,7 +159,10 @@ class ElasticIndex:
     async def rebuild(self, change: Change, *, progress: Progress) -> Rebuilt:
         """Make the indices of the logs anew by today's template."""
         await self.setup()
-        return await elastic_rebuild.rebuild(self._client, self.alias, change=change, progress=progress)
+        try:
+            return await elastic_rebuild.rebuild(self._client, self.alias, change=change, progress=progress)
+        finally:
+            self._search.renew()
 
     async def is_outdated(self) -> bool:
         """Whether an index of the logs was made by another template than today's."""

@@ -158,13 +158,15 @@ class LocalIndex:
         last = await self._write(_Engine.begin_rebuild)
         try:
             reached, late = 0, 0
-            while late < MOST_LATE_PAGES and (page := await self._write(partial(_Engine.stored_after, seq=reached))):
+            while page := await self._write(partial(_Engine.stored_after, seq=reached)):
                 kept = await change([stored.tagged for stored in page.values()])
                 changed, left_out = await self._write(partial(_Engine.rebuild_some, page=page, kept=kept))
                 done = Rebuilt(done.logs + len(kept), done.changed + changed, done.left_out + left_out)
                 reached = max(page)
                 late += reached > last
                 await progress(len(page))
+                if len(page) < PAGE or late == MOST_LATE_PAGES:
+                    break
             await self._write(_Engine.finish_rebuild)
         finally:
             await self._write(_Engine.end_rebuild)

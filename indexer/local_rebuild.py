@@ -12,7 +12,7 @@ from tunemill.indexer.projection import Projection
 from tunemill.schemas.records import TaggedLog
 
 PAGE = 1000  # logs that are done between two writes of others
-MOST_LATE_PAGES = 20  # of logs that came meanwhile; then others wait until all are done
+MOST_LATE_PAGES = 20  # of logs that came meanwhile; then, or when few are left, others wait until all are done
 
 
 class LocalRebuild:

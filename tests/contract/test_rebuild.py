@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from engines.own_index import opened
 from fakes.search_memory import MemorySearch
 
 from tunemill.indexer.elastic import ElasticIndex
+from tunemill.indexer.errors import CursorInvalid
+from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import Rebuilt, SearchIndex, SearchRequest
 from tunemill.schemas.outcome import Outcome
@@ -193,6 +197,49 @@ async def test_one_that_fails_leaves_everything_as_it_was(index: SearchIndex) ->
     assert end.outcome is Outcome.INDEXED
     await index.rebuild(as_they_are, progress=unmoved)
     assert len(await everything(index)) == LOGS + 1
+
+
+async def test_pages_go_on_or_have_to_be_asked_for_again(index: SearchIndex) -> None:
+    await filled(index, 50)
+    by_time, by_score = SearchRequest(parse(""), limit=10, sort="newest"), SearchRequest(parse("all"), limit=10)
+    newest, best = await index.search(by_time), await index.search(by_score)
+    await index.rebuild(as_they_are, progress=unmoved)
+    page = await index.search(replace(by_time, cursor=newest.cursor))
+    assert [hit.log.log.log_id for hit in page.hits] == [f"l{number:05}" for number in range(39, 29, -1)]
+    with suppress(CursorInvalid):  # where its point in time is gone
+        assert (await index.search(replace(by_score, cursor=best.cursor))).total == 50
+
+
+@pytest.mark.live
+async def test_another_process_searches_on(elasticsearch_url: str) -> None:
+    async with opened(elasticsearch_url) as index:
+        assert isinstance(index, ElasticIndex)
+        await filled(index, 3)
+        other = ElasticIndex(elasticsearch_url, project=index.alias.removeprefix("logs-"))
+        try:
+            assert (await other.search(SearchRequest(parse("")))).total == 3
+            await index.rebuild(as_they_are, progress=unmoved)
+            assert (await other.search(SearchRequest(parse("")))).total == 3
+            (end,) = await other.write([log(1)])
+            assert end.outcome is Outcome.DUPLICATE
+        finally:
+            await other.close()
+
+
+async def test_a_crash_between_the_two_searches_heals(tmp_path: Path) -> None:
+    async with opened(f"local:{tmp_path}") as index:
+        await filled(index, 30)
+        before = await everything(index)
+    (in_use,) = tmp_path.glob("*/search")
+    in_use.rename(in_use.with_name("search.new"))  # whole, or not: nobody can know
+    project = in_use.parent.name.removeprefix("logs-")
+    again = open_index(f"local:{tmp_path}", project=project)
+    try:
+        assert await everything(again) == before
+        assert await again.rebuild(as_they_are, progress=unmoved) == Rebuilt(30, 0, 0)
+        assert await everything(again) == before
+    finally:
+        await again.close()
 
 
 @pytest.mark.live
