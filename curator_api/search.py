@@ -90,7 +90,9 @@ async def _page(curator: Curator, wanted: SearchIn) -> tuple[SearchPage, SearchR
     begun_ms = moment(wanted.cursor)
     at_ms = now_ms() if begun_ms is None else begun_ms  # `now` means on each page what it meant on the first
     query = await asyncio.to_thread(read_query, curator.registry, curator.project, wanted.q, now_ms=at_ms)
-    request = SearchRequest(query, wanted.limit, wanted.cursor, wanted.sort, wanted.counts, at_ms)
+    request = SearchRequest(
+        query, limit=wanted.limit, cursor=wanted.cursor, sort=wanted.sort, counts=wanted.counts, now_ms=at_ms
+    )
     page = await curator.index.search(request)
     return page, request, await not_erased(curator, page.hits)
 

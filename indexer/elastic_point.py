@@ -9,7 +9,7 @@ from tunemill.indexer.elastic_client import translated
 from tunemill.indexer.histogram import Span
 
 KEEP_ALIVE = "5m"  # from its last page on
-NEWEST_FOR_S = 1.0  # no more than one is opened a second
+NEWEST_FOR_S = 0.2  # so long several searches begin in one: what is written is found so much later
 SPAN_KNOWN_FOR_S = 10.0
 
 

@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from elasticsearch import ApiError, AsyncElasticsearch
 
+from tunemill.indexer.ast import has_words
 from tunemill.indexer.cursor import Place, decode, next_cursor
 from tunemill.indexer.document import texts
-from tunemill.indexer.elastic_client import translated
+from tunemill.indexer.elastic_client import answers_as, translated
 from tunemill.indexer.elastic_point import KEEP_ALIVE, CurrentPoint
 from tunemill.indexer.elastic_query import to_dsl
-from tunemill.indexer.elastic_stored import record_of
 from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, SearchIndexError
 from tunemill.indexer.fields import LARGEST_WHOLE, WHOLE_NUMBERS
 from tunemill.indexer.highlight import highlight
@@ -31,6 +32,7 @@ from tunemill.indexer.search import (
     SearchPage,
     SearchRequest,
 )
+from tunemill.schemas.records import TaggedLog
 
 _SHARD_VALUES = 2_000  # of each shard, so that counts over several indices are exact for all but odd data
 _FACETS = {name: {"terms": {"field": name, "size": FACET_VALUES, "shard_size": _SHARD_VALUES}} for name in FACETS}
@@ -41,6 +43,34 @@ _POINT_IS_OVER = {
     "index_not_found_exception",
     "illegal_argument_exception",  # not an id that Elasticsearch gave
 }
+
+
+class _Source(msgspec.Struct):
+    record: TaggedLog
+
+
+class _Found(msgspec.Struct, rename={"source": "_source", "score": "_score"}):
+    source: _Source
+    score: float | None = None
+    sort: list[Any] = []
+
+
+class _Total(msgspec.Struct):
+    value: int
+
+
+class _Hits(msgspec.Struct):
+    hits: list[_Found]
+    total: _Total
+
+
+class _Answer(msgspec.Struct):
+    timed_out: bool
+    hits: _Hits
+    aggregations: dict[str, Any] = {}
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class ElasticSearch:
@@ -69,14 +99,13 @@ class ElasticSearch:
             self._point.renew()
             point = await self._begin(request) if place is None else ""
             answer = await self._ask(body, point)
-        found = answer["hits"]["hits"]
-        shown = found[: request.limit]
-        more = shown and len(found) > len(shown)
+        shown = answer.hits.hits[: request.limit]
+        more = shown and len(answer.hits.hits) > len(shown)
         return SearchPage(
-            total=answer["hits"]["total"]["value"],
-            hits=await asyncio.to_thread(_hits, request, shown),  # long texts take a while to mark
-            facets={} if bucket_ms is None else _facets(answer["aggregations"]),
-            histogram=None if bucket_ms is None else _histogram(answer["aggregations"], bucket_ms),
+            total=answer.hits.total.value,
+            hits=await _marked(request, shown),
+            facets={} if bucket_ms is None else _facets(answer.aggregations),
+            histogram=None if bucket_ms is None else _histogram(answer.aggregations, bucket_ms),
             cursor=next_cursor(request, place, len(shown), _keys(request, shown[-1]), point) if more else None,
         )
 
@@ -92,13 +121,13 @@ class ElasticSearch:
         }
         body = {"query": {"more_like_this": alike}, "size": limit, "source_includes": ["record"], **_LIMITS}
         answer = await self._ask(body, "")
-        return tuple(Hit(record_of(hit), hit["_score"], ()) for hit in answer["hits"]["hits"])
+        return tuple(Hit(hit.source.record, hit.score, ()) for hit in answer.hits.hits)
 
     async def _begin(self, request: SearchRequest) -> str:
         """The point that a first page is of; none where no page can follow."""
         return await self._point.name() if request.limit else ""
 
-    async def _ask(self, body: Mapping[str, Any], point: str) -> Mapping[str, Any]:
+    async def _ask(self, body: Mapping[str, Any], point: str) -> _Answer:
         """The answer to a search in a point in time, or without one in the index as it is.
 
         Raises:
@@ -106,16 +135,17 @@ class ElasticSearch:
         """
         where: dict[str, Any] = {"pit": {"id": point, "keep_alive": KEEP_ALIVE}} if point else {"index": self._alias}
         try:
-            with translated():
-                answer = await self._client.search(**where, **body)
+            with translated(), answers_as(_ANSWER):
+                answer = (await self._client.search(**where, **body)).body
         except SearchIndexError as error:
             if point and _is_over(error):
                 raise CursorInvalid("the point in time that this cursor is of is over: search again") from error
             raise
-        if answer["timed_out"]:
+        if not isinstance(answer, _Answer):
+            raise SearchIndexError("Elasticsearch answered a search without its hits")
+        if answer.timed_out:
             raise IndexUnavailable(f"the search took longer than {SEARCH_TIMEOUT_S} s: make it narrower")
-        body_of: Mapping[str, Any] = answer.body
-        return body_of
+        return answer
 
 
 def _is_over(error: SearchIndexError) -> bool:
@@ -172,21 +202,24 @@ def _missing(order: Order) -> int | str:
     return "-Infinity" if order.descending else "Infinity"
 
 
-def _keys(request: SearchRequest, hit: Mapping[str, Any]) -> tuple[int | float | None, int, str]:
-    keys = hit["sort"]  # in a point in time there is one more behind them
+def _keys(request: SearchRequest, hit: _Found) -> tuple[int | float | None, int, str]:
+    keys = hit.sort  # in a point in time there is one more behind them
     if request.by_time:
         return keys[0], keys[0], keys[1]
     key = None if not request.by_score and keys[0] == _missing(request.order) else keys[0]
     return key, keys[1], keys[2]
 
 
-def _hits(request: SearchRequest, found: Sequence[Mapping[str, Any]]) -> tuple[Hit, ...]:
-    return tuple(_hit(request, hit) for hit in found)
+async def _marked(request: SearchRequest, found: Sequence[_Found]) -> tuple[Hit, ...]:
+    """The hits with what matched in them. Long texts take a while to mark: not on the event loop."""
+    if not has_words(request.query):
+        return tuple(Hit(hit.source.record, None, ()) for hit in found)
+    return await asyncio.to_thread(lambda: tuple(_hit(request, hit) for hit in found))
 
 
-def _hit(request: SearchRequest, hit: Mapping[str, Any]) -> Hit:
-    tagged = record_of(hit)
-    return Hit(tagged, hit["sort"][0] if request.by_score else None, highlight(request.query, texts(tagged)))
+def _hit(request: SearchRequest, hit: _Found) -> Hit:
+    tagged = hit.source.record
+    return Hit(tagged, hit.sort[0] if request.by_score else None, highlight(request.query, texts(tagged)))
 
 
 def _facets(aggregations: Mapping[str, Any]) -> dict[str, tuple[FacetCount, ...]]:
