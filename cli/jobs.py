@@ -21,7 +21,7 @@ app = typer.Typer(help="Work on many logs: how far it is; stop it, take it back.
 @app.command("list")
 def list_jobs(
     *,
-    kind: Annotated[str | None, typer.Option(help="Only tags, consent, delete or rules.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only tags, consent, delete, rules, reindex or retention.")] = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,

@@ -14,13 +14,11 @@ import structlog
 from tunemill.curator_api import edit_store, job_work
 from tunemill.curator_api import job_store as store
 from tunemill.curator_api.edit_store import Act, EditRow
-from tunemill.curator_api.edits import apply, change_many, with_edits
+from tunemill.curator_api.edits import KEPT, apply, change_many, with_edits
 from tunemill.curator_api.errors import EditedMeanwhile
 from tunemill.curator_api.job_store import Job
 from tunemill.curator_api.job_work import Jobs, pages, place_of, query_of
 from tunemill.schemas.records import TaggedLog
-
-_PERSON = "person:"
 
 _log = structlog.get_logger()
 
@@ -72,7 +70,7 @@ def acts_on(tagged: TaggedLog, wanted: Wanted) -> list[Act]:
     acts = [
         Act("tag", name, value=setters.get(name))
         for name in wanted.add
-        if name in tagged.removed or not setters.get(name, "").startswith(("caller", _PERSON))
+        if name in tagged.removed or not setters.get(name, "").startswith(KEPT)
     ]
     acts += [
         Act("untag", name, value=setters.get(name))

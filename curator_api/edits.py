@@ -31,7 +31,7 @@ SETTLED_MS = 15_000  # those of this age: whoever recorded younger ones may be a
 LONGEST_WAIT_S = 60.0  # between looks while something is away
 _PAGE = 500
 
-_KEPT = ("caller", "person:")  # who set a tag before, and still has when a person adds it
+KEPT = ("caller", "person:")  # who set a tag before, and still has when a person adds it
 
 _log = structlog.get_logger()
 
@@ -192,7 +192,7 @@ def _with_edit(tagged: TaggedLog, row: EditRow) -> TaggedLog:
 def _with_tag(tags: Sequence[Tag], name: str, by: str) -> tuple[Tag, ...]:
     """The tags with this one. What only a rule or a model had set becomes the person's."""
     found = {tag.tag: tag for tag in tags}
-    if name not in found or not found[name].by.startswith(_KEPT):
+    if name not in found or not found[name].by.startswith(KEPT):
         found[name] = Tag(name, by)
     return tuple(found.values())
 

@@ -93,7 +93,7 @@ def source() -> MemoryPages:
     made.found_jobs = {
         "j1": job("j1", "running", waits_for="j2"),
         "j2": job("j2", "failed", query=NASTY, why=NASTY, error={"code": "internal", "message": "it refused one"}),
-        "j3": job("j3", "done", kind="delete", work={}, can_be_undone=False),
+        "j3": job("j3", "done", kind="delete", work={}, can_be_undone=False, result={"dropped": 3}),
     }
     return made
 
@@ -697,7 +697,9 @@ async def test_a_job_is_followed_stopped_and_taken_back(client: httpx.AsyncClien
     failed = Page(await client.get("/jobs/j2"))
     assert forms(failed) == ["/jobs/j2/undo"] and "data-refresh-s" not in failed.all("main")[0]
     assert "it refused one" in failed.texts and NASTY in failed.texts
-    assert forms(Page(await client.get("/jobs/j3"))) == [], "a deletion is for good"
+    deleted = Page(await client.get("/jobs/j3"))
+    assert forms(deleted) == [], "a deletion is for good"
+    assert any('"dropped": 3' in text for text in deleted.texts)
     for act in ("cancel", "undo"):
         assert (await client.post(f"/jobs/j1/{act}")).headers["location"] == "/jobs/j1"
     assert [change[:2] for change in source.changes] == [("cancel job", "j1"), ("undo job", "j1")]
