@@ -53,12 +53,14 @@ _MODIFIED = r"[\p{wb=Format}\p{wb=Extend}]*"
 _PICTURE = rf"\p{{Extended_Pictographic}}{_MODIFIED}"
 _EMOJI = rf"\p{{RI}}\p{{RI}}|[#*]\x{{FE0F}}?\x{{20E3}}|\x{{200D}}?{_PICTURE}(?:\x{{200D}}{_PICTURE})*\x{{200D}}?"
 _CJK = rf"[\p{{Han}}\p{{Hiragana}}]{_EXTEND}"
-_SOUTH_EAST_ASIAN = r"[[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]&&[\p{L}\p{M}]]+"
-_ANY_WORD = f"{_EMOJI}|{_WORD}|{_CJK}|{_SOUTH_EAST_ASIAN}"
+_SOUTH_EAST_ASIAN = (
+    r"[[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}\p{Tai_Viet}\p{Ahom}]&&[\p{L}\p{M}]]+"
+)
+_ANY_WORD = f"{_WORD}|{_EMOJI}|{_CJK}|{_SOUTH_EAST_ASIAN}"
 
 _CJK_ONLY = re.compile(
     "[\u1100-\u11ff\u2e80-\u2fd5\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303b\u3041-\u3096\u309b-\u309f"
-    "\u30a0-\u30fa\u30fc-\u30ff\u3105-\u318e\u31f0-\u321e\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97c\uac00-\ud7fb"
+    "\u30a0-\u30fa\u30fc-\u30ff\u3131-\u318e\u31f0-\u321e\u32d0-\u32fe\u3300-\u3357\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97c\uac00-\ud7fb"
     "\uf900-\ufad9\uff66-\uffdc\U0001b000-\U0001b167\U00020000-\U000323af]+"
 )
 _MARKED_CJK = re.compile(
