@@ -2,7 +2,8 @@
 
 Feedback and its log come in either order and by different ways, so each feedback is due from the moment it is stored. A round, in
 this order: 1. read what is due; 2. read the logs that it is about; 3. write into each log what is said of it by now, only if the
-log still is as it was read, else from 2; 4. put off what has not met its log. A crash leaves a round that is done again.
+log still is as it was read, else from 2; 4. put off what has not met its log. A crash leaves a round that is done again, and several
+processes may be at it at once.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ LOOK_EVERY_S = 1.0
 LONGEST_WAIT_S = 30.0  # between attempts while the index is away
 AT_ONCE = 500  # feedbacks of a round
 LOGS_AT_ONCE = 100
-SOONEST_MS = 2_000  # until a log that is not there is looked for again; then, after as long as was waited already
+SOONEST_MS = 1_000  # until a log that is not there is looked for again; then, after as long as was waited already
 TRACE_GROWS_MS = 24 * 3600 * 1000  # so long after its feedback a trace may get further calls
 
 _FIELDS = {"response": "response_id", "trace": "trace"}  # of `about` -> in a search

@@ -30,3 +30,6 @@ document.addEventListener("submit", (event) => {
   if (sent) event.preventDefault();
   sent = true;
 });
+window.addEventListener("pageshow", () => {
+  sent = false; // the browser may show this very page again on its way back
+});

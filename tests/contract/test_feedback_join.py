@@ -83,8 +83,8 @@ async def test_feedback_that_comes_before_its_log_waits_for_it(index: SearchInde
 
 async def test_what_waits_is_looked_at_less_and_less_often(index: SearchIndex) -> None:
     await index.add_feedback([wrong(log_id="never")])
-    looked = [await round_(index, after_ms=at_ms) for at_ms in range(0, 64_000, 2_100)]
-    assert 3 <= sum(looked) <= 7
+    looked = [await round_(index, after_ms=at_ms) for at_ms in range(0, 64_000, 1_100)]
+    assert 4 <= sum(looked) <= 8
 
 
 async def test_feedback_that_met_its_log_is_done_unless_its_trace_may_grow(index: SearchIndex) -> None:
