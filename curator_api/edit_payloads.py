@@ -1,4 +1,4 @@
-"""What the API takes when a person does something to a log."""
+"""What goes over HTTP when a person does something to a log."""
 
 from typing import Annotated, Literal, Self
 
