@@ -497,7 +497,8 @@ async def test_what_came_is_shown_and_can_be_gone_back_to(client: httpx.AsyncCli
     page = Page(await client.get("/logs/one"))
     assert {"edited", "As it came", "History", "j1"} <= set(page.texts) and not page.all("img")
     assert page.texts.count(NASTY) == 2  # what came, and the reason
-    assert [one["value"] for one in page.all("input") if one.get("name") == "to"] == ["1", "2", "0"]  # not the one in force
+    places = [one["value"] for one in page.all("input") if one.get("name") == "to"]
+    assert places == ["1", "2", "0"]  # not the one in force
     await client.post("/logs/one", data={"act": "revert", "revision": "3", "to": "1"})
     wanted = {"revision": 1, "expected_revision": 3, "why": None}
     assert source.changes == [("revert", "one", wanted, "person:local")]
