@@ -3,14 +3,13 @@
 import msgspec
 
 from tunemill.indexer.dates import LATEST_MS
-from tunemill.indexer.fields import LARGEST_WHOLE
+from tunemill.indexer.fields import LARGEST_WHOLE, PARTS
 from tunemill.indexer.traits import feedback_values, mean_score, traits
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import LogRecord, Message, TaggedLog
 from tunemill.schemas.sketch import band_terms
 
 LONGEST_ID_BYTES = 512  # Elasticsearch's limit for _id
-_PART_OF = {"system": "system", "developer": "system", "assistant": "response", "tool": "tool", "function": "tool"}
 LONGEST_KEYWORD = 1024  # characters; a longer value is kept with the log but cannot be searched for
 
 
@@ -54,16 +53,16 @@ class Document(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
 def to_document(tagged: TaggedLog) -> Document:
     """What the index keeps of a log. A value that an engine could not index is left out of the search, never out of the record."""
     log = tagged.shown
-    parts = _parts(log)
+    prompt, response, system, tool = _parts(log)
     said = tagged.feedback
     return Document(
         id=log.log_id,
         ts=min(max(log.ts_ms, 0), LATEST_MS),
-        prompt=tuple(parts["prompt"]),
-        response=tuple(parts["response"]),
-        system=tuple(parts["system"]),
-        tool=tuple(parts["tool"]),
-        chars=sum([len(text) for texts in parts.values() for text in texts]),
+        prompt=tuple(prompt),
+        response=tuple(response),
+        system=tuple(system),
+        tool=tuple(tool),
+        chars=sum(map(len, prompt)) + sum(map(len, response)) + sum(map(len, system)) + sum(map(len, tool)),
         tag=tuple([tag.tag for tag in tagged.tags if _keyword(tag.tag)]),
         app=_keyword(log.app),
         model=_keyword(log.model),
@@ -94,7 +93,7 @@ def to_document(tagged: TaggedLog) -> Document:
 
 def texts(tagged: TaggedLog) -> dict[str, tuple[str, ...]]:
     """What people and models wrote, by part and in order: what is found by words and highlighted."""
-    return {part: tuple(found) for part, found in _parts(tagged.shown).items()}
+    return {part: tuple(found) for part, found in zip(PARTS, _parts(tagged.shown), strict=True)}
 
 
 def refusal(tagged: TaggedLog) -> Written | None:
@@ -111,25 +110,34 @@ def refusal(tagged: TaggedLog) -> Written | None:
     return None
 
 
-def _parts(log: LogRecord) -> dict[str, list[str]]:
-    """Each text of the log in its part: what an answer says is `response`, also one that was given earlier."""
-    parts: dict[str, list[str]] = {"prompt": [], "response": [], "system": [], "tool": []}
+def _parts(log: LogRecord) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Each text of the log in its part, in the order of PARTS: what was answered earlier is a response, too."""
+    prompt: list[str] = []
+    response: list[str] = []
+    system: list[str] = []
+    tool: list[str] = []
+    own = {"system": system, "developer": system, "assistant": response, "tool": tool, "function": tool}
     for message in log.messages:
-        _sort_in(message, parts[_PART_OF.get(message.role, "prompt")], parts)
+        if message.content:
+            own.get(message.role, prompt).append(message.content)
+        if message.refusal or message.reasoning or message.tool_calls:  # few have any
+            _sort_in(message, response, tool)
     for message in log.output:
-        _sort_in(message, parts["response"], parts)
-    return parts
+        if message.content:
+            response.append(message.content)
+        if message.refusal or message.reasoning or message.tool_calls:
+            _sort_in(message, response, tool)
+    return prompt, response, system, tool
 
 
-def _sort_in(message: Message, own: list[str], parts: dict[str, list[str]]) -> None:
-    if message.content:
-        own.append(message.content)
+def _sort_in(message: Message, response: list[str], tool: list[str]) -> None:
+    """What a message says besides its content."""
     if message.refusal:
-        parts["response"].append(message.refusal)
+        response.append(message.refusal)
     if message.reasoning:
-        parts["response"].append(message.reasoning)
+        response.append(message.reasoning)
     for call in message.tool_calls:
-        parts["tool"] += filter(None, (call.name, call.arguments))
+        tool += filter(None, (call.name, call.arguments))
 
 
 def _keyword(value: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from tunemill.schemas.records import Json, LogRecord, Said, TaggedLog
+from tunemill.schemas.records import Json, LogRecord, Message, Said, TaggedLog
 
 _KINDS = {
     "image": "image",
@@ -18,7 +18,13 @@ _KINDS = {
 
 def traits(tagged: TaggedLog, shown: LogRecord) -> tuple[str, ...]:
     """The values of `has:` that are true of the log, each once; see `fields.HAS`."""
-    found = set(_said_in(shown))
+    found: set[str] = set()
+    for message in shown.output:
+        if message.content:
+            found.add("answer")
+    for message in shown.messages + shown.output:
+        if message.tool_calls or message.reasoning or message.refusal or message.parts:  # few have any
+            found.update(_said_in(message))
     if shown.tools:
         found.add("tools")
     if shown.status == "error":
@@ -41,19 +47,14 @@ def mean_score(said: Iterable[Said]) -> float | None:
     return sum(scores) / len(scores) if scores else None
 
 
-def _said_in(log: LogRecord) -> Iterator[str]:
-    for message in log.output:
-        if message.content:
-            yield "answer"
-    for message in (*log.messages, *log.output):
-        if message.tool_calls:
-            yield "tool-call"
-        if message.reasoning:
-            yield "reasoning"
-        if message.refusal:
-            yield "refusal"
-        if message.parts:
-            yield from _media(message.parts)
+def _said_in(message: Message) -> Iterator[str]:
+    if message.tool_calls:
+        yield "tool-call"
+    if message.reasoning:
+        yield "reasoning"
+    if message.refusal:
+        yield "refusal"
+    yield from _media(message.parts)
 
 
 def _media(parts: Json) -> Iterator[str]:

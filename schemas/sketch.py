@@ -10,6 +10,7 @@ SLOTS = 64  # bytes of a sketch; the error of a similarity is about 0.05
 MIN_SIMILARITY = 0.8  # of near-duplicates
 BANDS = Struct("<8I")  # the first half of a sketch: of logs as alike as asked for, 98 in 100 share one of them
 _BAND_DIGITS = 8  # hexadecimal
+_PLACES = tuple((f"{at}:", slice(_BAND_DIGITS * at, _BAND_DIGITS * (at + 1))) for at in range(BANDS.size // 4))
 _CHANCE = 1 / 256  # that two unlike bytes are the same
 
 
@@ -22,5 +23,4 @@ def similarity(sketch: bytes, other: bytes) -> float:
 
 def band_terms(fingerprint: str) -> tuple[str, ...]:
     """The runs of a sketch in hexadecimal text, each with its place: what an index finds alike logs by."""
-    starts = range(0, 2 * BANDS.size, _BAND_DIGITS)
-    return tuple([f"{at}:{fingerprint[start : start + _BAND_DIGITS]}" for at, start in enumerate(starts)])
+    return tuple([place + fingerprint[digits] for place, digits in _PLACES])
