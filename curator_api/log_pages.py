@@ -30,7 +30,7 @@ async def change_log(visit: Visit) -> Response:
     except EditedMeanwhile as error:
         log = await visit.source.log(log_id)
         since = [edit for edit in log["edits"] if edit["revision"] > _revision(sent)]
-        return _page(visit, log, status=error.status, typed=sent, since=since)
+        return _page(visit, log, status=error.status, typed=own_words(log, sent), since=since)
     except (Unprocessable, TooLarge) as error:
         return _page(visit, await visit.source.log(log_id), status=error.status, typed=sent, refused=error.detail)
     return go(page_text.log_path(log_id))
@@ -76,6 +76,19 @@ def edited(log: Json, sent: dict[str, str]) -> Json:
     if not log["output"] and (answer := sent.get("output-0", "")).strip():
         changed["output"] = [{"role": "assistant", "content": answer}]
     return {name: messages for name, messages in changed.items() if messages != log[name]}
+
+
+def own_words(log: Json, sent: dict[str, str]) -> dict[str, str]:
+    """What the form says, without the texts that stand in it as they were at its revision: others may have changed those since."""
+    edits = [edit for edit in log["edits"] if edit["kind"] == "messages" and edit["revision"] <= _revision(sent)]
+    seen = (edits[-1]["value"] if edits else None) or log["original"] or log
+    not_own = {
+        f"{name}-{place}"
+        for name in ("messages", "output")
+        for place, (before, after) in enumerate(zip(seen[name], with_texts(seen[name], sent, name), strict=True))
+        if before == after
+    }
+    return {name: text for name, text in sent.items() if name not in not_own}
 
 
 def _said(sent: dict[str, str]) -> Json:

@@ -48,6 +48,8 @@ def log(log_id: str, question: str, answer: str | None, **more: Any) -> Json:
         "tagged_by": {"lang:en": "rule@1", "pii:email": "rule@1"},
         "tag_status": "ok",
         "revision": 0,
+        "original": None,
+        "edits": [],
         "language": "en",
         "feedback": [],
     } | more

@@ -475,6 +475,22 @@ async def test_an_edit_over_somebody_elses_shows_theirs_and_keeps_what_was_typed
     assert answer.status_code == 409
 
 
+async def test_what_one_did_not_touch_is_not_put_back_over_what_others_wrote(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    came = {"messages": [message("user", "hi"), message("user", "there")], "output": [message("assistant", "old")]}
+    first = came | {"messages": [message("user", "hello"), message("user", "there")]}
+    theirs = first | {"messages": [message("user", "hello"), message("user", "theirs")]}
+    for seen, shown in ((came, "hi"), (first, "hello")):
+        revision = 0 if seen is came else 1
+        edits = [edit(1, "messages", value=first), edit(2, "messages", value=theirs)]
+        source.logs["one"] |= theirs | {"original": came, "revision": 2, "edits": edits}
+        sent = {"messages-0": shown, "messages-1": "there", "output-0": "mine"}
+        answer = await client.post("/logs/one", data={"act": "edit", "revision": str(revision), **sent})
+        typed = re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", answer.text)
+        assert (answer.status_code, typed) == (409, ["hello", "theirs", "mine"])
+
+
 async def test_what_cannot_be_saved_is_told_beside_what_was_typed(client: httpx.AsyncClient) -> None:
     answer = await client.post("/logs/one", data={"act": "edit", "revision": "0", "output-0": "my secret"})
     assert answer.status_code == 422 and "output[0] holds what looks like" in answer.text
