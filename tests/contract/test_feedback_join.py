@@ -14,7 +14,7 @@ from fakes.search_memory import MemorySearch
 
 from tunemill.indexer.ast import And, Is
 from tunemill.indexer.errors import IndexUnavailable
-from tunemill.indexer.feedback import StoredFeedback
+from tunemill.indexer.feedback import NEVER, StoredFeedback
 from tunemill.indexer.feedback_join import AT_ONCE, SOONEST_MS, TRACE_GROWS_MS, join, join_until
 from tunemill.indexer.open import open_index
 from tunemill.indexer.search import SearchIndex
@@ -126,7 +126,8 @@ async def test_what_was_said_again_between_is_not_put_off_as_if_it_were_done(ind
     now_ms = time.time_ns() // 1_000_000
     read = await index.due_feedback(now_ms=now_ms, limit=9)
     await index.add_feedback([wrong(log_id="a", score=1.0)])
-    await index.put_off(read)
+    done = [StoredFeedback(msgspec.structs.replace(one.document, due=NEVER), one.version) for one in read]
+    await index.put_off(done)
     assert await round_(index, after_ms=1) == 1
     assert await said_of(index, "a") == (Said(name="is_correct", score=1.0, corrected=True),)
 
