@@ -41,7 +41,6 @@ from tunemill.schemas.records import TaggedLog
 from tunemill.streams.rules import load_rules
 
 SIZES = {"embedded": "10000,100000,1000000", "elasticsearch": "10000,100000,300000"}
-
 WRITTEN = 2_000  # logs at once
 ASKED_OF = 2_000  # logs whose words are asked for
 WARMING = 20  # asks of each kind that do not count

@@ -15,7 +15,7 @@ from tunemill.indexer.query import Query
 from tunemill.indexer.search import Dumped
 from tunemill.schemas.records import TaggedLog
 
-FIRST_PAGE = 500  # hits; the size of later ones is by their bytes
+FIRST_PAGE = 100  # hits, which may be large; the size of later ones is by their bytes
 PAGE_BYTES = 4 * 2**20  # of records; an answer has their texts a second time, as they were indexed
 MOST_HITS = 10_000  # that Elasticsearch gives at once
 SLICES = 4  # of a dump, read at the same time

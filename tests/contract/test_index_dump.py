@@ -14,7 +14,7 @@ from tunemill.indexer.search import SearchIndex
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.records import LogRecord, Message, TaggedLog
 
-LOGS = 2 * FIRST_PAGE + 200  # more than one page of each slice
+LOGS = 10 * FIRST_PAGE + 200  # more than one page of each slice
 
 
 def log(number: int, text: str = "all of them") -> TaggedLog:
