@@ -165,7 +165,7 @@ def _schema() -> Any:
         builder.add_text_field(name, tokenizer_name=TOKENIZER, index_option="position")
     builder.add_text_field("metadata", tokenizer_name="raw", index_option="basic")  # as `metadata_term` makes them
     for name in (*KEYWORDS, *UNNAMED):
-        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=name != "near")
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=name in KEYWORDS)
     for name in NUMBERS:
         builder.add_integer_field(name, indexed=True, fast=True)
     return builder.build()
