@@ -160,10 +160,11 @@ async def test_a_histogram_counts_the_matches_by_the_time_that_they_were_made(in
     assert empty.histogram.buckets == ()
     logs = [log(f"l{at}", app=f"app{at % 2}", ts_ms=NEW_YEAR + at * DAY_MS) for at in (0, 1, 2, 30, 31, 50)]
     await fill(index, logs)
-    days = [(NEW_YEAR + at * DAY_MS, 1) for at in (0, 2, 30, 50)]
-    histogram = (await search(index, "app:app0")).histogram
-    assert histogram is not None
-    assert (histogram.bucket_ms, list(histogram.buckets)) == (DAY_MS, days)
+    for text, days in (("app:app0", (0, 2, 30, 50)), ("", (0, 1, 2, 30, 31, 50))):
+        histogram = (await search(index, text)).histogram
+        assert histogram is not None
+        assert histogram.bucket_ms == DAY_MS
+        assert list(histogram.buckets) == [(NEW_YEAR + at * DAY_MS, 1) for at in days]
     narrow = (await search(index, "ts:[2026-01-01 TO 2026-01-01] app:app0", limit=0)).histogram
     assert narrow is not None
     assert (narrow.bucket_ms, narrow.buckets) == (1_800_000, ((NEW_YEAR, 1),))
@@ -203,6 +204,14 @@ async def test_a_search_sees_all_logs_right_after_a_rebuild(index: SearchIndex) 
     assert ids(await search(index, "apple", limit=5, sort="cost")) == ids(first)
 
 
+async def test_a_word_of_one_part_is_marked_there_only(index: SearchIndex) -> None:
+    asked = log("a", "an apple", output=(Message(role="assistant", content="the apple"),))
+    await fill(index, [asked])
+    for part, before in (("prompt", "an "), ("response", "the ")):
+        (hit,) = (await search(index, f"{part}:apple")).hits
+        assert hit.highlights == (((before, False), ("apple", True)),)
+
+
 async def walked_from(index: SearchIndex, cursor: str | None, sort: Sort) -> list[str]:
     return ids(await search(index, "apple", limit=5, cursor=cursor, sort=sort))
 
@@ -211,10 +220,10 @@ async def test_logs_like_a_text_share_its_telling_words(index: SearchIndex) -> N
     text = "the customer wants a refund for a broken kettle that was delivered on tuesday"
     like = log("like", "a refund for the broken kettle, which was delivered broken on tuesday")
     some = log("some", "refund the kettle of this customer, it came on tuesday")
-    others = [log(f"other{at}", f"a recipe for the cake number {at} that was baked") for at in range(9)]
+    others = [log(f"other{at}", f"kettle cake number {at}") for at in range(9)]  # one word is too little
     await fill(index, [like, some, *others])
     hits = await index.similar(text, limit=5)
-    assert [hit.log.log.log_id for hit in hits][:2] == ["like", "some"]
+    assert [hit.log.log.log_id for hit in hits] == ["like", "some"]
     assert (await index.similar(text, limit=1))[0].log == like
     assert list(await index.similar("xylophone", limit=5)) == []
     assert list(await index.similar("", limit=5)) == []

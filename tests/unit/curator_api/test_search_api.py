@@ -113,6 +113,8 @@ async def test_logs_are_alike_by_their_telling_words_and_near_by_nearly_all(tmp_
         sketched("other", " ".join(f"word{at}" for at in range(40))),
         sketched("erased", asked),
     ]
+    piece = (logs[0].fingerprint or "")[:16]  # all that it has of the sketch
+    logs.append(msgspec.structs.replace(tagged("unlike", "nothing of it"), fingerprint=piece.ljust(128, "0")))
     async with running_api(tmp_path, *logs, index=open_index(f"local:{tmp_path}", project="default")) as api:
         ledger.erase(api.registry, "default", "erased", by="person:ann")
         found = (await api.client.get("/v1/similar", params={"log_id": "a", "limit": 9})).json()

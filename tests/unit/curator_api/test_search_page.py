@@ -13,11 +13,10 @@ from tunemill.curator_api.settings import Settings
 from tunemill.indexer.search import SORTS
 from tunemill.schemas.records import Said
 
-HOUR_MS = 3_600_000
 AT_MS = 1_699_999_200_000  # a full hour
 LOGS = [
-    tagged(f"l{at}", f"apple {at}", ts_ms=AT_MS + at // 2 * HOUR_MS, finish_reason="stop", provider="sample", latency_ms=9.0 - at)
-    for at in range(7)
+    tagged(f"l{at}", f"apple {at}", ts_ms=AT_MS + minute * 60_000, finish_reason="stop", provider="sample", latency_ms=9.0 - at)
+    for at, minute in enumerate((0, 0, 5, 5, 10, 10, 240))
 ]  # fmt: skip
 JUDGED = msgspec.structs.replace(tagged("judged", "pear", ts_ms=AT_MS), feedback=(Said(name="correct", score=0.0),))
 OPEN = Settings(require_key=False)
@@ -34,8 +33,9 @@ async def test_a_column_of_the_histogram_leads_to_the_logs_that_it_counts(tmp_pa
         page = await shown(api, "/?q=apple")
         found = re.findall(r'<a href="([^"]+)"><rect[^>]*><title>([^:]+:[^:]+:[^:]+): (\d+)</title>', page)
         assert [(time, int(count)) for _, time, count in found] == [
-            (f"2023-11-14 {hour}:00:00", 1 if hour == "01" else 2) for hour in ("22", "23")
-        ] + [("2023-11-15 00:00:00", 2), ("2023-11-15 01:00:00", 1)]
+            *((f"2023-11-14 22:{minute}:00", 2) for minute in ("00", "05", "10")),
+            ("2023-11-15 02:00:00", 1),
+        ]
         for link, _, count in found:
             (query,) = parse_qs(urlsplit(link).query)["q"]
             answer = (await api.client.get("/v1/search", params={"q": query})).json()
