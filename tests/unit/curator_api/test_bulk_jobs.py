@@ -190,6 +190,37 @@ async def test_an_edit_that_comes_between_is_seen_and_not_lost(on: Jobs) -> None
     assert {(one.tags, one.removed) for one in after.values()} == {((Tag("team:z", BOB),), ("team:x",))}
 
 
+async def test_two_that_are_at_the_same_page_record_each_edit_once(on: Jobs) -> None:
+    class Rivalled(MemorySearch):
+        """Somebody else, whose lease ended, records the same of each log just before we do."""
+
+        touched: frozenset[str] = frozenset()
+
+        async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Any:
+            stored = await super().stored(log_ids=log_ids, trace_ids=trace_ids)
+            if fresh := set(log_ids) - self.touched:
+                self.touched |= fresh
+                acts = {log_id: [Act("tag", "team:x")] for log_id in fresh}
+                edit_store.record(on.registry, on.project, acts, by=ANN, job_id=begun.job_id)
+            return stored
+
+    theirs = with_index(on, Rivalled(*LOGS))
+    begun = start(theirs)
+    await work(theirs)
+    assert (found(on, begun).status, edit_rows(on)) == ("done", 20)
+    assert {one.tags for one in (await logs_of(theirs)).values()} == {(Tag("team:x", ANN),)}
+
+
+async def test_what_somebody_took_off_before_a_killed_job_went_on_stays_off(on: Jobs) -> None:
+    begun = start(on)
+    await edits.change_many(on, {"l00": [Act("tag", "team:x")]}, by=ANN, job_id=begun.job_id)  # and killed
+    await edits.change(on, "l00", [Act("untag", "team:x")], by=BOB)
+    await work(on)
+    logs = await logs_of(on)
+    assert (logs["l00"].tags, logs["l01"].tags) == ((), (Tag("team:x", ANN),))
+    assert found(on, begun).changed == 20
+
+
 async def test_a_job_that_is_taken_back_teaches_nothing(on: Jobs) -> None:
     begun = start(on)
     await work(on)
