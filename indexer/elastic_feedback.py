@@ -34,7 +34,7 @@ class ElasticFeedback:
             await self._client.indices.put_mapping(index=self.alias, properties=mapping.FEEDBACK_MAPPINGS["properties"])
 
     async def add(self, items: Sequence[Feedback], *, now_ms: int) -> Sequence[Written]:
-        """Store each, due now; of two with one feedback_id the later one holds."""
+        """Store each, due at once; of two with one feedback_id the later one holds."""
         refused = {item.feedback_id: end for item in items if (end := feedback.refusal(item)) is not None}
         documents = [feedback.to_document(item, stored_ms=now_ms) for item in items if item.feedback_id not in refused]
         bulk = Bulk()

@@ -21,7 +21,7 @@ class FeedbackDocument(msgspec.Struct, frozen=True, kw_only=True):
     about: str  # the most exact thing that it names, as `names` spells it
     ts: int  # milliseconds since the epoch, within the years 1970 to 9999
     since: int = 0  # milliseconds since the epoch: when it was stored
-    due: int = 0  # milliseconds since the epoch: when its log is looked for next
+    due: int = 0  # milliseconds since the epoch: when its log is looked for next; 0: at once, before what waits already
     record: Feedback
 
 
@@ -40,7 +40,6 @@ def to_document(feedback: Feedback, *, stored_ms: int) -> FeedbackDocument:
         about=about[0] if about else "",
         ts=min(max(feedback.ts_ms, 0), LATEST_MS),
         since=stored_ms,
-        due=stored_ms,
         record=feedback,
     )
 

@@ -1,6 +1,6 @@
 """Feedback reaches the logs that it is about, so that they are found by it: a task beside the API, on either engine.
 
-Feedback and its log come in either order and by different ways, so each feedback is due from the moment it is stored. A round, in
+Feedback and its log come in either order and by different ways, so each feedback is due as soon as it is stored. A round, in
 this order: 1. read what is due; 2. read the logs that it is about; 3. write into each log what is said of it by now, only if the
 log still is as it was read, else from 2; 4. put off what has not met its log. A crash leaves a round that is done again, and several
 processes may be at it at once.
