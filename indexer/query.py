@@ -24,7 +24,7 @@ from functools import partial
 from tunemill.indexer.ast import And, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.errors import QueryError
 from tunemill.indexer.fields import HAS, KEYWORDS, METADATA, NUMBERS, PARTS, field_named, similar
-from tunemill.indexer.ranges import Written
+from tunemill.indexer.ranges import WrittenNumber
 
 __all__ = ["MAX_BEGINNING", "MAX_CHARACTERS", "MAX_DEPTH", "MAX_TERMS", "Query", "QueryError", "parse"]
 
@@ -219,9 +219,9 @@ class _Parser:
         written = self.written(name, value, start)
         return written.comparison() if value[0] in "<>" else written.points()
 
-    def written(self, name: str, text: str, start: int) -> Written:
+    def written(self, name: str, text: str, start: int) -> WrittenNumber:
         """A number or date that stands there."""
-        return Written(name, text, start + 1, self.now_ms)
+        return WrittenNumber(name, text, start + 1, self.now_ms)
 
     def trait(self) -> Query:
         """What stands behind has: something that a log can have, or a field."""

@@ -21,7 +21,7 @@ Span = tuple[float, float]  # the first and the last point that a written value 
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenNumber:
     """A number or date as it is written after a field.
 
     Attributes:

@@ -548,7 +548,9 @@ async def test_facets_count_all_matches_not_only_the_page(index: SearchIndex) ->
         "model": {"gpt-4o": 1},
         "language": {"en": 4, "zh": 1},
         "status": {"ok": 5},
-        **dict.fromkeys(("provider", "finish", "feedback"), {}),
+        "provider": {},
+        "finish": {},
+        "feedback": {},
     }
     assert [item.value for item in page.facets["tag"]] == ["topic:billing", "topic:math", "pii:email", "topic:code"]
 
