@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, cast
 
 import structlog
-from elasticsearch import BadRequestError, NotFoundError
+from elasticsearch import ApiError, BadRequestError, NotFoundError
 
 from tunemill.indexer import elastic_rebuild, elastic_scan, mapping
 from tunemill.indexer.bulk import Bulk, deletions
@@ -136,6 +136,11 @@ class ElasticIndex:
 
     async def search(self, request: SearchRequest) -> SearchPage:
         """One page of the logs that match."""
+        try:
+            return await self._search.page(request)
+        except IndexUnavailable as error:
+            if not _lost_its_shards(error):
+                raise
         return await self._search.page(request)
 
     async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
@@ -212,6 +217,11 @@ class ElasticIndex:
         if count:
             ID_CONFLICTS.inc(count)
             _log.warning("same_id_other_content", logs=count)
+
+
+def _lost_its_shards(error: IndexUnavailable) -> bool:
+    """Whether a rebuild may have put another index in the place of the one that a search began in."""
+    return isinstance(error.__cause__, ApiError) and error_type(error.__cause__) == "search_phase_execution_exception"
 
 
 def _created(logs: Sequence[TaggedLog]) -> tuple[dict[int, Written], Bulk]:

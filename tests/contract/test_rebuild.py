@@ -16,6 +16,7 @@ from fakes.search_memory import MemorySearch
 from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.errors import CursorInvalid
 from tunemill.indexer.open import open_index
+from tunemill.indexer.projection import Projection
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import Rebuilt, SearchIndex, SearchRequest
 from tunemill.schemas.outcome import Outcome
@@ -63,6 +64,10 @@ async def unmoved(_logs: int) -> None:
     return None
 
 
+def never(*_arguments: object) -> None:
+    raise AssertionError
+
+
 def first_time(act: Callable[[], Awaitable[None]]) -> Callable[[int], Awaitable[None]]:
     """Progress that does something once, while the rebuild is under way."""
     calls = count()
@@ -107,15 +112,16 @@ async def test_logs_are_changed_and_left_out(index: SearchIndex) -> None:
 
 
 @pytest.mark.parametrize("index", ENGINES, indirect=True)  # the one in memory does it in one step
-async def test_what_is_done_meanwhile_is_not_lost(index: SearchIndex) -> None:
+async def test_what_is_done_meanwhile_is_not_lost(index: SearchIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Projection, "_rebuild", never)  # what was missed would be made up for, while all others wait
     await filled(index)
     late = [log(number, "late") for number in range(LOGS, LOGS + 300)]
 
     async def others() -> None:
-        await index.write(late)
+        await index.delete(["l00001", f"l{LOGS - 2:05}"])
         stored = (await index.stored(log_ids=["l00000", f"l{LOGS - 1:05}"], trace_ids=[])).logs
         await index.replace([StoredLog(log(int(name[1:]), "replaced"), one.version) for name, one in stored.items()])
-        await index.delete(["l00001", f"l{LOGS - 2:05}"])
+        await index.write(late)
 
     done = await index.rebuild(as_they_are, progress=first_time(others))
     replaced = {0: log(0, "replaced"), LOGS - 1: log(LOGS - 1, "replaced")}
@@ -127,7 +133,8 @@ async def test_what_is_done_meanwhile_is_not_lost(index: SearchIndex) -> None:
 
 
 @pytest.mark.parametrize("index", ENGINES, indirect=True)  # the one in memory does it in one step
-async def test_who_writes_all_the_time_meets_each_log_once(index: SearchIndex) -> None:
+async def test_who_writes_all_the_time_meets_each_log_once(index: SearchIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Projection, "_rebuild", never)
     await filled(index)
     over = asyncio.Event()
     totals: list[int] = []
@@ -218,10 +225,14 @@ async def test_another_process_searches_on(elasticsearch_url: str) -> None:
         other = ElasticIndex(elasticsearch_url, project=index.alias.removeprefix("logs-"))
         try:
             assert (await other.search(SearchRequest(parse("")))).total == 3
+            stored = (await other.stored(log_ids=["l00002"], trace_ids=[])).logs["l00002"]
             await index.rebuild(as_they_are, progress=unmoved)
             assert (await other.search(SearchRequest(parse("")))).total == 3
             (end,) = await other.write([log(1)])
             assert end.outcome is Outcome.DUPLICATE
+            assert list(await other.replace([stored])) == [None]
+            async with httpx.AsyncClient(base_url=elasticsearch_url) as client:
+                assert len((await client.get(f"/{index.alias}-*")).json()) == 1  # the old one did not come back
         finally:
             await other.close()
 
