@@ -186,7 +186,7 @@ def _top(view: View, query: Any, stretch: _Stretch, reach: int) -> tuple[list[_C
             return _candidates(view, stretch, better), False
         if not stretch.how and count - len(better) > MANY_TIES:
             return _candidates(view, stretch, better + _newest(view, query, last, reach - len(better))), False
-        count *= 4
+        count = 4 * count if stretch.how else max(4 * count, count + MANY_TIES)  # a search by words costs most of all
 
 
 def _newest(view: View, query: Any, score: float, wanted: int) -> list[tuple[Any, Any]]:
