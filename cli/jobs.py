@@ -32,10 +32,9 @@ def list_jobs(
     if as_json:
         print_json(answer)
         return
-    columns = ("kind", "status", "seen", "total", "changed", "undone", "by", "query")
     table(
-        ("job", "began (UTC)", *columns),
-        ((one["job_id"], when(one["created_ms"]), *(one[name] for name in columns)) for one in answer["jobs"]),
+        ("job", "began (UTC)", "kind", "status", "seen", "changed", "query"),
+        (_row(one) for one in answer["jobs"]),
     )
 
 
@@ -105,6 +104,11 @@ def progress(one: Mapping[str, Any]) -> str:
     if one.get("waits_for"):
         line += f", waits for {one['waits_for']}"
     return line + (f"; {one['error']['message']}" if one["error"] else "")
+
+
+def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    seen = f"{one['seen']} of {one['total']}"
+    return one["job_id"], when(one["created_ms"]), one["kind"], one["status"], seen, one["changed"], one["query"]
 
 
 def _again(job_id: str) -> str:

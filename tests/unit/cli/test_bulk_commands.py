@@ -106,7 +106,8 @@ def test_a_job_is_undone_listed_and_stopped() -> None:
     undone = {**JOB, "status": "undone", "undone": 2, "logs_per_s": None, "eta_s": None}
     with serving(in_turn({**JOB, "status": "undoing"}, undone, {"jobs": [undone]}, JOB)) as server:
         assert "2 of them taken back" in run("jobs", "undo", "01ABC", server=server).stdout
-        assert "01ABC" in run("jobs", "list", "--kind", "tags", server=server).stdout
+        listed = run("jobs", "list", "--kind", "tags", server=server).stdout
+        assert listed.splitlines()[1].split()[0] == "01ABC" and "4 of 10" in listed
         assert "stopped" in run("jobs", "cancel", "01ABC", server=server).stdout
     assert [(asked.method, asked.path) for asked in server.asked] == [
         ("POST", "/v1/jobs/01ABC/undo"),
