@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
@@ -55,6 +56,7 @@ from tunemill.indexer.search import SearchIndex
 from tunemill.telemetry import health
 
 LAST_STEP_S = 10.0  # for the relay and the jobs when the server stops; what they leave is done at the next start
+_log = structlog.get_logger()
 _LANGFUSE = (langfuse_api, media, media_bytes)
 _TAGS = (rules, backfills, learned_tags)
 _PARTS = (
@@ -133,6 +135,8 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     curator: Curator = app.state.curator
     stop = asyncio.Event()
+    for what, says in (await _warnings(curator)).items():
+        _log.warning("look_at", what=what, says=says)
     history = Jobs(
         index=curator.index, registry=curator.registry, tagging=curator.tagging, project=curator.settings.project
     )
