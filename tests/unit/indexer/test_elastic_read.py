@@ -27,6 +27,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []  # the parameters of each search
+        self.closed = 0  # points in time
 
     async def search(self, request: web.Request) -> web.Response:
         self.asked.append(dict(request.query))
@@ -40,6 +41,10 @@ class Stub:
         }
         return web.json_response(answer, headers=PRODUCT)
 
+    async def close(self, request: web.Request) -> web.Response:
+        self.closed += 1
+        return await self.point(request)
+
     async def point(self, _request: web.Request) -> web.Response:
         return web.json_response({"id": "p", "succeeded": True, "num_freed": 1}, headers=PRODUCT)
 
@@ -50,7 +55,7 @@ async def reading_from(stub: Stub) -> AsyncIterator[ElasticIndex]:
     app.router.add_post("/_search", stub.search)
     app.router.add_post("/logs-default/_search", stub.search)
     app.router.add_post("/logs-default/_pit", stub.point)
-    app.router.add_delete("/_pit", stub.point)
+    app.router.add_delete("/_pit", stub.close)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -68,6 +73,15 @@ async def test_a_scan_fails_rather_than_leave_out_the_logs_of_a_shard_that_is_aw
         assert [log async for log in index.scan(parse("word"), limit=None)] == [LOG]
     assert len(stub.asked) == 2
     assert {asked.get("allow_partial_search_results") for asked in stub.asked} == {"false"}
+
+
+async def test_what_reads_all_logs_lets_go_of_its_point_in_time_when_it_is_left() -> None:
+    stub = Stub()
+    async with reading_from(stub) as index:
+        for reading in (index.scan(parse("word"), limit=None), index.dump(parse("word"))):
+            await anext(reading)
+            await reading.aclose()  # type: ignore[attr-defined]
+    assert stub.closed == 2
 
 
 async def test_hits_are_marked_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
