@@ -37,7 +37,7 @@ def set_limits(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set how long logs are kept, in place of what was set. Older ones are dropped within minutes, and from then on every hour."""
+    """Set how long logs are kept, in place of what was set. Older ones are dropped once an hour."""
     if forever == (days is not None or max_bytes is not None):
         complain("say --days, --bytes or both; or --forever")
         raise typer.Exit(2)

@@ -24,7 +24,7 @@ async def get_retention(here: Here, _person: Person) -> RetentionOut:
 
 @router.put("", responses=responses(400, 422))
 async def put_retention(wanted: RetentionIn, here: Here, person: Person) -> RetentionOut:
-    """Set how long logs are kept. Within minutes, and every hour after that, older ones are dropped, with their feedback.
+    """Set how long logs are kept. Once an hour, older ones are dropped, with their feedback.
 
     Erasures and published versions stay as they are. With `dry_run` nothing is set.
     """
