@@ -78,7 +78,11 @@ def tokens(text: str) -> Iterator[Token]:
     """The words of a text, in order."""
     if _LATIN.fullmatch(text):
         for match in _LATIN_WORD.finditer(text):
-            yield from _cut(Token(match[0], match.start(), match.end()), _latin_word)
+            word = Token(match[0], match.start(), match.end())
+            if len(word.text) <= _MAX_WORD:
+                yield word
+            else:
+                yield from _cut(word, _latin_word)
     else:
         yield from _pairs(_any_words(text))
 

@@ -46,29 +46,30 @@ def _wanted(query: Query) -> Iterator[Words | WordPrefix]:
 
 
 def _matches(wanted: list[Words | WordPrefix], found: list[Token]) -> Iterator[Span]:
+    stems = [term(token.text) for token in found]
     for query in wanted:
         if isinstance(query, WordPrefix) and not is_cjk_run(query.text):
-            yield from _prefix_matches(folded(query.text), found)
+            places = _prefix_places(folded(query.text), stems)
         else:
-            yield from _phrase_matches(terms(query.text), found)
+            places = _phrase_places(terms(query.text), stems)
+        for place in places:
+            yield found[place].start, found[place].end
 
 
-def _prefix_matches(prefix: str, found: list[Token]) -> Iterator[Span]:
-    stems = stems_shorter_than(prefix)
-    for token in found:
-        stem = term(token.text)
-        if stem.startswith(prefix) or stem in stems:
-            yield token.start, token.end
+def _prefix_places(prefix: str, stems: list[str]) -> Iterator[int]:
+    shorter = stems_shorter_than(prefix)
+    for place, stem in enumerate(stems):
+        if stem.startswith(prefix) or stem in shorter:
+            yield place
 
 
-def _phrase_matches(phrase: list[str], found: list[Token]) -> Iterator[Span]:
-    if not phrase:
-        return
-    stems = [term(token.text) for token in found]
-    for at, stem in enumerate(stems):
-        if stem == phrase[0] and stems[at : at + len(phrase)] == phrase:
-            for token in found[at : at + len(phrase)]:
-                yield token.start, token.end
+def _phrase_places(phrase: list[str], stems: list[str]) -> Iterator[int]:
+    """Of each word in each phrase."""
+    place = -1
+    for _ in range(stems.count(phrase[0]) if phrase else 0):
+        place = stems.index(phrase[0], place + 1)
+        if stems[place : place + len(phrase)] == phrase:
+            yield from range(place, place + len(phrase))
 
 
 def _merged(spans: Iterable[Span]) -> Iterator[Span]:
