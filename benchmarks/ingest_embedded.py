@@ -20,6 +20,7 @@ from prometheus_client import REGISTRY
 from benchmarks.batches import Batches
 from benchmarks.harness import Figure, ratio, take_turns
 from tunemill.bus.sqlite import SqliteBus
+from tunemill.indexer.fields import PARTS
 from tunemill.indexer.local import LocalIndex
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchRequest
@@ -112,11 +113,15 @@ def _bare(batches: Batches) -> float:
 
 def _fields(log: Mapping[str, Any]) -> dict[str, Any]:
     """What one would search a log by, under the names of our documents."""
-    messages = [*log.get("messages", ()), *log.get("output", ())]
+    asked, answered = (
+        [message["content"] for message in log.get(name, ()) if message.get("content")]
+        for name in ("messages", "output")
+    )
     return {
         "id": log["log_id"],
         "ts": log["ts_ms"],
-        "content": [message["content"] for message in messages if message.get("content")],
+        "prompt": asked,
+        "response": answered,
         "app": log.get("app"),
         "model": log.get("model"),
         "status": log.get("status"),
@@ -127,8 +132,9 @@ def _fields(log: Mapping[str, Any]) -> dict[str, Any]:
 def _entry(fields: Mapping[str, Any], body: bytes) -> tantivy.Document:
     entry = tantivy.Document()
     entry.add_integer("ts", fields["ts"])
-    for text in fields["content"]:
-        entry.add_text("content", text)
+    for part in PARTS:
+        for text in fields.get(part, ()):
+            entry.add_text(part, text)
     for name in KEYWORDS:
         value = fields.get(name)
         for text in value if isinstance(value, list) else (value,):
@@ -141,7 +147,8 @@ def _entry(fields: Mapping[str, Any], body: bytes) -> tantivy.Document:
 def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_integer_field("ts", indexed=True, fast=True)
-    builder.add_text_field("content", tokenizer_name="en_stem", index_option="position")
+    for part in PARTS:
+        builder.add_text_field(part, tokenizer_name="en_stem", index_option="position")
     for name in KEYWORDS:
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
     builder.add_bytes_field("record", stored=True, indexed=False)
