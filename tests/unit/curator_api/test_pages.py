@@ -94,6 +94,12 @@ def source() -> MemoryPages:
         "j1": job("j1", "running", waits_for="j2"),
         "j2": job("j2", "failed", query=NASTY, why=NASTY, error={"code": "internal", "message": "it refused one"}),
         "j3": job("j3", "done", kind="delete", work={}, can_be_undone=False, result={"dropped": 3}),
+        "j4": job(
+            "j4",
+            "running",
+            kind="retention",
+            work={"max_age_days": 30, "max_bytes": None, "before": {"logs": 7, "bytes": 9}},
+        ),
     }
     return made
 
@@ -717,6 +723,8 @@ async def test_a_job_is_followed_stopped_and_taken_back(client: httpx.AsyncClien
     deleted = Page(await client.get("/jobs/j3"))
     assert forms(deleted) == [], "a deletion is for good"
     assert any('"dropped": 3' in text for text in deleted.texts)
+    limits = Page(await client.get("/jobs/j4")).texts
+    assert "30" in limits and "None" not in limits and any('"logs": 7' in text for text in limits)
     for act in ("cancel", "undo"):
         assert (await client.post(f"/jobs/j1/{act}")).headers["location"] == "/jobs/j1"
     assert [change[:2] for change in source.changes] == [("cancel job", "j1"), ("undo job", "j1")]
