@@ -111,7 +111,7 @@ async def _edit_page(on: Jobs, job: Job, wanted: Wanted, page: Sequence[TaggedLo
             if log_id not in done_before
         }
         acts = {log_id: some for log_id, some in acts.items() if some}
-        expected = {log_id: _last(history.get(log_id, ()), logs[log_id]) for log_id in acts}
+        expected = {log_id: _last(history.get(log_id, ()), logs[log_id].revision) for log_id in acts}
         try:
             return await _change(on, job, acts, done_before, expected, by=job.by, why=job.why)
         except EditedMeanwhile:
@@ -128,7 +128,9 @@ async def _take_back_page(on: Jobs, job: Job, rows: Sequence[EditRow]) -> None:
         for row in rows:
             if back := acts_back(row, history.get(row.log_id, ())):
                 acts.setdefault(row.log_id, []).extend(back)
-        expected = {log_id: history[log_id][-1].revision for log_id in acts}
+        stored = (await on.index.stored(log_ids=list(acts), trace_ids=[])).logs
+        indexed = {log_id: one.tagged.revision for log_id, one in stored.items()}
+        expected = {log_id: _last(history[log_id], indexed.get(log_id, 0)) for log_id in acts}
         done_before = [log_id for log_id in log_ids if log_id not in acts]
         try:
             await _change(on, job, acts, done_before, expected, by=by, why=f"undo of {job.job_id}")
@@ -156,8 +158,9 @@ async def _change(
     return len(changed)
 
 
-def _last(rows: Sequence[EditRow], tagged: TaggedLog) -> int:
-    return max(rows[-1].revision if rows else 0, tagged.revision)
+def _last(rows: Sequence[EditRow], indexed: int) -> int:
+    """A log's last revision; that of the index may be higher: the retention forgets rows before it drops a log."""
+    return max(rows[-1].revision if rows else 0, indexed)
 
 
 def _subject(row: EditRow) -> tuple[str, str | None]:

@@ -16,7 +16,7 @@ from fakes.job_and_die import opened
 from fakes.search_memory import MemorySearch
 from sqlalchemy import func, select
 
-from tunemill.curator_api import bulk_edits, edit_store, edits, job_work, learned_store, ledger
+from tunemill.curator_api import bulk_edits, edit_store, edits, job_work, learned_store, ledger, retention_store
 from tunemill.curator_api import job_store as store
 from tunemill.curator_api.edit_store import Act
 from tunemill.curator_api.job_runner import do_next
@@ -163,6 +163,18 @@ async def test_what_somebody_said_since_is_not_taken_back(on: Jobs) -> None:
     tags = {log_id: {tag.tag for tag in one.tags} for log_id, one in (await logs_of(on)).items()}
     assert (tags["l00"], tags["l01"], tags["l04"]) == (set(), {"team:x"}, set())
     assert found(on, begun).status == "undone"
+
+
+async def test_a_log_whose_last_edit_the_retention_forgot_is_given_back_all_the_same(on: Jobs) -> None:
+    begun = start(on)
+    assert await work(on)
+    texts = Act("messages", value={"messages": [{"role": "user", "content": "x"}]})
+    await edits.change(on, "l07", [texts], by=BOB)
+    retention_store.forget_texts(on.registry, on.project, ["l07"])  # and was killed before it dropped the log
+    async with asyncio.timeout(10):
+        await undo(on, begun)
+    assert found(on, begun).status == "undone"
+    assert {one.tags for one in (await logs_of(on)).values()} == {()}
 
 
 async def test_an_edit_that_comes_between_is_seen_and_not_lost(on: Jobs) -> None:
