@@ -105,15 +105,25 @@ async def drop(on: Jobs, job: Job, stop: asyncio.Event) -> None:
 
 
 async def _drop(on: Jobs, job: Job, stop: asyncio.Event, query: Query, limit: int | None) -> bool:
-    """Drop the oldest of these logs; False: we were told to stop before all were."""
+    """Drop the oldest of these logs; False: we were told to stop before all were, or another policy was set."""
     async for log_ids in _pages(on.index, query, limit):
         if stop.is_set():
+            return False
+        if not await asyncio.to_thread(_is_in_force, on, job):
+            await asyncio.to_thread(store.finish, on.registry, job, "cancelled")
+            _log.info("retention_left", job_id=job.job_id)
             return False
         await asyncio.to_thread(retention_store.forget_texts, on.registry, on.project, log_ids)
         await on.index.delete(log_ids)
         await asyncio.to_thread(store.advance, on.registry, job, [], seen=len(log_ids), changed=len(log_ids))
         RETENTION_DROPPED.inc(len(log_ids))
     return True
+
+
+def _is_in_force(on: Jobs, job: Job) -> bool:
+    """Whether the policy still is the one that the run was asked for."""
+    policy = retention_store.policy_of(on.registry, on.project)
+    return all((job.work or {})[name] == getattr(policy, name) for name in ("max_age_days", "max_bytes"))
 
 
 async def _pages(index: SearchIndex, query: Query, limit: int | None) -> AsyncIterator[Sequence[str]]:

@@ -162,6 +162,20 @@ async def test_one_that_is_interrupted_goes_on(registry: Engine) -> None:
     assert (done.status, done.seen, len(index.logs)) == ("done", 20, 10)
 
 
+async def test_a_run_ends_where_another_policy_is_set_meanwhile(registry: Engine) -> None:
+    class Regretted(MemorySearch):
+        async def delete(self, log_ids: Sequence[str]) -> None:
+            await super().delete(log_ids)
+            keep(on)
+
+    index = Regretted(*logs())
+    on = jobs(registry, index)
+    keep(on, days=10)
+    left = await run(on)
+    assert (left.status, left.seen, len(index.logs)) == ("cancelled", 7, 23)
+    assert retention_job.failure(registry, on.project) is None
+
+
 async def test_it_runs_by_itself_once_an_hour(registry: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention_job, "LOOK_EVERY_S", 0.001)
     on = jobs(registry, MemorySearch(*logs()))
