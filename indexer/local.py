@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, TypeVar
 
 import msgspec
@@ -130,27 +131,28 @@ class LocalIndex:
     async def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
         frozen, matching = await self._write(lambda engine: engine.freeze(query))
+        using = Lock()
         try:
-            seqs = await self._on(self._reading, lambda: frozen.in_order(matching()))
+            seqs = await self._on(self._reading, partial(_alone, using, lambda: frozen.in_order(matching())))
             for start in range(0, len(seqs) if limit is None else min(limit, len(seqs)), CHUNK):
                 chunk = seqs[start : start + CHUNK][: None if limit is None else limit - start]
-                bodies = await self._on(self._reading, partial(frozen.bodies, chunk))
+                bodies = await self._on(self._reading, partial(_alone, using, partial(frozen.bodies, chunk)))
                 for seq in chunk:
                     yield bodies[seq]
         finally:
-            await self._on(
-                self._reading, frozen.close
-            )  # after a read that is still under way when the scan is cancelled
+            await self._on(self._reading, partial(_alone, using, frozen.close))
 
     async def dump(self, query: Query) -> AsyncIterator[Sequence[Dumped]]:
         """All logs that match at one point in time, in no order."""
         frozen, matching = await self._write(lambda engine: engine.freeze(query))
+        using = Lock()
         try:
             seqs = await self._on(self._reading, matching)
             for start in range(0, len(seqs), CHUNK):
-                yield await self._on(self._reading, partial(frozen.dumped, seqs[start : start + CHUNK]))
+                dumped = partial(frozen.dumped, seqs[start : start + CHUNK])
+                yield await self._on(self._reading, partial(_alone, using, dumped))
         finally:
-            await self._on(self._reading, frozen.close)
+            await self._on(self._reading, partial(_alone, using, frozen.close))
 
     async def rebuild(self, change: Change, *, progress: Progress) -> Rebuilt:
         """Change the logs that are to be changed, and make the search anew from all."""
@@ -412,6 +414,12 @@ def _documents(logs: Sequence[TaggedLog]) -> tuple[list[Written | None], list[tu
             except UnicodeEncodeError:
                 ends[at] = Written(log.log.log_id, Outcome.REJECTED, "not_unicode", "half of a surrogate pair")
     return ends, documents
+
+
+def _alone(using: Lock, step: Callable[[], T]) -> T:
+    """Do it after what is under way, which goes on when whoever asked for it is cancelled."""
+    with using:
+        return step()
 
 
 def _numbers(searcher: Any, query: Any) -> list[int]:

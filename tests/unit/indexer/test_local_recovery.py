@@ -1,5 +1,6 @@
 """The embedded index after a crash: SQLite is the truth, the search heals when it is opened."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -7,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -59,6 +60,39 @@ async def test_a_scan_that_is_left_early_closes_its_view_behind_its_reads(
             )
             await scan.aclose()  # type: ignore[attr-defined]
     assert [name.rpartition("_")[0] for name in closed_by] == ["index-read"]
+
+
+@pytest.mark.parametrize("way", ["scan", "dump"])
+async def test_a_scan_that_is_cancelled_closes_its_view_after_the_read_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """SQLite closed under the hands of a thread that reads takes the process with it."""
+    begun, closed, order = threading.Event(), threading.Event(), list[str]()
+
+    def slow(_view: bodies.Bodies, _seqs: Sequence[int]) -> dict[int, TaggedLog]:
+        begun.set()
+        closed.wait(0.2)
+        order.append("read")
+        return {}
+
+    def close(_view: bodies.Bodies) -> None:
+        order.append("closed")
+        closed.set()
+
+    async def read_all(index: LocalIndex) -> None:
+        async for _ in index.scan(parse(""), limit=None) if way == "scan" else index.dump(parse("")):
+            pass
+
+    async with opened(tmp_path) as index:
+        await index.write([log("a")])
+        with monkeypatch.context() as watched:
+            watched.setattr(bodies.Bodies, "bodies" if way == "scan" else "dumped", slow)
+            watched.setattr(bodies.Bodies, "close", close)
+            reading = asyncio.create_task(read_all(index))
+            assert await asyncio.to_thread(begun.wait, 10)
+            reading.cancel()
+            await asyncio.wait([reading])
+    assert order == ["read", "closed"]
 
 
 async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
