@@ -17,7 +17,7 @@ def to_text(query: Query) -> str:
         case And(items):
             text = " ".join(_grouped(item) for item in items)
         case Or(items):
-            text = " OR ".join(_grouped(item) for item in items)
+            text = " OR ".join(_grouped(item) if isinstance(item, Or) else to_text(item) for item in items)
         case _:
             text = _term(query)
     return text

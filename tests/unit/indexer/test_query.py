@@ -197,6 +197,14 @@ def test_a_text_that_was_printed_may_be_longer() -> None:
     assert parse(printed, longest=10 * MAX_CHARACTERS) == tree
 
 
+def test_a_tree_as_deep_as_may_be_can_be_printed_and_read_again() -> None:
+    text = "a"
+    for _ in range(MAX_DEPTH):
+        text = f"(b {text} OR c)"
+    tree = parse(text)
+    assert parse(to_text(tree)) == tree
+
+
 VALUE = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 FIELD = st.sampled_from(KEYWORDS) | st.from_regex(r"[a-z][a-z_.]{0,5}", fullmatch=True).map(lambda key: METADATA + key)
 PART = st.none() | st.sampled_from(PARTS)
