@@ -55,12 +55,16 @@ async def rebuild(client: AsyncElasticsearch, alias: str, *, change: Change, pro
 
 
 async def _tidy(client: AsyncElasticsearch, alias: str) -> None:
-    """Let writers in, and drop what a rebuild left half made."""
-    with translated():
-        await client.indices.put_settings(index=alias, settings=_UNBLOCKED)
-        answer = await client.indices.get_alias(name=_filling(alias, "*"), allow_no_indices=True)
-        for name in answer:
-            await client.indices.delete(index=name, ignore_unavailable=True)
+    """Drop what a rebuild left half made, and only then let writers in: else, if it is under way still, it could take the old
+    index's place without what they write."""
+    try:
+        with translated():
+            answer = await client.indices.get_alias(name=_filling(alias, "*"), allow_no_indices=True)
+            for name in answer:
+                await client.indices.delete(index=name, ignore_unavailable=True)
+    finally:
+        with translated():
+            await client.indices.put_settings(index=alias, settings=_UNBLOCKED)
 
 
 def _filling(alias: str, attempt: str) -> str:
