@@ -12,7 +12,7 @@ from tunemill.curator_api import edit_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.edit_store import Act, EditRow
 from tunemill.curator_api.edits import change
-from tunemill.curator_api.errors import BadRequest, NotFound
+from tunemill.curator_api.errors import BadRequest, EditedMeanwhile, NotFound
 from tunemill.curator_api.logs import find_log
 from tunemill.curator_api.queries import read_query
 from tunemill.indexer.ast import And, Everything, Not, Query, StartsWith
@@ -81,11 +81,16 @@ async def take_back(curator: Curator, log_id: str, revision: int, *, by: str) ->
 
     Raises:
         NotFound: this person decided nothing since.
-        EditedMeanwhile: somebody did something to the log just now.
+        EditedMeanwhile: somebody else decided on the log since, or edited it, or did something to it just now.
     """
     history = await asyncio.to_thread(edit_store.edits_of, curator.registry, curator.project, [log_id])
     rows = history.get(log_id, [])
-    decided = [row for row in rows if row.revision > revision and row.by == by]
+    since = [row for row in rows if row.revision > revision]
+    if any(row.by != by and (row.tag in (KEEP, REJECT) or row.kind == "messages") for row in since):
+        raise EditedMeanwhile(
+            "somebody else decided on the log since, and their word stays", revision=rows[-1].revision
+        )
+    decided = [row for row in since if row.by == by]
     acts = [Act("reset", tag) for tag in (KEEP, REJECT) if any(row.tag == tag for row in decided)]
     if any(row.kind == "messages" for row in decided):
         acts.append(Act("messages", value=_messages_at(rows, revision)))

@@ -1,5 +1,6 @@
 """The review queue as a browser walks through it: forms sent one after another, and what they leave behind."""
 
+import asyncio
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from engines.own_index import opened
 from fakes.curator_api import Running, running_api, tagged
 
+from tunemill.curator_api.edit_store import Act, record
 from tunemill.curator_api.learned_store import labels_of
+from tunemill.curator_api.review import KEEP, REJECT
 from tunemill.curator_api.settings import Settings
 from tunemill.schemas.records import Feedback
 
@@ -166,6 +169,19 @@ async def test_a_decision_is_undone_as_if_it_had_not_been(tmp_path: Path, act: s
         assert labels_of(api.registry, "default", "review:keep") == {}
         assert labels_of(api.registry, "default", "review:reject") == {}
         assert await me.press("ArrowRight") == "b"  # where the walk was
+
+
+async def test_what_somebody_else_decided_since_is_not_undone(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS, settings=OPEN) as api:
+        me = Reviewer(api)
+        await me.look("/review?sort=oldest")
+        await me.press("k")
+        other = [Act("untag", KEEP), Act("tag", REJECT)]
+        await asyncio.to_thread(record, api.registry, "default", {"a": other}, by="person:bob")
+        form, button = me.page.keys["u"][1]
+        answer = await api.client.post("/review", data={**form, "act": button["value"]})
+        assert answer.status_code == 409
+        assert labels_of(api.registry, "default", REJECT) == {"a": True}
 
 
 async def test_a_log_that_somebody_changed_meanwhile_is_not_decided_on_unseen(tmp_path: Path) -> None:
