@@ -1,5 +1,6 @@
 """`tunemill search`: look at what came in."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -61,7 +62,8 @@ def search(
 def _show_counts(page: Mapping[str, Any]) -> None:
     say(f"{page['total']} logs")
     if instead := page.get("instead"):
-        say(f"no log has all of these words; {instead['total']} have one of them: tunemill search '{instead['q']}'")
+        wider = f"tunemill search {shlex.quote(instead['q'])}"
+        say(f"no log has all of these words; {instead['total']} have one of them: {wider}")
     if shape := over_time(page.get("histogram")):
         say(f"  time: {shape}")
     for name, counts in page.get("facets", {}).items():

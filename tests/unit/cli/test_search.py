@@ -1,5 +1,6 @@
 """`tunemill search` against a small server that answers as the API does: order, shape over time, alike logs, help."""
 
+import shlex
 from typing import Any
 
 import pytest
@@ -49,6 +50,10 @@ def test_a_wider_search_is_offered_where_nothing_is_found() -> None:
     nothing = PAGE | {"total": 0, "hits": [], "histogram": None, "instead": {"q": "a OR b", "total": 7}}
     with serving(lambda _: json_answer(nothing)) as server:
         assert "7 have one of them: tunemill search 'a OR b'" in run("a b", server=server).stdout
+    quoted = nothing | {"instead": {"q": "don't OR know", "total": 7}}
+    with serving(lambda _: json_answer(quoted)) as server:
+        offer = run("don't know", server=server).stdout.splitlines()[-1].partition("tunemill ")[2]
+    assert shlex.split(offer) == ["search", "don't OR know"]
 
 
 def test_alike_logs_come_with_their_near_duplicates() -> None:
