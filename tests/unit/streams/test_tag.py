@@ -2,6 +2,8 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunemill.privacy import pii
 from tunemill.schemas.records import Edit, LogRecord, Message, Said, Tag, TaggedLog, ToolCall
@@ -9,7 +11,7 @@ from tunemill.streams import tag as tagging
 from tunemill.streams.language import language_of
 from tunemill.streams.mask import Masked, mask
 from tunemill.streams.rules import Rules, load_rules
-from tunemill.streams.tag import retag, tag
+from tunemill.streams.tag import retag, tag, tag_all
 
 RULES = load_rules()
 
@@ -185,6 +187,44 @@ def test_when_tagging_fails_the_log_is_kept_with_what_is_known(monkeypatch: pyte
     assert found.tag_status == "failed"
     assert [entry.tag for entry in found.tags] == ["team:a", "secret:api-key"]
     assert found.content_digest
+
+
+PIECES = st.sampled_from(
+    [
+        *("hi", "", "I want a refund for my order", "Solve 3x + 4 = 19.", "I'm sorry, but I can't help with that."),
+        *(
+            "def f(x):\n    return x",
+            "Schreibe mir bitte ein Gedicht.",
+            "数学を教えてください。",
+            "ann@example.com",
+            "sk-" + "a1B2" * 8,
+        ),
+        *("+49 30 1234567", "4111 1111 1111 1111", " ".join(f"word{at}" for at in range(40)), "\0", "x" * 70_000),
+    ]
+)
+ROLES = st.sampled_from(["system", "user", "assistant", "tool"])
+MESSAGES = st.lists(st.builds(lambda role, text: Message(role=role, content=text), ROLES, PIECES), max_size=4).map(
+    tuple
+)
+LOGS = st.builds(lambda asked, said: LogRecord(log_id="one", ts_ms=1, messages=asked, output=said), MESSAGES, MESSAGES)
+
+
+@given(st.lists(LOGS, max_size=8))
+def test_many_at_once_get_what_each_gets_alone(logs: list[LogRecord]):
+    assert tag_all([mask(one) for one in logs], RULES) == [tag(mask(one), RULES) for one in logs]
+
+
+def test_a_log_that_tagging_stumbles_over_costs_no_other_its_tags(monkeypatch: pytest.MonkeyPatch):
+    logs = [mask(log(text)) for text in ("Solve 3x + 4 = 19.", "stumble", "mail ann@example.com")]
+    alone = [tag(one, RULES) for one in logs]
+
+    def stumbling(text: str) -> str | None:
+        return language_of(text) if text != "stumble" else str(1 / 0)
+
+    monkeypatch.setattr(tagging, "language_of", stumbling)
+    found = tag_all(logs, RULES)
+    assert [one.tag_status for one in found] == ["ok", "failed", "ok"]
+    assert (found[0], found[2]) == (alone[0], alone[2])
 
 
 STORED = tagged("Write a Python function that sums a list, and send it to ann@example.com, please.", tags=("team:a",))
