@@ -25,7 +25,7 @@ async def test_writers_are_let_in_after_what_another_rebuild_could_put_in_the_pl
 
     async def answer(request: web.Request) -> web.Response:
         asked.append((request.method, request.path))
-        found = {HALF_MADE: {}} if "filling" in request.path else {}
+        found: dict[str, dict[str, str]] = {HALF_MADE: {}} if "filling" in request.path else {}
         return web.json_response(found, headers={"X-Elastic-Product": "Elasticsearch"})
 
     app = web.Application()
