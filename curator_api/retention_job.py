@@ -138,7 +138,9 @@ async def _pages(index: SearchIndex, query: Query, limit: int | None) -> AsyncIt
 
 
 def failure(registry: Engine, project: str) -> str | None:
-    """Why the last run that came to an end failed; None: it did not."""
+    """Why the last run that came to an end failed; None: it did not, or all logs are kept by now."""
+    if retention_store.policy_of(registry, project).keeps_all:
+        return None
     ended = [job for job in store.find_all(registry, project, limit=5, kind=KIND) if job.status not in store.ACTIVE]
     if not ended or ended[0].status != "failed":
         return None
@@ -146,8 +148,7 @@ def failure(registry: Engine, project: str) -> str | None:
 
 
 def _is_due(registry: Engine, project: str) -> bool:
-    policy = retention_store.policy_of(registry, project)
-    if policy.max_age_days is None and policy.max_bytes is None:
+    if retention_store.policy_of(registry, project).keeps_all:
         return False
     newest = store.find_all(registry, project, limit=1, kind=KIND)
     return not newest or (newest[0].status not in store.ACTIVE and newest[0].created_ms <= now_ms() - EVERY_MS)

@@ -19,6 +19,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     updated_ms: int | None = None
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no log is ever dropped."""
+        return self.max_age_days is None and self.max_bytes is None
+
 
 def policy_of(engine: Engine, project: str) -> Policy:
     """What is in force."""

@@ -215,6 +215,9 @@ async def test_a_failed_run_is_said_in_health_and_traffic_goes_on(tmp_path: Path
         answer = await api.client.get("/health/ready")
         assert answer.status_code == 200
         assert answer.json()["warnings"] == {"retention": "failed: unforeseen ValueError"}
+        keep(on)  # for ever: no run is to come that could end well
+        assert "warnings" not in (await api.client.get("/health/ready")).json()
+        keep(on, days=10)
         index.broken = False
         assert (await run(on)).status == "done"
         index.outdated = True
