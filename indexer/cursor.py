@@ -82,7 +82,7 @@ def _read(cursor: str) -> Place:
         place = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=Place)
     except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CursorInvalid("this is not a cursor of a search") from error
-    numbers = (place.key or 0, place.now_ms or 0)
-    if place.seen < 0 or not 0 <= place.ts_ms <= LATEST_MS or any(abs(number) > LARGEST_WHOLE for number in numbers):
+    moments = (place.ts_ms, place.now_ms or 0)
+    if place.seen < 0 or abs(place.key or 0) > LARGEST_WHOLE or any(not 0 <= at <= LATEST_MS for at in moments):
         raise CursorInvalid("this is not a cursor of a search")
     return place
