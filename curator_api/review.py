@@ -27,6 +27,7 @@ _ACTS = {
     "keep": (Act("untag", REJECT), Act("tag", KEEP)),
     "reject": (Act("untag", KEEP), Act("tag", REJECT)),
 }
+MOST_PASSED = 100  # logs that were decided on since a pass began; with more of them the next pass begins
 _DECIDED = StartsWith("tag", "review:")
 
 
@@ -102,7 +103,7 @@ async def take_back(curator: Curator, log_id: str, revision: int, *, by: str) ->
 
 async def _next(curator: Curator, wanted: SearchRequest) -> tuple[str | None, str | None]:
     """The first log from a place on that is there and that nobody has decided on by now, and the place of the next."""
-    while True:
+    for _ in range(MOST_PASSED):
         try:
             page = await curator.index.search(wanted)
         except CursorInvalid:
@@ -113,8 +114,9 @@ async def _next(curator: Curator, wanted: SearchRequest) -> tuple[str | None, st
             if tagged is not None and not any(tag.tag.startswith(_DECIDED.prefix) for tag in tagged.tags):
                 return tagged.log.log_id, page.cursor
         if page.cursor is None:
-            return None, None
+            break
         wanted = replace(wanted, cursor=page.cursor)
+    return None, None
 
 
 async def _found(curator: Curator, log_id: str) -> TaggedLog | None:

@@ -10,11 +10,14 @@ import httpx
 import pytest
 from engines.own_index import opened
 from fakes.curator_api import Running, running_api, tagged
+from fakes.search_memory import MemorySearch
 
+from tunemill.curator_api import review
 from tunemill.curator_api.edit_store import Act, record
 from tunemill.curator_api.learned_store import labels_of
 from tunemill.curator_api.review import KEEP, REJECT
 from tunemill.curator_api.settings import Settings
+from tunemill.indexer.search import SearchPage, SearchRequest
 from tunemill.schemas.records import Feedback
 
 LOGS = [tagged(name, f"What is {at}+{at}?", f"it is {at}", ts_ms=at) for at, name in enumerate("abcd", start=1)]
@@ -201,6 +204,28 @@ async def test_what_somebody_else_decided_or_had_forgotten_meanwhile_is_passed_o
         await api.client.post("/v1/logs/b/tags", json={"add": ["review:reject"]})
         await api.client.delete("/v1/logs/c")
         assert await me.press("k") == "d"
+
+
+async def test_many_that_were_decided_on_meanwhile_are_not_looked_at_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting(MemorySearch):
+        searches = 0
+
+        async def search(self, request: SearchRequest) -> SearchPage:
+            self.searches += 1
+            return await super().search(request)
+
+    monkeypatch.setattr(review, "MOST_PASSED", 5)
+    index = Counting(*(tagged(f"l{at:02}", "What?", ts_ms=at) for at in range(40)))
+    async with running_api(tmp_path, index=index, settings=OPEN) as api:
+        me = Reviewer(api)
+        await me.look("/review?sort=oldest")
+        for at in range(1, 39):
+            await api.client.post(f"/v1/logs/l{at:02}/tags", json={"add": ["review:reject"]})
+        index.searches = 0
+        assert await me.press("k") == "l39"
+        assert index.searches < 20
 
 
 async def test_a_place_that_is_over_is_taken_for_the_start(tmp_path: Path) -> None:
