@@ -27,7 +27,7 @@ async def review(visit: Visit) -> Response:
     if log_id := visit.asked("log"):  # the one that was asked for; the queue's own comes after it
         queue |= {"log_id": log_id, "following": place["after"]}
     elif queue["log_id"] is None and place["after"]:  # what was skipped comes again
-        return go(page_text.address(PATH, q=query, sort=sort))
+        return go(page_text.address(PATH, q=query, sort=sort, undo=visit.asked("undo"), to=visit.asked("to")))
     log = None if queue["log_id"] is None else await visit.source.log(queue["log_id"])
     undo = {"log_id": visit.asked("undo"), "revision": visit.asked("to")}
     kept = page_text.toggled(query, page_text.term("tag", KEEP))

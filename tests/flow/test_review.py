@@ -226,6 +226,7 @@ async def test_many_that_were_decided_on_meanwhile_are_not_looked_at_one_by_one(
         index.searches = 0
         assert await me.press("k") == "l39"
         assert index.searches < 20
+        assert await me.press("u") == "l00"  # it can be undone in the next pass, too
 
 
 async def test_a_place_that_is_over_is_taken_for_the_start(tmp_path: Path) -> None:
