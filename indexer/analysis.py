@@ -63,8 +63,9 @@ _CJK_ONLY = re.compile(
     "\u30a0-\u30fa\u30fc-\u30ff\u3131-\u318e\u31f0-\u321e\u32d0-\u32fe\u3300-\u3357\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97c\uac00-\ud7fb"
     "\uf900-\ufad9\uff66-\uffdc\U0001b000-\U0001b167\U00020000-\U000323af]+"
 )
-_MARKED_CJK = re.compile(
-    rf"(?:{_CJK_ONLY.pattern}[^\w.:'\u00b7\u0387\u055f\u05f4\u2018\u2019\u2024\u2027\ufe13\ufe52\ufe55]*)+"
+_MARKED_CJK = re.compile(  # never gone back into: a run can be parted in more ways than can be tried
+    rf"{_CJK_ONLY.pattern}+"
+    rf"(?:{_CJK_ONLY.pattern}+|[^\w.:'\u00b7\u0387\u055f\u05f4\u2018\u2019\u2024\u2027\ufe13\ufe52\ufe55]++)*+"
 )
 _HALF_WIDTH = re.compile("[\uff65-\uff9f]")
 _SOUND_MARKS = "\uff9e\uff9f"

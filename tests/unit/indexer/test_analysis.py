@@ -51,6 +51,12 @@ def test_tokens_are_where_they_say_and_spaced_text_is_made_of_them(text: str) ->
     assert spaced([text, "a.", text, "b_"])[2].split() == [token.text for token in found]
 
 
+@pytest.mark.parametrize("run", ["가", "가\u0301", "\u2e80", "カ"])
+def test_a_long_run_of_one_script_that_goes_on_in_another_is_cut_in_no_time(run: str) -> None:
+    text = run * 100 + "x"
+    assert "".join(token.text for token in tokens(text)).startswith(run)
+
+
 def test_a_prefix_longer_than_the_stem_still_finds_the_word() -> None:
     assert "calcul" in stems_shorter_than("calculat")
 
