@@ -1,16 +1,19 @@
 """What a draft holds at this moment: the logs that its query finds, what was imported, what people changed."""
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
-from tunemill.curator_api import draft_store, version_store
+from tunemill.curator_api import draft_store, edit_store, version_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.draft import Draft
+from tunemill.curator_api.edits import with_edits
 from tunemill.curator_api.queries import read_query, spelled_out
 from tunemill.curator_api.snapshot import Snapshot, freeze
 from tunemill.privacy.pii import PrivateData
 from tunemill.registry import rule_sets
+from tunemill.schemas.records import TaggedLog
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -30,8 +33,8 @@ def policy(curator: Curator) -> PrivateData:
 async def gather(curator: Curator, name: str) -> Gathered:
     """Freeze a draft.
 
-    1. read the draft and the ledgers; 2. scan the index at one point in time; 3. build the rows. A log that is erased after
-    1 may be in the result: `erased_seen` is how the one who stores it finds out.
+    1. read the draft and the ledgers; 2. scan the index at one point in time; 3. lay over it what people did since; 4. build
+    the rows. A log that is erased after 1 may be in the result: `erased_seen` is how the one who stores it finds out.
 
     Raises:
         NotFound: there is no such dataset.
@@ -46,7 +49,8 @@ async def gather(curator: Curator, name: str) -> Gathered:
     private_data = await asyncio.to_thread(policy, curator)
     await curator.index.refresh()
     query = await asyncio.to_thread(read_query, registry, project, draft.query)
-    logs = [log async for log in curator.index.scan(query, limit=draft.limit)]
+    found = [log async for log in curator.index.scan(query, limit=draft.limit)]
+    logs = await asyncio.to_thread(_edited, curator, found)
     snapshot = await asyncio.to_thread(
         freeze,
         logs,
@@ -59,3 +63,10 @@ async def gather(curator: Curator, name: str) -> Gathered:
     )
     meant = msgspec.structs.replace(draft, query=spelled_out(draft.query, query))
     return Gathered(meant, snapshot, private_data, erased_seen)
+
+
+def _edited(curator: Curator, logs: Sequence[TaggedLog]) -> list[TaggedLog]:
+    """These logs with what people did to them and the index does not have yet: a consent that was taken back, above all."""
+    revisions = {tagged.log.log_id: tagged.revision for tagged in logs}
+    rows = edit_store.edits_of(curator.registry, curator.project, list(revisions), after=revisions)
+    return [with_edits(tagged, rows.get(tagged.log.log_id, ())) for tagged in logs]

@@ -23,8 +23,9 @@ from sqlalchemy import func, insert, select, text, update
 
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.open import open_bus
-from tunemill.curator_api import draft_store, ledger, relay
+from tunemill.curator_api import draft_store, edit_store, ledger, relay
 from tunemill.curator_api.draft import Draft
+from tunemill.curator_api.edit_store import Act
 from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.rows import RowMessage
 from tunemill.curator_api.store import AlreadyDifferent, Files
@@ -569,3 +570,12 @@ async def test_the_policy_in_force_says_what_becomes_of_private_data(
         assert asked in export
         left_out = await api.client.get("/v1/datasets/math/rows")
         assert asked in left_out.text
+
+
+async def test_what_people_said_holds_before_the_index_has_it(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        said = {"m1": [Act("consent", value="none")], "m2": [Act("tag", "pii:email")]}
+        await asyncio.to_thread(edit_store.record, api.registry, "default", said, by="person:ann")
+        await start(api)
+        rows = (await api.client.get("/v1/datasets/math/rows")).json()["rows"]
+        assert {row["row_key"] for row in rows} == {"m3", "m4", "twin"}
