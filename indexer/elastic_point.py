@@ -42,7 +42,8 @@ class CurrentPoint:
     async def span(self) -> Span | None:
         """When the first and the last log were made, some seconds ago; None: there was none."""
         async with self._asking:
-            if self._span is None or not self._is_fresh(*self._span[1:], SPAN_KNOWN_FOR_S):
+            # Of an empty index nothing is known: the first logs may be of any time, and many.
+            if self._span is None or self._span[0] is None or not self._is_fresh(*self._span[1:], SPAN_KNOWN_FOR_S):
                 begun = time.monotonic(), self._renewed
                 ends = {name: {name: {"field": "ts"}} for name in ("min", "max")}
                 with translated():

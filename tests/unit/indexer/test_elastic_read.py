@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tunemill.indexer import elastic_search
 from tunemill.indexer.elastic import ElasticIndex
+from tunemill.indexer.histogram import WIDTHS_MS
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import FACETS, SearchRequest
 from tunemill.schemas.records import LogRecord, Message, TaggedLog
@@ -27,12 +28,17 @@ class Stub:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []  # the parameters of each search
+        self.bodies: list[dict[str, Any]] = []  # of each search
+        self.span: tuple[float | None, float | None] = (1.0, 1.0)  # when the first and the last log were made
         self.closed = 0  # points in time
 
     async def search(self, request: web.Request) -> web.Response:
         self.asked.append(dict(request.query))
         body = await request.json()
-        counts = {name: {"buckets": []} for name in (*FACETS, "ts")} | {"min": {"value": 1.0}, "max": {"value": 1.0}}
+        self.bodies.append(body)
+        counts = {name: {"buckets": []} for name in (*FACETS, "ts")} | {
+            name: {"value": at} for name, at in zip(("min", "max"), self.span, strict=True)
+        }
         hits = [] if body.get("search_after") else [HIT]
         answer: dict[str, Any] = {
             "timed_out": False,
@@ -65,6 +71,16 @@ async def reading_from(stub: Stub) -> AsyncIterator[ElasticIndex]:
     finally:
         await index.close()
         await runner.cleanup()
+
+
+async def test_the_first_logs_of_an_index_widen_the_histogram_at_once() -> None:
+    stub = Stub()
+    async with reading_from(stub) as index:
+        widths = []
+        for stub.span in ((None, None), (0.0, 1e12)):
+            await index.search(SearchRequest(parse("")))
+            widths.append(stub.bodies[-1]["aggs"]["ts"]["date_histogram"]["fixed_interval"])
+    assert widths == [f"{WIDTHS_MS[0]}ms", f"{WIDTHS_MS[-1]}ms"]
 
 
 async def test_a_scan_fails_rather_than_leave_out_the_logs_of_a_shard_that_is_away() -> None:
