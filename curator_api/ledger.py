@@ -6,7 +6,7 @@ records an edit reads the log's numbers first and its erasure after: they see th
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.registry import outbox
@@ -94,22 +94,16 @@ def _erasure_ids(connection: Connection, project: str, log_ids: Sequence[str]) -
 
 
 def _close_edits(connection: Connection, project: str, log_ids: Sequence[str], by: str, now: int) -> None:
-    """Forget what people did to these logs, whose text it may hold, and let nobody do anything more to them."""
+    """Forget what people did to these logs, whose text it may hold, and let nobody do anything more to them.
+
+    Numbers stay taken: whoever looked before, and is about to record under one of them, finds that out and looks again.
+    """
     theirs = (edits.c.project == project, edits.c.log_id.in_(log_ids))
     newest = select(edits.c.log_id, func.max(edits.c.revision)).where(*theirs).group_by(edits.c.log_id)
     last: dict[str, int] = {}
     last.update((log_id, revision) for log_id, revision in connection.execute(newest))
-    connection.execute(delete(edits).where(*theirs))
-    rows = [
-        {
-            "project": project,
-            "log_id": log_id,
-            "revision": last.get(log_id, 0) + 1,
-            "kind": "erase",
-            "by": by,
-            "ts_ms": now,
-            "applied_ms": now,
-        }
-        for log_id in log_ids
-    ]
+    said = {"kind": "erase", "by": by, "ts_ms": now, "applied_ms": now}
+    nothing = {"tag": null(), "value": null(), "why": null(), "job_id": null()}
+    connection.execute(update(edits).where(*theirs).values(**said, **nothing))
+    rows = [{**said, "project": project, "log_id": log_id, "revision": last.get(log_id, 0) + 1} for log_id in log_ids]
     connection.execute(insert(edits), rows)

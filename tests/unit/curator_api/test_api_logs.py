@@ -292,7 +292,7 @@ async def test_an_erasure_takes_what_people_wrote_along(tmp_path: Path) -> None:
         await api.client.delete("/v1/logs/a")
         with api.registry.connect() as connection:
             rows = connection.execute(select(edits.c.log_id, edits.c.revision, edits.c.kind, edits.c.why)).all()
-        assert sorted(rows) == [("a", 2, "erase", None), ("b", 1, "messages", "hers")]
+        assert sorted(rows) == [("a", 1, "erase", None), ("a", 2, "erase", None), ("b", 1, "messages", "hers")]
 
 
 async def test_an_edit_of_an_erased_log_is_not_remembered(tmp_path: Path) -> None:
