@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, delete, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.registry.tables import audit, edits, now_ms, retention
@@ -49,8 +49,9 @@ def set_policy(engine: Engine, project: str, *, max_age_days: int | None, max_by
 
 
 def forget_texts(engine: Engine, project: str, log_ids: Sequence[str]) -> None:
-    """Forget what people wrote in the place of these logs' messages."""
+    """Forget what people wrote in the place of these logs' messages, and why. Their numbers stay taken."""
     with engine.begin() as connection:
         for start in range(0, len(log_ids), _IDS_AT_ONCE):
             theirs = (edits.c.project == project, edits.c.log_id.in_(log_ids[start : start + _IDS_AT_ONCE]))
-            connection.execute(delete(edits).where(*theirs, edits.c.kind == "messages"))
+            written = (*theirs, edits.c.kind == "messages")
+            connection.execute(update(edits).where(*written).values(value=null(), why=null()))

@@ -105,9 +105,9 @@ async def test_older_logs_go_with_what_was_said_of_them_and_nothing_else(
     assert [len(await index.feedback_of(tagged(name).log)) for name in ("l03", "l20")] == [1, 0]
     assert counts(registry) == before
     left = edit_store.edits_of(registry, "default", ["l03", "l20"])
-    assert {name: [row.kind for row in rows] for name, rows in left.items()} == {
-        "l03": ["tag", "messages"],
-        "l20": ["tag"],
+    assert {name: [(row.kind, row.value is None) for row in rows] for name, rows in left.items()} == {
+        "l03": [("tag", True), ("messages", False)],
+        "l20": [("tag", True), ("messages", True)],
     }
     await index.close()
 
