@@ -102,7 +102,8 @@ def measure(batches: Batches, *, rounds: int) -> tuple[dict[str, Figure], dict[s
         def turn(name: str) -> Callable[[], float]:
             return lambda: _measured(batches.count, url, sides[name], pids, costs[name])
 
-        warmups = 1 if batches.count * len(sides) >= WARMING_DOCUMENTS else 2
+        is_tried_only = batches.count < WARMING_LOGS  # so few say nothing, warm or cold
+        warmups = 0 if is_tried_only else 1 if batches.count * len(sides) >= WARMING_DOCUMENTS else 2
         figures = take_turns({name: turn(name) for name in sides}, unit="logs/s", rounds=rounds, warmups=warmups)
     ratios = {name: ratio(figures[one], figures[other]) for name, (one, other) in RATIOS.items()}
     return figures, ratios, {"cpu_us_per_log": {name: _medians(found[-rounds:]) for name, found in costs.items()}}

@@ -38,7 +38,8 @@ from tunemill.schemas.records import LogRecord
 from tunemill.schemas.topics import ERASURES, LOGS
 from tunemill.streams import flow
 from tunemill.streams.app import EXIT_UNFORESEEN
-from tunemill.streams.unpack import unpack
+from tunemill.streams.formats.tunemill_record import WrittenLog
+from tunemill.streams.unpack import Record, unpack
 
 pytestmark = pytest.mark.live
 
@@ -124,13 +125,19 @@ class Delivery:
         return duplicates
 
 
+def id_in(record: Record) -> str:
+    if isinstance(record, WrittenLog):
+        return record.log.log_id
+    read = msgspec.json.decode(record) if isinstance(record, bytes) else record
+    return str(read.log_id if isinstance(read, LogRecord) else read.get("log_id", ""))
+
+
 def ids_in(message: Message) -> set[str]:
     """The ids of the logs in it."""
     found: set[str] = set()
     for record in unpack(message.value, None):
         with suppress(msgspec.DecodeError):  # it is no JSON at all
-            read = msgspec.json.decode(record) if isinstance(record, bytes) else record
-            found.add(read.log_id if isinstance(read, LogRecord) else read.get("log_id", ""))
+            found.add(id_in(record))
     return found
 
 
