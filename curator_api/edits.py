@@ -133,6 +133,13 @@ async def _apply(on: Stores, log_ids: Sequence[str]) -> tuple[dict[str, TaggedLo
     return done, refused
 
 
+def brought_up(engine: Engine, project: str, logs: Sequence[TaggedLog]) -> list[TaggedLog]:
+    """These logs with what people did to them and the index does not have yet."""
+    revisions = {tagged.log.log_id: tagged.revision for tagged in logs}
+    rows = edit_store.edits_of(engine, project, list(revisions), after=revisions)
+    return [with_edits(tagged, rows.get(tagged.log.log_id, ())) for tagged in logs]
+
+
 def with_edits(tagged: TaggedLog, rows: Sequence[EditRow]) -> TaggedLog:
     """The log with those of these rows, given in order, that it does not have yet."""
     newer = (row for row in rows if row.revision > tagged.revision)

@@ -1,19 +1,17 @@
 """What a draft holds at this moment: the logs that its query finds, what was imported, what people changed."""
 
 import asyncio
-from collections.abc import Sequence
 
 import msgspec
 
-from tunemill.curator_api import draft_store, edit_store, version_store
+from tunemill.curator_api import draft_store, version_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.draft import Draft
-from tunemill.curator_api.edits import with_edits
+from tunemill.curator_api.edits import brought_up
 from tunemill.curator_api.queries import read_query, spelled_out
 from tunemill.curator_api.snapshot import Snapshot, freeze
 from tunemill.privacy.pii import PrivateData
 from tunemill.registry import rule_sets
-from tunemill.schemas.records import TaggedLog
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -50,7 +48,7 @@ async def gather(curator: Curator, name: str) -> Gathered:
     await curator.index.refresh()
     query = await asyncio.to_thread(read_query, registry, project, draft.query)
     found = [log async for log in curator.index.scan(query, limit=draft.limit)]
-    logs = await asyncio.to_thread(_edited, curator, found)
+    logs = await asyncio.to_thread(brought_up, curator.registry, curator.project, found)
     snapshot = await asyncio.to_thread(
         freeze,
         logs,
@@ -63,10 +61,3 @@ async def gather(curator: Curator, name: str) -> Gathered:
     )
     meant = msgspec.structs.replace(draft, query=spelled_out(draft.query, query))
     return Gathered(meant, snapshot, private_data, erased_seen)
-
-
-def _edited(curator: Curator, logs: Sequence[TaggedLog]) -> list[TaggedLog]:
-    """These logs with what people did to them and the index does not have yet: a consent that was taken back, above all."""
-    revisions = {tagged.log.log_id: tagged.revision for tagged in logs}
-    rows = edit_store.edits_of(curator.registry, curator.project, list(revisions), after=revisions)
-    return [with_edits(tagged, rows.get(tagged.log.log_id, ())) for tagged in logs]

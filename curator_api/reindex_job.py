@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from tunemill.curator_api import edit_store, ledger
 from tunemill.curator_api import job_store as store
-from tunemill.curator_api.edits import with_edits
+from tunemill.curator_api import ledger
+from tunemill.curator_api.edits import brought_up
 from tunemill.curator_api.job_store import Job
 from tunemill.curator_api.job_work import Jobs, NotTaken
 from tunemill.indexer.errors import IndexRefused, IndexUnavailable, SearchIndexError
@@ -47,7 +47,6 @@ async def rebuild(on: Jobs, job: Job, stop: asyncio.Event) -> None:
 
 def edited(on: Jobs, logs: Sequence[TaggedLog]) -> list[TaggedLog]:
     """These logs with what people did to them and the index does not have yet; without those that were erased."""
-    revisions = {tagged.log.log_id: tagged.revision for tagged in logs}
-    rows = edit_store.edits_of(on.registry, on.project, list(revisions), after=revisions)
-    erased = ledger.erased_among(on.registry, on.project, list(revisions))
-    return [with_edits(tagged, rows.get(tagged.log.log_id, ())) for tagged in logs if tagged.log.log_id not in erased]
+    brought = brought_up(on.registry, on.project, logs)
+    erased = ledger.erased_among(on.registry, on.project, [tagged.log.log_id for tagged in logs])
+    return [tagged for tagged in brought if tagged.log.log_id not in erased]
