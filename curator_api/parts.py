@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from tunemill.curator_api.rows import RowMessage, is_imported
 from tunemill.curator_api.snapshot import Frozen
-from tunemill.schemas.manifest import Part
+from tunemill.schemas.manifest import OldPart as Part
 
 COLUMNS = ("row_id", "messages", "tools")
 PART_ROWS = 50_000

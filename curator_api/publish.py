@@ -16,7 +16,10 @@ from tunemill.curator_api.snapshot import SPLITS, Snapshot
 from tunemill.curator_api.store import AlreadyDifferent, Files
 from tunemill.curator_api.version_store import ErasedMeanwhile, Proposal, Version
 from tunemill.schemas.ids import digest
-from tunemill.schemas.manifest import FORMAT, DatasetManifest, Part, manifest_bytes, manifest_digest
+from tunemill.schemas.manifest import OLD_FORMAT as FORMAT
+from tunemill.schemas.manifest import OldManifest as DatasetManifest
+from tunemill.schemas.manifest import OldPart as Part
+from tunemill.schemas.manifest import manifest_bytes, manifest_digest
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from tunemill.curator_api.errors import DamagedFile
 from tunemill.curator_api.rows import RowMessage
 from tunemill.curator_api.store import Files
-from tunemill.schemas.manifest import DatasetManifest, Part, manifest_digest
+from tunemill.schemas.manifest import OldManifest as DatasetManifest
+from tunemill.schemas.manifest import OldPart as Part
+from tunemill.schemas.manifest import manifest_digest
 
 
 class StoredRow(msgspec.Struct, frozen=True):

@@ -1,20 +1,66 @@
 """The dataset manifest: written by curator_api, verified by trainer. Its SHA-256 is the version's identity.
 
-Only content is inside. Name, version number, date and provenance stand beside it, so that equal content has an equal digest.
+Only content is inside. Name, version number, date and sources stand beside it, so that equal content has an equal digest.
 """
 
 import hashlib
 import re
+from typing import Any
 
 import msgspec
 
 from tunemill.schemas.ids import canonical_json
 
-FORMAT = "tunemill-dataset/1"
+FORMAT = "tunemill-dataset/2"
+SOURCES_FORMAT = "tunemill-sources/2"
+SPLITS = ("train", "test")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of one bucket: a content-addressed Parquet file, named by the SHA-256 of its bytes."""
+
+    sha256: str
+    bytes: int
+    rows: int
+    split: str  # one of SPLITS
+    bucket: int  # the first bits of its rows' places, as many as the manifest says for the split
+
+    @property
+    def path(self) -> str:
+        """Relative to the dataset's folder."""
+        return f"parts/{self.sha256}.parquet"
+
+
+class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that makes up a dataset version, in one canonical document."""
+
+    format: str = FORMAT
+    shape: str  # chat | preference
+    columns: tuple[str, ...]
+    rows: int
+    splits: dict[str, int]  # rows by split
+    bits: dict[str, int]  # by split: into how many buckets it is cut, as a power of two
+    balance: dict[str, Any]  # caps and weights, as the recipe declares them
+    parts: tuple[Part, ...]  # ordered by split, the training rows first, then by bucket
+
+
+class SourcesManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the rows of a version came from: the file beside each part. It is not part of the version's identity."""
+
+    format: str = SOURCES_FORMAT
+    digest: str  # of the version
+    sources: tuple[str, ...]  # SHA-256 of each part's sources file, in the order of the manifest's parts
+
+    def path(self, part: int) -> str:
+        """Where the sources of the part of this number lie, relative to the dataset's folder."""
+        return f"sources/{self.sources[part]}.parquet"
+
+
+OLD_FORMAT = "tunemill-dataset/1"
+
+
+class OldPart(msgspec.Struct, frozen=True, kw_only=True):
     """One content-addressed Parquet file, named by the SHA-256 of its bytes."""
 
     path: str  # relative to the manifest: parts/<sha256>.parquet
@@ -24,17 +70,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     split: str  # train | test
 
 
-class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
+class OldManifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that makes up a dataset version, in one canonical document."""
 
     format: str
     columns: tuple[str, ...]
     rows: int
     splits: dict[str, int]  # rows per split
-    parts: tuple[Part, ...]
+    parts: tuple[OldPart, ...]
 
 
-def manifest_bytes(manifest: DatasetManifest) -> bytes:
+def manifest_bytes(manifest: DatasetManifest | SourcesManifest | OldManifest) -> bytes:
     """The canonical bytes that are stored and hashed."""
     return canonical_json(manifest)
 

@@ -13,7 +13,10 @@ import fsspec
 import msgspec
 import pyarrow.parquet as pq
 
-from tunemill.schemas.manifest import FORMAT, DatasetManifest, Part, manifest_digest
+from tunemill.schemas.manifest import OLD_FORMAT as FORMAT
+from tunemill.schemas.manifest import OldManifest as DatasetManifest
+from tunemill.schemas.manifest import OldPart as Part
+from tunemill.schemas.manifest import manifest_digest
 from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
 
 Row = dict[str, Any]  # {"row_id", "messages", "tools"}

@@ -10,7 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunemill.schemas.manifest import FORMAT, DatasetManifest, Part, manifest_bytes, manifest_digest
+from tunemill.schemas.manifest import OLD_FORMAT as FORMAT
+from tunemill.schemas.manifest import OldManifest as DatasetManifest
+from tunemill.schemas.manifest import OldPart as Part
+from tunemill.schemas.manifest import manifest_bytes, manifest_digest
 
 CHATML = (
     "{%- if tools %}<|im_start|>system\nTools: {{ tools | tojson }}<|im_end|>\n{% endif %}"
