@@ -14,6 +14,7 @@ from tunemill.indexer.query_text import to_text
 from tunemill.indexer.search import SearchRequest, Sort
 
 LONGEST = 4096
+BEST_SCORE = 10**15  # no hit has it
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -39,6 +40,20 @@ def next_cursor(
     """
     seen = shown + (place.seen if place else 0)
     return encode(Place(search_key(request.query, request.sort), seen, *last, point, request.now_ms))
+
+
+def at_start(query: Query, sort: Sort, point: str, now_ms: int | None) -> str:
+    """The cursor of the first page of a search by relevance that begins in a point in time."""
+    return encode(Place(search_key(query, sort), 0, BEST_SCORE, LATEST_MS, "", point, now_ms))
+
+
+def fits(cursor: str, query: Query, sort: Sort) -> bool:
+    """Whether this is a cursor of this search.
+
+    Raises:
+        CursorInvalid: it is not a cursor.
+    """
+    return _read(cursor).search == search_key(query, sort)
 
 
 def encode(place: Place) -> str:

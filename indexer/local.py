@@ -117,9 +117,9 @@ class LocalIndex:
         page = self._read(lambda reader: hits(point, engine.projection.schema, reader, request, place))
         async with _time_limit():
             (shown, cursor), counted = await asyncio.gather(page, self._counted(engine, point, request))
-        if cursor is not None:
+        if cursor is not None or request.by_score:  # a search for some of the words may follow
             engine.points.keep(point)
-        return SearchPage(counted.total, shown, counted.facets, counted.histogram, cursor)
+        return SearchPage(counted.total, shown, counted.facets, counted.histogram, cursor, point.name)
 
     async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
         """The logs whose prompts and answers share most of the words that are telling in this text."""

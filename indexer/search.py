@@ -104,6 +104,7 @@ class SearchPage:
     facets: Mapping[str, tuple[FacetCount, ...]]  # by name in FACETS: the most frequent values first
     histogram: Histogram | None  # None, and no facets: they were not asked for
     cursor: str | None
+    point: str = ""  # the point in time that it is of, for a search that goes on in it
 
 
 class Dumped(NamedTuple):
