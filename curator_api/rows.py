@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,7 +31,25 @@ class Reason(StrEnum):
     NO_ANSWER = "no_answer"
     NOT_TEXT = "not_text"  # images, audio or files are part of it, or a message says nothing
     ROLES_OUT_OF_ORDER = "roles_out_of_order"
-    DUPLICATE_CONTENT = "duplicate_content"  # an earlier row says the same
+    NOT_FOUND = "not_found"  # a log that somebody picked is not there
+    NOT_CORRECTED = "not_corrected"  # only corrected answers are wanted
+    NO_PAIR = "no_pair"  # no second answer to its prompt, or none that is better
+    OTHER_SHAPE = "other_shape"  # a row without a worse answer where pairs are wanted, or with one where they are not
+    FINISH_REASON = "finish_reason"  # not among those that the recipe names
+    LICENCE = "licence"  # what the model said may not be trained on, or nobody said that it may
+    TOO_SHORT = "too_short"  # in tokens
+    TOO_LONG = "too_long"
+    BROKEN_ARGUMENTS = "broken_arguments"  # a tool is called with what is no JSON object
+    PRIVATE = "private"  # it holds private data, and the recipe takes none that does
+    CONTAMINATED = "contaminated"  # it repeats a row of an evaluation set
+    DUPLICATE_CONTENT = "duplicate_content"  # another row says the same
+    NEAR_DUPLICATE = "near_duplicate"  # another row says nearly the same
+    NOT_SAMPLED = "not_sampled"  # its ingredient's limit is reached
+    CAPPED = "capped"  # its value of a slice has as many rows as it may
+    WEIGHTED_OUT = "weighted_out"  # its value of a slice keeps a share of its rows only
+
+
+BAD = frozenset({Reason.NO_ANSWER, Reason.NOT_TEXT, Reason.ROLES_OUT_OF_ORDER, Reason.BROKEN_ARGUMENTS})  # bad rows
 
 
 class RowMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,17 +67,51 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     row_key: str  # the log_id, or IMPORTED and a digest
     log_id: str | None  # None: imported
-    conversation: str  # what it is split by
+    conversation: (
+        str  # what it is split by: the digest of its session or of its beginning, at least 16 hexadecimal digits
+    )
     messages: tuple[RowMessage, ...]
     tools: str | None  # JSON text of the tool definitions
     tags: tuple[str, ...] = ()
     language: str | None = None
     edited: bool = False
     masked: tuple[str, ...] = ()  # the kinds of private data that was replaced in it
+    rejected: tuple[RowMessage, ...] = ()  # the worse answer: of a preference row, whose last message is the better one
+    log_ids: tuple[str, ...] = ()  # every log that it was made of: pairs have two
+    session_id: str | None = None
+    ts_ms: int | None = None
+    app: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    slices: dict[str, str] = {}  # the value of each slice that the recipe names; "none" where it has none
+    licence: str = "unknown"  # yes, no or unknown: whether what its model said may be trained on
+    tokens: int | None = None  # by the recipe's tokenizer
+    corrected: bool = False  # a correction from feedback stands in place of the last answer
+    ingredient: int = 0  # its place among the recipe's
 
     def row_id(self) -> str:
         """A digest of what is trained on; equal content has an equal id, wherever it came from."""
-        return digest({"messages": self.messages, "tools": self.tools})
+        content: dict[str, object] = {"messages": self.messages, "tools": self.tools}
+        return digest({**content, "rejected": self.rejected} if self.rejected else content)
+
+    def place(self) -> bytes:
+        """A digest of how the row begins, up to its first user message: an edit of an answer does not move it."""
+        return bytes.fromhex(digest(_begins(self.messages)))
+
+    def characters(self) -> int:
+        """How long its messages are: their text, and the arguments of their tool calls."""
+        return sum(
+            len(message.content or "") + sum(len(call.arguments) for call in message.tool_calls)
+            for message in self.messages
+        )
+
+
+class Left(NamedTuple):
+    """A log or a row that is left out, and why."""
+
+    row_key: str
+    reason: Reason
+    slices: dict[str, str]  # as a row's
 
 
 def is_imported(row_key: str) -> bool:
@@ -97,9 +150,10 @@ def from_log(
         row_key=log.log_id,
         log_id=log.log_id,
         # Of what came, not of an edit: an edited turn stays on the side of the others.
-        conversation=f"session:{log.session_id}" if log.session_id else beginning(own_messages(log)),
+        conversation=digest(f"session:{log.session_id}")[:32] if log.session_id else beginning(own_messages(log)),
         messages=messages,
         tools=tools_text(log.tools),
+        log_ids=(log.log_id,),
         tags=tuple(tag.tag for tag in tagged.tags),
         language=tagged.language,
         edited=edit is not None or tagged.edit is not None,
@@ -113,8 +167,7 @@ def own_messages(log: LogRecord) -> tuple[RowMessage, ...]:
 
 def beginning(messages: Sequence[RowMessage]) -> str:
     """How a conversation began, where the source names none: its turns all begin alike."""
-    first_user = next((i for i, message in enumerate(messages) if message.role == "user"), len(messages))
-    return "start:" + digest(messages[: first_user + 1])
+    return digest(_begins(messages))[:32]
 
 
 def tools_text(tools: object) -> str | None:
@@ -133,6 +186,11 @@ def fault(messages: Sequence[RowMessage]) -> Reason | None:
     if any(_silent(message) for message in messages):
         return Reason.NOT_TEXT
     return None if _in_order(messages) else Reason.ROLES_OUT_OF_ORDER
+
+
+def _begins(messages: Sequence[RowMessage]) -> Sequence[RowMessage]:
+    first_user = next((i for i, message in enumerate(messages) if message.role == "user"), len(messages))
+    return messages[: first_user + 1]
 
 
 def _private(tagged: TaggedLog, default_consent: str, private_data: PrivateData) -> Reason | None:

@@ -7,6 +7,7 @@ import pytest
 from fakes.curator_api import tagged
 
 from tunemill.curator_api.rows import Reason, Row, RowMessage, beginning, from_log
+from tunemill.schemas.ids import digest
 from tunemill.schemas.records import Edit, Message, ToolCall
 
 CALL = ToolCall(name="add", arguments="{}", id="c1")
@@ -36,7 +37,12 @@ def test_a_log_becomes_its_input_and_its_first_answer() -> None:
         ("assistant", "one"),
     ]
     assert row.tools == '[{"function":{"name":"add"},"type":"function"}]'
-    assert (row.row_key, row.log_id, row.conversation, row.tags) == ("a", "a", "session:s", ("topic:math",))
+    assert (row.row_key, row.log_id, row.conversation, row.tags) == (
+        "a",
+        "a",
+        digest("session:s")[:32],
+        ("topic:math",),
+    )
 
 
 def test_tool_calls_and_their_answers_are_kept() -> None:
