@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 
@@ -104,6 +105,7 @@ row_edits = Table(
     Column("row_key", String(512), nullable=False, comment="the log_id, or the id of an imported row"),
     Column("action", String(8), nullable=False, comment="edit | delete"),
     Column("messages", JSON, comment="the row's messages after the edit"),
+    Column("rejected", JSON, comment="of a row with a better and a worse answer: the worse one after the edit"),
     Column("by", String(128), nullable=False),
     Column("ts_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("project", "name", "row_key"),
@@ -118,6 +120,12 @@ imported_rows = Table(
     Column("seq", Integer, nullable=False, comment="line in the imported file"),
     Column("messages", JSON, nullable=False),
     Column("tools", JSON),
+    Column("rejected", JSON, comment="of a row with a better and a worse answer: the worse one"),
+    Column(
+        "source", String(200), nullable=False, server_default=text("''"), comment="the file or set that it came from"
+    ),
+    Column("licence", String(200), comment="of the set that it came from"),
+    Column("conversation", String(256), comment="null: told by how the messages begin"),
     PrimaryKeyConstraint("project", "name", "row_key"),
 )
 
@@ -139,6 +147,18 @@ versions = Table(
     Column("splits", JSON, nullable=False, comment="rows per split"),
     Column("draft", JSON, nullable=False, comment="the recipe as it stood"),
     Column("report", JSON, nullable=False, comment="rows in and out by reason"),
+    Column("shape", String(16), nullable=False, server_default="chat", comment="chat | preference"),
+    Column("revision", Integer, nullable=False, server_default="1", comment="counts up when erased rows are taken out"),
+    Column("parent", Integer, comment="the version that it follows"),
+    Column("point_ms", BigInteger, nullable=False, server_default="0", comment="the point in time that it is of"),
+    Column(
+        "sources_url",
+        Text,
+        nullable=False,
+        server_default=text("''"),
+        comment="what names the files that say whence each row",
+    ),
+    Column("lineage", JSON, comment="searches, versions and imports that it was made from"),
     Column("note", Text),
     Column("by", String(128), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
@@ -146,6 +166,97 @@ versions = Table(
     PrimaryKeyConstraint("project", "name", "version"),
     UniqueConstraint("project", "name", "idempotency_key"),
     ForeignKeyConstraint(["project", "name"], ["datasets.project", "datasets.name"]),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("alias", String(63), nullable=False, comment="never `latest`, which is computed"),
+    Column("version", Integer, nullable=False),
+    Column("by", String(128), nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "name", "alias"),
+)
+
+redactions = Table(
+    "redactions",
+    metadata,
+    Column("redaction_id", String(32), primary_key=True),
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("revision", Integer, nullable=False, comment="of the version, after it"),
+    Column("digest", String(64), nullable=False),
+    Column("replaces_digest", String(64), nullable=False),
+    Column("request_id", String(32), nullable=False, comment="the erasure that asked for it"),
+    Column("rows_removed", Integer, nullable=False),
+    Column("ts_ms", BigInteger, nullable=False),
+    UniqueConstraint("project", "name", "version", "revision"),
+    Index(None, "request_id"),
+)
+
+model_licences = Table(
+    "model_licences",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("model", String(256), nullable=False, comment="may end in *; of those that fit, the longest holds"),
+    Column("trainable", String(8), nullable=False, comment="yes | no: whether its output may be trained on"),
+    Column("note", Text),
+    Column("by", String(128), nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "model"),
+)
+
+erasure_requests = Table(
+    "erasure_requests",
+    metadata,
+    Column("request_id", String(32), primary_key=True),
+    Column("project", String(63), nullable=False),
+    Column("scope", JSON, nullable=False, comment="kind, SHA-256 of the value; the value itself only until it is done"),
+    Column("status", String(16), nullable=False, comment="running | done | failed"),
+    Column("receipt", JSON, comment="what was removed where; never text"),
+    Column("lease_owner", String(128)),
+    Column("lease_until_ms", BigInteger),
+    Column("by", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("finished_ms", BigInteger),
+    Index(None, "status"),
+)
+
+erasure_items = Table(
+    "erasure_items",
+    metadata,
+    Column("request_id", String(32), nullable=False),
+    Column("log_id", String(512), nullable=False),
+    PrimaryKeyConstraint("request_id", "log_id"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_id", String(32), primary_key=True),
+    Column("project", String(63), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False, comment="what deliveries are signed with: it has to be known here"),
+    Column("by", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("disabled_ms", BigInteger),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("webhook_id", String(32), nullable=False),
+    Column("event_id", String(128), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_ms", BigInteger, comment="null: it was sent, or given up"),
+    Column("sent_ms", BigInteger),
+    Column("last_error", String(64), comment="a class or a status, never an answer's text"),
+    PrimaryKeyConstraint("webhook_id", "event_id"),
+    Index(None, "next_ms"),
 )
 
 runs = Table(
