@@ -6,6 +6,7 @@ Korean become overlapping pairs of characters; then lower case, ASCII folding an
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -27,7 +28,7 @@ _LATIN = re.compile("[\x00-\xa8\xaa-\xac\xaf-\u012f\u0131-\u024f\u2010-\u2027\u2
 _L = "A-Za-zªµºÀ-ÖØ-öø-ɏ"
 _BETWEEN = f"(?<=[{_L}])[.:'\u2018\u2019\u2024\u00b7\u2027](?=[{_L}])|(?<=[0-9])[.,;'\u2018\u2019\u2024](?=[0-9])"
 # Whole runs of letters and digits, never gone back into, which takes half the time.
-_LATIN_WORD = re.compile(f"_*+[{_L}0-9][{_L}0-9_]*+(?:(?:{_BETWEEN})[{_L}0-9_]*+)*+")
+_LATIN_WORD = re.compile(f"(?<!_)_*+[{_L}0-9][{_L}0-9_]*+(?:(?:{_BETWEEN})[{_L}0-9_]*+)*+")
 _MAX_WORD = 255  # characters, at which Lucene cuts words
 
 # ASCII text, most of all: what is in no word is overwritten, many texts at a time, which takes a fifth of the time of finding words.
@@ -193,8 +194,11 @@ def _cut(word: Token, first_word: Callable[[str], tuple[int, int] | None]) -> It
     start = 0
     while len(word.text) - start > _MAX_WORD:
         found = first_word(word.text[start : start + _MAX_WORD])
-        if found is None or found[0] > 0:
-            start += 1
+        if found is None:
+            start += _empty(word.text[start:], first_word)
+            continue
+        if found[0] > 0:  # nothing begins before it, whatever comes after
+            start += found[0]
             continue
         yield Token(word.text[start : start + found[1]], word.start + start, word.start + start + found[1])
         start += found[1]
@@ -202,6 +206,25 @@ def _cut(word: Token, first_word: Callable[[str], tuple[int, int] | None]) -> It
     if found is not None:
         first, end = start + found[0], start + found[1]
         yield Token(word.text[first:end], word.start + first, word.start + end)
+
+
+def _empty(text: str, first_word: Callable[[str], tuple[int, int] | None]) -> int:
+    """How far a window at the beginning, in which nothing is found, is moved on until something is found in it.
+
+    What is found in some characters is found in more of them, so that the least number in which something is need not be
+    counted up to: it is doubled, then halved.
+    """
+
+    def is_found(length: int) -> bool:
+        return first_word(text[:length]) is not None
+
+    without, length = _MAX_WORD, 2 * _MAX_WORD
+    while not is_found(length):
+        if length >= len(text):
+            return len(text)
+        without, length = length, 2 * length
+    least = bisect_left(range(length), True, lo=without + 1, key=is_found)
+    return least - _MAX_WORD
 
 
 def _latin_word(text: str) -> tuple[int, int] | None:
