@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tunemill.cli.engines import Opened, open_engines, prepare, run
-from tunemill.cli.settings import Engines, MissingSetting, engines_from
+from tunemill.cli.settings import Engines, MissingSetting, api_settings, engines_from
 from tunemill.registry.open import open_registry
 from tunemill.telemetry import logs
 
@@ -65,9 +65,8 @@ def api(
 ) -> None:
     """Run the HTTP API and the web pages."""
     from tunemill.cli.up import api_over, let_in, listen, serve_http, stop_on_signals
-    from tunemill.curator_api.settings import Settings
 
-    settings = Settings(require_key=True, default_consent=default_consent)
+    settings = api_settings(os.environ, default_consent=default_consent)
 
     async def serve(opened: Opened) -> None:
         let_in(opened, settings, key)

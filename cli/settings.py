@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunemill.curator_api.settings import Consent, Settings
+
 ENVIRONMENT: dict[str, str] = {
     "TUNEMILL_BUS_URL": "where records travel: sqlite:<file> or kafka://host:port[,host:port]",
     "TUNEMILL_INDEX_URL": "where logs are searched: local:<folder> or http(s)://host:port of Elasticsearch",
@@ -13,6 +15,8 @@ ENVIRONMENT: dict[str, str] = {
     "TUNEMILL_WORK_DIR": "the trainer's scratch folder on this machine: checkpoints and progress of runs under way",
     "TUNEMILL_HOST": "the address that a service listens on; 127.0.0.1 unless told",
     "TUNEMILL_DEFAULT_CONSENT": "train or none: what holds for a log that says nothing; none unless told",
+    "TUNEMILL_TOKENIZERS": "a folder of <name>/tokenizer.json: the tokenizers by which recipes of datasets count",
+    "TUNEMILL_WEBHOOK_HOSTS": "hosts, or host:port, that events may be sent to, with commas between them; none unless told",
     "TUNEMILL_KEY": "the API key, for the client commands; for `up` and `api`, the key to accept instead of making one",
     "TUNEMILL_URL": "the API's address, for the client commands",
 }
@@ -54,3 +58,15 @@ def engines_from(environment: Mapping[str, str]) -> Engines:
         if not environment.get(name):
             raise MissingSetting(f"set {name}: {ENVIRONMENT[name]}")
     return Engines(*(environment[name] for name in ENGINES))
+
+
+def api_settings(environment: Mapping[str, str], *, default_consent: Consent) -> Settings:
+    """How the API behaves, with what the environment says of it."""
+    tokenizers = environment.get("TUNEMILL_TOKENIZERS")
+    hosts = (host.strip().lower() for host in environment.get("TUNEMILL_WEBHOOK_HOSTS", "").split(","))
+    return Settings(
+        require_key=True,
+        default_consent=default_consent,
+        tokenizers=Path(tokenizers) if tokenizers else None,
+        webhook_hosts=tuple(host for host in hosts if host),
+    )

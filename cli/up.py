@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 
 from tunemill.cli.engines import Opened, open_engines, prepare, run
 from tunemill.cli.output import complain
-from tunemill.cli.settings import embedded
+from tunemill.cli.settings import api_settings, embedded
 from tunemill.curator_api.app import create_app
 from tunemill.curator_api.keys import LEAST_CHARACTERS, MalformedKey, accept_key, ensure_key
 from tunemill.curator_api.settings import Settings
@@ -49,7 +49,7 @@ def up(
 ) -> None:
     """Start everything in one process, on the embedded engines."""
     logs.configure(service="up", as_json=not os.isatty(2))
-    settings = Settings(require_key=True, default_consent=default_consent)
+    settings = api_settings(os.environ, default_consent=default_consent)
     run(_up(data, port, key, settings, schema_registry_url(os.environ)))
 
 

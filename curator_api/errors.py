@@ -11,6 +11,7 @@ CuratorError
 │   ├── Exists           409  a dataset of this name is there already
 │   ├── InUse            409  a draft or another saved search names this one
 │   ├── Unchanged        409  publishing would repeat the latest version
+│   ├── PublishedMeanwhile 409  somebody else published a version of this dataset while this one was made
 │   ├── Finished         409  the run, or the job, is over
 │   ├── UnderWay         409  the job is still running
 │   ├── CannotBeUndone   409  what the job did is done for good
@@ -20,6 +21,7 @@ CuratorError
 │   ├── TooLarge         413  the body, one record in it, or the number of its records
 │   ├── UnknownEncoding  415  the body is compressed in a way that is not known here
 │   └── Unprocessable    422  readable, but it cannot be done
+│       ├── InvalidRecipe    a dataset's recipe that cannot be followed; `place` says where
 │       ├── InvalidRow       a row that cannot be trained on as it is
 │       ├── InvalidEdit      messages that cannot stand in place of a log's own
 │       ├── InvalidRules     rules that cannot be put in force; `errors` says what is wrong, by line and column
@@ -110,6 +112,13 @@ class Unchanged(ClientError):
     code = "unchanged"
 
 
+class PublishedMeanwhile(ClientError):
+    """Somebody else published a version of this dataset while this one was made."""
+
+    status = 409
+    code = "published-meanwhile"
+
+
 class Finished(ClientError):
     """The run, or the job, is over."""
 
@@ -171,6 +180,12 @@ class Unprocessable(ClientError):
 
     status = 422
     code = "unprocessable"
+
+
+class InvalidRecipe(Unprocessable):
+    """A dataset's recipe that cannot be followed; `place` says where in it."""
+
+    code = "invalid-recipe"
 
 
 class InvalidRow(Unprocessable):

@@ -57,6 +57,13 @@ DATASETS_READY = Topic(
     producers=("curator_api",),
     consumers=("trainer",),
 )
+DATASETS_REDACTED = Topic(
+    name="datasets.redacted",
+    record=records.DatasetRedacted,
+    key="name",
+    producers=("curator_api",),
+    consumers=(),  # for whoever keeps copies of versions
+)
 RUNS_STATUS = Topic(
     name="runs.status",
     record=records.RunStatus,
@@ -65,4 +72,4 @@ RUNS_STATUS = Topic(
     consumers=(),  # for whoever wants to follow runs
 )
 
-TOPICS = (LOGS, REJECTED, ERASURES, FEEDBACK, DATASETS_READY, RUNS_STATUS)
+TOPICS = (LOGS, REJECTED, ERASURES, FEEDBACK, DATASETS_READY, DATASETS_REDACTED, RUNS_STATUS)
