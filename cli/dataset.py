@@ -1,18 +1,17 @@
 """`tunemill dataset`: gather, edit, publish and export datasets."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
-from tunemill.cli.output import cell, complain, fields, print_json, safe, say, table
-from tunemill.cli.recipe import Base, Method, RecipeFile, name_and_version, partial_recipe
+from tunemill.cli import dataset_files, dataset_versions
+from tunemill.cli.client import DEFAULT_URL, Api, AsJson, DatasetName, Key, Url, at, connect
+from tunemill.cli.dataset_files import content_of
+from tunemill.cli.output import complain, fields, print_json, safe, say, table, tell
 
-Name = Annotated[str, typer.Argument(help="The dataset.")]
 RowKey = Annotated[str, typer.Argument(help="The row, as `dataset rows` lists it.")]
 
 _SHOWN_CHARACTERS = 70
@@ -23,7 +22,7 @@ app = typer.Typer(help="Gather, edit, publish and export datasets.", no_args_is_
 
 @app.command("new")
 def new(
-    name: Name,
+    name: DatasetName,
     query: Annotated[str, typer.Argument(help="Which logs, as in `tunemill search`.")],
     *,
     limit: Annotated[int | None, typer.Option(help="At most so many logs.", min=1)] = None,
@@ -37,7 +36,7 @@ def new(
     body = {"name": name, "query": query, "limit": limit, "seed": seed, "test_share": test_share}
     with connect(url, key) as api:
         answer = api.post("/datasets", body)
-    _tell(answer, f"draft {name} begun. Look at it with `tunemill dataset rows {name}`.", as_json=as_json)
+    tell(answer, f"draft {name} begun. Look at it with `tunemill dataset rows {name}`.", as_json=as_json)
 
 
 @app.command("list")
@@ -52,7 +51,7 @@ def list_datasets(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fal
 
 
 @app.command("show")
-def show(name: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+def show(name: DatasetName, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Show a dataset's draft and its versions."""
     with connect(url, key) as api:
         answer = api.get(at("datasets", name))
@@ -68,7 +67,7 @@ def show(name: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = 
 
 @app.command("rows")
 def rows(
-    name: Name,
+    name: DatasetName,
     *,
     limit: Annotated[int, typer.Option(help="How many rows to show.", min=1)] = 20,
     cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended.")] = None,
@@ -89,7 +88,7 @@ def rows(
 
 @app.command("edit")
 def edit(
-    name: Name,
+    name: DatasetName,
     row_key: RowKey,
     *,
     answer: Annotated[str | None, typer.Option(help="Put this in place of the last answer.")] = None,
@@ -107,103 +106,21 @@ def edit(
     with connect(url, key) as api:
         wanted = _answered(_find(api, name, row_key), answer) if answer is not None else _read(messages)
         changed = api.patch(at("datasets", name, "rows", row_key), {"messages": wanted})
-    _tell(changed, f"row {row_key} changed", as_json=as_json)
+    tell(changed, f"row {row_key} changed", as_json=as_json)
 
 
 @app.command("delete-row")
-def delete_row(name: Name, row_key: RowKey, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+def delete_row(
+    name: DatasetName, row_key: RowKey, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
+) -> None:
     """Leave a row out of the draft. The log itself stays."""
     with connect(url, key) as api:
         answer = api.delete(at("datasets", name, "rows", row_key))
-    _tell(answer, f"row {row_key} is left out", as_json=as_json)
+    tell(answer, f"row {row_key} is left out", as_json=as_json)
 
 
-@app.command("publish")
-def publish(
-    name: Name,
-    *,
-    note: Annotated[str | None, typer.Option(help="What this version is for.")] = None,
-    method: Method = None,
-    base: Base = None,
-    recipe: RecipeFile = None,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Freeze the draft as the next version. With --method, --base or --recipe a training run starts on it."""
-    body = {"note": note, "recipe": partial_recipe(method, base, recipe)}
-    with connect(url, key) as api:
-        answer = api.post(at("datasets", name, "versions"), body)
-    told = f"published {name}@v{answer['version']}: {answer['rows']} rows ({cell(answer['splits'])}), digest {answer['digest']}"
-    _tell(answer, told, as_json=as_json)
-    for warning in answer["report"]["warnings"]:
-        complain(warning)
-
-
-@app.command("diff")
-def diff(
-    name: Name,
-    old: Annotated[str, typer.Argument(help="A version, as in v1.")],
-    new_version: Annotated[str, typer.Argument(metavar="NEW", help="A later one, as in v2.")],
-    *,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say what changed between two versions."""
-    versions = {"from": _number(name, old), "to": _number(name, new_version)}
-    with connect(url, key) as api:
-        answer = api.get(at("datasets", name, "diff"), **versions)
-    told = f"{answer['added']} added, {answer['removed']} removed, {answer['changed']} changed"
-    _tell(answer, told, as_json=as_json)
-
-
-@app.command("export")
-def export(
-    dataset: Annotated[str, typer.Argument(help="The dataset version, as in support@v1.")],
-    *,
-    split: Annotated[str | None, typer.Option(help="train or test; both unless told.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file to write; standard output unless told.")
-    ] = None,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a version as chat JSON lines, the form that OpenAI's fine-tuning takes."""
-    name, version = name_and_version(dataset)
-    with connect(url, key) as api:
-        content = api.stream(at("datasets", name, "versions", version, "export"), split=split)
-        if out is None:
-            for some in content:
-                sys.stdout.buffer.write(some)
-            return
-        count = _write(out, content)
-    _tell({"rows": count, "file": str(out)}, f"{count} rows written to {out}", as_json=as_json)
-
-
-@app.command("import")
-def import_rows(
-    name: Name,
-    file: Annotated[Path, typer.Argument(help="Chat JSON lines, as OpenAI's fine-tuning takes; - for standard input.")],
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Add rows of a file to the draft."""
-    with connect(url, key) as api:
-        answer = api.post_lines(at("datasets", name, "import"), _content(file))
-    told = ", ".join(f"{answer[name]} {name}" for name in ("lines", "imported", "known", "failed"))
-    _tell(answer, told, as_json=as_json)
-    for error in answer["errors"]:
-        complain(f"line {error['line']}: {error['reason']}")
-
-
-def _tell(answer: Any, told: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        say(told)
+dataset_versions.register(app)
+dataset_files.register(app)
 
 
 def _summary(one: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -248,39 +165,7 @@ def _answered(messages: list[dict[str, Any]], answer: str) -> list[dict[str, Any
 
 def _read(file: Path | None) -> Any:
     try:
-        return json.loads(_content(file or Path("-")))
+        return json.loads(content_of(file or Path("-")))
     except ValueError as error:
         complain(f"{file} is not JSON")
         raise typer.Exit(2) from error
-
-
-def _content(file: Path) -> bytes:
-    if str(file) == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        complain(f"{file} cannot be read: {error.strerror}")
-        raise typer.Exit(1) from error
-
-
-def _write(out: Path, content: Iterator[bytes]) -> int:
-    """A file that is there is whole: it gets its name last. How many lines it has."""
-    partial = out.with_name(out.name + ".partial")
-    count = 0
-    try:
-        with partial.open("wb") as file:
-            for some in content:
-                file.write(some)
-                count += some.count(b"\n")
-        partial.replace(out)
-    except OSError as error:
-        complain(f"{out} cannot be written: {error.strerror}")
-        raise typer.Exit(1) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
-
-
-def _number(name: str, version: str) -> int:
-    return name_and_version(f"{name}@{version}")[1]

@@ -84,3 +84,11 @@ def when(ts_ms: Any) -> str:
 def safe(text: str) -> str:
     """The text without control characters: a log may hold sequences that would move a terminal's cursor or retitle its window."""
     return "".join(char if char in _KEPT or unicodedata.category(char) not in _HIDDEN else "\ufffd" for char in text)
+
+
+def tell(answer: Any, told: str, *, as_json: bool) -> None:
+    """Say what was done, or print the API's answer."""
+    if as_json:
+        print_json(answer)
+    else:
+        say(told)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
-from tunemill.cli.output import complain, print_json, say, table
+from tunemill.cli.output import complain, print_json, say, table, tell
 
 _LABELS_AT_ONCE = 200
 _SHOWN_WORDS = 10
@@ -102,7 +102,7 @@ def enable(
     told = (
         f"{tag} version {answer['in_force']} is in force. `tunemill rules backfill` sets it on the logs that are there."
     )
-    _tell(answer, told, as_json=as_json)
+    tell(answer, told, as_json=as_json)
 
 
 @app.command("disable")
@@ -111,7 +111,7 @@ def disable(tag: Tag, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson =
     with connect(url, key) as api:
         answer = api.post(at("learned-tags", tag, "disable"))
     told = f"{tag} is not set any more. `tunemill rules backfill` takes it off the logs that have it, but for people's."
-    _tell(answer, told, as_json=as_json)
+    tell(answer, told, as_json=as_json)
 
 
 @app.command("list")
@@ -227,10 +227,3 @@ def _summary(one: Mapping[str, Any]) -> tuple[Any, ...]:
         precision and precision["share"],
         report["held_out"]["recall"]["share"],
     )
-
-
-def _tell(answer: Any, told: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        say(told)
