@@ -1,22 +1,20 @@
 """Versions over HTTP: publish one, see one, take its rows away, compare two."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query
-from fastapi.responses import StreamingResponse
 
 from tunemill.curator_api import draft_store, version_store
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.datasets import ThisDataset
 from tunemill.curator_api.diff import Change, diff
-from tunemill.curator_api.openai_chat import to_line
 from tunemill.curator_api.payloads import ChangeOut, DiffOut, PublishIn, RowMessageOut, Storable, VersionOut
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.publish import Order, folder, publish
-from tunemill.curator_api.published import StoredRow, read_manifest, read_provenance, read_rows
+from tunemill.curator_api.published import StoredRow, read_provenance, read_rows
 from tunemill.curator_api.version_store import Version
 
 router = APIRouter(prefix="/v1/datasets/{name}", tags=["versions"])
@@ -56,27 +54,6 @@ async def publish_version(
 def get_version(name: ThisDataset, version: VersionNumber, here: Here, _person: Person) -> VersionOut:
     """One version with its report."""
     return VersionOut.model_validate(find(here, name, version))
-
-
-@router.get(
-    "/versions/{version}/export",
-    response_class=StreamingResponse,
-    responses={200: {"content": {JSONL: {"schema": {"type": "string"}}}}, **responses(404, 422)},
-)
-def export_version(
-    name: ThisDataset,
-    version: VersionNumber,
-    here: Here,
-    _person: Person,
-    split: Literal["train", "test"] | None = None,
-) -> StreamingResponse:
-    """The rows in OpenAI's chat format for fine-tuning, one JSON object a line, in order; of one split or of all."""
-    found = find(here, name, version)
-    place = folder(here.settings.project, name)
-    read_manifest(here.files, place, found.digest)  # what cannot be read is an error before the first byte
-    lines = _lines(read_rows(here.files, place, found.digest, split=split))
-    file = f"{name}-v{version}{f'-{split}' if split else ''}.jsonl"
-    return StreamingResponse(lines, media_type=JSONL, headers={"Content-Disposition": f'attachment; filename="{file}"'})
 
 
 @router.get("/diff", responses=responses(404, 422))
@@ -121,10 +98,6 @@ def find(curator: Curator, name: str, version: int) -> Version:
     """
     draft_store.find(curator.registry, curator.settings.project, name)
     return version_store.find_version(curator.registry, curator.settings.project, name, version)
-
-
-def _lines(rows: Iterator[StoredRow]) -> Iterator[bytes]:
-    return (to_line(row.messages, row.tools) for row in rows)
 
 
 def _rows(curator: Curator, place: str, version: Version, row_ids: Sequence[str | None]) -> dict[str, StoredRow]:
