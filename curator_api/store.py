@@ -1,6 +1,9 @@
 """Files that are written once and never changed: a local folder, or any fsspec URL."""
 
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +12,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tunemill.curator_api.errors import DamagedFile, Unavailable
 from tunemill.schemas.ids import new_id
+
+AT_ONCE = 16  # files under way at the same time: what a bucket, or a disk's syncs, still gain from
 
 
 class AlreadyDifferent(Exception):
@@ -19,7 +24,8 @@ class Files:
     """The folder that the files URL names."""
 
     def __init__(self, url: str) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        # What another process wrote must be seen, so that nothing may be remembered of what is there.
+        self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
 
     def put(self, path: str, content: bytes) -> str:
         """Write a file unless it is there, durably, and give its full URL. A reader sees all of it or none.
@@ -32,14 +38,35 @@ class Files:
             Unavailable: the files cannot be written now.
         """
         full = self._full(path)
-        try:
+        with _answering("written"):
             if not self._created(full, content) and self._fs.cat_file(full) != content:
                 raise AlreadyDifferent(path)
-        except OSError as error:
-            raise Unavailable(
-                f"the dataset's files cannot be written ({type(error).__name__}): check TUNEMILL_FILES_URL"
-            ) from error
         return self.url(path)
+
+    def put_many(self, contents: Mapping[str, bytes]) -> int:
+        """Write those of the files that are not there yet, as `put` does, many at a time.
+
+        Args:
+            contents: by path, each named by the digest of its content: one that is there is held to its size alone.
+
+        Returns:
+            The bytes that were really written.
+
+        Raises:
+            AlreadyDifferent: a name is taken by a file of another size.
+            Unavailable: the files cannot be written now.
+        """
+        with _answering("written"), ThreadPoolExecutor(AT_ONCE) as pool:
+            if isinstance(self._fs, LocalFileSystem):
+                created = _create_many({Path(self._full(path)): content for path, content in contents.items()}, pool)
+            else:
+                created = list(pool.map(self._created, map(self._full, contents), contents.values()))
+            there = [path for path, ours in zip(contents, created, strict=True) if not ours]
+            sizes = pool.map(self._fs.size, map(self._full, there))
+            for path, size in zip(there, sizes, strict=True):
+                if size != len(contents[path]):
+                    raise AlreadyDifferent(path)
+        return sum(len(content) for content, ours in zip(contents.values(), created, strict=True) if ours)
 
     def url(self, path: str) -> str:
         """The full URL of a file: for a local one, its absolute path."""
@@ -53,14 +80,40 @@ class Files:
             DamagedFile: it is not there.
             Unavailable: the files cannot be read now.
         """
-        try:
-            return cast(bytes, self._fs.cat_file(self._full(path)))
-        except FileNotFoundError as error:
-            raise DamagedFile(f"{path} is missing: restore it from a backup") from error
-        except OSError as error:
-            raise Unavailable(
-                f"the dataset's files cannot be read ({type(error).__name__}): check TUNEMILL_FILES_URL"
-            ) from error
+        with _answering("read"):
+            try:
+                return cast(bytes, self._fs.cat_file(self._full(path)))
+            except FileNotFoundError as error:
+                raise DamagedFile(f"{path} is missing: restore it from a backup") from error
+
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """All of each file, in their order; a few of them are read ahead.
+
+        Raises:
+            DamagedFile: one is not there.
+            Unavailable: the files cannot be read now.
+        """
+        if isinstance(self._fs, LocalFileSystem):
+            yield from map(self.read, paths)
+            return
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for start in range(0, len(paths), AT_ONCE):
+                yield from pool.map(self.read, paths[start : start + AT_ONCE])
+
+    def list(self, folder: str) -> Sequence[str]:
+        """The paths of all files in a folder and those below it, also of such as a killed process left half written."""
+        with _answering("read"):
+            try:
+                found = self._fs.find(self._full(folder))
+            except FileNotFoundError:
+                return []
+        root = self._full("")
+        return sorted(str(path).removeprefix(root) for path in found)
+
+    def delete(self, paths: Iterable[str]) -> int:
+        """Delete files for good; how many were there."""
+        with _answering("deleted"), ThreadPoolExecutor(AT_ONCE) as pool:
+            return sum(pool.map(self._deleted, map(self._full, paths)))
 
     def _full(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}"
@@ -79,14 +132,51 @@ class Files:
             return False
         return True
 
+    def _deleted(self, full: str) -> bool:
+        try:
+            self._fs.rm_file(full)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+@contextmanager
+def _answering(done: str) -> Iterator[None]:
+    """What the files' server, or the disk, says no to is no fault of ours or of a caller's."""
+    try:
+        yield
+    except OSError as error:
+        why = f"the dataset's files cannot be {done} ({type(error).__name__}): check TUNEMILL_FILES_URL"
+        raise Unavailable(why) from error
+
 
 def _create_local(path: Path, content: bytes) -> None:
-    """1. write beside it; 2. sync the file; 3. take the name, if nobody has; 4. sync the folder.
+    """Create one file.
 
     Raises:
         FileExistsError: somebody took the name meanwhile; their file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not _took_name(path, content):
+        raise FileExistsError(path)
+    _sync_folder(path.parent)
+
+
+def _create_many(contents: Mapping[Path, bytes], pool: ThreadPoolExecutor) -> list[bool]:
+    """Create those that are not there; the folders are synced once, at the end. Which of them are ours."""
+    folders = {path.parent for path in contents}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    created = list(pool.map(_took_name, contents, contents.values()))
+    for folder in folders:
+        _sync_folder(folder)
+    return created
+
+
+def _took_name(path: Path, content: bytes) -> bool:
+    """1. write beside it; 2. sync the file; 3. take the name, if nobody has: False, if somebody has."""
+    if path.exists():
+        return False
     beside = path.with_name(f".{path.name}.{new_id()}.tmp")
     try:
         with beside.open("xb") as file:
@@ -94,9 +184,15 @@ def _create_local(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(beside, path)  # a rename would replace what is there
+    except FileExistsError:
+        return False
     finally:
         beside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    return True
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -1,0 +1,50 @@
+"""Files that are written once."""
+
+from pathlib import Path
+
+import pytest
+
+from tunemill.curator_api.errors import DamagedFile, Unavailable
+from tunemill.curator_api.store import AlreadyDifferent, Files
+
+
+@pytest.fixture(params=["local", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    return Files(str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}")
+
+
+def test_many_files_are_written_once(files: Files) -> None:
+    assert files.put_many({"parts/a": b"one", "parts/b": b"four", "sources/a": b"x"}) == 8
+    assert files.put_many({"parts/b": b"four", "parts/c": b"ab"}) == 2
+    assert list(files.read_many(["parts/c", "parts/a", "sources/a"])) == [b"ab", b"one", b"x"]
+    assert files.list("parts") == ["parts/a", "parts/b", "parts/c"]
+    assert files.put_many({}) == 0
+
+
+def test_a_name_that_is_taken_by_something_else_is_told(files: Files) -> None:
+    files.put("parts/a", b"first")
+    with pytest.raises(AlreadyDifferent):
+        files.put_many({"parts/b": b"new", "parts/a": b"longer than that"})
+    assert files.read("parts/a") == b"first"
+
+
+def test_what_is_deleted_is_gone(files: Files) -> None:
+    files.put_many({"parts/a": b"one", "parts/b": b"two"})
+    assert files.delete(["parts/a", "parts/never"]) == 1
+    assert files.list("parts") == ["parts/b"]
+    with pytest.raises(DamagedFile, match="restore it"):
+        list(files.read_many(["parts/b", "parts/a"]))
+    assert files.list("nowhere") == []
+
+
+def test_what_a_killed_writer_left_is_listed(tmp_path: Path) -> None:
+    files = Files(str(tmp_path))
+    files.put("parts/a", b"one")
+    (tmp_path / "parts" / ".b.01.tmp").write_bytes(b"half")
+    assert files.list("parts") == ["parts/.b.01.tmp", "parts/a"]
+
+
+def test_a_disk_that_says_no_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "parts").write_bytes(b"a file where a folder should be")
+    with pytest.raises(Unavailable, match="TUNEMILL_FILES_URL"):
+        Files(str(tmp_path)).put_many({"parts/a": b"one"})
