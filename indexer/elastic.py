@@ -184,6 +184,7 @@ class ElasticIndex:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._search.close()
         await self._client.close()
 
     async def _send(self, bulk: Bulk, *, alias: str = "", refresh: bool = False) -> list[ItemOutcome]:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from elasticsearch import AsyncElasticsearch
 
 from tunemill.indexer.elastic_client import answers_as, translated
+from tunemill.indexer.elastic_point import KEEP_ALIVE, let_go
 from tunemill.indexer.elastic_query import to_dsl
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.query import Query
@@ -19,7 +20,6 @@ FIRST_PAGE = 100  # hits, which may be large; the size of later ones is by their
 PAGE_BYTES = 4 * 2**20  # of records; an answer has their texts a second time, as they were indexed
 MOST_HITS = 10_000  # that Elasticsearch gives at once
 SLICES = 4  # of a dump, read at the same time
-KEEP_ALIVE = "5m"  # between two pages
 
 
 class _Source(msgspec.Struct):
@@ -89,12 +89,7 @@ async def _point(client: AsyncElasticsearch, alias: str) -> AsyncIterator[Mappin
     try:
         yield {"id": opened["id"], "keep_alive": KEEP_ALIVE}
     finally:  # to its end, also when the reader was cancelled
-        await asyncio.shield(asyncio.create_task(_let_go(client, opened["id"])))
-
-
-async def _let_go(client: AsyncElasticsearch, point: str) -> None:
-    with suppress(SearchIndexError), translated():  # else it ends by itself after KEEP_ALIVE
-        await client.close_point_in_time(id=point)
+        await asyncio.shield(asyncio.create_task(let_go(client, opened["id"])))
 
 
 async def _page(client: AsyncElasticsearch, order: Mapping[str, Any], after: list[Any] | None, size: int) -> list[_Hit]:

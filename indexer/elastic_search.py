@@ -37,6 +37,7 @@ from tunemill.schemas.records import TaggedLog
 _SHARD_VALUES = 2_000  # of each shard, so that counts over several indices are exact for all but odd data
 _FACETS = {name: {"terms": {"field": name, "size": FACET_VALUES, "shard_size": _SHARD_VALUES}} for name in FACETS}
 _LIMITS: dict[str, Any] = {"timeout": f"{SEARCH_TIMEOUT_S}s", "allow_partial_search_results": False}
+_BY_ALL_SHARDS = "dfs_query_then_fetch"  # scores by how frequent a word is in all indices, not in each
 _POINT_IS_OVER = {
     "search_context_missing_exception",  # too old
     "no_shard_available_action_exception",  # an index that it saw is gone
@@ -88,26 +89,29 @@ class ElasticSearch:
     async def page(self, request: SearchRequest) -> SearchPage:
         """One page of the logs that match."""
         place = decode(request)
-        point = await self._begin(request) if place is None else place.point
-        bucket_ms = width_ms(request.query, await self._point.span()) if request.counts else None
-        body = _body(request, place, bucket_ms)
         try:
-            answer = await self._ask(body, point)
+            return await self._page(request, place, await self._begin(request) if place is None else place.point)
         except CursorInvalid:
             if place is not None and not request.by_time:
                 raise
             self._point.renew()
-            point = await self._begin(request) if place is None else ""
+            return await self._page(request, place, await self._begin(request) if place is None else "")
+
+    async def close(self) -> None:
+        """Let go of the points in time that no cursor names."""
+        await self._point.close()
+
+    async def _page(self, request: SearchRequest, place: Place | None, point: str) -> SearchPage:
+        with self._point.used(point):
+            bucket_ms = width_ms(request.query, await self._point.span()) if request.counts else None
+            body = _body(request, place, bucket_ms)
+            if place is not None and point:  # whoever made the cursor may have named a point of another project's logs
+                body["query"] = {"bool": {"must": body["query"], "filter": {"term": {"_index": self._alias}}}}
             answer = await self._ask(body, point)
-        shown = answer.hits.hits[: request.limit]
-        more = shown and len(answer.hits.hits) > len(shown)
-        return SearchPage(
-            total=answer.hits.total.value,
-            hits=await _marked(request, shown),
-            facets={} if bucket_ms is None else _facets(answer.aggregations),
-            histogram=None if bucket_ms is None else _histogram(answer.aggregations, bucket_ms),
-            cursor=next_cursor(request, place, len(shown), _keys(request, shown[-1]), point) if more else None,
-        )
+            page = await _as_page(request, place, answer, point, bucket_ms)
+            if page.cursor is not None or (place is not None and not request.limit):  # counted now, to be gone on with
+                self._point.keep(point)
+            return page
 
     async def similar(self, text: str, *, limit: int) -> tuple[Hit, ...]:
         """The logs whose prompts and answers share most of the words that are telling in this text."""
@@ -119,7 +123,13 @@ class ElasticSearch:
             "max_query_terms": SIMILAR_WORDS,
             "minimum_should_match": f"{SIMILAR_SHARE}%",
         }
-        body = {"query": {"more_like_this": alike}, "size": limit, "source_includes": ["record"], **_LIMITS}
+        body = {
+            "query": {"more_like_this": alike},
+            "size": limit,
+            "source_includes": ["record"],
+            "search_type": _BY_ALL_SHARDS,
+            **_LIMITS,
+        }
         answer = await self._ask(body, "")
         return tuple(Hit(hit.source.record, hit.score, ()) for hit in answer.hits.hits)
 
@@ -168,7 +178,9 @@ def _body(request: SearchRequest, place: Place | None, bucket_ms: int | None) ->
     if bucket_ms is not None:
         over_time = {"field": "ts", "fixed_interval": f"{bucket_ms}ms", "min_doc_count": 1}
         body["aggs"] = {**_FACETS, "ts": {"date_histogram": over_time}}
-    if place is not None:
+    if request.by_score:
+        body["search_type"] = _BY_ALL_SHARDS
+    if place is not None and request.limit:
         body["search_after"] = _after(request, place)
     return body
 
@@ -208,6 +220,21 @@ def _keys(request: SearchRequest, hit: _Found) -> tuple[int | float | None, int,
         return keys[0], keys[0], keys[1]
     key = None if not request.by_score and keys[0] == _missing(request.order) else keys[0]
     return key, keys[1], keys[2]
+
+
+async def _as_page(
+    request: SearchRequest, place: Place | None, answer: _Answer, point: str, bucket_ms: int | None
+) -> SearchPage:
+    shown = answer.hits.hits[: request.limit]
+    more = shown and len(answer.hits.hits) > len(shown)
+    return SearchPage(
+        total=answer.hits.total.value,
+        hits=await _marked(request, shown),
+        facets={} if bucket_ms is None else _facets(answer.aggregations),
+        histogram=None if bucket_ms is None else _histogram(answer.aggregations, bucket_ms),
+        cursor=next_cursor(request, place, len(shown), _keys(request, shown[-1]), point) if more else None,
+        point=point,
+    )
 
 
 async def _marked(request: SearchRequest, found: Sequence[_Found]) -> tuple[Hit, ...]:

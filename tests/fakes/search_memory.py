@@ -47,7 +47,7 @@ class MemorySearch:
         self.notes: dict[str, TraceNote] = {}
         self.feedback: dict[str, FeedbackDocument] = {}
         self.away = False
-        self._points: list[list[TaggedLog]] = []  # what each search found that began
+        self._points: list[list[TaggedLog]] = []  # the logs that there were when a search began
         self.outdated = False
 
     async def setup(self) -> None:
@@ -120,7 +120,8 @@ class MemorySearch:
         self._answer()
         place = decode(request)
         point = self._point(request, place)
-        found, start = self._points[point], place.seen if place else 0
+        matching = [log for log in self._points[point] if _matches(request.query, to_document(log))]
+        found, start = _ordered(matching, request), place.seen if place else 0
         end = start + request.limit
         return SearchPage(
             total=len(found),
@@ -130,6 +131,7 @@ class MemorySearch:
             cursor=next_cursor(request, place, request.limit, (None, 0, ""), str(point))
             if request.limit and end < len(found)
             else None,
+            point=str(point),
         )
 
     async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
@@ -190,12 +192,12 @@ class MemorySearch:
         return is_same
 
     def _point(self, request: SearchRequest, place: Place | None) -> int:
-        """Which list of hits a page is of."""
+        """Which moment a page is of."""
         if place and place.point.isdecimal() and int(place.point) < len(self._points):
             return int(place.point)
         if place and not request.by_time:
             raise CursorInvalid("the point in time is over")
-        self._points.append(_ordered(self._found(request.query), request))
+        self._points.append(list(self.logs.values()))
         return len(self._points) - 1
 
     def _histogram(self, query: Query, found: Sequence[TaggedLog]) -> Histogram:

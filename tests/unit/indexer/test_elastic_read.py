@@ -1,7 +1,8 @@
-"""Reading from Elasticsearch: what a scan asks for, and where the work on hits is done. A stub answers."""
+"""Reading from Elasticsearch: what a scan asks for, where the work on hits is done, which points stay open. A stub answers."""
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,11 +10,12 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tunemill.indexer import elastic_search
+from tunemill.indexer import elastic_point, elastic_search
 from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.histogram import WIDTHS_MS
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import FACETS, SearchRequest
+from tunemill.indexer.wider import search_wider
 from tunemill.schemas.records import LogRecord, Message, TaggedLog
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
@@ -24,13 +26,16 @@ HIT = {"_id": "a", "_source": {"record": msgspec.to_builtins(LOG)}, "sort": [1.0
 
 
 class Stub:
-    """`_search` and points in time; every first page has one hit, every later one none."""
+    """`_search` and points in time; every first page has as many hits as are set, every later one none."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []  # the parameters of each search
         self.bodies: list[dict[str, Any]] = []  # of each search
         self.span: tuple[float | None, float | None] = (1.0, 1.0)  # when the first and the last log were made
-        self.closed = 0  # points in time
+        self.hits = 1
+        self.opened = 0  # points in time
+        self.open: set[str] = set()
+        self.lost = 0  # searches in a point that was closed
 
     async def search(self, request: web.Request) -> web.Response:
         self.asked.append(dict(request.query))
@@ -39,7 +44,9 @@ class Stub:
         counts = {name: {"buckets": []} for name in (*FACETS, "ts")} | {
             name: {"value": at} for name, at in zip(("min", "max"), self.span, strict=True)
         }
-        hits = [] if body.get("search_after") else [HIT]
+        self.lost += "pit" in body and body["pit"]["id"] not in self.open
+        hits = [] if body.get("search_after") else [HIT] * self.hits
+        await asyncio.sleep(0)
         answer: dict[str, Any] = {
             "timed_out": False,
             "hits": {"total": {"value": 1}, "hits": hits},
@@ -48,11 +55,13 @@ class Stub:
         return web.json_response(answer, headers=PRODUCT)
 
     async def close(self, request: web.Request) -> web.Response:
-        self.closed += 1
-        return await self.point(request)
+        self.open.remove((await request.json())["id"])
+        return web.json_response({"succeeded": True, "num_freed": 1}, headers=PRODUCT)
 
     async def point(self, _request: web.Request) -> web.Response:
-        return web.json_response({"id": "p", "succeeded": True, "num_freed": 1}, headers=PRODUCT)
+        self.opened += 1
+        self.open.add(f"p{self.opened}")
+        return web.json_response({"id": f"p{self.opened}"}, headers=PRODUCT)
 
 
 @asynccontextmanager
@@ -71,6 +80,12 @@ async def reading_from(stub: Stub) -> AsyncIterator[ElasticIndex]:
     finally:
         await index.close()
         await runner.cleanup()
+
+
+async def settled(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - what is waited for lies in a stub
+            await asyncio.sleep(0.001)
 
 
 async def test_the_first_logs_of_an_index_widen_the_histogram_at_once() -> None:
@@ -97,7 +112,27 @@ async def test_what_reads_all_logs_lets_go_of_its_point_in_time_when_it_is_left(
         for reading in (index.scan(parse("word"), limit=None), index.dump(parse("word"))):
             await anext(reading)
             await reading.aclose()  # type: ignore[attr-defined]
-    assert stub.closed == 2
+    assert (stub.opened, stub.open) == (2, set())
+
+
+async def test_searches_leave_no_point_in_time_behind_that_no_cursor_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elastic_point, "NEWEST_FOR_S", 0.0)  # each begins in one of its own
+    stub = Stub()
+    async with reading_from(stub) as index:
+        for text in ("", "word", "two words") * 7:
+            await search_wider(index, SearchRequest(parse(text)))
+        await settled(lambda: len(stub.open) == 1)
+        assert stub.opened == 21
+        await asyncio.gather(*(search_wider(index, SearchRequest(parse(text))) for text in ("", "two words") * 20))
+        await settled(lambda: len(stub.open) == 1)
+        full = await search_wider(index, SearchRequest(parse("two words"), limit=1))  # the others come on the next page
+        stub.hits = 2
+        more = await index.search(SearchRequest(parse("word"), limit=1))
+        await index.search(SearchRequest(parse("")))
+    assert full.page.cursor is not None
+    assert more.cursor is not None
+    assert stub.open == {full.page.point, more.point}
+    assert stub.lost == 0
 
 
 async def test_hits_are_marked_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
