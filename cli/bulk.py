@@ -8,6 +8,7 @@ import typer
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, at, connect
 from tunemill.cli.jobs import follow
 from tunemill.cli.output import complain, say
+from tunemill.schemas.ids import new_id
 
 QueryText = Annotated[
     str, typer.Argument(metavar="QUERY", help="Which logs, as in `tunemill search`; empty: every log.")
@@ -76,7 +77,7 @@ def _do(wanted: dict[str, Any], what: str, *, yes: bool, url: str, key: str | No
             say(f"{logs} match{'es' if total == 1 else ''}")
         if not yes:
             _ask(f"{what} {logs}")
-        job_id = api.post("/jobs", {**wanted, "expected_total": total})["job_id"]
+        job_id = api.post("/jobs", {**wanted, "expected_total": total}, once=new_id())["job_id"]
         follow(api, at("jobs", job_id), again=f"tunemill jobs watch {job_id}", as_json=as_json)
 
 

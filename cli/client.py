@@ -38,9 +38,14 @@ class Api:
         """The JSON at a path; parameters that are None are left out."""
         return self._call("GET", path, params=_given(params))
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Post JSON and return the answer's; members that are None are left out."""
-        return self._call("POST", path, json=_given(body or {}))
+    def post(self, path: str, body: Mapping[str, Any] | None = None, *, once: str | None = None) -> Any:
+        """Post JSON and return the answer's; members that are None are left out.
+
+        Args:
+            once: a key by which the server knows this request again.
+        """
+        headers = {} if once is None else {"Idempotency-Key": once}
+        return self._call("POST", path, json=_given(body or {}), headers=headers)
 
     def post_lines(self, path: str, content: bytes) -> Any:
         """Post a body of JSON lines."""

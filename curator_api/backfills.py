@@ -9,8 +9,8 @@ from tunemill.curator_api import job_store as store
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import NotFound
-from tunemill.curator_api.job_payloads import BackfillIn, BackfillOut, BackfillsOut
-from tunemill.curator_api.job_store import Job, pace
+from tunemill.curator_api.job_payloads import BackfillIn, BackfillOut, BackfillsOut, IdempotencyKey
+from tunemill.curator_api.job_store import Job, Request, pace
 from tunemill.curator_api.payloads import Storable
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.queries import read_query, spelled_out
@@ -23,12 +23,18 @@ ThisBackfill = Annotated[str, Path(max_length=64), Storable]
 
 
 @router.post("", status_code=202, responses=responses(400, 422))
-async def start_backfill(wanted: BackfillIn, here: Here, person: Person) -> BackfillOut:
+async def start_backfill(
+    wanted: BackfillIn, here: Here, person: Person, idempotency_key: IdempotencyKey = None
+) -> BackfillOut:
     """Set the tags of stored logs anew, by the rules that are in force now; one backfill after another."""
+    request = wanted.request(idempotency_key)
+    if request and (begun := await asyncio.to_thread(store.find_begun, here.registry, here.project, request)):
+        return await asyncio.to_thread(_backfill_out, here, begun)
     query = await asyncio.to_thread(read_query, here.registry, here.project, wanted.query)
     await here.index.refresh()  # else the newest logs are not counted
     page = await here.index.search(SearchRequest(query, limit=0))
-    return await asyncio.to_thread(_start, here, spelled_out(wanted.query, query), page.total, person)
+    query_text = spelled_out(wanted.query, query)
+    return await asyncio.to_thread(_start, here, query_text, page.total, by=person, request=request)
 
 
 @router.get("", responses=responses(422))
@@ -66,10 +72,18 @@ def _found(curator: Curator, backfill_id: str) -> Job:
     return found
 
 
-def _start(curator: Curator, query: str, total: int, person: str) -> BackfillOut:
+def _start(curator: Curator, query: str, total: int, *, by: str, request: Request | None) -> BackfillOut:
     registry, project = curator.registry, curator.settings.project
-    revision = rule_sets.revision_in_force(registry, project)
-    made = store.start(registry, project, kind="rules", query=query, revision=revision, total=total, by=person)
+    made = store.start(
+        registry,
+        project,
+        kind="rules",
+        query=query,
+        revision=rule_sets.revision_in_force(registry, project),
+        total=total,
+        by=by,
+        request=request,
+    )
     return _backfill_out(curator, made)
 
 

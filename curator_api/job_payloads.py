@@ -1,11 +1,24 @@
 """What the API takes and gives for work on many logs."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
+from fastapi import Header
 from pydantic import Field, JsonValue, model_validator
 
 from tunemill.curator_api.edit_payloads import Why
-from tunemill.curator_api.payloads import Given, SearchText, TagText, Taken
+from tunemill.curator_api.job_store import Request
+from tunemill.curator_api.payloads import Given, SearchText, Storable, TagText, Taken
+from tunemill.schemas.ids import digest
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=128,
+        description="sending the same key again gives the job that the first request began",
+    ),
+    Storable,
+]
 
 Status = Literal["running", "done", "failed", "cancelled", "undoing", "undone"]
 
@@ -52,6 +65,12 @@ class JobIn(Taken):
         """What is to be done to each log."""
         return {name: value for name in _SAYS[self.kind] if (value := getattr(self, name))}
 
+    def request(self, key: str | None) -> Request | None:
+        """What it is named by, if it has such a key and asks for anything."""
+        if key is None or self.dry_run:
+            return None
+        return Request(key, digest([self.kind, self.query, self.work, self.why]))
+
 
 class CountOut(Given):
     """How many logs match, and the newest of them."""
@@ -95,6 +114,10 @@ class BackfillIn(Taken):
     """Which logs get their tags set anew."""
 
     query: SearchText = Field("", description="empty: every log")
+
+    def request(self, key: str | None) -> Request | None:
+        """What it is named by, if it has such a key."""
+        return None if key is None else Request(key, digest(["rules", self.query]))
 
 
 class BackfillOut(Given):

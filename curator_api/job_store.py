@@ -7,12 +7,13 @@ stop, learns so from `LeaseLost` at the next step. What is done to a log is a ro
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
-from tunemill.curator_api.errors import Finished, NotFound, UnderWay
+from tunemill.curator_api.errors import Finished, NotFound, UnderWay, Unprocessable
 from tunemill.curator_api.tag_changes import TagChange, then
 from tunemill.registry.tables import audit, edits, job_changes, jobs, now_ms
 from tunemill.schemas.ids import new_id
@@ -28,6 +29,13 @@ Pairs = tuple[tuple[str, str], ...]
 
 class LeaseLost(Exception):
     """The job is no longer ours: cancelled, or taken over after our lease ended."""
+
+
+class Request(NamedTuple):
+    """What a caller names a request by, so that sending it again asks for nothing more."""
+
+    key: str
+    digest: str  # of what it asks for
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +71,7 @@ def start(
     work: Mapping[str, Any] | None = None,
     why: str | None = None,
     revision: int | None = None,
+    request: Request | None = None,
 ) -> Job:
     """Have work done, by this process or another.
 
@@ -70,6 +79,10 @@ def start(
         query: which logs; as `to_text` writes it, so that it means later what it means now.
         work: what to do to each log, by kind.
         revision: of the rules, if it applies some.
+        request: what its caller named it by: the job that is there already is given, if there is one.
+
+    Raises:
+        Unprocessable: something else was asked for by this name.
     """
     values = {
         "job_id": new_id(),
@@ -85,10 +98,17 @@ def start(
         "changed": 0,
         "by": by,
         "created_ms": now_ms(),
+        "idempotency_key": request and request.key,
+        "request_digest": request and request.digest,
     }
-    with engine.begin() as connection:
-        connection.execute(insert(jobs).values(values))
-        _audit(connection, project, str(values["job_id"]), "start", by)
+    try:
+        with engine.begin() as connection:
+            connection.execute(insert(jobs).values(values))
+            _audit(connection, project, str(values["job_id"]), "start", by)
+    except IntegrityError:
+        if request is not None and (begun := find_begun(engine, project, request)):
+            return begun
+        raise
     return find(engine, project, str(values["job_id"]))
 
 
@@ -100,6 +120,20 @@ def find(engine: Engine, project: str, job_id: str) -> Job:
     """
     with engine.connect() as connection:
         return _find(connection, project, job_id)
+
+
+def find_begun(engine: Engine, project: str, request: Request) -> Job | None:
+    """The job that a request with this name began.
+
+    Raises:
+        Unprocessable: it asked for something else.
+    """
+    here = (jobs.c.project == project, jobs.c.idempotency_key == request.key)
+    with engine.connect() as connection:
+        row = connection.execute(select(jobs).where(*here)).one_or_none()
+    if row is not None and row.request_digest != request.digest:
+        raise Unprocessable("something else was asked for with this Idempotency-Key: send another one")
+    return None if row is None else _job(row)
 
 
 def find_all(engine: Engine, project: str, *, limit: int, kind: str | None = None) -> list[Job]:

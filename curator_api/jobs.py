@@ -11,8 +11,8 @@ from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import CannotBeUndone, TotalChanged, Unprocessable
 from tunemill.curator_api.job_kinds import KINDS
-from tunemill.curator_api.job_payloads import CountOut, JobIn, JobOut, JobsOut
-from tunemill.curator_api.job_store import Job, pace
+from tunemill.curator_api.job_payloads import CountOut, IdempotencyKey, JobIn, JobOut, JobsOut
+from tunemill.curator_api.job_store import Job, Request, pace
 from tunemill.curator_api.payloads import Storable
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.queries import read_query, spelled_out
@@ -29,10 +29,16 @@ KindName = Annotated[str | None, Query(max_length=16), Storable]
 
 
 @router.post("", status_code=202, responses={200: {"model": CountOut}, **responses(400, 409, 422)})
-async def start_job(wanted: JobIn, here: Here, person: Person, response: Response) -> JobOut | CountOut:
+async def start_job(
+    wanted: JobIn, here: Here, person: Person, response: Response, idempotency_key: IdempotencyKey = None
+) -> JobOut | CountOut:
     """Do something to all logs that match, one job after another. With `dry_run`: 200, and how many they are."""
+    request = wanted.request(idempotency_key)
+    if request and (begun := await asyncio.to_thread(store.find_begun, here.registry, here.project, request)):
+        return await asyncio.to_thread(_job_out, here, begun)
     if wanted.kind == retention_job.KIND:
-        return await asyncio.to_thread(_job_out, here, await retention_job.start(here, by=person))
+        made = await retention_job.start(here, by=person, request=request)
+        return await asyncio.to_thread(_job_out, here, made)
     query = await asyncio.to_thread(read_query, here.registry, here.project, wanted.query)
     await here.index.refresh()  # else the newest logs are not counted
     page = await here.index.search(SearchRequest(query, limit=EXAMPLES, sort="newest", counts=False))
@@ -40,7 +46,8 @@ async def start_job(wanted: JobIn, here: Here, person: Person, response: Respons
         response.status_code = 200
         return CountOut(total=page.total, log_ids=[hit.log.log.log_id for hit in page.hits])
     _refuse_unseen(wanted, query, page.total)
-    return await asyncio.to_thread(_start, here, wanted, spelled_out(wanted.query, query), page.total, person)
+    query_text = spelled_out(wanted.query, query)
+    return await asyncio.to_thread(_start, here, wanted, query_text, page.total, by=person, request=request)
 
 
 @router.get("", responses=responses(422))
@@ -82,16 +89,17 @@ def _refuse_unseen(wanted: JobIn, query: Tree, total: int) -> None:
         raise TotalChanged(f"{total} logs match by now: look at them, then send that as expected_total", total=total)
 
 
-def _start(curator: Curator, wanted: JobIn, query: str, total: int, person: str) -> JobOut:
+def _start(curator: Curator, wanted: JobIn, query: str, total: int, *, by: str, request: Request | None) -> JobOut:
     made = store.start(
         curator.registry,
         curator.project,
         kind=wanted.kind,
         query=query,
         total=total,
-        by=person,
+        by=by,
         work=wanted.work,
         why=wanted.why,
+        request=request,
     )
     return _job_out(curator, made)
 

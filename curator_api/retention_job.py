@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from tunemill.curator_api import job_store as store
 from tunemill.curator_api import retention_store
 from tunemill.curator_api.edits import Stores
-from tunemill.curator_api.job_store import Job
+from tunemill.curator_api.job_store import Job, Request
 from tunemill.curator_api.job_work import PAGE, Jobs, query_of, told_within
 from tunemill.curator_api.retention_store import Policy
 from tunemill.indexer.ast import Between, Everything, Query
@@ -46,7 +46,7 @@ async def start_until(stop: asyncio.Event, on: Stores) -> None:
             return
 
 
-async def start(on: Stores, *, by: str) -> Job:
+async def start(on: Stores, *, by: str, request: Request | None = None) -> Job:
     """Have the policy applied as it is now."""
     policy = await asyncio.to_thread(retention_store.policy_of, on.registry, on.project)
     now = now_ms()
@@ -60,6 +60,7 @@ async def start(on: Stores, *, by: str) -> Job:
         work={"max_age_days": policy.max_age_days, "max_bytes": policy.max_bytes, "before": size._asdict()},
         total=await due(on.index, policy, now_ms=now),
         by=by,
+        request=request,
     )
 
 

@@ -378,6 +378,9 @@ jobs = Table(
     Column("by", String(128), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("finished_ms", BigInteger),
+    Column("idempotency_key", String(128), comment="the caller's: asking again with it gives this job again"),
+    Column("request_digest", String(64), comment="of what was asked for, if there is such a key"),
+    UniqueConstraint("project", "idempotency_key"),
     Index(None, "status"),
 )
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from sqlalchemy import Engine
 
 from tunemill.curator_api import edit_store, job_work
 from tunemill.curator_api import job_store as store
+from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.job_runner import do_next
-from tunemill.curator_api.job_store import Job, LeaseLost
+from tunemill.curator_api.job_store import Job, LeaseLost, Request
 from tunemill.curator_api.job_work import Jobs
 from tunemill.curator_api.tag_changes import TagChange
 from tunemill.indexer.query import parse
@@ -99,6 +101,42 @@ def test_of_many_who_ask_at_the_same_time_one_gets_it(engine: Engine) -> None:
         thread.join()
     assert len(got) == 1
     store.renew(engine, got[0])
+
+
+ONCE = Request("a key", "a digest")
+
+
+def start_once(engine: Engine, project: str = "default", request: Request = ONCE) -> Job:
+    return store.start(engine, project, kind="tags", query="a", total=9, by="person:ann", request=request)
+
+
+def test_what_is_asked_for_twice_by_one_key_is_one_job_also_when_it_is_undone(engine: Engine) -> None:
+    assert store.find_begun(engine, "default", ONCE) is None
+    begun = start_once(engine)
+    assert start_once(engine) == store.find_begun(engine, "default", ONCE) == begun
+    claimed = store.claim(engine, "default", "me")
+    assert claimed
+    store.finish(engine, claimed, "done")
+    store.undo(engine, "default", begun.job_id, by="person:ann")
+    again = start_once(engine)
+    assert (again.job_id, again.status) == (begun.job_id, "undoing")
+    for ask in (store.find_begun, lambda *_: start_once(engine, request=Request(ONCE.key, "another"))):
+        with pytest.raises(Unprocessable, match="something else"):
+            ask(engine, "default", Request(ONCE.key, "another"))
+    others = [start_once(engine, "other"), start_once(engine, request=Request("b", ONCE.digest)), start(engine)]
+    assert len({begun.job_id, start(engine).job_id, *(other.job_id for other in others)}) == 5
+
+
+def test_of_those_who_ask_at_once_by_one_key_all_get_the_same_job(engine: Engine) -> None:
+    together = threading.Barrier(6)
+
+    def ask(_number: int) -> Job:
+        together.wait()
+        return start_once(engine)
+
+    with ThreadPoolExecutor(6) as threads:
+        begun = list(threads.map(ask, range(6)))
+    assert len({job.job_id for job in begun}) == len(store.find_all(engine, "default", limit=9)) == 1
 
 
 def test_a_lease_that_ended_is_taken_over_and_its_owner_is_kept_out(

@@ -173,7 +173,7 @@ def test_backfills_from_before_there_were_other_jobs_are_jobs_and_can_go_on(befo
     change = {"log_id": "a", "added": [["x:1", "r@1"]], "taken": []}
     of_before(before, "backfill_changes", {"backfill_id": "1", **change})
     migrate(before)
-    more = {"kind": "rules", "work": None, "why": None, "result": None}
+    more = dict.fromkeys(("work", "why", "result", "idempotency_key", "request_digest")) | {"kind": "rules"}
     with before.connect() as connection:
         found = connection.execute(select(tables.jobs).order_by(tables.jobs.c.job_id)).mappings().all()
         assert found == [{"job_id": "1", **done, **more}, {"job_id": "2", **running, **held, **more}]

@@ -59,6 +59,8 @@ def test_what_matches_is_counted_first_and_followed_to_its_end(command: tuple[st
     first, second = (json.loads(asked.body) for asked in server.asked[:2])
     assert first == {**sent, "query": "refund", "dry_run": True}
     assert second == {**sent, "query": "refund", "expected_total": 10}
+    keys = [asked.headers.get("idempotency-key") for asked in server.asked[:3]]
+    assert keys[0] is None and keys[1] and keys[2] is None
 
 
 def test_json_is_all_there_is_on_standard_output() -> None:

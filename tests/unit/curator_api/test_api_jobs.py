@@ -86,6 +86,49 @@ async def test_nothing_is_deleted_that_was_not_counted_and_it_is_for_good(tmp_pa
         assert (await api.client.get("/v1/search")).json()["total"] == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "wanted", "others"),
+    [
+        ("/v1/jobs", TAGS, [{"query": "poem"}, {"add": ["team:y"]}, {"why": None}, {"kind": "delete", "add": []}]),
+        ("/v1/jobs", {"kind": "retention"}, [{"kind": "reindex"}]),
+        ("/v1/backfills", {"query": "refund"}, [{"query": "poem"}]),
+    ],
+)
+async def test_what_is_sent_again_with_its_key_is_the_same_job_and_nothing_is_counted(
+    tmp_path: Path, path: str, wanted: dict[str, Any], others: list[dict[str, Any]]
+) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        key = {"Idempotency-Key": "once"}
+        if "kind" in wanted and wanted["kind"] == "tags":
+            assert (await api.client.post(path, json={**wanted, "dry_run": True}, headers=key)).status_code == 200
+        first = await api.client.post(path, json=wanted, headers=key)
+        begun = first.json().get("job_id") or first.json()["backfill_id"]
+        assert first.status_code == 202, first.text
+        await ended(api.client, begun)
+        again = await api.client.post(path, json=wanted, headers=key)
+        assert (again.status_code, again.json()["status"]) == (202, "done")
+        assert begun in again.json().values()
+        for other in others:
+            refused = await api.client.post(path, json={**wanted, **other}, headers=key)
+            assert (refused.status_code, refused.json()["type"]) == (422, "urn:tunemill:problem:unprocessable")
+        more = await api.client.post(path, json=wanted, headers={"Idempotency-Key": "twice"})
+        assert begun not in more.json().values()
+        for bad in ("", "x" * 129):
+            assert (await api.client.post(path, json=wanted, headers={"Idempotency-Key": bad})).status_code == 422
+        assert len((await api.client.get("/v1/jobs")).json()["jobs"]) == 2
+
+
+async def test_a_key_goes_before_a_total_that_is_another_by_now(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS) as api:
+        key = {"Idempotency-Key": "once"}
+        wanted = {"kind": "delete", "query": "refund", "expected_total": 6}
+        first = (await api.client.post("/v1/jobs", json=wanted, headers=key)).json()
+        assert (await ended(api.client, first["job_id"]))["changed"] == 6
+        again = await api.client.post("/v1/jobs", json=wanted, headers=key)
+        assert (again.status_code, again.json()["job_id"]) == (202, first["job_id"])
+        assert (await api.client.post("/v1/jobs", json=wanted)).status_code == 409
+
+
 async def test_a_query_means_later_what_it_meant_when_it_was_asked_for(tmp_path: Path) -> None:
     async with running_api(tmp_path, *LOGS) as api:
         await api.client.put("/v1/searches/money", json={"query": "refund OR invoice"})
