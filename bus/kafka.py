@@ -1,6 +1,7 @@
 """The engine for production: Kafka, through aiokafka."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
@@ -8,6 +9,7 @@ from operator import itemgetter
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
@@ -128,6 +130,31 @@ class KafkaBus:
             onlooker = await self._started_onlooker()
             ends = await onlooker.end_offsets([TopicPartition(*place) for place in places])
         return {(place.topic, place.partition): end for place, end in ends.items()}
+
+    async def scrub(self, topic: Topic, changed: Mapping[tuple[int, int], bytes]) -> int | None:
+        """Of a compacted topic, messages that become empty: a tombstone follows each, and compaction takes it. Of others: cannot."""
+        if not topic.compacted or any(changed.values()):
+            return None
+        found = await self.read(topic, changed)
+        keys = sorted({message.key for message in found.values() if message.key is not None and message.value})
+        if keys:
+            producer = await self._started_producer()
+            async with self._answering():
+                await asyncio.gather(*[await producer.send(topic.name, None, key=key.encode()) for key in keys])
+        return len(keys)
+
+    async def expunge(self) -> None:
+        """Nothing to do: Kafka overwrites nothing."""
+
+    async def kept_until_ms(self, topic: Topic) -> int | None:
+        """The retention from now, and the time that a segment may take until it is closed; of a compacted topic: nobody knows."""
+        if topic.compacted:
+            return None
+        async with self._answering(), self._admin(REQUEST_TIMEOUT_MS) as admin:
+            replies = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name)])
+        settings = {entry[0]: entry[1] for reply in replies for found in reply.resources for entry in found[4]}
+        kept_ms, segment_ms = int(settings.get("retention.ms", -1)), int(settings.get("segment.ms", 0))
+        return None if kept_ms < 0 else time.time_ns() // 1_000_000 + kept_ms + segment_ms
 
     async def ping(self) -> None:
         """Return if the cluster describes itself."""

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from tunemill.schemas.topics import Topic
 
+SCRUBBED = "tunemill-scrubbed"  # the header of a message that was made empty afterwards
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -31,6 +33,11 @@ class Message:
     value: bytes
     ts_ms: int
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_scrubbed(self) -> bool:
+        """Whether what it held was taken out for good: readers pass over it."""
+        return not self.value and SCRUBBED in self.headers
 
 
 class Subscription(Protocol):
@@ -77,6 +84,19 @@ class Bus(Protocol):
 
     async def end_offsets(self, places: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
         """The offset that the next message of each (topic, partition) will get."""
+
+    async def scrub(self, topic: Topic, changed: Mapping[tuple[int, int], bytes]) -> int | None:
+        """Put other values in place of those of the messages at these places, and say how many; None: this engine cannot.
+
+        A message whose value becomes empty loses its key and its headers, too, and is known by `is_scrubbed`. What was there lies
+        on the disk until `expunge`.
+        """
+
+    async def expunge(self) -> None:
+        """Overwrite on the disk what messages held before they were scrubbed."""
+
+    async def kept_until_ms(self, topic: Topic) -> int | None:
+        """When the engine will have let go of all that lies in this topic now; None: it keeps it until it is told otherwise."""
 
     async def ping(self) -> None:
         """Return if the engine answers."""

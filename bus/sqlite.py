@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.limits import check_sizes
-from tunemill.bus.port import Message, Outgoing
+from tunemill.bus.port import SCRUBBED, Message, Outgoing
 from tunemill.schemas.topics import Topic
 
 T = TypeVar("T")
@@ -43,6 +43,8 @@ COLUMNS = "topic, offset, key, value, ts_ms, headers"
 READ = f"SELECT {COLUMNS} FROM messages WHERE topic = ? AND offset >= ? ORDER BY offset LIMIT ?"  # noqa: S608  constants
 TAIL = f"SELECT {COLUMNS} FROM messages WHERE topic = ? ORDER BY offset DESC LIMIT ?"  # noqa: S608  constants
 AT = f"SELECT {COLUMNS} FROM messages WHERE topic = ? AND offset = ?"  # noqa: S608  constants
+SCRUB = "UPDATE messages SET value = ? WHERE topic = ? AND offset = ?"
+EMPTY = "UPDATE messages SET value = x'', key = NULL, headers = ? WHERE topic = ? AND offset = ?"
 PLACE = "SELECT next_offset FROM places WHERE reader_group = ? AND topic = ?"
 REMEMBER = """
 INSERT INTO places (reader_group, topic, next_offset) VALUES (?, ?, ?)
@@ -92,6 +94,18 @@ class SqliteBus:
     async def end_offsets(self, places: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
         """The offset that the next message of each (topic, partition) will get."""
         return await self._run(lambda connection: {place: _end(connection, place[0]) for place in places})
+
+    async def scrub(self, topic: Topic, changed: Mapping[tuple[int, int], bytes]) -> int:
+        """Put other values in place of those of the messages at these places."""
+        values = {offset: value for (partition, offset), value in changed.items() if partition == PARTITION}
+        return await self._run(lambda connection: _scrub(connection, topic.name, values))
+
+    async def expunge(self) -> None:
+        """Write the file anew without its free space; who publishes meanwhile waits."""
+        await self._run(_expunge)
+
+    async def kept_until_ms(self, topic: Topic) -> None:
+        """Never: the file keeps every message."""
 
     async def ping(self) -> None:
         """Return if the file can be read."""
@@ -220,6 +234,26 @@ def _at(connection: sqlite3.Connection, topic: str, offsets: Sequence[int]) -> l
 def _remember(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, int]]) -> None:
     with _writing(connection):
         connection.executemany(REMEMBER, rows)
+
+
+def _scrub(connection: sqlite3.Connection, topic: str, values: Mapping[int, bytes]) -> int:
+    headers = json.dumps({SCRUBBED: "1"})
+    with _writing(connection):
+        done = [
+            connection.execute(SCRUB, (value, topic, offset))
+            if value
+            else connection.execute(EMPTY, (headers, topic, offset))
+            for offset, value in values.items()
+        ]
+    return sum(one.rowcount for one in done)
+
+
+def _expunge(connection: sqlite3.Connection) -> None:
+    """Overwriting what is deleted is not enough: pages also hold copies of what SQLite moved to others before."""
+    connection.execute("VACUUM")
+    is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if is_busy:
+        raise sqlite3.OperationalError("another process reads the bus file: its old pages are still in use")
 
 
 def _places(connection: sqlite3.Connection, group: str | None, topics: Sequence[str]) -> dict[str, int]:

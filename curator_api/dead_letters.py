@@ -50,6 +50,12 @@ class DeadLetters:
         letters = await asyncio.to_thread(_decoded, list(found.values()))
         return {place: letter.payload for place, letter in letters}
 
+    async def forget(self) -> None:
+        """Forget what was read: letters were taken out of the topic, and the next reader begins again."""
+        async with self._reading:
+            self._open = OpenLetters()
+            await self._closed()
+
     async def close(self) -> None:
         """Let go of the topic."""
         async with self._reading:
@@ -77,6 +83,8 @@ def _decoded(messages: Sequence[Message]) -> list[tuple[tuple[int, int], Rejecte
     """The letters in these messages, by place. What is none is not ours, and is said."""
     found = []
     for message in messages:
+        if message.is_scrubbed:
+            continue
         try:
             found.append(((message.partition, message.offset), wire.decode(message.value, RejectedLog)))
         except wire.WireError as error:

@@ -46,6 +46,8 @@ def process(
 
 def _read(message: Message, rules: Rules, schemas: Schemas | None, now_ms: int) -> list[Masked | Result]:
     """The message's records, its logs masked and not tagged yet."""
+    if message.is_scrubbed:
+        return []
     try:
         records = unpack(message.value, schemas)
     except Exception as error:

@@ -277,6 +277,44 @@ async def test_messages_are_read_at_scattered_places_of_several_partitions(bus: 
     assert await bus.read(topic, wanted) == {place: lying[place] for place in wanted}
 
 
+async def test_what_is_scrubbed_is_gone_from_the_disk_and_passed_over(engine: Engine, tmp_path: Path) -> None:
+    bus = engine.open()
+    topic = await new_topic(bus, max_message_bytes=5000)
+    words = [f"canary{number:04d}" for number in range(400)]
+    await bus.publish(topic, [Outgoing(f"{word} {'x' * 700}".encode(), word, {"who": word}) for word in words])
+    places = [(0, offset) for offset in range(400)]
+    first = await bus.scrub(topic, {place: f"left {place[1]} {'y' * 1400}".encode() for place in places[1::2]})
+    second = await bus.scrub(topic, dict.fromkeys(places[::2], b""))
+    await bus.expunge()
+    until_ms = await bus.kept_until_ms(topic)
+    if not engine.url.startswith("sqlite:"):
+        assert (first, second) == (None, None)
+        assert until_ms is not None
+        assert until_ms > 1_700_000_000_000
+        return
+    assert (first, second, until_ms) == (200, 200, None)
+    found = await bus.read(topic, places)
+    assert [place for place in places if found[place].is_scrubbed] == places[::2]
+    assert {(found[place].key, found[place].value) for place in places[::2]} == {(None, b"")}
+    assert found[0, 1].value.startswith(b"left 1 ")
+    assert found[0, 1].key == words[1]
+    raw = b"".join(path.read_bytes() for path in (tmp_path / "data").iterdir())
+    assert not [word for word in words[::2] if word.encode() in raw]
+    assert not (await bus.read(topic, [(0, 400)]))
+    assert not Message("t", 0, 0, None, b"", 0).is_scrubbed
+
+
+async def test_scrubbing_a_compacted_topic_leaves_nothing_under_its_keys(engine: Engine) -> None:
+    bus = engine.open()
+    topic = await new_topic(bus, compacted=True)
+    await bus.publish(topic, [*messages("one", key="a"), *messages("two", key="b")])
+    assert await bus.scrub(topic, {(0, 0): b""}) == 1
+    async with bus.subscribe([topic], group=None) as subscription:
+        found = await read(subscription, 2 if engine.url.startswith("sqlite:") else 3)
+    last = {message.key: message.value for message in found}
+    assert (last["b"], last.get("a", b"")) == (b"two", b"")
+
+
 async def test_the_largest_message_passes_and_a_larger_one_is_refused_with_its_batch(bus: Bus) -> None:
     topic = await new_topic(bus, max_message_bytes=5 * 2**20)
     largest = os.urandom(topic.max_message_bytes - 3)  # bytes that do not shrink, and a key of three
