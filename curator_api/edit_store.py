@@ -122,6 +122,16 @@ def pending(engine: Engine, project: str, *, before_ms: int, after_seq: int = 0,
     return Waiting(list(dict.fromkeys(row.log_id for row in rows)), rows[-1].seq) if rows else None
 
 
+def last_applied(engine: Engine, project: str, *, after: str, limit: int) -> dict[str, int]:
+    """Of the next logs after an id that the index had edits of, the last revision that it had, by log_id and in its order."""
+    had = (edits.c.applied_ms.is_not(None), edits.c.kind != "erase")
+    last = func.max(edits.c.revision).label("last")
+    wanted = select(edits.c.log_id, last).where(edits.c.project == project, *had)
+    page = wanted.where(edits.c.log_id > after).group_by(edits.c.log_id).order_by(edits.c.log_id).limit(limit)
+    with engine.connect() as connection:
+        return {row.log_id: row.last for row in connection.execute(page)}
+
+
 def applied(engine: Engine, project: str, upto: Mapping[str, int]) -> None:
     """Note that the index has what was done to these logs, up to a revision of each."""
     if not upto:

@@ -1,7 +1,8 @@
 """What people do to logs: tags, other messages, consent. It lies beside what came, so that neither loses the other.
 
 In this order: 1. the registry remembers it, numbered per log; 2. the index gets every row that it does not have yet, each log only if
-it still is as it was read, else from 2; 3. the rows are marked. A crash leaves rows without a mark: `apply_until` finds them.
+it still is as it was read, else from 2; 3. the rows are marked. A crash leaves rows without a mark, and a log that was dropped and
+comes again has lost what was done to it: `apply_until` finds both.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from sqlalchemy import Engine
 
 from tunemill.curator_api import edit_store
 from tunemill.curator_api.edit_store import Act, EditRow
+from tunemill.curator_api.edit_tries import Tries
 from tunemill.curator_api.errors import NotFound, Unprocessable
 from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.search import SearchIndex
@@ -29,6 +31,7 @@ DEADLINE_S = 10.0  # the index waits for an engine that is away; a person does n
 LOOK_EVERY_S = 5.0  # for edits that a crash kept from the index
 SETTLED_MS = 15_000  # those of this age: whoever recorded younger ones may be at it
 LONGEST_WAIT_S = 60.0  # between looks while something is away
+BRING_BACK_EVERY_S = 3_600.0
 _PAGE = 500
 
 KEPT = ("caller", "person:")  # who set a tag before, and still has when a person adds it
@@ -147,31 +150,61 @@ def with_edits(tagged: TaggedLog, rows: Sequence[EditRow]) -> TaggedLog:
 
 
 async def apply_until(stop: asyncio.Event, on: Stores) -> None:
-    """Now and again, until told to stop, let the index have what a crash kept from it. Whatever is away is waited for."""
-    wait_s = 0.0
+    """Now and again, until told to stop, let the index have what it lacks. Whatever is away is waited for."""
+    wait_s, tries = 0.0, Tries()
+    bring_back_s = time.monotonic() + BRING_BACK_EVERY_S
     while not await _waited(stop, wait_s):
         try:
-            missing = await apply_pending(on, before_ms=time.time_ns() // 1_000_000 - SETTLED_MS)
+            missing = await apply_pending(on, before_ms=time.time_ns() // 1_000_000 - SETTLED_MS, tries=tries)
             EDITS_WITHOUT_LOG.set(missing)
+            if time.monotonic() >= bring_back_s:
+                await bring_back(on)
+                bring_back_s = time.monotonic() + BRING_BACK_EVERY_S
             wait_s = LOOK_EVERY_S
         except Exception as error:  # the index or the registry is away
             wait_s = min(max(wait_s * 2, LOOK_EVERY_S), LONGEST_WAIT_S)
             _log.warning("edits_wait", error=type(error).__name__, again_in_s=wait_s)
 
 
-async def apply_pending(on: Stores, *, before_ms: int) -> int:
-    """Let the index have all that was done before a moment; of how many logs it cannot, most because they are not there."""
+async def apply_pending(on: Stores, *, before_ms: int, tries: Tries | None = None) -> int:
+    """Let the index have all that was done before a moment; of how many logs it has not, most because they are not there.
+
+    Args:
+        tries: which logs are not to be tried now, as they failed before; they are counted all the same.
+    """
+    tries = Tries() if tries is None else tries
     missing: set[str] = set()
+    failed: list[str] = []
     after_seq = 0
     while page := await asyncio.to_thread(
         edit_store.pending, on.registry, on.project, before_ms=before_ms, after_seq=after_seq, limit=_PAGE
     ):
         after_seq = page.seq
-        done, _ = await _apply(on, [log_id for log_id in page.log_ids if log_id not in missing])
+        due = tries.due(log_id for log_id in page.log_ids if log_id not in missing)
+        done, _ = await _apply(on, due)
+        failed += (log_id for log_id in due if log_id not in done)
         missing.update(log_id for log_id in page.log_ids if log_id not in done)
         if done:
             _log.info("edits_caught_up", logs=len(done))
+    tries.failed(failed)
+    tries.keep(missing)
+    if failed:
+        _log.warning("edits_without_log", logs=len(failed))
     return len(missing)
+
+
+async def bring_back(on: Stores) -> int:
+    """Let logs have their edits again that the index had with them once: those that were dropped and came again. How many."""
+    brought = 0
+    after = ""
+    while last := await asyncio.to_thread(edit_store.last_applied, on.registry, on.project, after=after, limit=_PAGE):
+        after = list(last)[-1]
+        stored = await _stored(on, last)
+        done, _ = await _apply(on, [log_id for log_id, one in stored.items() if one.tagged.revision < last[log_id]])
+        brought += len(done)
+    if brought:
+        _log.info("edits_brought_back", logs=brought)
+    return brought
 
 
 def _with_edit(tagged: TaggedLog, row: EditRow) -> TaggedLog:

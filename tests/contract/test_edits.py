@@ -9,15 +9,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines.own_index import opened
+from engines.own_index import ENGINES, opened_for
 from engines.postgres import empty_database, postgres
 from fakes.curator_api import tagged
 from fakes.search_memory import MemorySearch
 from sqlalchemy import Engine, insert, select, text
 
-from tunemill.curator_api import edit_store, ledger
+from tunemill.curator_api import edit_store, ledger, retention_store
 from tunemill.curator_api.edit_store import Act
-from tunemill.curator_api.edits import change, change_many
+from tunemill.curator_api.edits import bring_back, change, change_many
 from tunemill.curator_api.errors import EditedMeanwhile, NotFound
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex, SearchRequest
@@ -61,7 +61,7 @@ def _migrated(url: str) -> Iterator[Engine]:
     made.dispose()
 
 
-@pytest.fixture(params=["memory", "embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
+@pytest.fixture(params=("memory", *ENGINES))
 async def on(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Places]:
     """Each index with a registry on SQLite."""
     registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
@@ -69,8 +69,7 @@ async def on(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pl
     if request.param == "memory":
         yield Places(MemorySearch(), registry)
     else:
-        url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-        async with opened(url) as index:
+        async with opened_for(request, tmp_path) as index:
             yield Places(index, registry)
     registry.dispose()
 
@@ -113,6 +112,38 @@ async def test_of_many_who_edit_at_once_each_is_kept_and_all_see_the_same_log(on
     assert [tag for tag in log.tags if tag.tag.startswith("n:")] == [Tag(row.tag or "", row.by) for row in rows[1::2]]
     assert log.edit == msgspec.convert(rows[-2].value, Edit)
     assert edit_store.pending(on.registry, "default", before_ms=2**60, limit=9) is None
+
+
+async def test_a_log_that_was_dropped_and_comes_again_gets_back_what_was_done_but_no_text(on: Places) -> None:
+    await on.index.write([tagged("a"), tagged("b"), tagged("c"), tagged("d")])
+    acts = [Act("untag", "topic:math"), Act("messages", value=ANSWER), Act("consent", value="none")]
+    await change_many(on, dict.fromkeys(("a", "b", "c"), acts), by="person:ann")
+    await asyncio.to_thread(retention_store.forget_texts, on.registry, on.project, ["a"])
+    await asyncio.to_thread(ledger.erase, on.registry, on.project, "c", by="person:ann")
+    await on.index.delete(["a", "c"])
+    assert await bring_back(on) == 0  # of logs that are not there
+    await on.index.write([tagged("a"), tagged("c")])
+    assert await bring_back(on) == 1
+    found = (await on.index.stored(log_ids=["a", "b", "c", "d"], trace_ids=[])).logs
+    back, kept = found["a"].tagged, found["b"].tagged
+    assert (back.tags, back.removed, back.consent, back.revision) == ((), ("topic:math",), "none", 3)
+    assert back.edit is None and kept.edit == msgspec.convert(ANSWER, Edit)
+    assert found["c"].tagged == tagged("c") and found["d"].tagged == tagged("d")
+    assert await bring_back(on) == 0
+    assert (await on.index.stored(log_ids=["a"], trace_ids=[])).logs["a"].tagged == back
+
+
+def test_logs_that_the_index_had_edits_of_are_gone_through_page_by_page(registry: Engine) -> None:
+    for number in range(3):
+        said = {log_id: [Act("tag", "team:x")] for log_id in ("a", "b", "c", "d")[number:]}
+        edit_store.record(registry, "default", said, by="person:ann")
+        edit_store.record(registry, "other", said, by="person:ann")
+    edit_store.applied(registry, "default", {"a": 1, "b": 1, "d": 3})
+    ledger.erase(registry, "default", "b", by="person:ann")
+    assert edit_store.last_applied(registry, "default", after="", limit=9) == {"a": 1, "d": 3}
+    assert edit_store.last_applied(registry, "default", after="", limit=1) == {"a": 1}
+    assert edit_store.last_applied(registry, "default", after="a", limit=1) == {"d": 3}
+    assert edit_store.last_applied(registry, "default", after="d", limit=1) == {}
 
 
 async def test_of_many_who_saw_the_same_revision_one_edits(on: Places) -> None:

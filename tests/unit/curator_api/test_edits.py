@@ -2,9 +2,11 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from tunemill.curator_api import edit_store, edits
+from tunemill.curator_api import edit_store, edit_tries, edits
 from tunemill.curator_api.edit_store import Act, EditRow
+from tunemill.curator_api.edit_tries import Tries
 from tunemill.curator_api.edits import apply_pending, change, change_many, with_edits
 from tunemill.curator_api.errors import NotFound, Unprocessable
-from tunemill.indexer.search import SearchIndex
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Edit, Message, Tag
-from tunemill.schemas.stored import StoredLog
+from tunemill.schemas.stored import Stored, StoredLog
 
 ANSWER = {"messages": [{"role": "user", "content": "2+2?"}], "output": [{"role": "assistant", "content": "four"}]}
 OTHER = {"messages": [], "output": [{"role": "assistant", "content": "vier"}]}
@@ -78,7 +80,7 @@ def test_a_tag_that_somebody_set_before_stays_theirs(by: str) -> None:
 
 @dataclass(frozen=True)
 class Places:
-    index: SearchIndex
+    index: Any
     registry: Engine
     project: str = "default"
 
@@ -149,6 +151,50 @@ async def test_a_log_that_the_index_refuses_holds_up_no_other(registry: Engine) 
         await change_many(on, {log_id: [Act("tag", "team:x")] for log_id in ("big", "small")}, by="person:ann")
     assert index.logs["small"].revision == 1 and index.logs["big"].revision == 0
     assert await apply_pending(on, before_ms=LATER_MS) == 1
+
+
+async def test_what_failed_is_tried_less_and_less_often_but_counted(registry: Engine) -> None:
+    """For an hour, a log that is not there and one that the index refuses."""
+    index = Refusing(tagged("big"), tagged("small"))
+    on = Places(Counting(index), registry)
+    edit_store.record(registry, "default", {"gone": [Act("tag", "team:x")], "big": [Act("tag", "team:x")]}, by="ann")
+    now_s = 0.0
+    tries = Tries(lambda: now_s)
+    while now_s < 3_600:
+        assert await apply_pending(on, before_ms=LATER_MS, tries=tries) == len(tries) == 2
+        now_s += edits.LOOK_EVERY_S
+    assert on.index.asked["gone"] <= 12 and on.index.asked["big"] <= 12
+    edit_store.record(registry, "default", {"small": [Act("tag", "team:x")]}, by="ann")
+    await index.write([tagged("gone")])
+    assert await apply_pending(on, before_ms=LATER_MS, tries=tries) == 2  # the third at once
+    assert index.logs["small"].revision == 1
+    now_s += 3_600
+    assert await apply_pending(on, before_ms=LATER_MS, tries=tries) == len(tries) == 1
+    assert index.logs["gone"].revision == 1
+
+
+def test_of_too_many_that_failed_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edit_tries, "MOST", 2)
+    tries = Tries(lambda: 0.0)
+    tries.failed(["a", "b", "c", "d"])
+    tries.failed(["a"])
+    tries.keep(["a", "b", "c", "e"])
+    assert tries.due(["a", "b", "c", "d", "e"]) == ["b", "d", "e"]
+
+
+class Counting:
+    """An index that counts how often it is asked for each log."""
+
+    def __init__(self, index: MemorySearch) -> None:
+        self.index = index
+        self.asked = Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.index, name)
+
+    async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
+        self.asked.update(log_ids)
+        return await self.index.stored(log_ids=log_ids, trace_ids=trace_ids)
 
 
 async def test_numbers_go_on_where_the_index_is_though_the_registry_is_new(registry: Engine) -> None:
