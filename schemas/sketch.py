@@ -1,4 +1,4 @@
-"""Sketches of logs: how alike two are, and the runs of bytes that alike ones share. Pure; made in `streams/fingerprint.py`.
+"""Sketches of logs: how alike two are, and the runs of bytes that alike ones share. Pure; made in `schemas/sketching.py`.
 
 Locality-sensitive hashing: two sketches that are alike share a run of bytes somewhere (J. Leskovec, A. Rajaraman, J. D. Ullman,
 "Mining of Massive Datasets", section 3.4).

@@ -1,0 +1,126 @@
+"""Which rows say nearly the same: by their sketches, compared where they share a band of bytes. Pure.
+
+What is compared is what was asked last and what is answered, as in `quality:near-duplicate` of a log.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunemill.curator_api.facts import Sketches
+from tunemill.curator_api.joined import Places, join
+from tunemill.curator_api.rows import Row
+from tunemill.schemas.sketch import SLOTS
+from tunemill.schemas.sketching import sketches as sketches_of_texts
+
+DIVERSE = 0.8  # the similarity from which rows are of one cluster for `diverse`
+MOST_COMPARED = 64  # of the next in a bucket; and the first
+_LEAST_RECALL = 0.97
+_WIDTHS = (4, 3, 2)  # bytes of a band; the narrower, the more is compared
+_PAIRS = 2**15  # compared at a time: 6 MB
+
+
+class Bands(NamedTuple):
+    """How sketches are cut."""
+
+    width: int  # bytes
+    number: int
+    recall: float  # the share of pairs that are just as alike as asked for and share a band
+
+
+class Clusters(NamedTuple):
+    """Rows that are alike, directly or through others."""
+
+    firsts: Places  # of each row the first one of its cluster, often itself
+    bands: Bands
+    crowded: int  # buckets too large for all pairs in them to be compared
+
+
+def sketches(rows: Sequence[Row]) -> Sketches:
+    """The rows' sketches, and which rows have one: of too few words there is none."""
+    return sketches_of_texts(map(_text, rows))
+
+
+def bands(similarity: float) -> Bands:
+    """The widest bands by which enough pairs of this similarity are found."""
+    same = _same_byte(similarity)
+    for width in _WIDTHS:
+        count = SLOTS // width
+        recall = 1 - (1 - same**width) ** count
+        if recall >= _LEAST_RECALL:
+            break
+    return Bands(width, count, recall)
+
+
+def clusters(sketch: NDArray[np.uint8], similarity: float) -> Clusters:
+    """Which of these sketches are alike: all that are joined by pairs of at least this similarity.
+
+    One band at a time: what it takes is one number a row. Rows in any order give the same clusters, but the first of each is
+    the first of this order.
+    """
+    cut = bands(similarity)
+    least = math.ceil(SLOTS * _same_byte(similarity) - 1e-9)
+    firsts = np.arange(len(sketch))
+    crowded = 0
+    for number in range(cut.number):
+        buckets = _Buckets(sketch, cut.width, number)
+        crowded += buckets.crowded
+        for ones, others in buckets.pairs():
+            apart = firsts[ones] != firsts[others]
+            one, other = ones[apart], others[apart]
+            for at in range(0, len(one), _PAIRS):
+                some = slice(at, at + _PAIRS)
+                alike = np.count_nonzero(sketch[one[some]] == sketch[other[some]], axis=1) >= least
+                join(firsts, one[some][alike], other[some][alike])
+    return Clusters(firsts, cut, crowded)
+
+
+def _same_byte(similarity: float) -> float:
+    """The share of bytes that are the same in sketches of texts that are as alike: unlike ones are by chance."""
+    return similarity + (1 - similarity) / 256
+
+
+class _Buckets:
+    """The rows in order of a band and of what follows it, so that those that share it stand together, the likest side by side."""
+
+    def __init__(self, sketch: NDArray[np.uint8], width: int, number: int) -> None:
+        run = [(number * width + i) % SLOTS for i in range(8)]
+        keys = np.zeros(len(sketch), np.uint64)
+        for slot in run:
+            keys = (keys << np.uint64(8)) | sketch[:, slot]
+        self._rows = np.argsort(keys, kind="stable")
+        band = keys[self._rows] >> np.uint64(8 * (8 - width))
+        starts = np.flatnonzero(np.concatenate(([True], band[1:] != band[:-1])))
+        sizes = np.diff(np.append(starts, len(band)))
+        self._left = (
+            np.repeat(starts + sizes, sizes) - np.arange(len(band)) - 1
+        )  # how many come after each in its bucket
+        large = sizes > MOST_COMPARED + 1
+        self._large = [(starts[i], sizes[i]) for i in np.flatnonzero(large)]
+        self.crowded = len(self._large)
+
+    def pairs(self) -> Iterator[tuple[Places, Places]]:
+        """Each row with the next of its bucket; each with the second next, and so on; in a crowded one each with the first."""
+        at = np.flatnonzero(self._left)
+        for step in range(1, MOST_COMPARED + 1):
+            at = at[self._left[at] >= step]
+            if not len(at):
+                break
+            yield self._rows[at], self._rows[at + step]
+        for start, size in self._large:
+            yield np.full(size - 1, self._rows[start]), self._rows[start + 1 : start + size]
+
+
+def _text(row: Row) -> str:
+    """What the user said last, and what is answered, better and worse."""
+    asked = next((message for message in reversed(row.messages[:-1]) if message.role == "user"), None)
+    said = [asked.content] if asked and asked.content else []
+    for message in (*row.messages[-1:], *row.rejected):
+        if message.content:
+            said.append(message.content)
+        for call in message.tool_calls:
+            said += call.name, call.arguments
+    return "\n".join(said)

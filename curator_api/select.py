@@ -1,0 +1,193 @@
+"""Which rows of a draft are in the dataset, on which side, and why the others are not. Pure.
+
+In this order: rows that say the same, rows that say nearly the same, each ingredient's limit, weights, replay, caps, splits.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tunemill.curator_api.balance import capped, replayed, weighted
+from tunemill.curator_api.facts import SLOTS, Columns
+from tunemill.curator_api.joined import join
+from tunemill.curator_api.near import DIVERSE, Clusters, clusters
+from tunemill.curator_api.recipe import FromVersion, Pairs, Recipe, Search
+from tunemill.curator_api.rows import Reason
+from tunemill.curator_api.sampling import Rows, sample
+
+REASONS = (
+    None,  # kept
+    Reason.DUPLICATE_CONTENT,
+    Reason.NEAR_DUPLICATE,
+    Reason.NOT_SAMPLED,
+    Reason.WEIGHTED_OUT,
+    Reason.CAPPED,
+)
+
+
+class NearDuplicates(msgspec.Struct, frozen=True, kw_only=True):
+    """How near-duplicates were found."""
+
+    threshold: float  # the similarity from which two rows are alike
+    clusters: int  # of two rows or more
+    rows: int  # in them
+    sketched: int  # rows that were compared: the others have too few words
+    bands: int
+    band_bytes: int
+    modelled_recall: float  # of pairs that are just as alike as the threshold says: the share that is compared
+    crowded: int  # buckets in which not all pairs were compared
+
+
+class Selected(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry a row, in the order of the facts."""
+
+    reason: NDArray[np.uint8]  # a place in REASONS; 0: it is in the dataset
+    split: NDArray[np.uint8]  # a place in the manifest's SPLITS
+    same: NDArray[np.int64]  # the row that stands for a duplicate or near-duplicate; of all others itself
+    conversation: NDArray[np.uint64]  # the first of the conversations that are joined with its own
+    near: NearDuplicates | None = None  # None: not asked for
+
+
+def wants_sketches(recipe: Recipe) -> bool:
+    """Whether `select` needs sketches for this recipe."""
+    return recipe.filters.near_duplicates is not None or any(
+        isinstance(one, Search | Pairs) and one.take == "diverse" and one.limit is not None
+        for one in recipe.ingredients
+    )
+
+
+def select(facts: Columns, recipe: Recipe) -> Selected:
+    """What is in the dataset. The order in which the rows came makes no difference; ties go by the seed and the rows' keys.
+
+    Args:
+        facts: with sketches if `wants_sketches`.
+    """
+    reason = np.zeros(len(facts.key), np.uint8)
+    same, rows = _unite(facts, recipe)
+    conversation = _conversations(facts, same)
+    reason[same != np.arange(len(same))] = _code(Reason.DUPLICATE_CONTENT)
+    near = None
+    if recipe.filters.near_duplicates is not None:
+        rows, near = _thin(facts, recipe, rows, same, recipe.filters.near_duplicates)
+        reason[(same != np.arange(len(same))) & (reason == 0)] = _code(Reason.NEAR_DUPLICATE)
+    sampled = _sample(facts, recipe, rows)
+    rows = _leave(reason, rows, sampled, Reason.NOT_SAMPLED)
+    rows = _leave(reason, rows, weighted(facts, rows, recipe.weights), Reason.WEIGHTED_OUT)
+    shares = {
+        place: one.share
+        for place, one in enumerate(recipe.ingredients)
+        if isinstance(one, FromVersion) and one.share is not None
+    }
+    rows = _leave(reason, rows, replayed(facts, rows, shares), Reason.NOT_SAMPLED)
+    _leave(reason, rows, capped(facts, rows, recipe.caps), Reason.CAPPED)
+    split = _split(conversation, seed=recipe.seed, test_share=recipe.test_share)
+    return Selected(reason=reason, split=split, same=same, conversation=conversation, near=near)
+
+
+def _is_diverse(recipe: Recipe) -> bool:
+    return any(
+        isinstance(one, Search | Pairs) and one.take == "diverse" and one.limit is not None
+        for one in recipe.ingredients
+    )
+
+
+def _code(reason: Reason) -> int:
+    return REASONS.index(reason)
+
+
+def _leave(reason: NDArray[np.uint8], rows: Rows, stay: Rows, why: Reason) -> Rows:
+    """Note why those of these rows are left out that do not stay; the others, in their order."""
+    stays = np.zeros(len(reason), bool)
+    stays[stay] = True
+    reason[rows[~stays[rows]]] = _code(why)
+    return rows[stays[rows]]
+
+
+def _unite(facts: Columns, recipe: Recipe) -> tuple[Rows, Rows]:
+    """Of each row the one that stands for it, and those that stand for themselves, in order of row_id."""
+    order = np.lexsort((facts.ingredient, facts.key, _precedence(facts, recipe)))
+    order = order[np.argsort(facts.row_id[order], kind="stable")]
+    ids = facts.row_id[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = ids[1:] != ids[:-1]
+    same = np.empty(len(order), np.int64)
+    same[order] = order[begins][np.cumsum(begins) - 1]
+    return same, order[begins]
+
+
+def _precedence(facts: Columns, recipe: Recipe) -> NDArray[np.uint8]:
+    """0 for rows of an ingredient that is taken whole, 1 for rows that may be left out for another."""
+    partial = [
+        (isinstance(one, Search | Pairs) and one.limit is not None)
+        or (isinstance(one, FromVersion) and one.share is not None)
+        for one in recipe.ingredients
+    ]
+    return np.array([*partial, False], np.uint8)[facts.ingredient]
+
+
+def _thin(facts: Columns, recipe: Recipe, rows: Rows, same: Rows, threshold: float) -> tuple[Rows, NearDuplicates]:
+    """One row of each cluster; `same` is told which one."""
+    sketched = rows[facts.has_sketch[rows]]
+    sketched = sketched[np.lexsort((facts.key[sketched], _precedence(facts, recipe)[sketched]))]
+    found = _clusters(facts, sketched, threshold)
+    same[sketched] = sketched[found.firsts]
+    sizes = np.bincount(found.firsts)
+    near = NearDuplicates(
+        threshold=threshold,
+        clusters=int((sizes > 1).sum()),
+        rows=int(sizes[sizes > 1].sum()),
+        sketched=len(sketched),
+        bands=found.bands.number,
+        band_bytes=found.bands.width,
+        modelled_recall=round(found.bands.recall, 4),
+        crowded=found.crowded,
+    )
+    return rows[same[rows] == rows], near
+
+
+def _clusters(facts: Columns, sketched: Rows, threshold: float) -> Clusters:
+    if facts.sketch is not None:
+        return clusters(facts.sketch[sketched], threshold)
+    if len(facts.key):
+        raise ValueError("near-duplicates are found by sketches, and there are none")
+    return clusters(np.empty((0, SLOTS), np.uint8), threshold)
+
+
+def _sample(facts: Columns, recipe: Recipe, rows: Rows) -> Rows:
+    """The rows that the limits of the ingredients leave."""
+    cluster = np.arange(len(facts.key))
+    if _is_diverse(recipe):
+        sketched = rows[facts.has_sketch[rows]]
+        cluster[sketched] = sketched[_clusters(facts, sketched, DIVERSE).firsts]
+    taken = []
+    for place, one in enumerate(recipe.ingredients):
+        its = rows[facts.ingredient[rows] == place]
+        if isinstance(one, Search | Pairs) and one.limit is not None:
+            its = sample(facts, its, limit=one.limit, take=one.take, by=one.by, clusters=cluster)
+        taken.append(its)
+    return np.concatenate(taken) if taken else rows
+
+
+def _conversations(facts: Columns, same: Rows) -> NDArray[np.uint64]:
+    """The conversation of each row. A row that was said in several joins them into one."""
+    names, own = np.unique(facts.conversation, return_inverse=True)
+    firsts = np.arange(len(names))
+    join(firsts, own, own[same])
+    return names[firsts[own]]
+
+
+def _split(conversation: NDArray[np.uint64], *, seed: int, test_share: float) -> NDArray[np.uint8]:
+    names, own = np.unique(conversation, return_inverse=True)
+    is_test = np.array([draw < test_share for draw in _draws(names.tolist(), seed)], np.uint8)
+    return is_test[own]
+
+
+def _draws(conversations: Iterable[int], seed: int) -> Iterable[float]:
+    """A number in [0, 1) from the seed and the conversation alone: a conversation keeps its side in every version."""
+    return (
+        int.from_bytes(hashlib.sha256(f"{seed}:{conversation:016x}".encode()).digest()[:8]) / 2**64
+        for conversation in conversations
+    )
