@@ -102,24 +102,33 @@ def measure(batches: Batches, *, rounds: int) -> tuple[dict[str, Figure], dict[s
         def turn(name: str) -> Callable[[], float]:
             return lambda: _measured(batches.count, url, sides[name], pids, costs[name])
 
-        is_tried_only = batches.count < WARMING_LOGS  # so few say nothing, warm or cold
-        warmups = 0 if is_tried_only else 1 if batches.count * len(sides) >= WARMING_DOCUMENTS else 2
+        warmups = 0 if _is_tried_only(batches.count) else 1 if batches.count * len(sides) >= WARMING_DOCUMENTS else 2
         figures = take_turns({name: turn(name) for name in sides}, unit="logs/s", rounds=rounds, warmups=warmups)
     ratios = {name: ratio(figures[one], figures[other]) for name, (one, other) in RATIOS.items()}
     return figures, ratios, {"cpu_us_per_log": {name: _medians(found[-rounds:]) for name, found in costs.items()}}
 
 
+def _is_tried_only(count: int) -> bool:
+    return count < WARMING_LOGS  # so few say nothing, warm or cold
+
+
+def _settle(processes: int, count: int) -> None:
+    if processes > 1 and not _is_tried_only(count):
+        time.sleep(REBALANCE_S)
+
+
 def _measured(count: int, url: str, opened: Opened, pids: Mapping[str, int], costs: list[Costs]) -> float:
     """Logs per second of one round."""
+    warming = min(WARMING_LOGS, count)
     with opened() as side:
         writers = [process.pid for process in side.processes]
-        side.give(WARMING_LOGS)
+        side.give(warming)
         side.resume()
-        wait_for_documents(url, side.project, WARMING_LOGS, side.is_alive)
+        wait_for_documents(url, side.project, warming, side.is_alive)
         side.give(count)
         before, started = _cpu_s(writers, pids), time.perf_counter()
         side.resume()
-        wait_for_documents(url, side.project, WARMING_LOGS + count, side.is_alive)
+        wait_for_documents(url, side.project, warming + count, side.is_alive)
         seconds = time.perf_counter() - started
         after = _cpu_s(writers, pids)
     costs.append({name: (after[name] - before[name]) / count * 1e6 for name in after})
@@ -131,7 +140,7 @@ def _worker(batches: Batches, bus: str, url: str, *, per_message: int, processes
     empty_index(url, PROJECT)
     with ExitStack() as stack:
         ours = [stack.enter_context(worker(bus, url)) for _ in range(processes)]
-        time.sleep(REBALANCE_S * (processes - 1))
+        _settle(processes, batches.count)
         given = 0
 
         def give(count: int) -> None:
@@ -154,7 +163,7 @@ def _rival(batches: Batches, bus: str, url: str, command: list[str], *, processe
     arguments = [*command, bus.removeprefix("kafka://"), topic.name, url, alias(BY_HAND)]
     with ExitStack() as stack:
         started = [stack.enter_context(running(arguments)) for _ in range(processes)]
-        time.sleep(REBALANCE_S * (processes - 1))
+        _settle(processes, batches.count)
 
         def give(count: int) -> None:
             messages = (Outgoing(document, key=log_id) for log_id, _, document in batches.documents(count))

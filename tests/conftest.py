@@ -8,7 +8,19 @@ import pytest
 from engines import choose
 from engines.errors import EngineAbsent
 
-ABSENT = pytest.StashKey[dict[str, str]]()  # engine -> why it could not be had
+LONGEST = "flow/test_demo.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what must stay together where several processes share the tests, and begin with what takes longest.
+
+    The live tests are one group, so that one Kafka and one Elasticsearch serve them all; the others go file by file, because
+    the tests of a file share what is dear to make.
+    """
+    for item in items:
+        group = "live" if item.get_closest_marker("live") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (not item.path.match(LONGEST), item.get_closest_marker("live") is None))
 
 
 @pytest.fixture(scope="session")
@@ -17,34 +29,32 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def kafka_url(pytestconfig: pytest.Config) -> Iterator[str]:
+def kafka_url() -> Iterator[str]:
     """A real broker, as `kafka://host:port`. It is shared: give topics names of your own, or expect other tests' messages."""
-    yield from _engine(pytestconfig, "Kafka", choose.kafka)
+    yield from _engine("Kafka", choose.kafka)
 
 
 @pytest.fixture(scope="session")
-def elasticsearch_url(pytestconfig: pytest.Config) -> Iterator[str]:
+def elasticsearch_url() -> Iterator[str]:
     """A real Elasticsearch, as `http://host:port`. It is shared: give indices names of your own."""
-    yield from _engine(pytestconfig, "Elasticsearch", choose.elasticsearch)
+    yield from _engine("Elasticsearch", choose.elasticsearch)
 
 
-def _engine(config: pytest.Config, name: str, start: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+def _engine(name: str, start: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     with ExitStack() as running:
         try:
             url = running.enter_context(start())
         except EngineAbsent as absent:
             if os.environ.get("CI") == "true":
                 pytest.fail(f"no {name} for the live tests: {absent}", pytrace=False)
-            config.stash.setdefault(ABSENT, {})[name] = str(absent)
             pytest.skip(f"no {name}: {absent}")
         yield url
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what was not tested, where an engine was missing."""
-    absent = config.stash.get(ABSENT, {})
-    if absent:
-        skipped = sum("live" in report.keywords for report in terminalreporter.stats.get("skipped", []))
-        why = "; ".join(f"no {name} ({reason})" for name, reason in absent.items())
-        line = f"NOT TESTED: {skipped} live tests of this project on real {' and '.join(absent)} were skipped: {why}"
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "live" in report.keywords]
+    if skipped:
+        why = "; ".join(sorted({report.longrepr[2].removeprefix("Skipped: ") for report in skipped}))
+        line = f"NOT TESTED: {len(skipped)} live tests were skipped: {why}"
         terminalreporter.write_line(" ".join(line.split()), red=True, bold=True)
