@@ -78,10 +78,34 @@ class Bodies:
         """Forget these logs and what was said about them."""
         with self._db:
             self._begin(caught_up)
+            before = self._db.total_changes
             for log_id in log_ids:
                 self._forget_beside(log_id)
                 self._db.execute("DELETE FROM logs WHERE log_id = ?", (log_id,))
+            if self._db.total_changes > before:
+                self._count_deletions(self.deletions() + 1)
+            for log_id in log_ids:
                 self._mark(log_id)
+
+    def deletions(self) -> int:
+        """How often something was deleted since nothing was left of what had been."""
+        (count,) = self._db.execute("PRAGMA user_version").fetchone()
+        return int(count)
+
+    def expunge(self, deletions: int) -> None:
+        """Write the file anew without its free space.
+
+        Args:
+            deletions: how many the search was made anew after; with more, some of their words may be left in it.
+        """
+        self._db.execute("VACUUM")
+        is_busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise sqlite3.OperationalError("a scan is under way: the old pages are still in use")
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            if self.deletions() == deletions:
+                self._count_deletions(0)
 
     def replace(self, changed: Sequence[tuple[Document, bytes]], caught_up: bool) -> list[int | None]:
         """Keep another state of each log that still has the body it was read with: its number, or None."""
@@ -224,6 +248,9 @@ class Bodies:
         self._db.execute("BEGIN IMMEDIATE")
         if caught_up:  # here, and not after each write, to spare a second wait for the disk
             self._db.execute("DELETE FROM behind")
+
+    def _count_deletions(self, count: int) -> None:
+        self._db.execute(f"PRAGMA user_version = {count:d}")  # PRAGMA takes no parameters
 
     def _next_seq(self) -> int:
         found = self._db.execute("SELECT seq + 1 FROM sqlite_sequence WHERE name = 'logs'").fetchone()

@@ -13,6 +13,7 @@ from tunemill.indexer import elastic_rebuild, elastic_scan, mapping
 from tunemill.indexer.bulk import Bulk, deletions
 from tunemill.indexer.document import refusal, to_document
 from tunemill.indexer.elastic_client import connect, error_type, translated
+from tunemill.indexer.elastic_expunge import expunge
 from tunemill.indexer.elastic_feedback import ElasticFeedback
 from tunemill.indexer.elastic_indices import is_outdated, size_of
 from tunemill.indexer.elastic_search import ElasticSearch
@@ -168,6 +169,11 @@ class ElasticIndex:
             return await elastic_rebuild.rebuild(self._client, self.alias, change=change, progress=progress)
         finally:
             self._search.renew()
+
+    async def expunge(self) -> None:
+        """Merge deleted documents away."""
+        await expunge(self._client, (self.alias, self._notes, self._feedback.alias))
+        self._search.renew()
 
     async def is_outdated(self) -> bool:
         """Whether an index of the logs was made by another template than today's."""

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 import tantivy
 
-from tunemill.indexer import feedback
+from tunemill.indexer import feedback, local_expunge
 from tunemill.indexer.bodies import CHUNK, Bodies
 from tunemill.indexer.cursor import decode
 from tunemill.indexer.document import Document, refusal, to_document
@@ -173,6 +173,10 @@ class LocalIndex:
         finally:
             await self._write(_Engine.end_rebuild)
         return done
+
+    async def expunge(self) -> None:
+        """Make the search and the file anew without what was deleted."""
+        await local_expunge.expunge(lambda step: self._write(lambda engine: step(engine.writer)), self.rebuild)
 
     async def is_outdated(self) -> bool:
         """Never: a search of another layout is made anew when it is opened."""

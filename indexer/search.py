@@ -194,6 +194,9 @@ class SearchIndex(Protocol):
     async def refresh(self) -> None:
         """What was written before is findable by search and scan after."""
 
+    async def expunge(self) -> None:
+        """Overwrite on the disk what deleted logs and their feedback left there; it may take as long as `rebuild`."""
+
     async def rebuild(self, change: Change, *, progress: Progress) -> Rebuilt:
         """Make the index anew from its own logs, as today's layout has it, while it is searched and written.
 

@@ -163,6 +163,9 @@ class MemorySearch:
         changed = sum(log != before[log_id] for log_id, log in self.logs.items())
         return Rebuilt(len(self.logs), changed, len(before) - len(self.logs))
 
+    async def expunge(self) -> None:
+        self._answer()
+
     async def is_outdated(self) -> bool:
         self._answer()
         return self.outdated

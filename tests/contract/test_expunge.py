@@ -1,0 +1,77 @@
+"""What is deleted from an index can be taken off its disk, on both engines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from elasticsearch import AsyncElasticsearch
+from fakes.curator_api import tagged
+
+from tunemill.indexer.open import open_index
+from tunemill.indexer.query import parse
+from tunemill.indexer.search import SearchRequest
+from tunemill.schemas.records import Feedback
+
+WORDS = [f"canary{number:03d}x" for number in range(300)]
+
+
+@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    yield f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
+
+
+async def test_what_was_deleted_is_gone_from_the_disk(url: str, tmp_path: Path) -> None:
+    index = open_index(url, project="expunged")
+    await index.setup()
+    logs = [
+        tagged(word, f"{word} asks", f"{word} answers " * (number % 40), user_id=word)
+        for number, word in enumerate(WORDS)
+    ]
+    await index.write(logs)
+    await index.refresh()
+    await index.add_feedback(
+        [Feedback(feedback_id=word, ts_ms=1, name="f", log_id=word, comment=word) for word in WORDS]
+    )
+    gone, kept = WORDS[::2], WORDS[1::2]
+    try:
+        await index.delete(gone)
+        await index.expunge()
+        await index.refresh()
+        for word in (gone[0], gone[-1], kept[0], kept[-1]):
+            page = await index.search(SearchRequest(parse(word)))
+            assert page.total == (word in kept)
+        if url.startswith("local:"):
+            raw = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+            assert not [word for word in gone if word.encode() in raw]
+            assert all(word.encode() in raw for word in kept)
+        else:
+            await nothing_deleted_is_left(url)
+        log = await index.get(kept[0])
+        assert log is not None
+        assert [item.comment for item in await index.feedback_of(log.log)] == [kept[0]]
+        await index.expunge()  # nothing was deleted since
+        assert [found.log.log_id async for found in index.scan(parse(""), limit=None)] == sorted(kept)
+    finally:
+        await index.delete(kept)
+        await index.close()
+
+
+async def nothing_deleted_is_left(url: str) -> None:
+    client = AsyncElasticsearch(url)
+    try:
+        stats = await client.indices.stats(index="*-expunged-*", metric=["docs", "translog"])
+    finally:
+        await client.close()
+    total = stats["_all"]["total"]
+    assert total["docs"]["deleted"] == 0
+    assert total["translog"]["operations"] == 0
+
+
+async def test_nothing_is_made_anew_where_nothing_was_deleted(tmp_path: Path) -> None:
+    index = open_index(f"local:{tmp_path}")
+    await index.write([tagged("one")])
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("meta.json")}
+    await index.delete(["another"])
+    await index.expunge()
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("meta.json")} == before
+    await index.close()
