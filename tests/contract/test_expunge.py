@@ -70,8 +70,12 @@ async def nothing_deleted_is_left(url: str) -> None:
 async def test_nothing_is_made_anew_where_nothing_was_deleted(tmp_path: Path) -> None:
     index = open_index(f"local:{tmp_path}")
     await index.write([tagged("one")])
-    before = {path: path.stat().st_ino for path in tmp_path.rglob("meta.json")}
+    folder = tmp_path / "logs-default" / "search"
+    before = folder.stat().st_ino
     await index.delete(["another"])
     await index.expunge()
-    assert {path: path.stat().st_ino for path in tmp_path.rglob("meta.json")} == before
+    assert folder.stat().st_ino == before
+    await index.delete(["one"])
+    await index.expunge()
+    assert folder.stat().st_ino != before
     await index.close()
