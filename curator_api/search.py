@@ -16,7 +16,6 @@ from tunemill.curator_api.payloads import LogOut, Storable
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.queries import read_query
 from tunemill.curator_api.search_payloads import (
-    LONGEST_CURSOR,
     MOST_FIELDS,
     MOST_HITS,
     FacetOut,
@@ -27,7 +26,7 @@ from tunemill.curator_api.search_payloads import (
     SearchOut,
 )
 from tunemill.indexer import ast
-from tunemill.indexer.cursor import moment
+from tunemill.indexer.cursor import LONGEST, moment
 from tunemill.indexer.query_text import to_text
 from tunemill.indexer.search import Hit, SearchPage, SearchRequest, Sort
 from tunemill.registry.tables import now_ms
@@ -40,7 +39,7 @@ _ONLY_OF_A_LOG = set(LogOut.model_fields) - _LOOKED_UP - set(HitOut.model_fields
 Text = Annotated[
     str, Query(max_length=4_096, description='for example: "long division" tag:topic:math -lang:de'), Storable
 ]
-Cursor = Annotated[str | None, Query(max_length=LONGEST_CURSOR), Storable]
+Cursor = Annotated[str | None, Query(max_length=LONGEST), Storable]
 Fields = Annotated[str | None, Query(max_length=2_000, description="for example: log_id,prompt,cost_usd")]
 
 

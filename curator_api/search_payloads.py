@@ -5,13 +5,13 @@ from typing import Annotated
 from pydantic import Field
 
 from tunemill.curator_api.payloads import Given, SearchText, Storable, Taken
+from tunemill.indexer.cursor import LONGEST
 from tunemill.indexer.search import Sort
 
 MOST_HITS = 200
 MOST_FIELDS = 50
-LONGEST_CURSOR = 8_192
 
-Cursor = Annotated[str, Field(max_length=LONGEST_CURSOR), Storable]
+Cursor = Annotated[str, Field(max_length=LONGEST), Storable]
 
 
 class SearchIn(Taken):

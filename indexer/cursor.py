@@ -13,7 +13,7 @@ from tunemill.indexer.fields import LARGEST_WHOLE
 from tunemill.indexer.query_text import to_text
 from tunemill.indexer.search import SearchRequest, Sort
 
-LONGEST = 4096
+LONGEST = 32_768  # characters; a point in time names each of the indices that it is of
 BEST_SCORE = 10**15  # no hit has it
 
 

@@ -43,6 +43,7 @@ _POINT_IS_OVER = {
     "no_shard_available_action_exception",  # an index that it saw is gone
     "index_not_found_exception",
     "illegal_argument_exception",  # not an id that Elasticsearch gave
+    "x_content_parse_exception",
 }
 
 

@@ -213,14 +213,18 @@ def _candidates(view: View, stretch: _Stretch, hits: Sequence[tuple[Any, Any]]) 
 
 
 def _after(start: _Start | None, candidates: Sequence[_Candidate], wanted: int, ids_of: IdsOf) -> list[Found]:
-    """The first `wanted` candidates that come after the start; ids are looked up only for those that may be among them."""
+    """The first `wanted` candidates that come after the start; ids are looked up only for as many as it takes."""
     pool = [candidate for candidate in candidates if start is None or candidate.rank >= start.rank]
-    end = wanted + (sum(candidate.rank == start.rank for candidate in pool) if start else 0)
-    while end < len(pool) and pool[end].rank == pool[end - 1].rank:
-        end += 1
     at_start = {candidate.seq for candidate in pool if start and candidate.rank == start.rank}
-    found = _named(pool[:end], ids_of)
-    return [hit for hit in found if start is None or hit.seq not in at_start or hit.log_id < start.log_id][:wanted]
+    found: list[Found] = []
+    end = 0
+    while end < len(pool) and len(found) < wanted:
+        begin, end = end, end + wanted
+        while end < len(pool) and pool[end].rank == pool[end - 1].rank:
+            end += 1
+        named = _named(pool[begin:end], ids_of)
+        found += [hit for hit in named if start is None or hit.seq not in at_start or hit.log_id < start.log_id]
+    return found[:wanted]
 
 
 def _named(candidates: Iterable[_Candidate], ids_of: IdsOf) -> list[Found]:

@@ -148,6 +148,22 @@ async def test_pages_are_of_one_point_in_time_whatever_is_written_edited_and_del
         assert (await search(index, text)).total == 60 + 3 - 6 - 3
 
 
+async def test_a_walk_goes_on_where_most_of_what_it_would_have_shown_was_deleted(index: SearchIndex) -> None:
+    for sort in SORTS:
+        await fill(index, odd_logs(40, app=sort))
+    for sort in SORTS:
+        text = f"apple app:{sort}"
+        whole = ids(await search(index, text, sort=sort, limit=40))
+        first = await search(index, text, sort=sort, limit=5)
+        gone = {*whole[5:10], *whole[11:15], *whole[20:29]}
+        await index.delete(sorted(gone))
+        seen, cursor = ids(first), first.cursor
+        while cursor is not None:
+            page = await search(index, text, sort=sort, limit=5, cursor=cursor, counts=False)
+            seen, cursor = seen + ids(page), page.cursor
+        assert [one for one in seen if one not in gone] == [one for one in whole if one not in gone], sort
+
+
 async def test_facets_and_histogram_are_left_out_where_they_are_not_asked_for(index: SearchIndex) -> None:
     await fill(index, odd_logs(3))
     page = await search(index, "app:shop", counts=False)

@@ -279,7 +279,7 @@ def _words(text: str) -> list[str]:
 
 
 def _side_by_side(wanted: list[str], words: list[str]) -> bool:
-    return any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1))
+    return bool(wanted) and any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1))
 
 
 def _counts(name: str, logs: Sequence[TaggedLog]) -> tuple[FacetCount, ...]:
