@@ -42,13 +42,16 @@ class Bulk:
         Raises:
             UnicodeEncodeError: a text holds half of a surrogate pair; nothing is added.
         """
-        index, seq_no, primary_term = version
-        here = {"_index": index, "require_alias": False, "_id": document_id}
-        self._add({"index": here | {"if_seq_no": seq_no, "if_primary_term": primary_term}}, document)
+        self._add({"index": _still(document_id, version)}, document)
 
-    def delete(self, document_id: str) -> None:
-        """Take the document away."""
-        self._add({"delete": {"_id": document_id}})
+    def delete(self, document_id: str, index: str | None = None) -> None:
+        """Take the document away; out of this index, or of the one that is written to."""
+        where = {} if index is None else _in(index)
+        self._add({"delete": {**where, "_id": document_id}})
+
+    def delete_copy(self, document_id: str, version: tuple[str, int, int]) -> None:
+        """Take away a document that still has, in this index, this sequence number and primary term."""
+        self._add({"delete": _still(document_id, version)})
 
     def requests(self) -> Iterator[range]:
         """The places of the items in order, in requests of a good size."""
@@ -85,6 +88,15 @@ class Bulk:
             del self._lines[self._ends[-1] :]
             raise
         self._ends.append(len(self._lines))
+
+
+def _in(index: str) -> dict[str, object]:
+    return {"_index": index, "require_alias": False}
+
+
+def _still(document_id: str, version: tuple[str, int, int]) -> dict[str, object]:
+    index, seq_no, primary_term = version
+    return {**_in(index), "_id": document_id, "if_seq_no": seq_no, "if_primary_term": primary_term}
 
 
 def deletions(document_ids: Iterable[str]) -> Bulk:

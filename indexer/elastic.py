@@ -2,36 +2,46 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any, cast
 
 import structlog
-from elasticsearch import ApiError, BadRequestError, NotFoundError
+from elasticsearch import ApiError, BadRequestError
 
-from tunemill.indexer import elastic_rebuild, elastic_scan, mapping
-from tunemill.indexer.bulk import Bulk, deletions
+from tunemill.indexer import elastic_rebuild, elastic_scan, elastic_shelves, mapping
+from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.document import refusal, to_document
 from tunemill.indexer.elastic_client import connect, error_type, translated
+from tunemill.indexer.elastic_copies import delete_copies, look_up, settle, wanted
 from tunemill.indexer.elastic_expunge import expunge
-from tunemill.indexer.elastic_feedback import ElasticFeedback
+from tunemill.indexer.elastic_feedback import Call, ElasticFeedback
 from tunemill.indexer.elastic_indices import is_outdated, size_of
 from tunemill.indexer.elastic_search import ElasticSearch
-from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored, record_of
+from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored
 from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.outcome import OUTCOMES, ItemOutcome, Verdict
 from tunemill.indexer.query import Query
-from tunemill.indexer.search import Change, Dumped, Hit, IndexSize, Progress, Rebuilt, SearchPage, SearchRequest
+from tunemill.indexer.search import (
+    Change,
+    Dumped,
+    Forget,
+    Hit,
+    IndexSize,
+    Progress,
+    Rebuilt,
+    SearchPage,
+    SearchRequest,
+    Shelf,
+)
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.telemetry.metrics import ID_CONFLICTS
 
-_NO_IDS = ("", ".", "..")  # in a URL they would name the index itself
-
 _CHANGED_MEANWHILE = {Verdict.DUPLICATE, Verdict.NO_INDEX}  # by somebody else, or with its index by a rebuild
+_HAD_COPIES = ItemOutcome(Verdict.DUPLICATE, 409)
 _MERGED = OUTCOMES | {Verdict.INDEXED: Outcome.MERGED}
 
 _log = structlog.get_logger()
@@ -67,7 +77,8 @@ class ElasticIndex:
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
         """Store each log unless it is there; waits for an engine that is busy or away."""
         refused, bulk = await asyncio.to_thread(_created, logs)
-        outcomes = iter(await self._send(bulk))
+        sent = [log.log.log_id for at, log in enumerate(logs) if at not in refused]
+        outcomes = iter(await self._create(bulk, sent))
         written = [refused.get(at) or _written(log, next(outcomes)) for at, log in enumerate(logs)]
         await self._warn_of_conflicts(
             [log for log, end in zip(logs, written, strict=True) if end.outcome is Outcome.DUPLICATE]
@@ -127,13 +138,15 @@ class ElasticIndex:
         if not known:
             return
         await self._feedback.forget_beside(known, self)
-        await self._send(deletions(known), refresh=True)
+        await delete_copies(self._client, self.alias, known, make_index=self.setup)
         self._search.renew()
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id, findable by search or not yet."""
-        found = await self._stored(log_id)
-        return None if found is None else record_of(found)
+        if not log_id:
+            return None
+        found = await read_stored(self._client, (self.alias, [log_id]), (self._notes, []))
+        return found.logs[log_id].tagged if found.logs else None
 
     async def search(self, request: SearchRequest) -> SearchPage:
         """One page of the logs that match."""
@@ -183,6 +196,27 @@ class ElasticIndex:
         """How much the indices of the logs hold."""
         return await size_of(self._client, self.alias)
 
+    async def shelves(self) -> Sequence[Shelf]:
+        """The indices of the logs."""
+        return await elastic_shelves.shelves(self._client, self.alias)
+
+    async def roll_over(self) -> bool:
+        """New logs go into another index from now on."""
+        await elastic_shelves.roll_over(self._client, self.alias)
+        return True
+
+    async def drop_shelf(self, name: str, *, before: Forget) -> int:
+        """Drop an index whole, with what was said of its logs."""
+
+        async def forget(calls: Sequence[Call]) -> None:
+            await before([call.log_id for call in calls])
+            await self._feedback.forget_calls(calls, self)
+
+        try:
+            return await elastic_shelves.drop(self._client, self.alias, name, forget=forget)
+        finally:
+            self._search.renew()
+
     async def ping(self) -> None:
         """Return if Elasticsearch answers."""
         with translated():
@@ -193,33 +227,34 @@ class ElasticIndex:
         await self._search.close()
         await self._client.close()
 
-    async def _send(self, bulk: Bulk, *, alias: str = "", refresh: bool = False) -> list[ItemOutcome]:
-        return await send_all(self._client, bulk, alias=alias or self.alias, make_index=self.setup, refresh=refresh)
+    async def _send(self, bulk: Bulk, *, alias: str = "") -> list[ItemOutcome]:
+        return await send_all(self._client, bulk, alias=alias or self.alias, make_index=self.setup)
 
-    async def _stored(self, log_id: str) -> Mapping[str, Any] | None:
-        if log_id in _NO_IDS:
-            return None
-        try:
-            with translated():
-                found = await self._client.get(index=self.alias, id=log_id)
-        except IndexUnavailable as error:
-            if isinstance(error.__cause__, NotFoundError) and error_type(error.__cause__) == "":
-                return None
-            raise
-        return cast("Mapping[str, Any]", found.body)
+    async def _create(self, bulk: Bulk, log_ids: Sequence[str]) -> list[ItemOutcome]:
+        """Create each of these logs unless one of the indices has it; the outcomes in order."""
+        outcomes = await self._send(bulk)
+        places = {log_ids[at]: at for at in reversed(range(len(bulk))) if outcomes[at].verdict is not Verdict.REJECTED}
+        settled = await settle(self._client, self.alias, places, make_index=self.setup)
+        for at, log_id in enumerate(log_ids):
+            if log_id in settled.several and outcomes[at].verdict is Verdict.INDEXED:
+                outcomes[at] = _HAD_COPIES
+        if again := [places[log_id] for log_id in settled.gone]:
+            results = await self._create(bulk.only(again), [log_ids[at] for at in again])
+            for at, outcome in zip(again, results, strict=True):
+                outcomes[at] = outcome
+        return outcomes
 
     async def _warn_of_conflicts(self, duplicates: Sequence[TaggedLog]) -> None:
         """Say how many logs came with an id that holds other content: a producer makes its ids badly."""
         if not duplicates:
             return
         try:
-            with translated():
-                answer = await self._client.mget(
-                    index=self.alias, ids=[log.log.log_id for log in duplicates], source_includes=["content_digest"]
-                )
+            found = await look_up(
+                self._client, [wanted(self.alias, log.log.log_id, "content_digest") for log in duplicates]
+            )
         except IndexUnavailable:
             return
-        stored = {doc["_id"]: doc["_source"]["content_digest"] for doc in answer["docs"] if doc.get("found")}
+        stored = {doc["_id"]: doc["_source"]["content_digest"] for doc in found if doc is not None}
         count = sum(stored.get(log.log.log_id, log.content_digest) != log.content_digest for log in duplicates)
         if count:
             ID_CONFLICTS.inc(count)

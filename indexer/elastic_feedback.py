@@ -9,7 +9,7 @@ from elasticsearch import AsyncElasticsearch
 from tunemill.indexer import feedback, mapping
 from tunemill.indexer.bulk import Bulk, deletions
 from tunemill.indexer.elastic_client import translated
-from tunemill.indexer.elastic_stored import version_of
+from tunemill.indexer.elastic_copies import version_of
 from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.outcome import OUTCOMES
@@ -18,6 +18,14 @@ from tunemill.schemas.outcome import Written
 from tunemill.schemas.records import Feedback, LogRecord
 from tunemill.schemas.stored import StoredNote
 from tunemill.schemas.trace import without_calls
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What feedback and a trace's note name a log by."""
+
+    log_id: str
+    response_id: str | None = None
+    trace_id: str | None = None
 
 
 class ElasticFeedback:
@@ -85,15 +93,20 @@ class ElasticFeedback:
         await send_all(self._client, bulk, alias=self.alias, make_index=self._make_index)
 
     async def forget_beside(self, log_ids: Sequence[str], index: SearchIndex) -> None:
-        """Forget what was said about these logs of an index; and of traces whose last calls they are, the note and what was said."""
+        """Forget what was said about these logs of an index, whether they are there or not; see `forget_calls`."""
         logs = (await index.stored(log_ids=log_ids, trace_ids=[])).logs
-        calls: dict[str, list[str]] = {}
-        for log_id, found in logs.items():
-            if found.tagged.log.trace_id:
-                calls.setdefault(found.tagged.log.trace_id, []).append(log_id)
-        ended = await _taken_out(calls, index)
-        said = [name for log_id in log_ids for name in feedback.names(log_id, None, None)]
-        said += [name for log in logs.values() for name in feedback.names(None, log.tagged.log.response_id, None)]
+        found = {log_id: stored.tagged.log for log_id, stored in logs.items()}
+        known = {log_id: Call(log_id, log.response_id, log.trace_id) for log_id, log in found.items()}
+        await self.forget_calls([known.get(log_id, Call(log_id)) for log_id in log_ids], index)
+
+    async def forget_calls(self, calls: Sequence[Call], index: SearchIndex) -> None:
+        """Forget what was said about these calls; and of traces whose last ones they are, the note and what was said."""
+        by_trace: dict[str, list[str]] = {}
+        for call in calls:
+            if call.trace_id:
+                by_trace.setdefault(call.trace_id, []).append(call.log_id)
+        ended = await _taken_out(by_trace, index)
+        said = [name for call in calls for name in feedback.names(call.log_id, call.response_id, None)]
         said += [name for trace_id in ended for name in feedback.names(None, None, trace_id)]
         while feedback_ids := await until_answered(partial(self._ids_about, said), self._make_index):
             bulk = deletions(feedback_ids)

@@ -15,7 +15,7 @@ from elasticsearch import AsyncElasticsearch
 from tunemill.indexer.bulk import Bulk, deletions
 from tunemill.indexer.document import to_document
 from tunemill.indexer.elastic_client import translated
-from tunemill.indexer.elastic_indices import indices_of, next_index
+from tunemill.indexer.elastic_indices import drop_half_made, filling_alias, indices_of, rebuilt_index
 from tunemill.indexer.elastic_stored import record_of
 from tunemill.indexer.elastic_write import send_all
 from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
@@ -44,7 +44,7 @@ async def rebuild(client: AsyncElasticsearch, alias: str, *, change: Change, pro
     """
     await _tidy(client, alias)
     done: list[Rebuilt] = []
-    for source in sorted(await indices_of(client, alias)):
+    for source in await indices_of(client, alias):
         copy = _Copy(client, alias, source, change, progress)
         try:
             done.append(await copy.run())
@@ -58,28 +58,20 @@ async def _tidy(client: AsyncElasticsearch, alias: str) -> None:
     """Drop what a rebuild left half made, and only then let writers in: else, if it is under way still, it could take the old
     index's place without what they write."""
     try:
-        with translated():
-            answer = await client.indices.get_alias(name=_filling(alias, "*"), allow_no_indices=True)
-            for name in answer:
-                await client.indices.delete(index=name, ignore_unavailable=True)
+        await drop_half_made(client, alias)
     finally:
         with translated():
             await client.indices.put_settings(index=alias, settings=_UNBLOCKED)
-
-
-def _filling(alias: str, attempt: str) -> str:
-    """The name under which an attempt fills its index. No project's alias is like it: none has a dot."""
-    return f"{alias}.filling-{attempt}"
 
 
 class _Copy:
     """One index on its way into another."""
 
     def __init__(self, client: AsyncElasticsearch, alias: str, source: str, change: Change, progress: Progress) -> None:
-        self.target = ""
+        self.target = rebuilt_index(source)
         self._client = client
         self._alias = alias
-        self._filling = _filling(alias, new_id())
+        self._filling = filling_alias(alias, new_id())
         self._source = source
         self._change = change
         self._progress = progress
@@ -102,8 +94,6 @@ class _Copy:
 
     async def _make_target(self) -> None:
         with translated():
-            known = await self._client.indices.get(index=f"{self._alias}-*", features="aliases")
-            self.target = next_index(self._alias, list(known))
             await self._client.indices.create(index=self.target, aliases={self._filling: {"is_hidden": True}})
 
     async def _copy_new(self) -> int:

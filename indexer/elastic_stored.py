@@ -1,20 +1,17 @@
 """Reading what Elasticsearch holds of logs and traces by id, in one round trip, with the versions to replace it by."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from elasticsearch import AsyncElasticsearch
 
 from tunemill.indexer.document import LONGEST_ID_BYTES
-from tunemill.indexer.elastic_client import translated
-from tunemill.indexer.errors import IndexUnavailable
+from tunemill.indexer.elastic_copies import look_up, version_of, wanted
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote
-
-MGET_DOCUMENTS = 500  # a few MiB
 
 
 class NoteDocument(msgspec.Struct, frozen=True):
@@ -38,13 +35,9 @@ async def read_stored(
         notes: an alias, and trace ids.
     """
     (logs_alias, log_ids), (notes_alias, trace_ids) = logs, notes
-    asked = [{"_index": logs_alias, "_id": log_id, "_source": ["record"]} for log_id in log_ids]
-    asked += [{"_index": notes_alias, "_id": note_document_id(trace_id)} for trace_id in trace_ids]
-    answered: list[Mapping[str, Any] | None] = []
-    for start in range(0, len(asked), MGET_DOCUMENTS):
-        with translated():
-            answer = await client.mget(docs=asked[start : start + MGET_DOCUMENTS])
-        answered += _found(answer["docs"])
+    asked = [wanted(logs_alias, log_id, "record") for log_id in log_ids]
+    asked += [wanted(notes_alias, note_document_id(trace_id)) for trace_id in trace_ids]
+    answered = await look_up(client, asked)
     return Stored(
         {
             log_id: StoredLog(record_of(found), version_of(found))
@@ -62,15 +55,3 @@ async def read_stored(
 def record_of(found: Mapping[str, Any]) -> TaggedLog:
     """The log in a document that was read, or in a hit."""
     return msgspec.convert(found["_source"]["record"], TaggedLog)
-
-
-def version_of(found: Mapping[str, Any]) -> tuple[str, int, int]:
-    """The index of a document that was read, its sequence number there and its primary term."""
-    return found["_index"], found["_seq_no"], found["_primary_term"]
-
-
-def _found(docs: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
-    for doc in docs:
-        if (error := doc.get("error")) is not None:  # no index yet, or a shard that is away
-            raise IndexUnavailable(f"Elasticsearch could not look a document up ({error.get('type')})")
-        yield doc if doc.get("found") else None

@@ -33,12 +33,14 @@ from tunemill.indexer.search import (
     SEARCH_TIMEOUT_S,
     Change,
     Dumped,
+    Forget,
     Hit,
     IndexSize,
     Progress,
     Rebuilt,
     SearchPage,
     SearchRequest,
+    Shelf,
 )
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
@@ -189,6 +191,18 @@ class LocalIndex:
     async def refresh(self) -> None:
         """Nothing to do: what is written is findable at once."""
         await self._opened()
+
+    async def shelves(self) -> Sequence[Shelf]:
+        """None: all logs lie in one file."""
+        return ()
+
+    async def roll_over(self) -> bool:
+        """There is only one place."""
+        return False
+
+    async def drop_shelf(self, name: str, *, before: Forget) -> int:
+        """There is none."""
+        return 0
 
     async def ping(self) -> None:
         """Return if the files can be read."""

@@ -122,6 +122,17 @@ class Rebuilt(NamedTuple):
     left_out: int = 0
 
 
+class Shelf(NamedTuple):
+    """One of the indices that an engine spreads a project's logs over."""
+
+    name: str
+    logs: int
+    bytes: int  # as in IndexSize
+    newest_ms: int | None  # ts of its newest log; None: it is empty
+    begun_ms: int
+    is_filled: bool  # no new log goes into it
+
+
 class IndexSize(NamedTuple):
     """How much an index holds."""
 
@@ -132,6 +143,7 @@ class IndexSize(NamedTuple):
 Change = Callable[
     [Sequence[TaggedLog]], Awaitable[Sequence[TaggedLog]]
 ]  # what becomes of logs, in order; some may be left out
+Forget = Callable[[Sequence[str]], Awaitable[None]]  # is told of logs that are to go
 Progress = Callable[[int], Awaitable[None]]  # is told how many logs more are done
 
 
@@ -209,6 +221,19 @@ class SearchIndex(Protocol):
 
     async def size(self) -> IndexSize:
         """How much it holds; what was written just now may not be counted."""
+
+    async def shelves(self) -> Sequence[Shelf]:
+        """What the logs are spread over, by its newest log, the one that is being filled last; none: all lie in one place."""
+
+    async def roll_over(self) -> bool:
+        """New logs go into another shelf from now on; False: they do not, because this engine has none."""
+
+    async def drop_shelf(self, name: str, *, before: Forget) -> int:
+        """Drop a filled shelf whole, with what was said of its logs; how many logs.
+
+        Args:
+            before: is told of all ids, some at a time, first.
+        """
 
     async def ping(self) -> None:
         """Return if the engine answers."""

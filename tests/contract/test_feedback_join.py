@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines.own_index import opened
+from engines.own_index import ENGINES, opened_for
 from fakes.curator_api import tagged
 from fakes.search_memory import MemorySearch
 
@@ -25,13 +25,12 @@ from tunemill.schemas.stored import StoredLog
 WRONG = Said(name="is_correct", score=0.0, corrected=True)
 
 
-@pytest.fixture(params=["memory", "embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
+@pytest.fixture(params=("memory", *ENGINES))
 async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
     if request.param == "memory":
         yield MemorySearch()
         return
-    url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-    async with opened(url) as found:
+    async with opened_for(request, tmp_path) as found:
         yield found
 
 

@@ -1,17 +1,18 @@
 """What the stream, the API and the trainer rely on in a search index, on both engines."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
-from engines.own_index import opened
+from engines.own_index import ENGINES, opened_for
 from fakes.search_memory import MemorySearch
 from prometheus_client import REGISTRY
 
 from tunemill.indexer.cursor import decode, encode
+from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.errors import CursorInvalid
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import MAX_BEGINNING, MAX_CHARACTERS, MAX_DEPTH, MAX_TERMS, parse
@@ -268,25 +269,19 @@ FOUND = {
 }
 
 
-@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    yield f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-
-
-@pytest.fixture
-async def index(url: str) -> AsyncIterator[SearchIndex]:
-    async with opened(url) as index:
+@pytest.fixture(params=ENGINES)
+async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
+    async with opened_for(request, tmp_path) as index:
         yield index
 
 
-@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live), "memory"])
+@pytest.fixture(params=("memory", *ENGINES))
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
     """Both engines and the fake that other tests take for one."""
     if request.param == "memory":
         yield MemorySearch()
         return
-    url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-    async with opened(url) as index:
+    async with opened_for(request, tmp_path) as index:
         yield index
 
 
@@ -839,8 +834,11 @@ async def test_setup_can_be_repeated(index: SearchIndex) -> None:
     assert len(await found_ids(index, "")) == len(CORPUS)
 
 
-async def test_two_projects_do_not_see_each_other(index: SearchIndex, url: str) -> None:
+async def test_two_projects_do_not_see_each_other(
+    index: SearchIndex, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     await fill(index, CORPUS)
+    url = request.getfixturevalue("elasticsearch_url") if isinstance(index, ElasticIndex) else f"local:{tmp_path}"
     other = open_index(url, project=f"test-{uuid.uuid4().hex[:12]}")
     await other.setup()
     try:

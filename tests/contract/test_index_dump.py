@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines.own_index import opened
+from engines.own_index import ENGINES, opened_for
 from fakes.search_memory import MemorySearch
 
 from tunemill.indexer.elastic_scan import FIRST_PAGE
@@ -28,14 +28,13 @@ async def filled(index: SearchIndex) -> None:
     await index.refresh()
 
 
-@pytest.fixture(params=["memory", "embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
+@pytest.fixture(params=("memory", *ENGINES))
 async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
     if request.param == "memory":
         await filled(memory := MemorySearch())
         yield memory
         return
-    url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-    async with opened(url) as found:
+    async with opened_for(request, tmp_path) as found:
         await filled(found)
         yield found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines.own_index import opened
+from engines.own_index import ENGINES, opened_for
 from engines.postgres import empty_database, postgres
 from fakes.curator_api import tagged
 from sqlalchemy import Engine
@@ -154,14 +154,13 @@ def test_a_lease_that_ended_is_taken_over_and_its_owner_is_kept_out(
     assert store.changes_after(engine, alive.job_id, "", limit=9) == {}
 
 
-@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live)])
+@pytest.fixture(params=ENGINES)
 async def on(
     request: pytest.FixtureRequest, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Jobs]:
     """Each index that holds 50 logs, every other one about a refund, with each registry."""
     monkeypatch.setattr(job_work, "PAGE", 20)
-    url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-    async with opened(url) as index:
+    async with opened_for(request, tmp_path) as index:
         await index.write(
             [tagged(f"l{n:02}", "a refund" if n % 2 else "a poem", tags=("topic:x",), ts_ms=n // 4) for n in range(50)]
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
-from engines.own_index import opened
+from engines.own_index import ENGINES, opened, opened_for
 from fakes.search_memory import MemorySearch
 
 from tunemill.indexer.elastic import ElasticIndex
@@ -32,16 +32,12 @@ def log(number: int, text: str = "all of them") -> TaggedLog:
     return TaggedLog(log=record, content_digest="d")
 
 
-ENGINES = ("embedded", pytest.param("elasticsearch", marks=pytest.mark.live))
-
-
 @pytest.fixture(params=("memory", *ENGINES))
 async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
     if request.param == "memory":
         yield MemorySearch()
         return
-    url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-    async with opened(url) as found:
+    async with opened_for(request, tmp_path) as found:
         yield found
 
 
@@ -92,6 +88,7 @@ async def test_nothing_is_other_than_it_was(index: SearchIndex) -> None:
     assert await everything(index) == before
     assert {end.outcome for end in await index.write([log(0), log(LOGS - 1)])} == {Outcome.DUPLICATE}
     assert not await index.is_outdated()
+    await index.refresh()
     assert (await index.size()).logs == LOGS
 
 
@@ -259,11 +256,11 @@ async def test_what_a_crash_left_is_tidied_up_by_the_next(elasticsearch_url: str
         assert isinstance(index, ElasticIndex)
         await filled(index, 3)
         alias = index.alias
-        left = f"{alias}-000002"
+        left = f"{alias}-000001.2"
         await client.put(f"/{left}", json={"aliases": {f"{alias}.filling-1": {}}})
         await client.put(f"/{alias}-000001/_block/write")
         await index.rebuild(as_they_are, progress=unmoved)
-        assert list((await client.get(f"/{alias}-*")).json()) == [left]  # the number was free again
+        assert list((await client.get(f"/{alias}-*")).json()) == [left]  # the name was free again
         (end,) = await index.write([log(3)])
         assert end.outcome is Outcome.INDEXED
 

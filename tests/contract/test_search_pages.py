@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines.own_index import opened
+from engines.own_index import ENGINES, opened_for
 from fakes.search_memory import MemorySearch
 
 from tunemill.indexer.cursor import decode, encode, moment
@@ -24,13 +24,12 @@ DAY_MS = 86_400_000
 KEYS = {"cost": "cost_usd", "latency": "latency_ms", "length": "chars", "feedback": "score"}  # by sort
 
 
-@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.live), "memory"])
+@pytest.fixture(params=(*ENGINES, "memory"))
 async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
     if request.param == "memory":
         yield MemorySearch()
         return
-    url = f"local:{tmp_path}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-    async with opened(url) as index:
+    async with opened_for(request, tmp_path) as index:
         yield index
 
 

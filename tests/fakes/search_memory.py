@@ -22,6 +22,7 @@ from tunemill.indexer.search import (
     Change,
     Dumped,
     FacetCount,
+    Forget,
     Fragment,
     Histogram,
     Hit,
@@ -30,6 +31,7 @@ from tunemill.indexer.search import (
     Rebuilt,
     SearchPage,
     SearchRequest,
+    Shelf,
 )
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
@@ -173,6 +175,18 @@ class MemorySearch:
     async def size(self) -> IndexSize:
         self._answer()
         return IndexSize(len(self.logs), sum(len(msgspec.json.encode(log)) for log in self.logs.values()))
+
+    async def shelves(self) -> Sequence[Shelf]:
+        self._answer()
+        return ()
+
+    async def roll_over(self) -> bool:
+        self._answer()
+        return False
+
+    async def drop_shelf(self, name: str, *, before: Forget) -> int:
+        self._answer()
+        return 0
 
     async def ping(self) -> None:
         self._answer()

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tunemill.indexer import elastic_stored, elastic_write
+from tunemill.indexer import elastic_copies, elastic_write
 from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.errors import IndexRefused, SearchIndexError
 from tunemill.schemas.records import LogRecord, Message, TaggedLog
@@ -115,7 +115,7 @@ async def test_logs_and_notes_are_read_in_one_request() -> None:
 
 
 async def test_many_are_read_in_requests_of_a_good_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elastic_stored, "MGET_DOCUMENTS", 3)
+    monkeypatch.setattr(elastic_copies, "MGET_DOCUMENTS", 3)
     stub = Stub()
     async with asking(stub) as index:
         stored = await index.stored(log_ids=list("abcd"), trace_ids=list("tu"))

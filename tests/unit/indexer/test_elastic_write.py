@@ -82,13 +82,18 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def writing_to(stub: Stub) -> AsyncIterator[ElasticIndex]:
-    async def digests(_request: web.Request) -> web.Response:
-        return web.json_response({"docs": []}, headers=PRODUCT)
+    async def digests(request: web.Request) -> web.Response:
+        docs = [{"_id": doc["_id"], "found": False} for doc in (await request.json())["docs"]]
+        return web.json_response({"docs": docs}, headers=PRODUCT)
+
+    async def one_index(_request: web.Request) -> web.Response:
+        return web.json_response({"logs-default-000001": {"aliases": {"logs-default": {}}}}, headers=PRODUCT)
 
     app = web.Application()
     app.router.add_put("/logs-default/_bulk", stub.bulk)
     app.router.add_post("/logs-default/_bulk", stub.bulk)
-    app.router.add_post("/logs-default/_mget", digests)
+    app.router.add_post("/_mget", digests)
+    app.router.add_get("/_alias/logs-default", one_index)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,0 +1,127 @@
+"""Logs by id, where the alias stands for several indices: which copy of a log counts, and how there comes to be one of each.
+
+A log is created in the index that is written to; whether an older one holds it already nobody can ask in the same step. So:
+1. it is created; 2. the indices are listed; 3. its id is read in all of them, searchable or not; 4. all copies but the first go, if
+they still are as they were read; 5. where one went, it is done again from 2., and what has no copy left is created again. The first
+copy is the one in the index that was begun first: all who read by id take it. Nobody locks, and the list of indices is asked for each
+time and never kept: whoever went by an old one could miss the copy that another writer made. Who was killed before 5. had told nobody
+that the log is written: it comes again, and 3. is done for logs that were there already, too.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from elasticsearch import AsyncElasticsearch
+
+from tunemill.indexer.bulk import Bulk
+from tunemill.indexer.elastic_client import translated
+from tunemill.indexer.elastic_indices import indices_of
+from tunemill.indexer.elastic_write import send_all, until_answered
+from tunemill.indexer.errors import IndexUnavailable
+from tunemill.indexer.outcome import Verdict
+
+MGET_DOCUMENTS = 500  # a few MiB
+_SEVERAL_INDICES = "illegal_argument_exception"  # of an alias that stands for more than one
+_NO_INDEX = "index_not_found_exception"
+
+Read = Mapping[str, Any]  # a document, or that there is none, as `_mget` answers
+
+
+class Settled(NamedTuple):
+    """What became of logs that were created."""
+
+    several: set[str]  # there was more than one copy of these
+    gone: set[str]  # of them: there is none left
+
+
+def wanted(alias: str, document_id: str, *fields: str) -> dict[str, Any]:
+    """A document that is asked for, with these fields; without any: whole."""
+    return {"_index": alias, "_id": document_id, **({"_source": fields} if fields else {})}
+
+
+def version_of(read: Read) -> tuple[str, int, int]:
+    """The index of a document that was read, its sequence number there and its primary term."""
+    return read["_index"], read["_seq_no"], read["_primary_term"]
+
+
+async def look_up(client: AsyncElasticsearch, asked: Sequence[Read]) -> list[Read | None]:
+    """These documents, searchable or not yet; of one that has several copies the one that counts.
+
+    Raises:
+        IndexUnavailable: there is no index yet, or a shard is away.
+    """
+    read = await _read(client, asked)
+    spread = [at for at, doc in enumerate(read) if _error(doc) == _SEVERAL_INDICES]
+    for alias in {asked[at]["_index"] for at in spread}:
+        places = [at for at in spread if asked[at]["_index"] == alias]
+        for at, copies in zip(places, await _copies(client, alias, [asked[at] for at in places]), strict=True):
+            read[at] = copies[0] if copies else {"found": False}
+    return [_found(doc) for doc in read]
+
+
+async def settle(
+    client: AsyncElasticsearch, alias: str, log_ids: Iterable[str], *, make_index: Callable[[], Awaitable[None]]
+) -> Settled:
+    """Leave one copy of each of these logs, which were created just now or were there already."""
+    settled = Settled(set(), set())
+    asked = [wanted(alias, log_id) | {"_source": False} for log_id in log_ids]
+    if not asked or len(await until_answered(partial(indices_of, client, alias), make_index)) == 1:
+        return settled
+    while asked:
+        copies = await until_answered(partial(_copies, client, alias, asked), make_index)
+        settled.gone.update(
+            doc["_id"] for doc, found in zip(asked, copies, strict=True) if not found and doc["_id"] in settled.several
+        )
+        asked = [doc for doc, found in zip(asked, copies, strict=True) if len(found) > 1]
+        settled.several.update(doc["_id"] for doc in asked)
+        later = Bulk()
+        for copy in (copy for found in copies for copy in found[1:]):
+            later.delete_copy(copy["_id"], version_of(copy))
+        await send_all(client, later, alias=alias, make_index=None)
+    return settled
+
+
+async def delete_copies(
+    client: AsyncElasticsearch, alias: str, log_ids: Sequence[str], *, make_index: Callable[[], Awaitable[None]]
+) -> None:
+    """Make these logs unfindable at once, wherever they lie."""
+    is_done = False
+    while not is_done:
+        bulk = Bulk()
+        for index in await until_answered(partial(indices_of, client, alias), make_index):
+            for log_id in log_ids:
+                bulk.delete(log_id, index)
+        outcomes = await send_all(client, bulk, alias=alias, make_index=None, refresh=True)
+        is_done = all(outcome.verdict is not Verdict.NO_INDEX for outcome in outcomes)  # else it was rebuilt meanwhile
+
+
+async def _copies(client: AsyncElasticsearch, alias: str, asked: Sequence[Read]) -> list[list[Read]]:
+    """All copies of each of these documents, the one that counts first."""
+    while True:
+        names = list(await indices_of(client, alias))
+        read = await _read(client, [{**doc, "_index": name} for doc in asked for name in names])
+        if all(_error(doc) != _NO_INDEX for doc in read):  # else it was rebuilt or dropped meanwhile
+            break
+    found = list(map(_found, read))
+    return [[doc for doc in found[at : at + len(names)] if doc is not None] for at in range(0, len(found), len(names))]
+
+
+async def _read(client: AsyncElasticsearch, asked: Sequence[Read]) -> list[Read]:
+    read: list[Read] = []
+    for start in range(0, len(asked), MGET_DOCUMENTS):
+        with translated():
+            answer = await client.mget(docs=asked[start : start + MGET_DOCUMENTS])
+        read += answer["docs"]
+    return read
+
+
+def _error(read: Read) -> str | None:
+    error = read.get("error")
+    return None if error is None else str(error.get("type"))
+
+
+def _found(read: Read) -> Read | None:
+    if (error := _error(read)) is not None:  # no index yet, or a shard that is away
+        raise IndexUnavailable(f"Elasticsearch could not look a document up ({error})")
+    return read if read.get("found") else None
