@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from tunemill.curator_api.errors import DamagedFile, Unavailable
+from tunemill.curator_api.errors import CuratorError, DamagedFile, Unavailable
 from tunemill.schemas.ids import new_id
 
 AT_ONCE = 16  # files under way at the same time: what a bucket, or a disk's syncs, still gain from
@@ -110,10 +110,10 @@ class Files:
         root = self._full("")
         return sorted(str(path).removeprefix(root) for path in found)
 
-    def delete(self, paths: Iterable[str]) -> int:
-        """Delete files for good; how many were there."""
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete files for good. One that is not there is no error."""
         with _answering("deleted"), ThreadPoolExecutor(AT_ONCE) as pool:
-            return sum(pool.map(self._deleted, map(self._full, paths)))
+            list(pool.map(self._delete, map(self._full, paths)))
 
     def _full(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}"
@@ -132,20 +132,19 @@ class Files:
             return False
         return True
 
-    def _deleted(self, full: str) -> bool:
-        try:
+    def _delete(self, full: str) -> None:
+        with suppress(FileNotFoundError):
             self._fs.rm_file(full)
-        except FileNotFoundError:
-            return False
-        return True
 
 
 @contextmanager
 def _answering(done: str) -> Iterator[None]:
-    """What the files' server, or the disk, says no to is no fault of ours or of a caller's."""
+    """What the files' server, or the disk, says no to is no fault of ours or of a caller's. Each client has errors of its own."""
     try:
         yield
-    except OSError as error:
+    except (CuratorError, AlreadyDifferent):
+        raise
+    except Exception as error:
         why = f"the dataset's files cannot be {done} ({type(error).__name__}): check TUNEMILL_FILES_URL"
         raise Unavailable(why) from error
 

@@ -1,16 +1,76 @@
 """Files that are written once."""
 
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from engines.s3 import make_bucket, s3
 
 from tunemill.curator_api.errors import DamagedFile, Unavailable
 from tunemill.curator_api.store import AlreadyDifferent, Files
+from tunemill.schemas.ids import new_id
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[Mapping[str, str]]:
+    with s3() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(s3_server: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a folder in an empty bucket."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    name = f"files-{new_id().lower()}"
+    make_bucket(s3_server, name)
+    return f"s3://{name}/tunemill"
+
+
+@pytest.fixture(params=["local", "s3"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
-    return Files(str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}")
+    return Files(str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket"))
+
+
+def test_of_many_writers_of_one_name_one_has_it(files: Files) -> None:
+    refused: list[int] = []
+
+    def write(number: int) -> None:
+        try:
+            files.put("parts/a", b"%d" % number)
+        except AlreadyDifferent:
+            refused.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 7
+    assert int(files.read("parts/a")) not in refused
+
+
+def test_what_another_process_wrote_is_seen(bucket: str) -> None:
+    ours, theirs = Files(bucket), Files(bucket)
+    assert ours.list("parts") == []
+    theirs.put("parts/a", b"one")
+    assert ours.list("parts") == ["parts/a"]
+    assert ours.read("parts/a") == b"one"
+
+
+def test_a_bucket_that_is_not_there_is_unavailable(bucket: str) -> None:
+    missing = Files(bucket.replace("files-", "nothing-"))
+    with pytest.raises(Unavailable, match="TUNEMILL_FILES_URL"):
+        missing.put("parts/a", b"one")
+    with pytest.raises(Unavailable, match="TUNEMILL_FILES_URL"):
+        missing.put_many({"parts/a": b"one"})
+
+
+def test_half_of_the_credentials_is_told_without_them(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(Unavailable, match=r"\(PartialCredentialsError\)"):
+        Files(bucket).put("parts/a", b"one")
 
 
 def test_many_files_are_written_once(files: Files) -> None:
@@ -30,7 +90,7 @@ def test_a_name_that_is_taken_by_something_else_is_told(files: Files) -> None:
 
 def test_what_is_deleted_is_gone(files: Files) -> None:
     files.put_many({"parts/a": b"one", "parts/b": b"two"})
-    assert files.delete(["parts/a", "parts/never"]) == 1
+    files.delete(["parts/a", "parts/never"])
     assert files.list("parts") == ["parts/b"]
     with pytest.raises(DamagedFile, match="restore it"):
         list(files.read_many(["parts/b", "parts/a"]))
