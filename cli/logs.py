@@ -45,6 +45,8 @@ def show(log_id: LogId, *, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJ
         say(f"revision {log['revision']}" + (", in place of what came" if log["original"] else ""))
         rows = ((f"r{one['revision']}", _did(one), one["by"], when(one["ts_ms"]), one["why"]) for one in log["edits"])
         table(("revision", "what", "who", "when", "why"), rows)
+        if (earlier := log["revision"] - len(log["edits"])) > 0:
+            say(f"and {earlier} earlier")
 
 
 @app.command("tag")
@@ -180,7 +182,7 @@ def _show_message(message: Mapping[str, Any]) -> None:
 def _did(one: Mapping[str, Any]) -> str:
     """What an edit did, in a word or two."""
     if one["kind"] == "messages":
-        return "messages as they came" if one["value"] is None else "messages"
+        return "messages as they came" if one["as_it_came"] else "messages"
     return f"{one['kind']} {one['tag'] or one['value'] or _AS_IT_CAME}"
 
 

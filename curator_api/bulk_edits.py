@@ -103,7 +103,7 @@ async def _edit_page(on: Jobs, job: Job, wanted: Wanted, page: Sequence[TaggedLo
     """How many logs it changed."""
     logs = {tagged.log.log_id: tagged for tagged in page}
     while True:
-        history = await asyncio.to_thread(edit_store.edits_of, on.registry, on.project, list(logs))
+        history = await asyncio.to_thread(edit_store.edits_of, on.registry, on.project, list(logs), texts=False)
         done_before = [log_id for log_id, rows in history.items() if any(row.job_id == job.job_id for row in rows)]
         acts = {
             log_id: acts_on(with_edits(tagged, history.get(log_id, ())), wanted)
@@ -123,7 +123,7 @@ async def _take_back_page(on: Jobs, job: Job, rows: Sequence[EditRow]) -> None:
     by = (job.result or {}).get("undone_by", job.by)
     log_ids = list(dict.fromkeys(row.log_id for row in rows))
     while True:
-        history = await asyncio.to_thread(edit_store.edits_of, on.registry, on.project, log_ids)
+        history = await asyncio.to_thread(edit_store.edits_of, on.registry, on.project, log_ids, texts=False)
         acts: dict[str, list[Act]] = {}
         for row in rows:
             if back := acts_back(row, history.get(row.log_id, ())):

@@ -8,7 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, bindparam, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.curator_api import ledger
@@ -16,6 +30,11 @@ from tunemill.curator_api.errors import EditedMeanwhile
 from tunemill.registry.tables import edits, now_ms
 
 _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
+
+_WITHOUT_TEXTS = [
+    case((edits.c.kind == "messages", null()), else_=column).label("value") if column is edits.c.value else column
+    for column in edits.c
+]
 
 
 class Act(NamedTuple):
@@ -41,6 +60,13 @@ class EditRow(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     ts_ms: int
     job_id: str | None
+
+
+class History(NamedTuple):
+    """What people did to a log, in order and without its messages, and which of that gave back the messages or consent that came."""
+
+    rows: Sequence[EditRow]
+    as_it_came: frozenset[int]  # by revision
 
 
 class Waiting(NamedTuple):
@@ -91,19 +117,51 @@ def record(
 
 
 def edits_of(
-    engine: Engine, project: str, log_ids: Sequence[str], *, after: Mapping[str, int] | None = None
+    engine: Engine,
+    project: str,
+    log_ids: Sequence[str],
+    *,
+    after: Mapping[str, int] | None = None,
+    texts: bool = True,
 ) -> dict[str, list[EditRow]]:
-    """What people did to these logs, by log_id and in order; of each only what comes after a revision, if one is named."""
+    """What people did to these logs, by log_id and in order; of each only what comes after a revision, if one is named.
+
+    Args:
+        texts: False: not which messages they put in a log's place, which may be megabytes; `value` is None of these.
+    """
+    columns = [edits] if texts else _WITHOUT_TEXTS
     after = after or {}
     found: dict[str, list[EditRow]] = defaultdict(list)
     with engine.connect() as connection:
         for some in _in_parts(log_ids):
             newer = edits.c.revision > min(after.get(log_id, 0) for log_id in some)
-            wanted = select(edits).where(edits.c.project == project, edits.c.log_id.in_(some), newer)
+            wanted = select(*columns).where(edits.c.project == project, edits.c.log_id.in_(some), newer)
             for row in connection.execute(wanted.order_by(edits.c.log_id, edits.c.revision)):
                 if row.revision > after.get(row.log_id, 0):
                     found[row.log_id].append(_row(row))
     return dict(found)
+
+
+def history(engine: Engine, project: str, log_id: str, *, upto: int, limit: int) -> History:
+    """The last things that people did to a log, up to a revision."""
+    gave_back = and_(
+        edits.c.kind.in_(("messages", "consent")), func.coalesce(cast(edits.c.value, Text), "null") == "null"
+    )
+    wanted = select(*_WITHOUT_TEXTS, gave_back.label("gave_back")).where(
+        *_of(project, log_id), edits.c.revision <= upto
+    )
+    with engine.connect() as connection:
+        found = connection.execute(wanted.order_by(edits.c.revision.desc()).limit(limit)).all()
+    as_it_came = frozenset(row.revision for row in found if row.gave_back)
+    return History([_row(row) for row in reversed(found)], as_it_came)
+
+
+def messages_at(engine: Engine, project: str, log_id: str, revision: int) -> Any:
+    """The messages that people had put in a log's place by a revision; None: those that came."""
+    written = (*_of(project, log_id), edits.c.kind == "messages", edits.c.revision <= revision)
+    wanted = select(edits.c.value).where(*written).order_by(edits.c.revision.desc()).limit(1)
+    with engine.connect() as connection:
+        return connection.execute(wanted).scalar_one_or_none()
 
 
 def of_job(engine: Engine, job_id: str, *, after_seq: int, limit: int) -> list[EditRow]:
@@ -165,6 +223,10 @@ def _refuse_others(last: Mapping[str, int], expected: Mapping[str, int]) -> None
             raise EditedMeanwhile(
                 "somebody else edited the log meanwhile: look at it, then edit it again", revision=revision
             )
+
+
+def _of(project: str, log_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (edits.c.project == project, edits.c.log_id == log_id)
 
 
 def _in_parts(log_ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -30,7 +30,8 @@ async def change_log(visit: Visit) -> Response:
     except EditedMeanwhile as error:
         log = await visit.source.log(log_id)
         since = [edit for edit in log["edits"] if edit["revision"] > _revision(sent)]
-        return _page(visit, log, status=error.status, typed=own_words(log, sent), since=since)
+        seen = await visit.source.log(log_id, revision=_revision(sent))
+        return _page(visit, log, status=error.status, typed=own_words(seen, sent), since=since)
     except (Unprocessable, TooLarge) as error:
         return _page(visit, await visit.source.log(log_id), status=error.status, typed=sent, refused=error.detail)
     return go(page_text.log_path(log_id))
@@ -78,10 +79,8 @@ def edited(log: Json, sent: dict[str, str]) -> Json:
     return {name: messages for name, messages in changed.items() if messages != log[name]}
 
 
-def own_words(log: Json, sent: dict[str, str]) -> dict[str, str]:
-    """What the form says, without the texts that stand in it as they were at its revision: others may have changed those since."""
-    edits = [edit for edit in log["edits"] if edit["kind"] == "messages" and edit["revision"] <= _revision(sent)]
-    seen = (edits[-1]["value"] if edits else None) or log["original"] or log
+def own_words(seen: Json, sent: dict[str, str]) -> dict[str, str]:
+    """What the form says, without the texts that stand in the log that it showed: others may have changed those since."""
     not_own = {
         f"{name}-{place}"
         for name in ("messages", "output")

@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from tunemill.curator_api import edit_store, ledger
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.edit_payloads import LogEditIn, MessageIn, RevertIn, TagsIn, TagsOut
-from tunemill.curator_api.edit_store import Act, EditRow
+from tunemill.curator_api.edit_store import Act, EditRow, History
 from tunemill.curator_api.edited_messages import checked_edit
-from tunemill.curator_api.edits import change, with_edits
+from tunemill.curator_api.edits import brought_up, change
 from tunemill.curator_api.errors import EditedMeanwhile, NotFound
 from tunemill.curator_api.gather import policy
 from tunemill.curator_api.neighbours import neighbours
@@ -26,22 +26,26 @@ from tunemill.schemas.records import Edit, Feedback, LogRecord, Message, TaggedL
 
 router = APIRouter(prefix="/v1/logs", tags=["logs"])
 
+NO_HISTORY = History((), frozenset())
+
 _log = structlog.get_logger()
 
+EDITS_SHOWN = 200
+
 ThisLog = Annotated[LogId, Path()]  # may hold slashes: whoever made the log chose its id
-
-
-class _Seen(NamedTuple):
-    """A log as it is now, and what people did to it, in order."""
-
-    tagged: TaggedLog
-    history: Sequence[EditRow]
+AtRevision = Annotated[
+    int | None, Query(ge=0, le=2**31 - 1, description="with the messages and the answer that it had then")
+]
 
 
 @router.get("/{log_id:path}", responses=responses(404, 422))
-async def get_log(log_id: ThisLog, here: Here, _person: Person) -> LogOut:
+async def get_log(log_id: ThisLog, here: Here, _person: Person, revision: AtRevision = None) -> LogOut:
     """One log, normalised, as people edited it, with its tags and who set them, what was said about it and who did what to it."""
-    return await _shown(here, await _seen(here, log_id))
+    tagged = await find_log(here, log_id)
+    if revision is not None:
+        value = await _messages_at(here, tagged, revision)
+        tagged = msgspec.structs.replace(tagged, edit=None if value is None else msgspec.convert(value, Edit))
+    return await _shown(here, tagged)
 
 
 @router.delete("/{log_id:path}", status_code=202, responses=responses(422))
@@ -63,11 +67,11 @@ async def edit_log(log_id: ThisLog, wanted: LogEditIn, here: Here, person: Perso
     409 `edited-meanwhile` where the log's revision is not `expected_revision`; `revision` says what it is.
     """
     while True:
-        seen = await _seen(here, log_id)
-        acts = await _acts(here, seen.tagged, wanted)
+        seen = await find_log(here, log_id)
+        acts = await _acts(here, seen, wanted)
         named = wanted.expected_revision
         half = (wanted.messages is None) != (wanted.output is None)  # the other half is that of the log as we saw it
-        expected = seen.tagged.revision if half and named is None else named
+        expected = seen.revision if half and named is None else named
         try:
             await change(here, log_id, acts, by=person, why=wanted.why, expected=expected)
         except EditedMeanwhile:
@@ -75,7 +79,7 @@ async def edit_log(log_id: ThisLog, wanted: LogEditIn, here: Here, person: Perso
                 continue
             raise
         await here.index.refresh()
-        return await _shown(here, await _seen(here, log_id))
+        return await _shown(here, await find_log(here, log_id))
 
 
 @router.post("/{log_id:path}/tags", responses=responses(400, 404, 409, 422))
@@ -90,14 +94,11 @@ async def edit_tags(log_id: ThisLog, tags: TagsIn, here: Here, person: Person) -
 @router.post("/{log_id:path}/revert", responses=responses(404, 409, 422))
 async def revert_log(log_id: ThisLog, wanted: RevertIn, here: Here, person: Person) -> LogOut:
     """Give the log the messages and the answer that it had at a revision, as a new one. Tags and consent stay as they are."""
-    seen = await _seen(here, log_id)
-    if wanted.revision > seen.tagged.revision:
-        raise NotFound(f"the log has no revision {wanted.revision}: its last is {seen.tagged.revision}")
-    before = [row.value for row in seen.history if row.kind == "messages" and row.revision <= wanted.revision]
-    acts = [Act("messages", value=before[-1] if before else None)]
+    value = await _messages_at(here, await find_log(here, log_id), wanted.revision)
+    acts = [Act("messages", value=value)]
     await change(here, log_id, acts, by=person, why=wanted.why, expected=wanted.expected_revision)
     await here.index.refresh()
-    return await _shown(here, await _seen(here, log_id))
+    return await _shown(here, await find_log(here, log_id))
 
 
 async def find_log(curator: Curator, log_id: str) -> TaggedLog:
@@ -106,21 +107,23 @@ async def find_log(curator: Curator, log_id: str) -> TaggedLog:
     Raises:
         NotFound: there is none, or it was erased.
     """
-    return (await _seen(curator, log_id)).tagged
-
-
-async def _seen(curator: Curator, log_id: str) -> _Seen:
     tagged = await curator.index.get(log_id)
     if tagged is None:
         raise NotFound("there is no such log")
-    history = await asyncio.to_thread(_history, curator, log_id)
-    return _Seen(with_edits(tagged, history), history)  # the index may not have the last ones yet
+    return await asyncio.to_thread(_as_edited, curator, tagged)
 
 
-def _history(curator: Curator, log_id: str) -> Sequence[EditRow]:
-    if ledger.is_erased(curator.registry, curator.project, log_id):
+def _as_edited(curator: Curator, tagged: TaggedLog) -> TaggedLog:
+    if ledger.is_erased(curator.registry, curator.project, tagged.log.log_id):
         raise NotFound("there is no such log")
-    return edit_store.edits_of(curator.registry, curator.project, [log_id]).get(log_id, ())
+    return brought_up(curator.registry, curator.project, [tagged])[0]  # the index may not have the last edits yet
+
+
+async def _messages_at(curator: Curator, tagged: TaggedLog, revision: int) -> Any:
+    if revision > tagged.revision:
+        raise NotFound(f"the log has no revision {revision}: its last is {tagged.revision}")
+    log_id = tagged.log.log_id
+    return await asyncio.to_thread(edit_store.messages_at, curator.registry, curator.project, log_id, revision)
 
 
 async def _acts(curator: Curator, tagged: TaggedLog, wanted: LogEditIn) -> list[Act]:
@@ -144,17 +147,20 @@ def _messages(messages: Sequence[MessageIn]) -> tuple[Message, ...]:
     return msgspec.convert([message.model_dump() for message in messages], tuple[Message, ...])
 
 
-async def _shown(curator: Curator, seen: _Seen) -> LogOut:
-    feedback, around = await asyncio.gather(
-        curator.index.feedback_of(seen.tagged.log), neighbours(curator, seen.tagged)
+async def _shown(curator: Curator, tagged: TaggedLog) -> LogOut:
+    here = (curator.registry, curator.project, tagged.log.log_id)
+    feedback, around, history = await asyncio.gather(
+        curator.index.feedback_of(tagged.log),
+        neighbours(curator, tagged),
+        asyncio.to_thread(edit_store.history, *here, upto=tagged.revision, limit=EDITS_SHOWN),
     )
-    return log_out(seen.tagged, feedback, seen.history, around)
+    return log_out(tagged, feedback, history, around)
 
 
 def log_out(
     tagged: TaggedLog,
     feedback: Iterable[Feedback] = (),
-    history: Iterable[EditRow] = (),
+    history: History = NO_HISTORY,
     around: NeighboursOut | None = None,
 ) -> LogOut:
     """A log as the API gives it."""
@@ -170,16 +176,13 @@ def log_out(
             "feedback": [{field: getattr(item, field) for field in FeedbackOut.model_fields} for item in feedback],
             "revision": tagged.revision,
             "original": None if tagged.edit is None else MessagesOut.model_validate(tagged.log),
-            "edits": [_edit_out(row) for row in history],
+            "consent_said": tagged.consent,
+            "edits": [_edit_out(row, history) for row in history.rows],
             "neighbours": around,
         }
     )
 
 
-def _edit_out(row: EditRow) -> dict[str, Any]:
-    value = row.value
-    if row.kind == "messages" and value is not None:
-        value = MessagesOut.model_validate(msgspec.convert(value, Edit))
-    elif row.kind not in ("messages", "consent"):
-        value = None
-    return {**msgspec.structs.asdict(row), "value": value}
+def _edit_out(row: EditRow, history: History) -> dict[str, Any]:
+    said = {"value": row.value if row.kind == "consent" else None, "as_it_came": row.revision in history.as_it_came}
+    return msgspec.structs.asdict(row) | said

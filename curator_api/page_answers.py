@@ -48,9 +48,9 @@ class Answers:
             wanted = _taken(SearchIn, q=query, limit=limit, cursor=cursor, sort=sort)
             return _plain(await search.found(self._curator, wanted))
 
-    async def log(self, log_id: str) -> Json:
+    async def log(self, log_id: str, *, revision: int | None = None) -> Json:
         async with _our_errors():
-            return _plain(await logs.get_log(log_id, self._curator, ""))
+            return _plain(await logs.get_log(log_id, self._curator, "", revision))
 
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         async with _our_errors():

@@ -21,8 +21,8 @@ class PageSource(Protocol):
     async def search(self, query: str, *, limit: int, cursor: str | None, sort: str) -> Json:
         """`GET /v1/search`."""
 
-    async def log(self, log_id: str) -> Json:
-        """`GET /v1/logs/{log_id}`."""
+    async def log(self, log_id: str, *, revision: int | None = None) -> Json:
+        """`GET /v1/logs/{log_id}`, of a revision if one is named."""
 
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         """`POST /v1/logs/{log_id}/tags`."""

@@ -124,7 +124,8 @@ class EditOut(Given):
     revision: int
     kind: str = Field(description="tag, untag, reset, messages or consent")
     tag: str | None
-    value: MessagesOut | str | None = Field(description="the messages, or the consent; null: as the log came")
+    value: str | None = Field(description="the consent")
+    as_it_came: bool = Field(description="the messages, or the consent, are again what the log came with")
     why: str | None
     by: str
     ts_ms: int
@@ -184,7 +185,8 @@ class LogOut(Given):
     feedback: list[FeedbackOut] = Field(description="the oldest first; new feedback shows after about a second")
     revision: int = Field(description="how often people did something to the log")
     original: MessagesOut | None = Field(description="what the log came with, where people put something in its place")
-    edits: list[EditOut] = Field(description="what people did to the log, the oldest first")
+    consent_said: str | None = Field(description="a person's word on consent, which goes before the log's own")
+    edits: list[EditOut] = Field(description="the last 200 things that people did to the log, the oldest first")
     neighbours: NeighboursOut | None = Field(description="null: it is in no session")
 
 

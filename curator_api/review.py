@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tunemill.curator_api import edit_store
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.edit_store import Act, EditRow
+from tunemill.curator_api.edit_store import Act
 from tunemill.curator_api.edits import change
 from tunemill.curator_api.errors import BadRequest, EditedMeanwhile, NotFound
 from tunemill.curator_api.logs import find_log
@@ -84,7 +84,8 @@ async def take_back(curator: Curator, log_id: str, revision: int, *, by: str) ->
         NotFound: this person decided nothing since.
         EditedMeanwhile: somebody else decided on the log since, or edited it, or did something to it just now.
     """
-    history = await asyncio.to_thread(edit_store.edits_of, curator.registry, curator.project, [log_id])
+    here = (curator.registry, curator.project)
+    history = await asyncio.to_thread(edit_store.edits_of, *here, [log_id], texts=False)
     rows = history.get(log_id, [])
     since = [row for row in rows if row.revision > revision]
     if any(row.by != by and (row.tag in (KEEP, REJECT) or row.kind == "messages") for row in since):
@@ -94,7 +95,8 @@ async def take_back(curator: Curator, log_id: str, revision: int, *, by: str) ->
     decided = [row for row in since if row.by == by]
     acts = [Act("reset", tag) for tag in (KEEP, REJECT) if any(row.tag == tag for row in decided)]
     if any(row.kind == "messages" for row in decided):
-        acts.append(Act("messages", value=_messages_at(rows, revision)))
+        before = await asyncio.to_thread(edit_store.messages_at, *here, log_id, revision)
+        acts.append(Act("messages", value=before))
     if not acts:
         raise NotFound("there is no decision of yours to take back")
     await change(curator, log_id, acts, by=by, why="taken back", expected=rows[-1].revision)
@@ -135,9 +137,3 @@ def _moment(after: str | None) -> int | None:
 
 def _also(query: Query, term: Query) -> Query:
     return term if isinstance(query, Everything) else And((query, term))
-
-
-def _messages_at(rows: list[EditRow], revision: int) -> object:
-    """The messages that people had put in the log's place by a revision; None: as it came."""
-    before = [row.value for row in rows if row.kind == "messages" and row.revision <= revision]
-    return before[-1] if before else None

@@ -133,6 +133,24 @@ async def test_a_log_that_was_dropped_and_comes_again_gets_back_what_was_done_bu
     assert (await on.index.stored(log_ids=["a"], trace_ids=[])).logs["a"].tagged == back
 
 
+def test_a_history_has_no_texts_and_says_what_gave_back_what_came(registry: Engine) -> None:
+    acts = [Act("messages", value=ANSWER), Act("messages"), Act("consent", value="none"), Act("consent")]
+    acts += [Act("tag", "team:x", value="caller"), Act("untag", "team:x"), Act("messages", value=ANSWER)]
+    edit_store.record(registry, "default", {"a": acts, "b": acts[:1]}, by="person:ann")
+    told = edit_store.history(registry, "default", "a", upto=6, limit=9)
+    assert [row.revision for row in told.rows] == [1, 2, 3, 4, 5, 6] and told.as_it_came == {2, 4}
+    assert [row.value for row in told.rows] == [None, None, "none", None, "caller", None]
+    assert [row.revision for row in edit_store.history(registry, "default", "a", upto=7, limit=2).rows] == [6, 7]
+    listed = edit_store.edits_of(registry, "default", ["a", "b"], texts=False)
+    assert [row.value for row in listed["a"]] == [None, None, "none", None, "caller", None, None]
+    assert [row.value for row in listed["b"]] == [None]
+    at = [edit_store.messages_at(registry, "default", "a", revision) for revision in (0, 1, 2, 6, 7)]
+    assert at == [None, ANSWER, None, None, ANSWER]
+    retention_store.forget_texts(registry, "default", ["a"])
+    assert edit_store.history(registry, "default", "a", upto=9, limit=9).as_it_came == {1, 2, 4, 7}
+    assert edit_store.messages_at(registry, "default", "a", 7) is None
+
+
 def test_logs_that_the_index_had_edits_of_are_gone_through_page_by_page(registry: Engine) -> None:
     for number in range(3):
         said = {log_id: [Act("tag", "team:x")] for log_id in ("a", "b", "c", "d")[number:]}

@@ -49,6 +49,7 @@ def log(log_id: str, question: str, answer: str | None, **more: Any) -> Json:
         "tag_status": "ok",
         "revision": 0,
         "original": None,
+        "consent_said": None,
         "edits": [],
         "language": "en",
         "feedback": [],
@@ -71,6 +72,7 @@ class MemoryPages:
 
     def __init__(self, logs: Sequence[Json] = (), *, keyed: bool = False) -> None:
         self.logs = {one["log_id"]: one for one in logs}
+        self.revisions: dict[tuple[str, int], Json] = {}  # what a log said at an earlier one
         self.keyed = keyed
         self.hits = [hit(one) for one in logs]
         self.facets: Json = {}
@@ -97,8 +99,9 @@ class MemoryPages:
             raise BadQuery("column 5: found the end, expected a word", column=5)
         return {"total": len(self.hits), "hits": self.hits[:limit], "facets": self.facets, "cursor": self.cursor}
 
-    async def log(self, log_id: str) -> Json:
-        return _in(self.logs, log_id, "log")
+    async def log(self, log_id: str, *, revision: int | None = None) -> Json:
+        found = _in(self.logs, log_id, "log")
+        return found if revision is None else found | self.revisions.get((log_id, revision), {})
 
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         _in(self.logs, log_id, "log")

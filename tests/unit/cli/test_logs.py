@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from tunemill.cli.app import app
 
-EDIT = {"revision": 3, "kind": "messages", "tag": None, "value": {"messages": [], "output": []}, "why": "sums"}
+EDIT = {"revision": 3, "kind": "messages", "tag": None, "value": None, "as_it_came": False, "why": "sums"}
 WHO = {"by": "person:ann", "ts_ms": 0, "job_id": None}
 SAID = {"name": "helpful", "score": 0.0, "label": None, "comment": "\x1b[2Jno", "correction": "5"}
 LOG = log("svc/1", "2+3?", "six", feedback=[SAID], revision=4, original={"messages": [], "output": []}) | {
@@ -45,6 +45,7 @@ def test_a_log_is_shown_as_text_with_its_history() -> None:
     rows = [line.split() for line in result.stdout.splitlines() if line.startswith("r")]
     assert ["r3", "messages", "person:ann", "1970-01-01", "00:00:00", "sums"] in rows
     assert ["r4", "tag", "team:x", "person:ann", "1970-01-01", "00:00:00", "-"] in rows
+    assert "and 2 earlier" in result.stdout
     assert json.loads(whole.stdout) == LOG
 
 

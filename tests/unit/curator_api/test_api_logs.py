@@ -136,7 +136,7 @@ async def test_edited_messages_are_shown_and_found_and_what_came_is_kept(tmp_pat
     (edit,) = found["edits"]
     assert found["revision"] == edit["revision"] == 1
     assert (edit["kind"], edit["why"], edit["by"]) == ("messages", "wrong sum", f"person:{api.key.split('_')[1]}")
-    assert texts(edit["value"]) == ["What is 2+3?", "five"]
+    assert edit["value"] is None and not edit["as_it_came"]
 
 
 async def test_an_edit_over_one_that_was_not_seen_is_refused_with_the_revision(tmp_path: Path) -> None:
@@ -176,6 +176,11 @@ async def test_an_edit_is_taken_back_to_any_revision(tmp_path: Path) -> None:
         assert [log["original"] is None for log in shown] == [False, True, False]
         assert shown[-1]["tags"] == ["topic:math", "team:x"] and shown[-1]["revision"] == 6
         assert [edit["kind"] for edit in shown[-1]["edits"]] == ["messages"] * 2 + ["tag"] + ["messages"] * 3
+        assert [edit["revision"] for edit in shown[-1]["edits"] if edit["as_it_came"]] == [5]
+        at = [(await api.client.get("/v1/logs/a", params={"revision": n})).json() for n in (0, 1, 2, 3, 5, 6)]
+        assert [texts(log)[-1] for log in at] == ["zero", "one", "two", "two", "zero", "two"]
+        assert [(log["original"] is None, log["revision"]) for log in at[:2]] == [(True, 6), (False, 6)]
+        assert (await api.client.get("/v1/logs/a", params={"revision": 7})).status_code == 404
         missing = await api.client.post("/v1/logs/a/revert", json={"revision": 7})
         assert missing.status_code == 404 and "no revision 7" in missing.json()["detail"]
 
@@ -187,7 +192,9 @@ async def test_a_persons_word_on_consent_goes_before_the_logs_own(tmp_path: Path
             assert answer.json()["consent"] == shown
             hits = (await api.client.get("/v1/search", params={"q": f"consent:{shown}"})).json()
             assert hits["total"] == 1
-        assert [edit["value"] for edit in answer.json()["edits"]] == ["none", "eval_only", None]
+            assert answer.json()["consent_said"] == consent
+        said = [(edit["value"], edit["as_it_came"]) for edit in answer.json()["edits"]]
+        assert said == [("none", False), ("eval_only", False), (None, True)]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +248,24 @@ async def test_the_page_edits_as_the_endpoint_does(tmp_path: Path) -> None:
         ] * 2
         shown = await api.client.get("/logs/a")
         assert "person:local" in shown.text and "five" not in shown.text
+
+
+async def test_of_thousands_of_edits_the_last_are_shown_and_none_of_their_texts_but_the_one_in_force(
+    tmp_path: Path,
+) -> None:
+    async with running_api(tmp_path, tagged("a"), settings=Settings(require_key=False)) as api:
+        acts = [Act("consent", value="none"), Act("consent"), Act("consent", value="eval_only")]
+        for number in range(4_997):
+            long = {"messages": [said("user", "2+2?")], "output": [said("assistant", f"{number} {'x' * 1_000}")]}
+            acts.append(Act("messages", value=long))
+        await asyncio.to_thread(record, api.registry, "default", {"a": acts}, by="person:ann")
+        answer = await api.client.get("/v1/logs/a")
+        page = await api.client.get("/logs/a")
+    assert "4,800 earlier" in page.text and "4995 x" not in page.text
+    log = answer.json()
+    assert (log["revision"], len(log["edits"]), log["consent_said"]) == (5_000, 200, "eval_only")
+    assert [edit["revision"] for edit in log["edits"]] == list(range(4_801, 5_001))
+    assert texts(log)[-1].startswith("4996 ") and answer.text.count("x" * 1_000) == 1
 
 
 async def test_an_edit_that_the_index_does_not_have_yet_is_shown(tmp_path: Path) -> None:

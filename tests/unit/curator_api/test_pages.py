@@ -435,8 +435,8 @@ async def test_tags_are_added_and_removed(client: httpx.AsyncClient, source: Mem
 
 
 def edit(revision: int, kind: str, **more: Any) -> dict[str, Any]:
-    said = {"tag": None, "value": None, "why": None, "by": "person:ann", "ts_ms": DAY_MS, "job_id": None}
-    return {"revision": revision, "kind": kind, **said, **more}
+    said = {"tag": None, "value": None, "as_it_came": False, "why": None, "by": "person:ann", "ts_ms": DAY_MS}
+    return {"revision": revision, "kind": kind, "job_id": None, **said, **more}
 
 
 async def test_a_log_is_edited_where_its_texts_changed(client: httpx.AsyncClient, source: MemoryPages) -> None:
@@ -468,7 +468,7 @@ async def test_an_answer_can_be_given_where_there_was_none(client: httpx.AsyncCl
 async def test_an_edit_over_somebody_elses_shows_theirs_and_keeps_what_was_typed(
     client: httpx.AsyncClient, source: MemoryPages
 ) -> None:
-    theirs = [edit(1, "tag", tag="team:x"), edit(2, "messages", value={}, why=NASTY)]
+    theirs = [edit(1, "tag", tag="team:x"), edit(2, "messages", why=NASTY)]
     source.logs["one"] |= {"revision": 2, "edits": theirs}
     answer = await client.post("/logs/one", data={"act": "edit", "revision": "1", "output-0": "my own", "why": "mine"})
     page = Page(answer)
@@ -489,8 +489,9 @@ async def test_what_one_did_not_touch_is_not_put_back_over_what_others_wrote(
     theirs = first | {"messages": [message("user", "hello"), message("user", "theirs")]}
     for seen, shown in ((came, "hi"), (first, "hello")):
         revision = 0 if seen is came else 1
-        edits = [edit(1, "messages", value=first), edit(2, "messages", value=theirs)]
+        edits = [edit(1, "messages"), edit(2, "messages")]
         source.logs["one"] |= theirs | {"original": came, "revision": 2, "edits": edits}
+        source.revisions = {("one", 0): came, ("one", 1): first}
         sent = {"messages-0": shown, "messages-1": "there", "output-0": "mine"}
         answer = await client.post("/logs/one", data={"act": "edit", "revision": str(revision), **sent})
         typed = re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", answer.text)
@@ -504,7 +505,7 @@ async def test_what_cannot_be_saved_is_told_beside_what_was_typed(client: httpx.
 
 
 async def test_consent_is_set_and_given_back_to_the_sender(client: httpx.AsyncClient, source: MemoryPages) -> None:
-    source.logs["one"] |= {"edits": [edit(1, "consent", value="eval_only")], "revision": 1, "consent": "eval_only"}
+    source.logs["one"] |= {"consent_said": "eval_only", "revision": 1, "consent": "eval_only"}
     chosen = [one["value"] for one in Page(await client.get("/logs/one")).all("option") if "selected" in one]
     assert chosen == ["eval_only"]
     for word in ("none", ""):
@@ -514,11 +515,17 @@ async def test_consent_is_set_and_given_back_to_the_sender(client: httpx.AsyncCl
 
 async def test_what_came_is_shown_and_can_be_gone_back_to(client: httpx.AsyncClient, source: MemoryPages) -> None:
     came = {"messages": [message("user", NASTY)], "output": []}
-    done = [edit(1, "messages", value={}), edit(2, "messages"), edit(3, "messages", value={}, job_id="j1", why=NASTY)]
+    done = [
+        edit(1, "messages"),
+        edit(2, "messages", as_it_came=True),
+        edit(3, "messages", job_id="j1", why=NASTY),
+    ]
     source.logs["one"] |= {"original": came, "edits": done, "revision": 3, "messages": []}
     page = Page(await client.get("/logs/one"))
     assert {"edited", "As it came", "History", "j1"} <= set(page.texts) and not page.all("img")
     assert page.texts.count(NASTY) == 2  # what came, and the reason
+    said = "".join(page.texts)
+    assert said.count("as it came") == 2 and "earlier" not in said  # of the second, and on the button
     places = [one["value"] for one in page.all("input") if one.get("name") == "to"]
     assert places == ["1", "2", "0"]  # not the one in force
     await client.post("/logs/one", data={"act": "revert", "revision": "3", "to": "1"})
