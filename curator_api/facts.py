@@ -48,32 +48,32 @@ class Facts:
     def __len__(self) -> int:
         return self._rows
 
-    def add_page(self, rows: Sequence[Row], sketches: Sketches | None = None) -> None:
-        """Take in the next rows.
+    def add_page(self, rows: Sequence[Row], sketches: Sketches | None = None) -> Columns:
+        """Take in the next rows; gives their columns.
 
         Args:
             sketches: of these rows; given for every page or for none.
         """
         logs = [(_u64(log_id), self._rows + i) for i, row in enumerate(rows) for log_id in row.log_ids]
-        self._pages.append(
-            Columns(
-                row_id=np.array([bytes.fromhex(row.row_id()) for row in rows], dtype="S32"),
-                key=np.array([_u64(row.row_key) for row in rows], dtype=np.uint64),
-                draw=np.array([_u64(f"{self._seed}:{row.row_key}") for row in rows], dtype=np.uint64),
-                place=np.array([int.from_bytes(row.place()[:8]) for row in rows], dtype=np.uint64),
-                conversation=np.array([int(row.conversation[:16], 16) for row in rows], dtype=np.uint64),
-                ingredient=np.array([row.ingredient for row in rows], dtype=np.uint16),
-                ts_ms=np.array([row.ts_ms or 0 for row in rows], dtype=np.int64),
-                characters=np.array([row.characters() for row in rows], dtype=np.uint32),
-                slices={name: self._coded(name, rows) for name in self._codes},
-                values={},
-                sketch=sketches[0] if sketches else None,
-                has_sketch=sketches[1] if sketches else np.zeros(len(rows), dtype=np.bool_),
-                log_keys=np.array([key for key, _ in logs], dtype=np.uint64),
-                log_rows=np.array([row for _, row in logs], dtype=np.uint32),
-            )
+        page = Columns(
+            row_id=np.array([bytes.fromhex(row.row_id()) for row in rows], dtype="S32"),
+            key=np.array([_u64(row.row_key) for row in rows], dtype=np.uint64),
+            draw=np.array([_u64(f"{self._seed}:{row.row_key}") for row in rows], dtype=np.uint64),
+            place=np.array([int.from_bytes(row.place()[:8]) for row in rows], dtype=np.uint64),
+            conversation=np.array([int(row.conversation[:16], 16) for row in rows], dtype=np.uint64),
+            ingredient=np.array([row.ingredient for row in rows], dtype=np.uint16),
+            ts_ms=np.array([row.ts_ms or 0 for row in rows], dtype=np.int64),
+            characters=np.array([row.characters() for row in rows], dtype=np.uint32),
+            slices={name: self._coded(name, rows) for name in self._codes},
+            values={},
+            sketch=sketches[0] if sketches else None,
+            has_sketch=sketches[1] if sketches else np.zeros(len(rows), dtype=np.bool_),
+            log_keys=np.array([key for key, _ in logs], dtype=np.uint64),
+            log_rows=np.array([row for _, row in logs], dtype=np.uint32),
         )
+        self._pages.append(page)
         self._rows += len(rows)
+        return page
 
     def freeze(self) -> Columns:
         """The columns of all pages."""

@@ -1,21 +1,33 @@
-"""Rows as Parquet bytes: the same rows give the same bytes, on every machine with the same pyarrow."""
+"""Rows as Parquet bytes and back: the same rows give the same bytes, on every machine with the same pyarrow. Pure.
+
+A version's rows are cut into buckets by the place that they have by their beginning. A bucket is two files with the same rows
+in the same order: the part, which is what is trained on, and its sources, which say where each row came from.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, groupby
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunemill.curator_api.rows import RowMessage, is_imported
-from tunemill.curator_api.snapshot import Frozen
+from tunemill.curator_api.rows import Row, RowMessage, is_imported
 from tunemill.schemas.manifest import OldPart as Part
+from tunemill.schemas.records import ToolCall
 
-COLUMNS = ("row_id", "messages", "tools")
-PART_ROWS = 50_000
-PART_CHARACTERS = 64 * 2**20  # of text, before compression: a part fits in memory many times over
+if TYPE_CHECKING:
+    from tunemill.curator_api.snapshot import Frozen
 
-_TOOL_CALL = pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())])
+ROWS_A_BUCKET = 32  # at most, on average
+MOST_BITS = 12  # 4,096 buckets a split
+
+_FUNCTION = pa.struct([("name", pa.string()), ("arguments", pa.string())])
+_TOOL_CALL = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", _FUNCTION)])
 _MESSAGE = pa.struct(
     [
         ("role", pa.string()),
@@ -25,7 +37,290 @@ _MESSAGE = pa.struct(
         ("name", pa.string()),
     ]
 )
-SCHEMA = pa.schema([("row_id", pa.string()), ("messages", pa.list_(_MESSAGE)), ("tools", pa.string())])
+_MESSAGES = pa.list_(_MESSAGE)
+_TEXTS = pa.list_(pa.string())
+_CHAT = pa.schema([("row_id", pa.string()), ("messages", _MESSAGES), ("tools", pa.string())])
+_PREFERENCE = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("prompt", _MESSAGES),
+        ("chosen", _MESSAGES),
+        ("rejected", _MESSAGES),
+        ("tools", pa.string()),
+    ]
+)
+_SCHEMAS = {"chat": _CHAT, "preference": _PREFERENCE}
+_SOURCES = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("row_keys", _TEXTS),
+        ("log_ids", _TEXTS),
+        ("conversation", pa.string()),
+        ("ts_ms", pa.int64()),
+        ("app", pa.string()),
+        ("model", pa.string()),
+        ("language", pa.string()),
+        ("finish_reason", pa.string()),
+        ("tags", _TEXTS),
+        ("slices", pa.string()),
+        ("licence", pa.string()),
+        ("tokens", pa.int64()),
+        ("edited", pa.bool_()),
+        ("corrected", pa.bool_()),
+        ("masked", _TEXTS),
+        ("ingredient", pa.int32()),
+    ]
+)
+_PLAIN = (
+    "conversation",
+    "ts_ms",
+    "app",
+    "model",
+    "language",
+    "finish_reason",
+    "licence",
+    "tokens",
+    "edited",
+    "corrected",
+)
+
+
+class StoredRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of a version, and everybody who says it."""
+
+    row: Row  # of the one that stands for all; with the logs of all
+    row_id: str
+    row_keys: tuple[str, ...]  # its own, then the others, sorted
+    place: int  # first 64 bits of the row's
+    split: str
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of one bucket."""
+
+    split: str
+    number: int
+    stored: Sequence[StoredRow]
+    rows: pa.Table
+    sources: pa.Table
+
+
+def columns_of(shape: str) -> tuple[str, ...]:
+    """The columns of a part."""
+    return tuple(_SCHEMAS[shape].names)
+
+
+def bits_for(rows: int) -> int:
+    """Into how many buckets so many rows of a split are cut, as a power of two."""
+    return min(MOST_BITS, max(0, -(-rows // ROWS_A_BUCKET) - 1).bit_length())
+
+
+def bucket_of(place: int, bits: int) -> int:
+    """The bucket of a place: its first bits."""
+    return place >> (64 - bits)
+
+
+def order(row: StoredRow) -> tuple[int, str]:
+    """Rows stand in this order, within a bucket and from one to the next."""
+    return row.place, row.row_id
+
+
+def buckets(chunks: Iterable[Sequence[StoredRow]], bits: Mapping[str, int], shape: str) -> Iterator[Bucket]:
+    """The rows of a version cut into buckets.
+
+    Args:
+        chunks: the rows in their order. Of each chunk one table is made and sliced, which is far cheaper than one a bucket.
+        bits: of each split.
+    """
+    open_ones: dict[str, Bucket] = {}  # the last of each split: the next chunk may go on with it
+    for chunk in chunks:
+        for split in bits:
+            rows = [row for row in chunk if row.split == split]
+            for found in _cut(rows, split, bits[split], shape):
+                last = open_ones.get(split)
+                if last is not None and last.number != found.number:
+                    yield last
+                    last = None
+                open_ones[split] = found if last is None else _joined(last, found)
+    yield from open_ones.values()
+
+
+def one_bucket(rows: Sequence[StoredRow], split: str, number: int, shape: str) -> Bucket:
+    """The bucket that these rows are, in their order."""
+    return Bucket(split=split, number=number, stored=rows, rows=_rows_table(rows, shape), sources=_sources_table(rows))
+
+
+def rows_from(part: bytes, sources: bytes, split: str) -> list[StoredRow]:
+    """The rows of a bucket, from its two files."""
+    rows, origins = read_table(part).to_pylist(), read_table(sources).to_pylist()
+    if [row["row_id"] for row in rows] != [origin["row_id"] for origin in origins]:
+        raise ValueError("the sources are not those of the part")
+    return [_stored(row, origin, split) for row, origin in zip(rows, origins, strict=True)]
+
+
+def contents_from(part: bytes) -> list[tuple[str, tuple[RowMessage, ...], tuple[RowMessage, ...], str | None]]:
+    """What each row of a part says: row_id, messages, the rejected answer, tools."""
+    return [(row["row_id"], *_content(row)) for row in read_table(part).to_pylist()]
+
+
+def read_table(content: bytes, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file from its bytes; of these columns or of all."""
+    return pq.ParquetFile(io.BytesIO(content)).read(columns=columns)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet. Each option that changes bytes is fixed here; no statistics, so that no text lies in the footer."""
+    out = io.BytesIO()
+    pq.write_table(
+        table,
+        out,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+        row_group_size=max(1, table.num_rows),
+    )
+    return out.getvalue()
+
+
+def _cut(rows: Sequence[StoredRow], split: str, bits: int, shape: str) -> Iterator[Bucket]:
+    if not rows:
+        return
+    whole = one_bucket(rows, split, 0, shape)
+    start = 0
+    for number, some in groupby(rows, key=lambda row: bucket_of(row.place, bits)):
+        count = sum(1 for _ in some)
+        yield Bucket(
+            split=split,
+            number=number,
+            stored=rows[start : start + count],
+            rows=whole.rows.slice(start, count),
+            sources=whole.sources.slice(start, count),
+        )
+        start += count
+
+
+def _joined(first: Bucket, second: Bucket) -> Bucket:
+    return msgspec.structs.replace(
+        first,
+        stored=[*first.stored, *second.stored],
+        rows=pa.concat_tables([first.rows, second.rows]).combine_chunks(),
+        sources=pa.concat_tables([first.sources, second.sources]).combine_chunks(),
+    )
+
+
+def _rows_table(rows: Sequence[StoredRow], shape: str) -> pa.Table:
+    ids, tools = [row.row_id for row in rows], [row.row.tools for row in rows]
+    if shape == "chat":
+        return pa.table([ids, _messages([row.row.messages for row in rows]), tools], schema=_CHAT)
+    return pa.table(
+        [
+            ids,
+            _messages([row.row.messages[:-1] for row in rows]),
+            _messages([row.row.messages[-1:] for row in rows]),
+            _messages([row.row.rejected for row in rows]),
+            tools,
+        ],
+        schema=_PREFERENCE,
+    )
+
+
+def _messages(rows: Sequence[Sequence[RowMessage]]) -> pa.ListArray[Any]:
+    """Lists of messages, made a field at a time: as dictionaries they would take several times as long."""
+    flat = list(chain.from_iterable(rows))
+    fields: list[Any] = [
+        pa.array([message.role for message in flat], pa.string()),
+        pa.array([message.content for message in flat], pa.string()),
+        pa.array([_calls(message.tool_calls) for message in flat], _MESSAGE.field("tool_calls").type),
+        pa.array([message.tool_call_id for message in flat], pa.string()),
+        pa.array([message.name for message in flat], pa.string()),
+    ]
+    offsets = pa.array([0, *accumulate(len(row) for row in rows)], pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(fields, fields=list(_MESSAGE)))
+
+
+def _calls(calls: Sequence[ToolCall]) -> list[dict[str, object]] | None:
+    """As OpenAI nests them, which is what chat templates take."""
+    if not calls:
+        return None
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
+    ]
+
+
+def _sources_table(rows: Sequence[StoredRow]) -> pa.Table:
+    own: dict[str, list[Any]] = {
+        "row_id": [row.row_id for row in rows],
+        "row_keys": [row.row_keys for row in rows],
+        "slices": [msgspec.json.encode(row.row.slices, order="sorted").decode() for row in rows],
+    }
+    columns = [own.get(name) or [getattr(row.row, name) for row in rows] for name in _SOURCES.names]
+    return pa.table(columns, schema=_SOURCES)
+
+
+def _stored(columns: Mapping[str, Any], origin: Mapping[str, Any], split: str) -> StoredRow:
+    messages, rejected, tools = _content(columns)
+    keys, logs = tuple(origin["row_keys"]), tuple(origin["log_ids"])
+    row = Row(
+        row_key=keys[0],
+        log_id=keys[0] if keys[0] in logs else next(iter(logs), None),
+        messages=messages,
+        rejected=rejected,
+        tools=tools,
+        log_ids=logs,
+        tags=tuple(origin["tags"]),
+        masked=tuple(origin["masked"]),
+        slices=msgspec.json.decode(origin["slices"], type=dict[str, str]),
+        ingredient=origin["ingredient"],
+        **{name: origin[name] for name in _PLAIN},
+    )
+    place = int.from_bytes(row.place()[:8])
+    return StoredRow(row=row, row_id=columns["row_id"], row_keys=keys, place=place, split=split)
+
+
+def _content(columns: Mapping[str, Any]) -> tuple[tuple[RowMessage, ...], tuple[RowMessage, ...], str | None]:
+    if "messages" in columns:
+        return _read_messages(columns["messages"]), (), columns["tools"]
+    messages = _read_messages([*columns["prompt"], *columns["chosen"]])
+    return messages, _read_messages(columns["rejected"]), columns["tools"]
+
+
+def _read_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[RowMessage, ...]:
+    return tuple(
+        RowMessage(
+            role=message["role"],
+            content=message["content"],
+            tool_calls=tuple(_read_call(call) for call in message["tool_calls"] or ()),
+            tool_call_id=message["tool_call_id"],
+            name=message["name"],
+        )
+        for message in messages
+    )
+
+
+def _read_call(call: Mapping[str, Any]) -> ToolCall:
+    return ToolCall(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
+
+
+COLUMNS = ("row_id", "messages", "tools")
+PART_ROWS = 50_000
+PART_CHARACTERS = 64 * 2**20  # of text, before compression: a part fits in memory many times over
+
+_OLD_CALL = pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())])
+_OLD_MESSAGE = pa.struct(
+    [
+        ("role", pa.string()),
+        ("content", pa.string()),
+        ("tool_calls", pa.list_(_OLD_CALL)),
+        ("tool_call_id", pa.string()),
+        ("name", pa.string()),
+    ]
+)
+SCHEMA = pa.schema([("row_id", pa.string()), ("messages", pa.list_(_OLD_MESSAGE)), ("tools", pa.string())])
 PROVENANCE = pa.schema([("row_id", pa.string()), ("row_key", pa.string()), ("log_id", pa.string())])
 
 
@@ -47,24 +342,6 @@ def provenance(rows: Sequence[Frozen]) -> bytes:
         "log_id": [None if is_imported(key) else key for _, key in pairs],
     }
     return parquet_bytes(pa.table(columns, schema=PROVENANCE))
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet. Each option that changes bytes is fixed here; no statistics, so that no text lies in the footer."""
-    out = io.BytesIO()
-    pq.write_table(
-        table,
-        out,
-        version="2.6",
-        data_page_version="1.0",
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=False,
-        write_statistics=False,
-        store_schema=False,
-        row_group_size=10_000,
-    )
-    return out.getvalue()
 
 
 def _chunks(rows: Iterable[Frozen]) -> Iterator[list[Frozen]]:

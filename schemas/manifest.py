@@ -50,11 +50,17 @@ class SourcesManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format: str = SOURCES_FORMAT
     digest: str  # of the version
+    keys: str  # SHA-256 of the file that says in which bucket the rows of a log lie
     sources: tuple[str, ...]  # SHA-256 of each part's sources file, in the order of the manifest's parts
 
     def path(self, part: int) -> str:
         """Where the sources of the part of this number lie, relative to the dataset's folder."""
         return f"sources/{self.sources[part]}.parquet"
+
+    @property
+    def keys_path(self) -> str:
+        """Relative to the dataset's folder."""
+        return f"sources/{self.keys}.keys"
 
 
 OLD_FORMAT = "tunemill-dataset/1"

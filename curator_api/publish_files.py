@@ -1,0 +1,198 @@
+"""A version's files, written in an order in which nobody sees half of it: buckets, what names them, the manifest last."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+
+from tunemill.curator_api.errors import DamagedFile
+from tunemill.curator_api.parts import Bucket, StoredRow, bits_for, buckets, columns_of, parquet_bytes
+from tunemill.curator_api.store import AlreadyDifferent, Files
+from tunemill.curator_api.version_keys import Keys, joined, keys_of, to_bytes
+from tunemill.schemas.manifest import SPLITS, DatasetManifest, Part, SourcesManifest, manifest_bytes, manifest_digest
+
+_BATCH_FILES, _BATCH_BYTES = 256, 16 * 2**20
+
+Card = Callable[[DatasetManifest, str], str]  # of a manifest and its digest
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A bucket whose files are written, or under way."""
+
+    part: Part
+    sources: str  # SHA-256 of the file beside it
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """Buckets that are written, and which nothing names yet."""
+
+    manifest: DatasetManifest
+    sources: tuple[str, ...]  # as in a SourcesManifest: tuple[Entry, ...]
+    keys: Keys
+    written_bytes: int  # really: files that were there are not written again
+
+
+class Named(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a version's files are."""
+
+    digest: str
+    manifest_url: str
+    sources_url: str
+    written_bytes: int
+
+
+class Writer:
+    """Files on their way: some hundred at a time, while the next are made."""
+
+    def __init__(self, files: Files, place: str, pool: ThreadPoolExecutor) -> None:
+        self._files, self._place, self._pool = files, place, pool
+        self._held: dict[str, bytes] = {}
+        self._held_bytes = 0
+        self._under_way: Future[int] | None = None
+        self.written_bytes = 0
+
+    def add(self, path: str, content: bytes) -> None:
+        """Write a file, named by the digest of its content, soon."""
+        self._held[f"{self._place}/{path}"] = content
+        self._held_bytes += len(content)
+        if len(self._held) >= _BATCH_FILES or self._held_bytes >= _BATCH_BYTES:
+            self._send()
+
+    def add_bucket(self, bucket: Bucket) -> Entry:
+        """Write a bucket's two files, soon."""
+        content, sources = parquet_bytes(bucket.rows), parquet_bytes(bucket.sources)
+        part = Part(
+            sha256=sha256(content),
+            bytes=len(content),
+            rows=bucket.rows.num_rows,
+            split=bucket.split,
+            bucket=bucket.number,
+        )
+        entry = Entry(part, sha256(sources))
+        self.add(part.path, content)
+        self.add(f"sources/{entry.sources}.parquet", sources)
+        return entry
+
+    def finish(self) -> None:
+        """Come back when all files are written."""
+        self._send()
+        self._wait()
+
+    def _send(self) -> None:
+        self._wait()
+        self._under_way = self._pool.submit(put_many, self._files, self._held)
+        self._held, self._held_bytes = {}, 0
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            self.written_bytes += self._under_way.result()
+            self._under_way = None
+
+
+@contextmanager
+def writing(files: Files, place: str) -> Iterator[Writer]:
+    """A writer; what was given to it is on disk when the context ends well."""
+    with ThreadPoolExecutor(1) as pool:
+        writer = Writer(files, place, pool)
+        yield writer
+        writer.finish()
+
+
+def put_many(files: Files, contents: Mapping[str, bytes]) -> int:
+    """Write files that are named by their digests; the bytes that were really written.
+
+    Raises:
+        DamagedFile: one of these names says something else.
+    """
+    try:
+        return files.put_many(contents) if contents else 0
+    except AlreadyDifferent as error:
+        raise DamagedFile(f"{error} was changed: remove it and publish again") from error
+
+
+def write_rows(
+    files: Files,
+    place: str,
+    chunks: Iterable[Sequence[StoredRow]],
+    *,
+    splits: Mapping[str, int],
+    shape: str,
+    balance: Mapping[str, Any],
+) -> Written:
+    """Write all rows of a version.
+
+    Args:
+        chunks: the rows in their order, some at a time.
+        splits: how many rows of each split there are.
+        balance: caps and weights, as they were declared.
+    """
+    bits = {split: bits_for(splits[split]) for split in SPLITS}
+    entries: list[Entry] = []
+    keys: list[Keys] = []
+    with writing(files, place) as writer:
+        for bucket in buckets(chunks, bits, shape):
+            entries.append(writer.add_bucket(bucket))
+            keys.append(keys_of(bucket.stored, (bucket.split, bucket.number)))
+    return written(entries, joined(keys), bits=bits, shape=shape, balance=balance, written_bytes=writer.written_bytes)
+
+
+def written(
+    entries: Iterable[Entry],
+    keys: Keys,
+    *,
+    bits: Mapping[str, int],
+    shape: str,
+    balance: Mapping[str, Any],
+    written_bytes: int,
+) -> Written:
+    """What these buckets make up."""
+    ordered = sorted(entries, key=lambda entry: (SPLITS.index(entry.part.split), entry.part.bucket))
+    splits = {split: sum(entry.part.rows for entry in ordered if entry.part.split == split) for split in SPLITS}
+    manifest = DatasetManifest(
+        shape=shape,
+        columns=columns_of(shape),
+        rows=sum(splits.values()),
+        splits=splits,
+        bits=dict(bits),
+        balance=dict(balance),
+        parts=tuple(entry.part for entry in ordered),
+    )
+    sources = tuple(entry.sources for entry in ordered)
+    return Written(manifest=manifest, sources=sources, keys=keys, written_bytes=written_bytes)
+
+
+def name(files: Files, place: str, rows: Written, card: Card | None = None) -> Named:
+    """Write what names the buckets: 1. keys, sources manifest and card; 2. the manifest."""
+    manifest = manifest_bytes(rows.manifest)
+    digest = manifest_digest(manifest)
+    keys = to_bytes(rows.keys)
+    sources = SourcesManifest(digest=digest, keys=sha256(keys), sources=rows.sources)
+    named = manifest_bytes(sources)
+    sources_path = f"{place}/sources/{sha256(named)}.json"
+    beside = {f"{place}/{sources.keys_path}": keys, sources_path: named}
+    written_bytes = rows.written_bytes + put_many(files, beside)
+    if card is not None:
+        with suppress(AlreadyDifferent):  # a card of this digest is there, which says as much
+            path = f"{place}/{card_path(digest)}"
+            written_bytes += files.put_many({path: card(rows.manifest, digest).encode()})
+    path = f"{place}/manifests/{digest}.json"
+    written_bytes += put_many(files, {path: manifest})
+    return Named(
+        digest=digest,
+        manifest_url=files.url(path),
+        sources_url=files.url(sources_path),
+        written_bytes=written_bytes,
+    )
+
+
+def card_path(digest: str) -> str:
+    """Where a version's card lies, relative to the dataset's folder."""
+    return f"versions/{digest}/README.md"
+
+
+def sha256(content: bytes) -> str:
+    """The name of a file."""
+    return hashlib.sha256(content).hexdigest()
