@@ -229,8 +229,9 @@ erasure_items = Table(
     "erasure_items",
     metadata,
     Column("request_id", String(32), nullable=False),
-    Column("log_id", String(512), nullable=False),
-    PrimaryKeyConstraint("request_id", "log_id"),
+    Column("kind", String(8), nullable=False, comment="log | answer | trace | row"),
+    Column("name", String(512), nullable=False, comment="its id"),
+    PrimaryKeyConstraint("request_id", "kind", "name"),
 )
 
 webhooks = Table(
@@ -242,7 +243,6 @@ webhooks = Table(
     Column("secret", Text, nullable=False, comment="what deliveries are signed with: it has to be known here"),
     Column("by", String(128), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
-    Column("disabled_ms", BigInteger),
 )
 
 webhook_deliveries = Table(

@@ -165,8 +165,9 @@ def _erasures() -> None:
     op.create_table(
         "erasure_items",
         sa.Column("request_id", sa.String(length=32), nullable=False),
-        sa.Column("log_id", sa.String(length=512), nullable=False),
-        sa.PrimaryKeyConstraint("request_id", "log_id", name=op.f("pk_erasure_items")),
+        sa.Column("kind", sa.String(length=8), nullable=False, comment="log | answer | trace | row"),
+        sa.Column("name", sa.String(length=512), nullable=False, comment="its id"),
+        sa.PrimaryKeyConstraint("request_id", "kind", "name", name=op.f("pk_erasure_items")),
     )
 
 
@@ -181,7 +182,6 @@ def _webhooks() -> None:
         ),
         sa.Column("by", sa.String(length=128), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
-        sa.Column("disabled_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("webhook_id", name=op.f("pk_webhooks")),
     )
     op.create_table(
