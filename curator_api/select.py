@@ -5,6 +5,7 @@ In this order: rows that say the same, rows that say nearly the same, each ingre
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -67,6 +68,7 @@ def select(facts: Columns, recipe: Recipe) -> Selected:
     """
     reason = np.zeros(len(facts.key), np.uint8)
     same, rows = _unite(facts, recipe)
+    facts = _drawn_alike(facts, same)
     conversation = _conversations(facts, same)
     reason[same != np.arange(len(same))] = _code(Reason.DUPLICATE_CONTENT)
     near = None
@@ -110,12 +112,26 @@ def _unite(facts: Columns, recipe: Recipe) -> tuple[Rows, Rows]:
     """Of each row the one that stands for it, and those that stand for themselves, in order of row_id."""
     order = np.lexsort((facts.ingredient, facts.key, _precedence(facts, recipe)))
     order = order[np.argsort(facts.row_id[order], kind="stable")]
-    ids = facts.row_id[order]
-    begins = np.ones(len(order), bool)
-    begins[1:] = ids[1:] != ids[:-1]
+    begins = _begins(facts.row_id[order])
     same = np.empty(len(order), np.int64)
     same[order] = order[begins][np.cumsum(begins) - 1]
     return same, order[begins]
+
+
+def _drawn_alike(facts: Columns, same: Rows) -> Columns:
+    """Rows that say the same have one draw, that of the smallest key, whichever of them stands for the others."""
+    order = np.lexsort((facts.key, same))
+    begins = _begins(same[order])
+    draw = np.empty_like(facts.draw)
+    draw[order] = facts.draw[order][begins][np.cumsum(begins) - 1]
+    return msgspec.structs.replace(facts, draw=draw)
+
+
+def _begins(ordered: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where another value begins."""
+    begins = np.ones(len(ordered), bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    return begins
 
 
 def _precedence(facts: Columns, recipe: Recipe) -> NDArray[np.uint8]:

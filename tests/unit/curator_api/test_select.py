@@ -117,6 +117,21 @@ def test_an_ingredient_that_is_taken_whole_stands_before_one_that_is_sampled() -
         assert set(found) == {f"picked {n}/1"} if len(found) == 1 else len(found) == 5
 
 
+def test_rows_that_say_the_same_are_drawn_alike_whichever_stands_for_them() -> None:
+    """So that a version whose rows are selected again weighs them as before."""
+    both = (Search(query="", limit=10**6), Logs(log_ids=()))
+    weights = (Weight(by="language", keep={"none": 0.5}),)
+    rows = many(200)
+    copies = [row(f"copy-{n}", f"question log-{n}", ingredient=1) for n in range(200)]
+    mixed, alone = recipe(*both, weights=weights), recipe(weights=weights)
+    found = selected([*rows, *copies], mixed)
+    left = {one.row_id() for one, code in zip([*rows, *copies], found.reason, strict=True) if REASONS[code] is None}
+    again = [*rows, *(msgspec.structs.replace(one, ingredient=0) for one in copies)]
+    found = selected(again, alone)
+    assert left == {one.row_id() for one, code in zip(again, found.reason, strict=True) if REASONS[code] is None}
+    assert 60 < len(left) < 140
+
+
 def old_sides(rows: Sequence[Row], *, seed: int, test_share: float) -> dict[str, str]:
     """The split by row_id, as it was found before in a dictionary of texts: what is published keeps its sides."""
     parent: dict[str, str] = {}
