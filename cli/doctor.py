@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from tunemill.cli.settings import ENGINES, MissingSetting, engines_from
+from tunemill.cli.settings import ENGINES, MissingSetting, embedded, engines_from
+from tunemill.schemas.ids import PROJECT
 
 LEAST_FREE_BYTES = 8 * 2**30  # PyTorch, a model and room to work
 
@@ -61,7 +62,7 @@ def _python(_data: Path) -> Iterator[Finding]:
 
 def _extras(_data: Path) -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
-        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        missing = _missing(packages)
         yield Finding(
             f"extra [{extra}]",
             not missing,
@@ -69,6 +70,10 @@ def _extras(_data: Path) -> Iterator[Finding]:
             f"pip install 'tunemill[{extra}]'",
             needed=extra == "serve",
         )
+
+
+def _missing(packages: Sequence[str]) -> list[str]:
+    return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
 def _disk(data: Path) -> Iterator[Finding]:
@@ -136,7 +141,56 @@ def _reachable(name: str, url: str) -> Iterator[Finding]:
         yield Finding(name, True, f"{where} answers")
 
 
-CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (_python, _extras, _disk, _accelerator, _engines)
+def _retention(data: Path) -> Iterator[Finding]:
+    """How long logs are kept, and whether the last run came to its end; nothing where there is no registry yet."""
+    if _missing(EXTRAS["serve"]):
+        return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    url = os.environ.get("TUNEMILL_REGISTRY_URL") or embedded(data).registry_url
+    try:
+        file = make_url(url).database if url.startswith("sqlite:") else None
+        is_there = Path(file).exists() if file else all(found.ok for found in _reachable("registry", url))
+        if is_there:
+            yield _kept(url)
+    except SQLAlchemyError as error:
+        yield Finding(
+            "retention",
+            False,
+            f"the registry cannot be read ({type(error).__name__})",
+            "start `tunemill up` or `tunemill api` once, which brings its tables up to date, or correct TUNEMILL_REGISTRY_URL",
+            needed=False,
+        )
+
+
+def _kept(registry_url: str) -> Finding:
+    from tunemill.curator_api import retention_job, retention_store
+    from tunemill.registry.open import open_registry
+
+    registry = open_registry(registry_url)
+    try:
+        policy = retention_store.policy_of(registry, PROJECT)
+        failed = retention_job.failure(registry, PROJECT)
+    finally:
+        registry.dispose()
+    if failed is not None:
+        return Finding(
+            "retention", False, f"the last run failed: {failed}", "look at `tunemill jobs list`", needed=False
+        )
+    age = None if policy.max_age_days is None else f"for {policy.max_age_days} days"
+    size = None if policy.max_bytes is None else f"up to {policy.max_bytes:,} bytes"
+    return Finding("retention", True, f"logs are kept {' and '.join(filter(None, (age, size))) or 'for ever'}")
+
+
+CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+    _python,
+    _extras,
+    _disk,
+    _accelerator,
+    _engines,
+    _retention,
+)
 
 
 def _print(findings: list[Finding]) -> None:
