@@ -14,6 +14,9 @@ from tunemill.registry.tables import datasets, erasures, imported_rows, now_ms, 
 
 Messages = tuple[RowMessage, ...]
 
+_KEYS_AT_ONCE = 500  # in one statement: engines limit how many values it may have
+
+
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset that somebody is making."""
@@ -118,13 +121,27 @@ def changes(engine: Engine, project: str, name: str) -> Changes:
     )
 
 
-def add_imported(engine: Engine, project: str, name: str, rows: Sequence[tuple[int, Row]]) -> int:
-    """Add rows, each with its line in the file, to the draft and say how many were new."""
+def add_imported(
+    engine: Engine,
+    project: str,
+    name: str,
+    rows: Sequence[tuple[int, Row]],
+    *,
+    source: str = "",
+    licence: str | None = None,
+) -> int:
+    """Add rows, each with its line in the file, to the draft and say how many were new.
+
+    Args:
+        source: the file or set that they come from.
+        licence: that of the set.
+    """
     unique = {row.row_key: (line, row) for line, row in rows}
     with engine.begin() as connection:
         _touch(connection, project, name)
-        known = _imported_keys(connection, project, name)
-        fresh = [_imported_values(project, name, *pair) for key, pair in unique.items() if key not in known]
+        known = _imported_keys(connection, project, name, list(unique))
+        origin = {"project": project, "name": name, "source": source, "licence": licence}
+        fresh = [origin | _imported_values(*pair) for key, pair in unique.items() if key not in known]
         if fresh:
             connection.execute(insert(imported_rows), fresh)
     return len(fresh)
@@ -149,18 +166,23 @@ def _touch(connection: Connection, project: str, name: str) -> None:
     connection.execute(update(datasets).where(_of(datasets, project, name)).values(updated_ms=now_ms()))
 
 
-def _imported_keys(connection: Connection, project: str, name: str) -> set[str]:
-    return set(connection.execute(select(imported_rows.c.row_key).where(_of(imported_rows, project, name))).scalars())
+def _imported_keys(connection: Connection, project: str, name: str, keys: Sequence[str]) -> set[str]:
+    """Those of the keys that are there."""
+    found: set[str] = set()
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        some = imported_rows.c.row_key.in_(keys[start : start + _KEYS_AT_ONCE])
+        there = select(imported_rows.c.row_key).where(_of(imported_rows, project, name), some)
+        found.update(connection.execute(there).scalars())
+    return found
 
 
-def _imported_values(project: str, name: str, line: int, row: Row) -> dict[str, object]:
+def _imported_values(line: int, row: Row) -> dict[str, object]:
     return {
-        "project": project,
-        "name": name,
         "row_key": row.row_key,
         "seq": line,
         "messages": msgspec.to_builtins(row.messages),
         "tools": row.tools,
+        "rejected": msgspec.to_builtins(row.rejected) if row.rejected else None,
     }
 
 

@@ -12,6 +12,7 @@ CuratorError
 │   ├── InUse            409  a draft or another saved search names this one
 │   ├── Unchanged        409  publishing would repeat the latest version
 │   ├── PublishedMeanwhile 409  somebody else published a version of this dataset while this one was made
+│   ├── VersionRedacted  409  the version is not what it was: erased rows were taken out of it
 │   ├── Finished         409  the run, or the job, is over
 │   ├── UnderWay         409  the job is still running
 │   ├── CannotBeUndone   409  what the job did is done for good
@@ -117,6 +118,13 @@ class PublishedMeanwhile(ClientError):
 
     status = 409
     code = "published-meanwhile"
+
+
+class VersionRedacted(ClientError):
+    """The version is not what it was when this was begun: erased rows were taken out of it."""
+
+    status = 409
+    code = "version-redacted"
 
 
 class Finished(ClientError):

@@ -119,10 +119,12 @@ def is_imported(row_key: str) -> bool:
     return _IMPORT_KEY.fullmatch(row_key) is not None
 
 
-def imported_row(messages: tuple[RowMessage, ...], tools: str | None) -> Row:
+def imported_row(messages: tuple[RowMessage, ...], tools: str | None, rejected: tuple[RowMessage, ...] = ()) -> Row:
     """A row that came from a file. Its key is a digest of what it says: importing the same row again finds it there."""
-    key = IMPORTED + digest({"messages": messages, "tools": tools})[:32]
-    return Row(row_key=key, log_id=None, conversation=beginning(messages), messages=messages, tools=tools)
+    row = Row(
+        row_key="", log_id=None, conversation=beginning(messages), messages=messages, tools=tools, rejected=rejected
+    )
+    return msgspec.structs.replace(row, row_key=IMPORTED + row.row_id()[:32])
 
 
 def from_log(
