@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -13,6 +13,8 @@ from tunemill.cli.output import cell, print_json, safe, say, say_text, when
 from tunemill.cli.output import fields as say_fields
 from tunemill.indexer.grammar import HELP
 from tunemill.indexer.search import Sort
+
+Match = Literal["all", "any"]
 
 _SHOWN_CHARACTERS = 300
 _SHOWN_FACETS = 6
@@ -28,6 +30,9 @@ def search(
     limit: Annotated[int, typer.Option(help="How many logs to show.", min=1)] = 10,
     cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended.")] = None,
     sort: Annotated[Sort, typer.Option(help="What comes first; logs without such a value come last.")] = "relevance",
+    match: Annotated[
+        Match, typer.Option(help="any: after the logs with all words those with some. all: only the former.")
+    ] = "any",
     fields: Annotated[str | None, typer.Option(help="Only these of each log, as in: log_id,prompt,cost_usd")] = None,
     similar: Annotated[str | None, typer.Option(metavar="ID", help="In place of a query: logs like this one.")] = None,
     everything: Annotated[
@@ -46,24 +51,33 @@ def search(
             for some in api.stream("/search/export", q=query):
                 sys.stdout.buffer.write(some)
             return
-        page = api.get("/search", q=query, limit=limit, cursor=cursor, sort=sort, fields=fields)
+        page = api.get("/search", q=query, limit=limit, cursor=cursor, sort=sort, match=match, fields=fields)
     if as_json:
         print_json(page)
         return
+    _show_hits(page, whole=fields is None)
+    _show_counts(page)
+
+
+def _show_hits(page: Mapping[str, Any], *, whole: bool) -> None:
+    before = "all"
     for hit in page["hits"]:
-        if fields is None:
+        if (match := hit.get("match", before)) != before:
+            say(f"-- some of the words, not all: {page['wider']['total']} logs --")
+            say()
+            before = match
+        if whole:
             _show_hit(hit)
         else:
             say_fields(hit)
             say()
-    _show_counts(page)
 
 
 def _show_counts(page: Mapping[str, Any]) -> None:
-    say(f"{page['total']} logs")
-    if instead := page.get("instead"):
-        wider = f"tunemill search {shlex.quote(instead['q'])}"
-        say(f"no log has all of these words; {instead['total']} have one of them: {wider}")
+    wider = page.get("wider")
+    say(f"{page['total']} logs{' with all words' if wider else ''}")
+    if wider and not page["hits"]:
+        say(f"{wider['total']} have one of them: tunemill search {shlex.quote(wider['q'])}")
     if shape := over_time(page.get("histogram")):
         say(f"  time: {shape}")
     for name, counts in page.get("facets", {}).items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tunemill.curator_api import ledger
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.search_payloads import HitOut
+from tunemill.curator_api.search_payloads import FoundOut, HitOut, Match
 from tunemill.indexer.search import Hit
 from tunemill.schemas.records import LogRecord, Message
 
@@ -37,6 +37,11 @@ def hit_out(hit: Hit) -> HitOut:
         score=hit.score,
         highlights=[list(fragment) for fragment in hit.highlights],
     )
+
+
+def found_out(hit: Hit, match: Match) -> FoundOut:
+    """A hit of a search as the API gives it."""
+    return FoundOut(**hit_out(hit).model_dump(), match=match)
 
 
 def prompt_of(log: LogRecord, characters: int) -> str | None:

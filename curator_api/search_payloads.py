@@ -1,12 +1,14 @@
 """What goes over HTTP of searches: what is asked for, hits, counts, and logs that are alike or near one another."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tunemill.curator_api.payloads import Given, SearchText, Storable, Taken
 from tunemill.indexer.cursor import LONGEST
 from tunemill.indexer.search import Sort
+
+Match = Literal["all", "any"]
 
 MOST_HITS = 200
 MOST_FIELDS = 50
@@ -21,6 +23,9 @@ class SearchIn(Taken):
     limit: int = Field(20, ge=0, le=MOST_HITS)
     cursor: Cursor | None = None
     sort: Sort = "relevance"
+    match: Match = Field(
+        "any", description="by relevance: `any`: after the logs with all words those with some; `all`: only the former"
+    )
     fields: list[str] | None = Field(
         None,
         max_length=MOST_FIELDS,
@@ -45,6 +50,12 @@ class HitOut(Given):
     highlights: list[list[tuple[str, bool]]] = Field(description="pieces of plain text, and whether each matched")
 
 
+class FoundOut(HitOut):
+    """A log that a search found."""
+
+    match: Match = Field(description="whether it has all words of the search, or some")
+
+
 class FacetOut(Given):
     """How many matching logs have this value."""
 
@@ -61,22 +72,24 @@ class HistogramOut(Given):
     )
 
 
-class InsteadOut(Given):
-    """A wider search that finds something."""
+class WiderOut(Given):
+    """A search for one of the words, where it finds more."""
 
     q: str
-    total: int
+    total: int = Field(description="how many logs more")
 
 
 class SearchOut(Given):
     """One page of a search."""
 
-    total: int
-    hits: list[HitOut] = Field(description="with `fields`: objects of these members")
+    total: int = Field(description="logs with all words; facets and histogram count these, too")
+    hits: list[FoundOut] = Field(description="with `fields`: objects of these members")
     facets: dict[str, list[FacetOut]]
     histogram: HistogramOut | None
     cursor: str | None = Field(description="gets the next page, of the same point in time; null: this is the last one")
-    instead: InsteadOut | None = Field(description="where no log has all the words: logs that have one of them")
+    wider: WiderOut | None = Field(
+        description="logs that have some of the words and not all: known from the page on that ends those with all"
+    )
 
 
 class NearDuplicateOut(Given):

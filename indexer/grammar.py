@@ -10,7 +10,7 @@ EXAMPLES: Mapping[str, str] = {
     '"long division"': "these words side by side",
     "divi*": "a word that begins so",
     "prompt:refund": "in prompt, response, system or tool alone",
-    "refund order": "both (AND may be written)",
+    "refund order": "both; by relevance those with one follow",
     "refund OR order": "one of them; AND binds tighter",
     "-refund": "not that (or: NOT refund)",
     "(refund OR order) -tag:pii:*": "parentheses group",

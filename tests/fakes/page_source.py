@@ -64,6 +64,7 @@ def hit(found: Json) -> Json:
         "answer": found["output"][0]["content"] if found["output"] else None,
         "score": 1.0,
         "highlights": [],
+        "match": "all",
     }
 
 

@@ -14,7 +14,7 @@ from tunemill.indexer.grammar import EXAMPLES
 HOUR_MS = 3_600_000
 HIT = {
     "log_id": "l1", "ts_ms": 0, "app": "shop", "model": "m", "language": "en", "status": "ok", "tags": [],
-    "prompt": "the prompt", "answer": "the answer", "score": None, "highlights": [],
+    "prompt": "the prompt", "answer": "the answer", "score": None, "highlights": [], "match": "all",
 }  # fmt: skip
 PAGE: dict[str, Any] = {
     "total": 3,
@@ -22,7 +22,7 @@ PAGE: dict[str, Any] = {
     "facets": {},
     "histogram": {"bucket_ms": HOUR_MS, "buckets": [[0, 1], [2 * HOUR_MS, 2]]},
     "cursor": None,
-    "instead": None,
+    "wider": None,
 }
 
 
@@ -34,7 +34,7 @@ def run(*args: str, server: Server | None = None) -> Result:
 def test_hits_are_shown_with_their_shape_over_time() -> None:
     with serving(lambda _: json_answer(PAGE)) as server:
         shown = run("app:shop", "--sort", "cost", server=server).stdout
-    assert server.asked[0].path == "/v1/search?q=app%3Ashop&limit=10&sort=cost"
+    assert server.asked[0].path == "/v1/search?q=app%3Ashop&limit=10&sort=cost&match=any"
     assert "time: 1970-01-01 00:00:00 ▄ █ 1970-01-01 02:00:00" in shown
     assert "the prompt" in shown
 
@@ -42,15 +42,28 @@ def test_hits_are_shown_with_their_shape_over_time() -> None:
 def test_only_the_fields_that_are_asked_for_are_shown() -> None:
     with serving(lambda _: json_answer(PAGE | {"hits": [{"log_id": "l1", "cost_usd": 0.25}]})) as server:
         shown = run("--fields", "log_id,cost_usd", server=server).stdout
-    assert server.asked[0].path == "/v1/search?q=&limit=10&sort=relevance&fields=log_id%2Ccost_usd"
+    assert server.asked[0].path == "/v1/search?q=&limit=10&sort=relevance&match=any&fields=log_id%2Ccost_usd"
     assert "log_id: l1\ncost_usd: 0.25\n" in shown
 
 
+def test_logs_with_some_of_the_words_stand_behind_a_line_that_says_so() -> None:
+    hits = [HIT, HIT | {"prompt": "another", "match": "any"}, HIT | {"prompt": "a third", "match": "any"}]
+    wider = {"q": "a OR b", "total": 7}
+    with serving(lambda _: json_answer(PAGE | {"total": 1, "hits": hits, "wider": wider})) as server:
+        lines = run("a b", server=server).stdout.splitlines()
+    parts = ("the prompt", "-- some of the words, not all: 7 logs --", "another", "a third", "1 logs with all words")
+    places = [next(at for at, line in enumerate(lines) if line.strip() == part) for part in parts]
+    assert places == sorted(places)
+    with serving(lambda _: json_answer(PAGE)) as server:
+        run("a b", "--match", "all", server=server)
+    assert server.asked[0].path == "/v1/search?q=a+b&limit=10&sort=relevance&match=all"
+
+
 def test_a_wider_search_is_offered_where_nothing_is_found() -> None:
-    nothing = PAGE | {"total": 0, "hits": [], "histogram": None, "instead": {"q": "a OR b", "total": 7}}
+    nothing = PAGE | {"total": 0, "hits": [], "histogram": None, "wider": {"q": "a OR b", "total": 7}}
     with serving(lambda _: json_answer(nothing)) as server:
         assert "7 have one of them: tunemill search 'a OR b'" in run("a b", server=server).stdout
-    quoted = nothing | {"instead": {"q": "don't OR know", "total": 7}}
+    quoted = nothing | {"wider": {"q": "don't OR know", "total": 7}}
     with serving(lambda _: json_answer(quoted)) as server:
         offer = run("don't know", server=server).stdout.splitlines()[-1].partition("tunemill ")[2]
     assert shlex.split(offer) == ["search", "don't OR know"]

@@ -7,10 +7,7 @@ import pytest
 from fakes.curator_api import running_api, tagged
 
 from tunemill.curator_api import ledger
-from tunemill.curator_api.search import any_word
 from tunemill.indexer.open import open_index
-from tunemill.indexer.query import parse
-from tunemill.indexer.query_text import to_text
 from tunemill.schemas.records import TaggedLog
 from tunemill.streams.fingerprint import fingerprints
 
@@ -74,25 +71,68 @@ async def test_now_means_on_every_page_what_it_meant_on_the_first(
         assert (first["total"], second["total"], len(second["hits"])) == (4, 4, 1)
 
 
-async def test_words_that_no_log_has_together_are_offered_one_by_one(tmp_path: Path) -> None:
+async def test_logs_with_all_words_come_first_and_then_those_with_some(tmp_path: Path) -> None:
+    logs = [tagged("both", "apple pear"), tagged("one", "apple pie"), tagged("other", "a pear"), tagged("none", "fig")]
+    async with running_api(tmp_path, *logs, tagged("erased", "an apple")) as api:
+        ledger.erase(api.registry, "default", "erased", by="person:ann")
+        asked = {"q": "apple pear"}
+        found = (await api.client.get("/v1/search", params=asked)).json()
+        matches = {hit["log_id"]: hit["match"] for hit in found["hits"]}
+        assert matches == {"both": "all", "one": "any", "other": "any"}
+        assert found["hits"][0]["log_id"] == "both"
+        assert (found["total"], found["wider"]) == (1, {"q": "apple OR pear", "total": 3})
+        wider = (await api.client.get("/v1/search", params={"q": found["wider"]["q"]})).json()
+        assert (wider["total"], wider["wider"]) == (4, None)
+        picked = (await api.client.post("/v1/search", json=asked | {"fields": ["match", "prompt"]})).json()
+        assert picked["hits"][0] == {"match": "all", "prompt": "apple pear"}
+        only = (await api.client.get("/v1/search", params=asked | {"match": "all"})).json()
+        assert ([hit["log_id"] for hit in only["hits"]], only["total"], only["wider"]) == (["both"], 1, None)
+        assert (await api.client.get("/v1/search", params=asked | {"match": "some"})).status_code == 422
+
+
+async def test_pages_go_on_from_the_logs_with_all_words_to_those_with_some(tmp_path: Path) -> None:
+    logs = [tagged(f"both{at}", "apple pear", ts_ms=at) for at in range(3)]
+    async with running_api(tmp_path, *logs, *(tagged(f"one{at}", "apple", ts_ms=at) for at in range(2))) as api:
+        seen: list[tuple[str, str]] = []
+        wider, asked = [], {"q": "apple pear", "limit": 2}
+        while True:
+            page = (await api.client.get("/v1/search", params=asked)).json()
+            assert page["total"] == 3
+            seen += [(hit["log_id"], hit["match"]) for hit in page["hits"]]
+            wider.append(page["wider"] and page["wider"]["total"])
+            if page["cursor"] is None:
+                break
+            asked["cursor"] = page["cursor"]
+        ids = ["both2", "both1", "both0", "one1", "one0"]
+        assert seen == list(zip(ids, ["all"] * 3 + ["any"] * 2, strict=True))
+        assert wider == [None, 2, 2]
+        mine = {"q": "apple pear", "limit": 2, "match": "all", "cursor": asked["cursor"]}
+        assert (await api.client.get("/v1/search", params=mine)).status_code == 400
+
+
+async def test_words_that_no_log_has_together_are_offered_one_by_one_in_every_order(tmp_path: Path) -> None:
     async with running_api(tmp_path, tagged("a", "apple pie"), tagged("b", "a pear")) as api:
-        found = (await api.client.get("/v1/search", params={"q": "apple pear tag:topic:math"})).json()
-        assert found["total"] == 0
-        assert found["instead"]["total"] == 2
-        wider = (await api.client.get("/v1/search", params={"q": found["instead"]["q"]})).json()
+        asked = {"q": "apple pear tag:topic:math", "sort": "newest"}
+        found = (await api.client.get("/v1/search", params=asked)).json()
+        assert (found["total"], found["hits"], found["wider"]["total"]) == (0, [], 2)
+        wider = (await api.client.get("/v1/search", params=asked | {"q": found["wider"]["q"]})).json()
         assert wider["total"] == 2
-        for text in ("plum cherry", "apple tag:no:such", "apple"):
-            assert (await api.client.get("/v1/search", params={"q": text})).json()["instead"] is None
+        assert (await api.client.get("/v1/search", params=asked | {"match": "all"})).json()["wider"] is None
+        for sort in ("newest", "relevance"):
+            for text in ("plum cherry", "apple tag:no:such", "apple"):
+                nothing = (await api.client.get("/v1/search", params={"q": text, "sort": sort})).json()
+                assert nothing["wider"] is None
 
 
-def test_any_word_keeps_everything_but_that_all_words_must_be_there() -> None:
-    wider = {
-        "a b": "a OR b",
-        'a "b c" -d model:m': '(a OR "b c") NOT d model:"m"',
-        "prompt:a b*": 'prompt:"a" OR b*',
-    }
-    assert {text: to_text(any_word(parse(text)) or parse("")) for text in wider} == wider
-    assert [any_word(parse(text)) for text in ("", "a", "a OR b", "a -b", "-(a b)")] == [None] * 5
+async def test_what_is_done_with_a_search_is_done_to_the_logs_with_all_words(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("both", "apple pear"), tagged("one", "apple")) as api:
+        found = (await api.client.get("/v1/search", params={"q": "apple pear"})).json()
+        assert (len(found["hits"]), found["total"]) == (2, 1)
+        counted = {"kind": "tags", "query": "apple pear", "add": ["team:x"], "dry_run": True}
+        answer = await api.client.post("/v1/jobs", json=counted)
+        assert answer.json() == {"total": 1, "log_ids": ["both"]}
+        lines = (await api.client.get("/v1/search/export", params={"q": "apple pear"})).text.splitlines()
+        assert len(lines) == 1
 
 
 def sketched(log_id: str, question: str) -> TaggedLog:

@@ -54,9 +54,25 @@ async def test_every_sort_and_facet_can_be_chosen(tmp_path: Path) -> None:
         assert "<strong>relevance</strong>" in await shown(api, "/?sort=nonsense")
 
 
+async def test_logs_with_some_of_the_words_stand_under_a_heading_of_their_own(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS, JUDGED, tagged("both", "apple pear"), settings=OPEN) as api:
+        page = await shown(api, "/?q=apple+pear")
+        assert "<strong>1</strong> log with all words" in page
+        places = [page.index(part) for part in ("/logs/both", "<h2>8 logs with some of the words</h2>", "/logs/l0")]
+        assert places == sorted(places)
+        assert "consent of all 1" in page
+        page = await shown(api, "/?q=apple+quince")
+        places = [page.index(part) for part in ("<strong>0</strong> logs with all words", "<h2>8 logs", "/logs/l0")]
+        assert places == sorted(places)
+        assert "consent of all" not in page
+        for text in ("apple", "plum+cherry", "apple+pear&sort=newest"):
+            assert "with some of the words" not in await shown(api, f"/?q={text}")
+
+
 async def test_where_no_log_has_all_words_those_with_one_are_offered(tmp_path: Path) -> None:
     async with running_api(tmp_path, *LOGS, JUDGED, settings=OPEN) as api:
-        assert '<a href="/?q=apple+OR+pear">8 with one of them</a>' in await shown(api, "/?q=apple+pear")
+        offer = '<a href="/?q=apple+OR+pear">8 with one of them</a>'
+        assert offer in await shown(api, "/?q=apple+pear&sort=newest")
         assert "Try fewer words" in await shown(api, "/?q=plum")
 
 
