@@ -37,6 +37,8 @@ from tunemill.curator_api import (
     search,
     similar,
     versions,
+    webhook_store,
+    webhooks,
 )
 from tunemill.curator_api.access import admit
 from tunemill.curator_api.curator import Curator
@@ -53,6 +55,7 @@ from tunemill.curator_api.relay import relay_until
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.tagging import Tagging
+from tunemill.curator_api.webhook_delivery import deliver_until
 from tunemill.indexer.feedback_join import join_until
 from tunemill.indexer.search import SearchIndex
 from tunemill.telemetry import health
@@ -81,6 +84,7 @@ _PARTS = (
     exports,
     datasets,
     runs,
+    webhooks,
 )  # the first whose path fits answers
 _DESCRIPTION = (
     "Search, tag and erase LLM logs; gather them into drafts; publish immutable dataset versions; follow training runs."
@@ -150,6 +154,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(apply_until(stop, curator)),
         asyncio.create_task(work_until(stop, history)),
         asyncio.create_task(retention_job.start_until(stop, curator)),
+        asyncio.create_task(deliver_until(stop, curator.registry, curator.settings.webhook_hosts)),
     }
     try:
         yield
@@ -175,6 +180,8 @@ async def _warnings(curator: Curator) -> dict[str, str]:
     with contextlib.suppress(Exception):
         if (why := await asyncio.to_thread(retention_job.failure, curator.registry, curator.project)) is not None:
             found["retention"] = f"failed: {why}"
+        if lost := await asyncio.to_thread(webhook_store.given_up, curator.registry, curator.project):
+            found["webhooks"] = f"{lost} events were never taken: see `tunemill webhooks list`"
         if await curator.index.is_outdated():
             found["index"] = "it was made by another version, and searches miss some logs: run `tunemill reindex`"
     return found

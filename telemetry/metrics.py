@@ -18,6 +18,9 @@ LAG = Gauge("tunemill_lag_messages", "Messages in our partitions that are not fe
 LAST_PROGRESS = Gauge("tunemill_last_progress_timestamp_seconds", "When a part was last finished")
 OUTBOX_PENDING = Gauge("tunemill_outbox_pending", "Events that wait to be published")
 EDITS_WITHOUT_LOG = Gauge("tunemill_edits_without_log", "Logs that people edited and that are not in the index")
+WEBHOOKS = Counter(
+    "tunemill_webhooks", "Attempts to tell webhooks of an event", ["outcome"]
+)  # sent | failed | given_up
 RUNS = Counter("tunemill_runs", "Training runs by how they ended", ["status"])
 REQUESTS = Counter("tunemill_http_requests", "API requests", ["method", "route", "status"])
 RULES_REVISION = Gauge("tunemill_rules_revision", "Which set of rules tags logs here; 0: the packaged starter set")

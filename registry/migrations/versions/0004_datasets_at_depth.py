@@ -1,5 +1,7 @@
 """Recipes, versions that have aliases and revisions, erasures with receipts, licences of models, webhooks."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,9 +10,10 @@ down_revision: str | None = "0003"
 
 
 def upgrade() -> None:
-    """Add the tables and columns."""
+    """Add the tables and columns, and make recipes of the drafts."""
     _columns()
     _versions()
+    _recipes()
     _erasures()
     _webhooks()
 
@@ -139,6 +142,24 @@ def _versions() -> None:
         sa.Column("updated_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("project", "model", name=op.f("pk_model_licences")),
     )
+
+
+def _recipes() -> None:
+    """What a draft said in four fields is a recipe of one search with whatever was imported."""
+    for table, keys in (("datasets", ("project", "name")), ("versions", ("project", "name", "version"))):
+        stored = sa.table(table, *(sa.column(key) for key in keys), sa.column("draft", sa.JSON()))
+        connection = op.get_bind()
+        for row in connection.execute(sa.select(stored)).all():
+            here = sa.and_(*(stored.c[key] == getattr(row, key) for key in keys))
+            connection.execute(sa.update(stored).where(here).values(draft=_recipe(row.draft)))
+
+
+def _recipe(draft: dict[str, Any]) -> dict[str, Any]:
+    search = {"kind": "search", "query": draft["query"]}
+    if draft.get("limit") is not None:
+        search["limit"] = draft["limit"]
+    kept = {key: draft[key] for key in ("seed", "test_share") if key in draft}
+    return {"ingredients": [search, {"kind": "imported"}], **kept}
 
 
 def _erasures() -> None:
