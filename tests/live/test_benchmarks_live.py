@@ -66,11 +66,13 @@ def test_relevance_is_that_of_both_engines(elasticsearch_url: str, tmp_path: Pat
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     corpus, judgements = tmp_path / "logs.jsonl", tmp_path / "judgements.json"
     corpus.write_text("".join(json.dumps({"messages": [{"role": "user", "content": text}]}) + "\n" for text in texts))
-    judgements.write_text(json.dumps({"refund": {digests[0]: 1, digests[1]: 3}}))
+    graded = {"refund": {digests[0]: 1, digests[1]: 3}, "take refund": {digests[0]: 3, digests[1]: 1}}
+    judgements.write_text(json.dumps(graded))
     options = ("--corpus", f"{corpus}", "--judgements", f"{judgements}")
     found = run("relevance", *options, elasticsearch_url=elasticsearch_url)
     best = {"ndcg_at_10": 1.0, "recall_at_50": 1.0, "nothing_found": 0}
     assert (found["engines"], found["difference"]) == ({"embedded": best, "elasticsearch": best}, 0)
+    assert {quality["recall_at_50"] for quality in found["all_words"].values()} == {0.75}
 
 
 @pytest.mark.live

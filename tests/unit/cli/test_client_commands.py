@@ -42,7 +42,7 @@ def test_search_shows_text_as_text() -> None:
     assert "[red]add\ufffd[2J math" in result.stdout
     assert "\x1b" not in result.stdout
     assert "1 logs" in result.stdout
-    assert server.asked[0].path == "/v1/search?q=math+tag%3Atopic%3Amath&limit=5&sort=relevance"
+    assert server.asked[0].path == "/v1/search?q=math+tag%3Atopic%3Amath&limit=5&sort=relevance&match=any"
     assert server.asked[0].headers["authorization"] == "Bearer sesame"
 
 
