@@ -99,6 +99,13 @@ def test_a_tag_for_all_logs_is_measured_against_a_bare_loop() -> None:
     assert found["figures"]["undo"]["median"] > 0
 
 
+def test_making_an_index_anew_is_measured_against_writing_it() -> None:
+    found = run("reindex", "--logs", "500", "--rounds", "1")
+    assert set(found["ratios"]) == {"ratio_write"}
+    assert found["ratios"]["ratio_write"] > 0
+    assert found["settings"]["logs"] == 500
+
+
 def test_a_backfill_is_measured_against_a_bare_loop() -> None:
     found = run("backfill", "--logs", "600", "--rounds", "1")
     assert found["ratios"]["ratio_loop"] > 0

@@ -61,6 +61,14 @@ def test_searches_are_measured_against_the_same_bodies_by_hand(elasticsearch_url
 
 
 @pytest.mark.live
+def test_making_an_index_anew_is_measured_against_a_copy_by_hand(elasticsearch_url: str) -> None:
+    options = ("--engine", "elasticsearch", "--logs", "700", "--rounds", "1")  # more than a page
+    found = run("reindex", *options, elasticsearch_url=elasticsearch_url)
+    assert set(found["ratios"]) == {"ratio_write", "ratio_by_hand"}
+    assert min(found["ratios"].values()) > 0
+
+
+@pytest.mark.live
 def test_relevance_is_that_of_both_engines(elasticsearch_url: str, tmp_path: Path) -> None:
     texts = ("How long does a refund take?", "The refund of a refund")
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
