@@ -147,7 +147,24 @@ def buckets(chunks: Iterable[Sequence[StoredRow]], bits: Mapping[str, int], shap
 
 def one_bucket(rows: Sequence[StoredRow], split: str, number: int, shape: str) -> Bucket:
     """The bucket that these rows are, in their order."""
-    return Bucket(split=split, number=number, stored=rows, rows=_rows_table(rows, shape), sources=_sources_table(rows))
+    return Bucket(split=split, number=number, stored=rows, rows=rows_table(rows, shape), sources=_sources_table(rows))
+
+
+def rows_table(rows: Sequence[StoredRow], shape: str) -> pa.Table:
+    """The rows in the columns of a part."""
+    ids, tools = [row.row_id for row in rows], [row.row.tools for row in rows]
+    if shape == "chat":
+        return pa.table([ids, _messages([row.row.messages for row in rows]), tools], schema=_CHAT)
+    return pa.table(
+        [
+            ids,
+            _messages([row.row.messages[:-1] for row in rows]),
+            _messages([row.row.messages[-1:] for row in rows]),
+            _messages([row.row.rejected for row in rows]),
+            tools,
+        ],
+        schema=_PREFERENCE,
+    )
 
 
 def rows_from(part: bytes, sources: bytes, split: str) -> list[StoredRow]:
@@ -209,22 +226,6 @@ def _joined(first: Bucket, second: Bucket) -> Bucket:
         stored=[*first.stored, *second.stored],
         rows=pa.concat_tables([first.rows, second.rows]).combine_chunks(),
         sources=pa.concat_tables([first.sources, second.sources]).combine_chunks(),
-    )
-
-
-def _rows_table(rows: Sequence[StoredRow], shape: str) -> pa.Table:
-    ids, tools = [row.row_id for row in rows], [row.row.tools for row in rows]
-    if shape == "chat":
-        return pa.table([ids, _messages([row.row.messages for row in rows]), tools], schema=_CHAT)
-    return pa.table(
-        [
-            ids,
-            _messages([row.row.messages[:-1] for row in rows]),
-            _messages([row.row.messages[-1:] for row in rows]),
-            _messages([row.row.rejected for row in rows]),
-            tools,
-        ],
-        schema=_PREFERENCE,
     )
 
 
