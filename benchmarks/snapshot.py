@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from benchmarks.harness import ratio, report, take_turns
 from tunemill.curator_api import draft_store
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.publish import Order, publish
+from tunemill.curator_api.recipe import Recipe, Search
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.registry.open import migrate, open_registry
@@ -75,7 +75,7 @@ def _publish(logs: list[TaggedLog], folder: Path) -> float:
     curator = Curator(
         bus=unused, index=index, registry=registry, files=Files(str(folder / "files")), settings=Settings()
     )
-    draft_store.create(registry, curator.settings.project, "measured", Draft(query=""))
+    draft_store.create(registry, curator.settings.project, "measured", Recipe(ingredients=(Search(query=""),)))
     begun = time.perf_counter()
     version = asyncio.run(publish(curator, Order(name="measured", by="benchmark")))
     seconds = time.perf_counter() - begun

@@ -1,22 +1,16 @@
 """A draft's rows over HTTP: see them, change one, take one out, bring rows in from a file."""
 
-import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Path, Query
 
-from tunemill.curator_api import draft_store
 from tunemill.curator_api.access import Person
-from tunemill.curator_api.curator import Curator, Here
+from tunemill.curator_api.curator import Here
 from tunemill.curator_api.cursors import from_cursor, to_cursor
 from tunemill.curator_api.datasets import ThisDataset
-from tunemill.curator_api.errors import NotFound
-from tunemill.curator_api.gather import gather, policy
-from tunemill.curator_api.logs import find_log
-from tunemill.curator_api.openai_chat import checked_messages
+from tunemill.curator_api.gather import gathered
 from tunemill.curator_api.payloads import (
     EditedOut,
     LogId,
@@ -25,9 +19,8 @@ from tunemill.curator_api.payloads import (
     RowOut,
     RowsOut,
 )
-from tunemill.curator_api.private import let_in, private_in, refuse_private
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.rows import RowMessage, is_imported, own_messages
+from tunemill.curator_api.row_edits import change_row, checked_edit
 from tunemill.curator_api.snapshot import Frozen
 
 router = APIRouter(prefix="/v1/datasets/{name}", tags=["draft rows"])
@@ -49,7 +42,7 @@ async def list_rows(
 ) -> RowsOut:
     """The rows that would be published now, by row_key, and how many logs are left out for which reason."""
     after = from_cursor(cursor, _After)
-    snapshot = (await gather(here, name)).snapshot
+    snapshot = (await gathered(here, name)).snapshot
     rows = sorted(snapshot.rows, key=_key)
     start = bisect_right(rows, after.row_key, key=_key) if after else 0
     page = rows[start : start + limit]
@@ -66,40 +59,15 @@ async def list_rows(
 @router.patch("/rows/{row_key:path}", responses=responses(400, 404, 422))
 async def edit_row(name: ThisDataset, row_key: ThisRow, edit: RowEditIn, here: Here, person: Person) -> EditedOut:
     """Put other messages in place of a row's own, the answer last. The log itself stays as it is."""
-    messages = checked_messages(edit.messages)
-    await change_row(here, name, row_key, messages, by=person)
-    return EditedOut(row_key=row_key, messages=[RowMessageOut.model_validate(message) for message in messages])
+    wanted = checked_edit(edit.messages, edit.rejected)
+    await change_row(here, name, row_key, wanted, by=person)
+    return EditedOut(row_key=row_key, messages=[RowMessageOut.model_validate(message) for message in wanted.messages])
 
 
 @router.delete("/rows/{row_key:path}", status_code=204, responses=responses(404, 422))
 async def delete_row(name: ThisDataset, row_key: ThisRow, here: Here, person: Person) -> None:
     """Take a row out of this draft. The log stays where it is, and other datasets keep it."""
     await change_row(here, name, row_key, None, by=person)
-
-
-async def change_row(
-    curator: Curator, name: str, row_key: str, messages: tuple[RowMessage, ...] | None, *, by: str
-) -> None:
-    """Change a row of a draft; None takes it out.
-
-    Raises:
-        NotFound: there is no such dataset, or no such row.
-        InvalidRow: the messages bring secrets or private data in.
-    """
-    registry, project = curator.registry, curator.settings.project
-    await asyncio.to_thread(draft_store.find, registry, project, name)
-    own: tuple[RowMessage, ...] = ()
-    if not is_imported(row_key):
-        own = own_messages((await find_log(curator, row_key)).shown)
-    elif not await asyncio.to_thread(draft_store.has_imported, registry, project, name, row_key):
-        raise NotFound(f"there is no row {row_key!r} in the draft of {name!r}")
-    if messages is not None:
-        await asyncio.to_thread(_refuse_what_is_new, curator, messages, own)
-    await asyncio.to_thread(draft_store.edit_row, registry, project, name, row_key, messages, by=by)
-
-
-def _refuse_what_is_new(curator: Curator, messages: Sequence[RowMessage], own: Sequence[RowMessage]) -> None:
-    refuse_private(messages, known=private_in(own) | let_in(policy(curator)))
 
 
 def _key(row: Frozen) -> str:
@@ -112,6 +80,7 @@ def _row_out(row: Frozen) -> RowOut:
         row_id=row.row_id,
         split=row.split,
         messages=[RowMessageOut.model_validate(message) for message in row.row.messages],
+        rejected=[RowMessageOut.model_validate(message) for message in row.row.rejected],
         tools=None if row.row.tools is None else msgspec.json.decode(row.row.tools),
         tags=list(row.row.tags),
         edited=row.row.edited,

@@ -1,33 +1,31 @@
 """Drafts in the registry: their recipes, the rows people changed, the rows they imported."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.errors import Exists, NotFound
-from tunemill.curator_api.rows import Row, RowMessage, imported_row
-from tunemill.curator_api.snapshot import Changes
+from tunemill.curator_api.recipe import Recipe
+from tunemill.curator_api.rows import Changes, Messages, Row, RowEdit, imported_row, in_session
 from tunemill.registry.tables import datasets, erasures, imported_rows, now_ms, row_edits
 
-Messages = tuple[RowMessage, ...]
-
+_PAGE = 500  # rows that are read at once
 _KEYS_AT_ONCE = 500  # in one statement: engines limit how many values it may have
-
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset that somebody is making."""
 
     name: str
-    draft: Draft
+    draft: Recipe
     created_ms: int
     updated_ms: int
 
 
-def create(engine: Engine, project: str, name: str, draft: Draft) -> Dataset:
+def create(engine: Engine, project: str, name: str, draft: Recipe) -> Dataset:
     """Start a dataset.
 
     Raises:
@@ -69,7 +67,7 @@ def find(engine: Engine, project: str, name: str) -> Dataset:
     return _dataset(row._mapping)
 
 
-def change(engine: Engine, project: str, name: str, draft: Draft) -> None:
+def change(engine: Engine, project: str, name: str, draft: Recipe) -> None:
     """Give a dataset's draft another recipe; its changed and imported rows stay.
 
     Raises:
@@ -82,8 +80,8 @@ def change(engine: Engine, project: str, name: str, draft: Draft) -> None:
         raise NotFound(f"there is no dataset {name!r}")
 
 
-def edit_row(engine: Engine, project: str, name: str, row_key: str, messages: Messages | None, *, by: str) -> None:
-    """Put these messages in place of the row's own; None takes the row out of the draft. The last edit holds.
+def edit_row(engine: Engine, project: str, name: str, row_key: str, edit: RowEdit | None, *, by: str) -> None:
+    """Put an edit in place of the row's own messages; None takes the row out of the draft. The last edit holds.
 
     Raises:
         NotFound: the row's log was erased; nothing that was in it may be written down again.
@@ -100,8 +98,9 @@ def edit_row(engine: Engine, project: str, name: str, row_key: str, messages: Me
                 project=project,
                 name=name,
                 row_key=row_key,
-                action="delete" if messages is None else "edit",
-                messages=msgspec.to_builtins(messages),
+                action="delete" if edit is None else "edit",
+                messages=None if edit is None else msgspec.to_builtins(edit.messages),
+                rejected=msgspec.to_builtins(edit.rejected) if edit is not None and edit.rejected else None,
                 by=by,
                 ts_ms=now_ms(),
             )
@@ -113,7 +112,7 @@ def changes(engine: Engine, project: str, name: str) -> Changes:
     with engine.connect() as connection:
         rows = connection.execute(select(row_edits).where(_of(row_edits, project, name))).all()
         erased = connection.execute(select(erasures.c.log_id).where(erasures.c.project == project)).scalars().all()
-    edits = {row.row_key: msgspec.convert(row.messages, Messages) for row in rows if row.action == "edit"}
+    edits = {row.row_key: _edit(row.messages, row.rejected) for row in rows if row.action == "edit"}
     return Changes(
         edits=edits,
         deleted=frozenset(row.row_key for row in rows if row.action == "delete"),
@@ -147,11 +146,19 @@ def add_imported(
     return len(fresh)
 
 
-def imported(engine: Engine, project: str, name: str) -> list[Row]:
-    """The rows that were imported into the draft."""
-    with engine.connect() as connection:
-        found = connection.execute(select(imported_rows).where(_of(imported_rows, project, name))).all()
-    return [imported_row(msgspec.convert(row.messages, Messages), row.tools) for row in found]
+def imported_pages(engine: Engine, project: str, name: str, *, source: str | None) -> Iterator[list[Row]]:
+    """The rows that were imported into the draft, some at once, by row_key; of one source or of all."""
+    here = _of(imported_rows, project, name)
+    here = here if source is None else and_(here, imported_rows.c.source == source)
+    after = ""
+    while True:
+        page = select(imported_rows).where(here, imported_rows.c.row_key > after).order_by(imported_rows.c.row_key)
+        with engine.connect() as connection:
+            found = connection.execute(page.limit(_PAGE)).all()
+        if not found:
+            return
+        yield [_imported_row(row) for row in found]
+        after = found[-1].row_key
 
 
 def has_imported(engine: Engine, project: str, name: str, row_key: str) -> bool:
@@ -159,6 +166,22 @@ def has_imported(engine: Engine, project: str, name: str, row_key: str) -> bool:
     here = and_(_of(imported_rows, project, name), imported_rows.c.row_key == row_key)
     with engine.connect() as connection:
         return connection.execute(select(imported_rows.c.row_key).where(here)).one_or_none() is not None
+
+
+def _edit(messages: object, rejected: object) -> RowEdit:
+    return RowEdit(msgspec.convert(messages, Messages), msgspec.convert(rejected or (), Messages))
+
+
+def _imported_row(stored: Any) -> Row:
+    row = imported_row(msgspec.convert(stored.messages, Messages), stored.tools)
+    return msgspec.structs.replace(
+        row,
+        row_key=stored.row_key,
+        rejected=msgspec.convert(stored.rejected or (), Messages),
+        conversation=in_session(stored.conversation) if stored.conversation else row.conversation,
+        source=stored.source,
+        terms=stored.licence,
+    )
 
 
 def _touch(connection: Connection, project: str, name: str) -> None:

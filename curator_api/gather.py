@@ -1,25 +1,44 @@
-"""What a draft holds at this moment: the logs that its query finds, what was imported, what people changed."""
+"""What a draft holds at this moment, a page at a time: the rows of its ingredients, and a reason for each that is left out."""
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from tunemill.curator_api import draft_store, version_store
+from tunemill.curator_api import draft_store, licence_store, tokens, version_store
+from tunemill.curator_api.corrections import is_corrected, newest
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.edits import brought_up
+from tunemill.curator_api.facts import Facts
+from tunemill.curator_api.filters import Candidate, Outcome, Sieve
+from tunemill.curator_api.licences import Licences
+from tunemill.curator_api.pairs import Prompt, Scored, pair, prompt_of, score_of, with_answer
 from tunemill.curator_api.queries import read_query, spelled_out
-from tunemill.curator_api.snapshot import Snapshot, freeze
+from tunemill.curator_api.recipe import Imported, Ingredient, Logs, Pairs, Recipe, Search, slice_names
+from tunemill.curator_api.rows import Changes, Left, Reason, Row, own_messages
+from tunemill.curator_api.seen import Seen
+from tunemill.curator_api.select import REASONS, select
+from tunemill.curator_api.snapshot import SPLITS, Frozen, Snapshot
 from tunemill.privacy.pii import PrivateData
 from tunemill.registry import rule_sets
+from tunemill.schemas.records import TaggedLog
+
+PAGE = 500
+
+T = TypeVar("T")
 
 
-class Gathered(msgspec.Struct, frozen=True):
-    """A draft, frozen."""
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A draft as it is gathered, and the moment it is of."""
 
-    draft: Draft  # its query spelled out: what saved searches and `now` meant
-    snapshot: Snapshot
-    private_data: PrivateData  # the policy that was in force
+    name: str  # of the dataset
+    recipe: Recipe  # spelled out: what saved searches, `now` and aliases meant
+    changes: Changes
+    private_data: PrivateData  # the policy that is in force
+    point_ms: int
     erased_seen: int  # how many erasures there were before the first log was read
 
 
@@ -28,36 +47,303 @@ def policy(curator: Curator) -> PrivateData:
     return curator.tagging.private_data(rule_sets.in_force(curator.registry, curator.settings.project).document)
 
 
-async def gather(curator: Curator, name: str) -> Gathered:
-    """Freeze a draft.
+async def planned(curator: Curator, name: str, recipe: Recipe | None = None) -> Plan:
+    """Everything that is read before the first log: the draft, what people did to it, the ledgers.
 
-    1. read the draft and the ledgers; 2. scan the index at one point in time; 3. lay over it what people did since; 4. build
-    the rows. A log that is erased after 1 may be in the result: `erased_seen` is how the one who stores it finds out.
+    A log that is erased afterwards may still be gathered: `erased_seen` is how the one who stores it finds out.
+
+    Args:
+        recipe: in place of the draft's own.
 
     Raises:
         NotFound: there is no such dataset.
-        QueryError: its query names a saved search that cannot be read any more.
+        QueryError: a query names a saved search that cannot be read any more.
     """
-    registry, project = curator.registry, curator.settings.project
-    dataset = await asyncio.to_thread(draft_store.find, registry, project, name)
-    erased_seen = await asyncio.to_thread(version_store.erasure_count, registry, project)
-    changes = await asyncio.to_thread(draft_store.changes, registry, project, name)
-    imported = await asyncio.to_thread(draft_store.imported, registry, project, name)
-    draft = dataset.draft
-    private_data = await asyncio.to_thread(policy, curator)
+    plan = await asyncio.to_thread(_planned, curator, name, recipe)
     await curator.index.refresh()
-    query = await asyncio.to_thread(read_query, registry, project, draft.query)
-    found = [log async for log in curator.index.scan(query, limit=draft.limit)]
-    logs = await asyncio.to_thread(brought_up, curator.registry, curator.project, found)
-    snapshot = await asyncio.to_thread(
-        freeze,
-        logs,
-        imported,
-        changes,
-        default_consent=curator.settings.default_consent,
-        private_data=private_data,
-        seed=draft.seed,
-        test_share=draft.test_share,
+    return plan
+
+
+async def gather(curator: Curator, plan: Plan) -> AsyncIterator[list[Outcome]]:
+    """The rows of every ingredient, and what is left out and why, at most `PAGE` at once; nothing is kept.
+
+    Which of them go on from here is decided over all together (`select`). A log that two ingredients find counts for the
+    first.
+
+    Raises:
+        InvalidRecipe: a tokenizer or a version that the recipe names is not there.
+    """
+    sieve = await sieve_of(curator, plan)
+    seen = Seen(ingredients=len(plan.recipe.ingredients) - 1)
+    for number, one in enumerate(plan.recipe.ingredients):
+        step = _Step(curator, plan, sieve, number, seen)
+        async for page in _outcomes(step, one):
+            if page:
+                yield page
+        seen.next_ingredient()
+
+
+async def sieve_of(curator: Curator, plan: Plan) -> Sieve:
+    """What the rows of this plan are let in by."""
+    return await asyncio.to_thread(_sieve, curator, plan)
+
+
+class _Step(NamedTuple):
+    """One ingredient's turn."""
+
+    curator: Curator
+    plan: Plan
+    sieve: Sieve
+    number: int
+    seen: Seen
+
+
+def _planned(curator: Curator, name: str, recipe: Recipe | None) -> Plan:
+    registry, project = curator.registry, curator.project
+    draft = draft_store.find(registry, project, name).draft
+    point_ms = time.time_ns() // 1_000_000
+    return Plan(
+        name=name,
+        recipe=_spelled_out(curator, recipe or draft, now_ms=point_ms),
+        erased_seen=version_store.erasure_count(registry, project),
+        changes=draft_store.changes(registry, project, name),
+        private_data=policy(curator),
+        point_ms=point_ms,
     )
-    meant = msgspec.structs.replace(draft, query=spelled_out(draft.query, query))
-    return Gathered(meant, snapshot, private_data, erased_seen)
+
+
+def _spelled_out(curator: Curator, recipe: Recipe, *, now_ms: int) -> Recipe:
+    def meant(one: Ingredient) -> Ingredient:
+        if isinstance(one, Search | Pairs):
+            query = read_query(curator.registry, curator.project, one.query, now_ms=now_ms)
+            return msgspec.structs.replace(one, query=spelled_out(one.query, query))
+        return one
+
+    return msgspec.structs.replace(recipe, ingredients=tuple(meant(one) for one in recipe.ingredients))
+
+
+def _sieve(curator: Curator, plan: Plan) -> Sieve:
+    table = licence_store.find_all(curator.registry, curator.project)
+    lengths = plan.recipe.filters.lengths
+    return Sieve(
+        recipe=plan.recipe,
+        names=slice_names(plan.recipe),
+        changes=plan.changes,
+        default_consent=curator.settings.default_consent,
+        policy=plan.private_data,
+        licences=Licences({one.model: one.trainable for one in table}),
+        count=tokens.counter(curator.settings.tokenizers, lengths.tokenizer) if lengths else None,
+    )
+
+
+async def _outcomes(step: _Step, one: Ingredient) -> AsyncIterator[list[Outcome]]:
+    if isinstance(one, Pairs) and one.source == "models":
+        async for page in _of_models(step, one):
+            yield page
+    elif isinstance(one, Search | Pairs):
+        async for logs in _matching(step, one.query):
+            yield await _of_logs(step, one, logs)
+    elif isinstance(one, Logs):
+        async for page in _picked(step, one):
+            yield page
+    elif isinstance(one, Imported):
+        stored = draft_store.imported_pages(
+            step.curator.registry, step.curator.project, step.plan.name, source=one.source
+        )
+        async for rows in _in_thread(stored):
+            yield await asyncio.to_thread(_of_rows, step, rows)
+
+
+async def _matching(step: _Step, query: str) -> AsyncIterator[list[TaggedLog]]:
+    """The logs of a search that no earlier ingredient found, with what people did to them since."""
+    read = await asyncio.to_thread(
+        read_query, step.curator.registry, step.curator.project, query, now_ms=step.plan.point_ms
+    )
+    async for dumped in step.curator.index.dump(read):
+        for some in _chunks(dumped):
+            fresh = step.seen.fresh([one.log_id for one in some])
+            records = [one.record for one, is_fresh in zip(some, fresh, strict=True) if is_fresh]
+            yield await asyncio.to_thread(_decoded, step.curator, records)
+
+
+async def _picked(step: _Step, one: Logs) -> AsyncIterator[list[Outcome]]:
+    for some in _chunks(list(dict.fromkeys(one.log_ids))):
+        fresh = step.seen.fresh(some)
+        wanted = [log_id for log_id, is_fresh in zip(some, fresh, strict=True) if is_fresh]
+        logs = await _by_id(step, wanted)
+        missing = [_missing(step, log_id) for log_id in wanted if log_id not in logs]
+        yield [*missing, *(await _of_logs(step, one, list(logs.values())))]
+
+
+def _missing(step: _Step, log_id: str) -> Left:
+    reason = Reason.ERASED if log_id in step.plan.changes.erased else Reason.NOT_FOUND
+    return Left(log_id, reason, {}, step.number)
+
+
+async def _by_id(step: _Step, log_ids: Sequence[str]) -> dict[str, TaggedLog]:
+    found = (await step.curator.index.stored(log_ids=log_ids, trace_ids=())).logs
+    logs = [found[log_id].tagged for log_id in log_ids if log_id in found]
+    brought = await asyncio.to_thread(brought_up, step.curator.registry, step.curator.project, logs)
+    return {tagged.log.log_id: tagged for tagged in brought}
+
+
+async def _of_logs(step: _Step, one: Search | Pairs | Logs, logs: Sequence[TaggedLog]) -> list[Outcome]:
+    wants = isinstance(one, Pairs) or one.answer != "logged"
+    corrections = await _corrections(step.curator, logs) if wants else {}
+    return await asyncio.to_thread(_sifted, step, one, logs, corrections)
+
+
+async def _corrections(curator: Curator, logs: Sequence[TaggedLog]) -> dict[str, str]:
+    """The better answers of those of these logs that have one, by log_id."""
+    corrected = [tagged.log for tagged in logs if is_corrected(tagged)]
+    said = await asyncio.gather(*(curator.index.feedback_of(log) for log in corrected))
+    found = {log.log_id: newest(items) for log, items in zip(corrected, said, strict=True)}
+    return {log_id: text for log_id, text in found.items() if text is not None}
+
+
+def _sifted(
+    step: _Step, one: Search | Pairs | Logs, logs: Sequence[TaggedLog], corrections: dict[str, str]
+) -> list[Outcome]:
+    return step.sieve.sift([_candidate(step, one, tagged, corrections.get(tagged.log.log_id)) for tagged in logs])
+
+
+def _candidate(step: _Step, one: Search | Pairs | Logs, tagged: TaggedLog, correction: str | None) -> Candidate | Left:
+    made = step.sieve.log(tagged, ingredient=step.number, correction=correction)
+    if isinstance(made, Left):
+        return made
+    if correction is None and (isinstance(one, Pairs) or one.answer == "corrected_only"):
+        return step.sieve.left_log(tagged, Reason.NOT_CORRECTED, ingredient=step.number)
+    if not isinstance(one, Pairs) or made.row.rejected:  # a person put both answers there
+        return made
+    worse = own_messages(tagged.shown)[len(tagged.shown.messages) :]
+    if not worse or tagged.shown.status != "ok":
+        return step.sieve.left_log(tagged, Reason.NO_PAIR, ingredient=step.number)
+    return _paired(step, tagged, made, pair(made.row, worse))
+
+
+def _paired(step: _Step, tagged: TaggedLog, made: Candidate, row: Row | Reason) -> Candidate | Left:
+    if isinstance(row, Reason):
+        return step.sieve.left_log(tagged, row, ingredient=step.number)
+    return made._replace(row=row)
+
+
+async def _of_models(step: _Step, one: Pairs) -> AsyncIterator[list[Outcome]]:
+    """Of each prompt the best against the worst answer: scores first, a few bytes a log, then the logs of each pair."""
+    prompts: dict[int, Prompt] = {}
+    async for logs in _matching(step, one.query):
+        yield await asyncio.to_thread(_scored, step, one, logs, prompts)
+    for some in _chunks(list(prompts.values()), PAGE // 2):
+        sides = await _by_id(step, [side.log_id for prompt in some for side in {prompt.best, prompt.worst}])
+        yield await asyncio.to_thread(_of_prompts, step, some, sides)
+
+
+def _scored(step: _Step, one: Pairs, logs: Sequence[TaggedLog], prompts: dict[int, Prompt]) -> list[Outcome]:
+    """Take in the answers that could be a side of a pair, and say why the others could not."""
+    left: list[Outcome] = []
+    for tagged in logs:
+        made = step.sieve.log(tagged, ingredient=step.number)
+        score = score_of(tagged, one.prefer or "")
+        if isinstance(made, Left):
+            left.append(made)
+        elif score is None:
+            left.append(step.sieve.left_log(tagged, Reason.NO_PAIR, ingredient=step.number))
+        else:
+            asked = prompt_of(made.row)
+            prompts[asked], gone = with_answer(prompts.get(asked), Scored(score, tagged.log.log_id))
+            left += [Left(log_id, Reason.NO_PAIR, {}, step.number) for log_id in gone]
+    return left
+
+
+def _of_prompts(step: _Step, prompts: Sequence[Prompt], logs: dict[str, TaggedLog]) -> list[Outcome]:
+    return step.sieve.sift([_of_prompt(step, prompt, logs) for prompt in prompts])
+
+
+def _of_prompt(step: _Step, prompt: Prompt, logs: dict[str, TaggedLog]) -> Candidate | Left:
+    better, worse = logs.get(prompt.best.log_id), logs.get(prompt.worst.log_id)
+    if better is None or worse is None:  # deleted since
+        return _missing(step, prompt.best.log_id if better is None else prompt.worst.log_id)
+    if prompt.best.score == prompt.worst.score:
+        return step.sieve.left_log(better, Reason.NO_PAIR, ingredient=step.number)
+    made, other = (step.sieve.log(tagged, ingredient=step.number) for tagged in (better, worse))
+    if isinstance(made, Left) or isinstance(other, Left):
+        return made if isinstance(made, Left) else step.sieve.left_log(better, _why(other), ingredient=step.number)
+    if made.row.rejected:  # a person put both answers there
+        return made
+    licence = step.sieve.licences.of(worse.log.model)
+    row = pair(made.row, other.row.messages[-1:], licence=licence, log_id=worse.log.log_id)
+    return _paired(step, better, made._replace(kinds=made.kinds | other.kinds), row)
+
+
+def _why(outcome: Candidate | Left) -> Reason:
+    return outcome.reason if isinstance(outcome, Left) else Reason.NO_PAIR
+
+
+def _of_rows(step: _Step, rows: Sequence[Row]) -> list[Outcome]:
+    """Rows that are no logs."""
+    fresh = step.seen.fresh([row.row_key for row in rows])
+    kept = [row for row, is_fresh in zip(rows, fresh, strict=True) if is_fresh]
+    return step.sieve.sift([step.sieve.stored(msgspec.structs.replace(row, ingredient=step.number)) for row in kept])
+
+
+def _decoded(curator: Curator, records: Sequence[bytes]) -> list[TaggedLog]:
+    logs = [msgspec.json.decode(record, type=TaggedLog) for record in records]
+    return brought_up(curator.registry, curator.project, logs)
+
+
+def _chunks(items: Sequence[T], size: int = PAGE) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+async def _in_thread(pages: Iterable[list[T]]) -> AsyncIterator[list[T]]:
+    """Pages that are read by blocking."""
+    iterator = iter(pages)
+    while page := await asyncio.to_thread(lambda: list(islice(iterator, 1))):
+        yield page[0]
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """A draft, frozen."""
+
+    draft: Recipe  # spelled out: what saved searches and `now` meant
+    snapshot: Snapshot
+    private_data: PrivateData  # the policy that was in force
+    erased_seen: int  # how many erasures there were before the first log was read
+
+
+async def gathered(curator: Curator, name: str) -> Gathered:
+    """A draft with all its rows in memory."""
+    plan = await planned(curator, name)
+    found = [one async for page in gather(curator, plan) for one in page]
+    snapshot = await asyncio.to_thread(_frozen, plan.recipe, found)
+    return Gathered(plan.recipe, snapshot, plan.private_data, plan.erased_seen)
+
+
+def _frozen(recipe: Recipe, found: Sequence[Outcome]) -> Snapshot:
+    rows = [one for one in found if isinstance(one, Row)]
+    excluded = [one.reason for one in found if isinstance(one, Left)]
+    facts = Facts(seed=recipe.seed, slices=slice_names(recipe))
+    facts.add_page(rows)
+    selected = select(facts.freeze(), recipe)
+    groups: dict[int, list[Row]] = {}
+    for number, row in enumerate(rows):
+        reason = REASONS[selected.reason[number]]
+        if reason is not None:
+            excluded.append(reason)
+        if reason in (None, Reason.DUPLICATE_CONTENT):
+            groups.setdefault(int(selected.same[number]), []).append(row)
+    frozen = [
+        Frozen(
+            row_id=same[0].row_id(),
+            split=SPLITS[selected.split[number]],
+            row=min(same, key=_row_key),
+            row_keys=tuple(sorted(map(_row_key, same))),
+        )
+        for number, same in groups.items()
+        if not selected.reason[number]
+    ]
+    counts = {str(reason): excluded.count(reason) for reason in sorted(set(excluded))}
+    return Snapshot(rows=tuple(sorted(frozen, key=lambda one: one.row_id)), matched=len(found), excluded=counts)
+
+
+def _row_key(row: Row) -> str:
+    return row.row_key

@@ -16,8 +16,9 @@ from tunemill.curator_api.edit_payloads import LogEditIn, RevertIn, TagsIn
 from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.job_payloads import JobIn
 from tunemill.curator_api.page_source import Json
-from tunemill.curator_api.payloads import DatasetIn, PublishIn, RedriveIn, RowEditIn
+from tunemill.curator_api.payloads import PublishIn, RedriveIn, RowEditIn
 from tunemill.curator_api.problems import translated
+from tunemill.curator_api.recipe_payloads import DatasetIn
 from tunemill.curator_api.saved_payloads import SavedSearchIn
 from tunemill.curator_api.search_payloads import SearchIn
 from tunemill.indexer.search import SORTS
@@ -151,7 +152,7 @@ class Answers:
     async def create_dataset(self, name: str, draft: Mapping[str, Any], *, by: str) -> None:
         async with _our_errors():
             wanted = _taken(DatasetIn, name=name, **draft)
-            await asyncio.to_thread(datasets.create_dataset, wanted, self._curator, by)
+            await datasets.create_dataset(wanted, self._curator, by)
 
     async def rows(self, name: str, *, limit: int, cursor: str | None) -> Json:
         async with _our_errors():

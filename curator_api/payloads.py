@@ -312,101 +312,6 @@ class RedriveOut(Given):
     not_found: int = Field(description="ids of no dead letter, or of one that was sent again already")
 
 
-class DraftIn(Taken):
-    """Which logs a draft gathers and how it splits them."""
-
-    query: Annotated[str, Field(max_length=2_000), Storable]
-    limit: int | None = Field(None, ge=1, le=1_000_000, description="at most so many logs, the oldest first")
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    test_share: float = Field(0.1, ge=0, le=0.9, description="share of the conversations, about")
-
-
-class DatasetIn(DraftIn):
-    """A dataset to start."""
-
-    name: Annotated[str, Field(max_length=1_000), Storable]
-
-
-class DraftOut(Given):
-    """A draft's recipe."""
-
-    query: str
-    limit: int | None
-    seed: int
-    test_share: float
-
-
-class LengthsOut(Given):
-    """A distribution."""
-
-    min: int
-    median: int
-    p90: int
-    max: int
-    total: int
-
-
-class ReportOut(Given):
-    """What is in a version, and what is not and why: `matched` = `rows` + the sum of `excluded`."""
-
-    matched: int
-    rows: int
-    excluded: dict[str, int]
-    splits: dict[str, int]
-    languages: dict[str, int]
-    tags: dict[str, int]
-    imported: int
-    edited: int
-    characters_per_row: LengthsOut
-    messages_per_row: LengthsOut
-    warnings: list[str]
-    private_data: str | None
-    masked: dict[str, int]
-
-
-class VersionOut(Given):
-    """A published version; never changed."""
-
-    name: str
-    version: int
-    digest: str
-    rows: int
-    splits: dict[str, int]
-    manifest_url: str
-    draft: DraftOut
-    report: ReportOut
-    note: str | None
-    by: str
-    created_ms: int
-
-
-class DatasetSummary(Given):
-    """A dataset in a list."""
-
-    name: str
-    draft: DraftOut
-    created_ms: int
-    updated_ms: int
-    latest_version: int | None
-    versions: int
-
-
-class DatasetsOut(Given):
-    """The project's datasets, by name."""
-
-    datasets: list[DatasetSummary]
-
-
-class DatasetOut(Given):
-    """A dataset: its draft and its versions, the newest first."""
-
-    name: str
-    draft: DraftOut
-    created_ms: int
-    updated_ms: int
-    versions: list[VersionOut]
-
-
 class RowMessageOut(Given):
     """One message of a row."""
 
@@ -424,6 +329,7 @@ class RowOut(Given):
     row_id: str
     split: str
     messages: list[RowMessageOut]
+    rejected: list[RowMessageOut] = Field(description="of a pair: the worse answer")
     tools: JsonValue
     tags: list[str]
     edited: bool
@@ -443,6 +349,7 @@ class RowEditIn(Taken):
     """The messages to put in place of a row's own, the answer last."""
 
     messages: list[Object] = Field(max_length=1_000)
+    rejected: list[Object] = Field([], max_length=1_000, description="of a pair: the worse answer")
 
 
 class EditedOut(Given):

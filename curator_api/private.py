@@ -8,7 +8,7 @@ import msgspec
 
 from tunemill.curator_api.errors import InvalidRow
 from tunemill.curator_api.rows import Row, RowMessage
-from tunemill.privacy.pii import KINDS, PrivateData, kinds_in, without_private
+from tunemill.privacy.pii import KINDS, PrivateData, Pseudonyms, kinds_in, without_private
 from tunemill.privacy.secrets import without_secrets
 from tunemill.schemas.records import ToolCall
 
@@ -48,22 +48,36 @@ def refuse_private(
             )
 
 
-def without_private_data(row: Row, kinds: AbstractSet[str]) -> Row:
-    """The row with private data of these kinds replaced by `[PII:kind]`."""
+def without_private_data(row: Row, kinds: AbstractSet[str], *, pseudonyms: bool = False) -> Row:
+    """The row with private data of these kinds replaced by `[PII:kind]`.
+
+    Args:
+        pseudonyms: number the values of each kind, so that the row still says which of them are the same.
+    """
     found: set[str] = set()
+    numbers = Pseudonyms() if pseudonyms else None
 
     def clean(text: str | None) -> str | None:
         if not text:
             return text
-        masked, seen = without_private(text, kinds)
+        masked, seen = without_private(text, kinds, pseudonyms=numbers)
         found.update(seen)
         return masked
 
     messages = tuple(_changed(message, clean) for message in row.messages)
+    rejected = tuple(_changed(message, clean) for message in row.rejected)
     tools = clean(row.tools)
     if not found:
         return row
-    return msgspec.structs.replace(row, messages=messages, tools=tools, masked=tuple(sorted(found)))
+    return msgspec.structs.replace(
+        row, messages=messages, rejected=rejected, tools=tools, masked=tuple(sorted({*row.masked, *found}))
+    )
+
+
+def holds_private(row: Row) -> bool:
+    """Whether there is a placeholder of private data in the row."""
+    texts = (text for message in (*row.messages, *row.rejected) for text in _strings(message))
+    return any("[PII:" in text for text in (*texts, row.tools or ""))
 
 
 def _changed(message: RowMessage, change: Callable[[str | None], Any]) -> RowMessage:

@@ -8,7 +8,7 @@ import msgspec
 from tunemill.curator_api import version_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import DamagedFile, EmptyDataset, Unavailable
-from tunemill.curator_api.gather import Gathered, gather
+from tunemill.curator_api.gather import Gathered, gathered
 from tunemill.curator_api.parts import COLUMNS, parts, provenance
 from tunemill.curator_api.report import count_splits, report
 from tunemill.curator_api.rows import is_imported
@@ -52,9 +52,9 @@ async def publish(curator: Curator, order: Order) -> Version:
     if made := await asyncio.to_thread(_made_before, curator, order):
         return made
     for _ in range(3):
-        gathered = await gather(curator, order.name)
+        found = await gathered(curator, order.name)
         try:
-            return await asyncio.to_thread(_publish, curator, order, gathered)
+            return await asyncio.to_thread(_publish, curator, order, found)
         except ErasedMeanwhile:
             continue
     raise Unavailable("logs of this draft are being erased right now: publish again in a moment")

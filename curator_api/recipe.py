@@ -1,9 +1,22 @@
 """What a person wants in a dataset: ingredients, filters, balance, splits. One tree in JSON, YAML and the registry. Pure."""
 
+import re
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 
+from tunemill.curator_api.draft import bad_query
+from tunemill.curator_api.errors import InvalidRecipe
+from tunemill.curator_api.slices import NAMES, is_slice
+from tunemill.indexer.errors import QueryError
+from tunemill.indexer.query import SavedText, parse
+from tunemill.schemas.manifest import NAME
+
+SLICES = f"slices are {', '.join(NAMES)} and meta:<key>"
+REFERENCE = re.compile(rf"{NAME.pattern}@(v[1-9][0-9]{{0,8}}|{NAME.pattern})")  # a version, or an alias of one
+
+Problem = tuple[str, str]  # the place in the recipe, and what is wrong there
 Take = Literal["oldest", "newest", "random", "balanced", "diverse"]
 Answer = Literal["logged", "corrected", "corrected_only"]
 Shape = Literal["chat", "preference"]
@@ -118,3 +131,92 @@ def slice_names(recipe: Recipe) -> tuple[str, ...]:
     balanced = (*(cap.by for cap in recipe.caps), *(weight.by for weight in recipe.weights))
     groups = (f"meta:{key}" for key in recipe.groups)
     return tuple(dict.fromkeys((*recipe.slices, *groups, *sampled, *balanced)))
+
+
+def queries(recipe: Recipe) -> list[str]:
+    """The texts of its searches."""
+    return [one.query for one in recipe.ingredients if isinstance(one, Search | Pairs)]
+
+
+def checked(recipe: Recipe, saved: SavedText) -> Recipe:
+    """The recipe, if it can be followed; it keeps the names of saved searches, for what they mean when it is gathered.
+
+    Args:
+        saved: gives a saved search's text by its name.
+
+    Raises:
+        InvalidRecipe: it cannot; `place` says where in it.
+        BadQuery: one of its queries cannot be read; says at which column.
+    """
+    for place, problem in (*_of_ingredients(recipe), *_of_filters(recipe.filters), *_of_balance(recipe)):
+        raise InvalidRecipe(f"{place}: {problem}", place=place)
+    for number, one in enumerate(recipe.ingredients):
+        if isinstance(one, Search | Pairs):
+            try:
+                parse(one.query, saved=saved)
+            except QueryError as error:
+                raise bad_query(error, place=f"ingredients[{number}].query") from error
+    return recipe
+
+
+def _of_ingredients(recipe: Recipe) -> Iterator[Problem]:
+    if not recipe.ingredients:
+        yield "ingredients", "name at least one: search, pairs, logs, imported or version"
+    for number, one in enumerate(recipe.ingredients):
+        place = f"ingredients[{number}]"
+        if isinstance(one, Search | Logs) and recipe.shape == "preference":
+            yield (
+                f"{place}.kind",
+                f"{_kind(one)} gives rows without a worse answer: a preference dataset takes pairs, imported and version",
+            )
+        if isinstance(one, Pairs) and recipe.shape == "chat":
+            yield f"{place}.kind", "pairs are for a dataset whose shape is preference"
+        if isinstance(one, Search | Pairs):
+            yield from _of_sampling(place, one)
+        if isinstance(one, Pairs) and (one.source == "models") != (one.prefer is not None):
+            yield (
+                f"{place}.prefer",
+                "name the feedback whose higher score is better where the source is models, and only there",
+            )
+        if isinstance(one, FromVersion) and not REFERENCE.fullmatch(one.of):
+            yield f"{place}.of", "name a version as in general@v1, or by an alias as in general@latest"
+
+
+def _of_sampling(place: str, one: Search | Pairs) -> Iterator[Problem]:
+    if one.take == "balanced" and one.by is None:
+        yield f"{place}.by", f"name the slice that is balanced: {SLICES}"
+    if one.take != "balanced" and one.by is not None:
+        yield f"{place}.by", "only take: balanced goes by a slice"
+    if one.take != "oldest" and one.limit is None:
+        yield f"{place}.limit", f"{one.take} chooses among more rows than a limit: name one"
+    if one.by is not None and not is_slice(one.by):
+        yield f"{place}.by", f"not a slice: {SLICES}"
+
+
+def _of_filters(filters: Filters) -> Iterator[Problem]:
+    lengths = filters.lengths
+    if lengths is not None and lengths.min_tokens is None and lengths.max_tokens is None:
+        yield "filters.lengths", "name min_tokens, max_tokens or both"
+    if lengths is not None and (lengths.min_tokens or 0) > (lengths.max_tokens or lengths.min_tokens or 0):
+        yield "filters.lengths.max_tokens", "it is below min_tokens, so that no row is left"
+    for number, name in enumerate(filters.decontaminate.against if filters.decontaminate else ()):
+        if not REFERENCE.fullmatch(name):
+            yield f"filters.decontaminate.against[{number}]", "name a version as in gsm8k-test@v1"
+
+
+def _of_balance(recipe: Recipe) -> Iterator[Problem]:
+    for number, cap in enumerate(recipe.caps):
+        if (cap.most is None) == (cap.share is None):
+            yield f"caps[{number}]", "give most or share, one of both"
+    named = [
+        *((f"caps[{number}].by", cap.by) for number, cap in enumerate(recipe.caps)),
+        *((f"weights[{number}].by", weight.by) for number, weight in enumerate(recipe.weights)),
+        *((f"slices[{number}]", name) for number, name in enumerate(recipe.slices)),
+    ]
+    for place, name in named:
+        if not is_slice(name):
+            yield place, f"not a slice: {SLICES}"
+
+
+def _kind(one: Ingredient) -> str:
+    return str(type(one).__struct_config__.tag)

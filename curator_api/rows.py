@@ -1,12 +1,14 @@
 """A tagged log becomes a training row, or a reason why it does not. Pure."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
 
+from tunemill.curator_api.licences import Trainable
 from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.ids import canonical_json, digest
 from tunemill.schemas.records import LogRecord, Message, TaggedLog, ToolCall
@@ -62,6 +64,9 @@ class RowMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
 
 
+Messages = tuple[RowMessage, ...]
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One training example, and where it came from."""
 
@@ -84,8 +89,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     finish_reason: str | None = None
     slices: dict[str, str] = {}  # the value of each slice that the recipe names; "none" where it has none
-    licence: str = "unknown"  # yes, no or unknown: whether what its model said may be trained on
+    licence: Trainable = "unknown"  # whether what its model said may be trained on
     tokens: int | None = None  # by the recipe's tokenizer
+    source: str = ""  # of an imported row: the file or set that it came from
+    terms: str | None = None  # of an imported row: the licence of its set, as somebody named it
     corrected: bool = False  # a correction from feedback stands in place of the last answer
     ingredient: int = 0  # its place among the recipe's
 
@@ -112,6 +119,22 @@ class Left(NamedTuple):
     row_key: str
     reason: Reason
     slices: dict[str, str]  # as a row's
+    ingredient: int = 0
+
+
+class RowEdit(msgspec.Struct, frozen=True):
+    """What a person put in place of a row's messages."""
+
+    messages: Messages
+    rejected: Messages = ()  # of a pair: the worse answer
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What people did to a draft: rows they rewrote and rows they took out, by row_key; and what was erased everywhere."""
+
+    edits: Mapping[str, RowEdit] = {}
+    deleted: AbstractSet[str] = frozenset()
+    erased: AbstractSet[str] = frozenset()
 
 
 def is_imported(row_key: str) -> bool:
@@ -132,44 +155,67 @@ def from_log(
     *,
     default_consent: str,
     private_data: PrivateData = "snapshot",
-    edit: Sequence[RowMessage] | None = None,
+    edit: RowEdit | None = None,
+    correction: str | None = None,
 ) -> Row | Reason:
     """The row that a log makes, as people edited it: its input and, as the last message, the first choice of its output.
 
     Args:
         default_consent: what holds for a log that says nothing: `train` or another word.
         private_data: the project's policy; unless it is `never`, private data that somebody tagged keeps the log out.
-        edit: the messages a person put in place of the log's in this draft. Privacy and consent still hold for an edited row.
+        edit: what a person put in place of the log's messages in this draft. Privacy and consent still hold for an edited row.
+        correction: a better answer, from feedback; it stands in place of the log's own, even of one that failed.
     """
     log = tagged.log
-    reason = _private(tagged, default_consent, private_data) or (None if edit else _unusable(tagged))
-    if reason:
+    if reason := _private(tagged, default_consent, private_data):
         return reason
-    messages = tuple(edit) if edit else own_messages(tagged.shown)
+    if edit is None and (reason := _unusable(tagged, correction)):
+        return reason
+    messages = edit.messages if edit else corrected_messages(tagged.shown, correction)
     if reason := fault(messages):
         return reason
     return Row(
         row_key=log.log_id,
         log_id=log.log_id,
         # Of what came, not of an edit: an edited turn stays on the side of the others.
-        conversation=digest(f"session:{log.session_id}")[:32] if log.session_id else beginning(own_messages(log)),
+        conversation=in_session(log.session_id) if log.session_id else beginning(own_messages(log)),
         messages=messages,
         tools=tools_text(log.tools),
+        rejected=edit.rejected if edit else (),
         log_ids=(log.log_id,),
+        session_id=log.session_id,
+        ts_ms=log.ts_ms,
+        app=log.app,
+        model=log.model,
+        finish_reason=log.finish_reason,
+        corrected=correction is not None and edit is None,
         tags=tuple(tag.tag for tag in tagged.tags),
         language=tagged.language,
         edited=edit is not None or tagged.edit is not None,
     )
 
 
-def own_messages(log: LogRecord) -> tuple[RowMessage, ...]:
+def own_messages(log: LogRecord) -> Messages:
     """The log's input and, where it has an answer, the first choice of its output."""
     return tuple(_message(message) for message in (*log.messages, *log.output[:1]))
+
+
+def corrected_messages(log: LogRecord, correction: str | None) -> Messages:
+    """The log's input and its answer, or the correction in place of that; the calls of tools that the answer made go with it."""
+    if correction is None:
+        return own_messages(log)
+    asked = tuple(_message(message) for message in log.messages)
+    return (*asked, RowMessage(role="assistant", content=correction))
 
 
 def beginning(messages: Sequence[RowMessage]) -> str:
     """How a conversation began, where the source names none: its turns all begin alike."""
     return digest(_begins(messages))[:32]
+
+
+def in_session(session_id: str) -> str:
+    """The conversation of everything in a session."""
+    return digest(f"session:{session_id}")[:32]
 
 
 def tools_text(tools: object) -> str | None:
@@ -207,8 +253,10 @@ def _private(tagged: TaggedLog, default_consent: str, private_data: PrivateData)
     return Reason.PII if told and private_data != "never" else None
 
 
-def _unusable(tagged: TaggedLog) -> Reason | None:
+def _unusable(tagged: TaggedLog, correction: str | None) -> Reason | None:
     log = tagged.shown
+    if correction is not None:
+        return None if all(_is_text(message) for message in log.messages) else Reason.NOT_TEXT
     if log.status != "ok" and tagged.edit is None:  # a person gave the answer that the call did not
         return Reason.STATUS_ERROR
     if not log.output:

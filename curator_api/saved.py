@@ -11,6 +11,7 @@ from tunemill.curator_api.errors import InUse, NotFound, Unprocessable
 from tunemill.curator_api.payloads import Storable
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.queries import names_saved, saved_texts
+from tunemill.curator_api.recipe import queries
 from tunemill.curator_api.saved_payloads import SavedSearchesOut, SavedSearchIn, SavedSearchOut
 from tunemill.indexer.query import parse
 from tunemill.schemas.manifest import NAME, valid_name
@@ -70,7 +71,7 @@ def users_of(curator: Curator, name: str) -> tuple[list[str], list[str]]:
     drafts = draft_store.find_all(curator.registry, curator.project)
     searches = saved_store.find_all(curator.registry, curator.project)
     return (
-        [one.name for one in drafts if name in names_saved(one.draft.query)],
+        [one.name for one in drafts if any(name in names_saved(text) for text in queries(one.draft))],
         [one.name for one in searches if name in names_saved(one.query) and one.name != name],
     )
 

@@ -7,8 +7,8 @@ import msgspec
 from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.errors import NotFound, Unchanged
+from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.report import Report
 from tunemill.registry import outbox
 from tunemill.registry.tables import audit, datasets, erasures, now_ms, versions
@@ -27,7 +27,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     provenance_path: str  # relative to the dataset's folder
     rows: int
     splits: dict[str, int]
-    draft: Draft
+    draft: Recipe
     report: Report
     note: str | None
     by: str
@@ -42,7 +42,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     manifest_url: str
     provenance_path: str
-    draft: Draft
+    draft: Recipe
     report: Report
     log_ids: frozenset[str]  # of the logs that its rows were made from
     erased_seen: int  # how many erasures there were when those logs were gathered

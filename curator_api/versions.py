@@ -11,10 +11,11 @@ from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.datasets import ThisDataset
 from tunemill.curator_api.diff import Change, diff
-from tunemill.curator_api.payloads import ChangeOut, DiffOut, PublishIn, RowMessageOut, Storable, VersionOut
+from tunemill.curator_api.payloads import ChangeOut, DiffOut, PublishIn, RowMessageOut, Storable
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.publish import Order, folder, publish
 from tunemill.curator_api.published import StoredRow, read_provenance, read_rows
+from tunemill.curator_api.version_payloads import VersionOut
 from tunemill.curator_api.version_store import Version
 
 router = APIRouter(prefix="/v1/datasets/{name}", tags=["versions"])

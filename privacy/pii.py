@@ -92,11 +92,14 @@ def may_hold(text: str) -> bool:
     return bool(_SET.Match(text))
 
 
-def without_private(text: str, kinds: Collection[str] = KINDS, *, name: str = "") -> tuple[str, frozenset[str]]:
+def without_private(
+    text: str, kinds: Collection[str] = KINDS, *, name: str = "", pseudonyms: "Pseudonyms | None" = None
+) -> tuple[str, frozenset[str]]:
     """The text with private data of these kinds replaced by `[PII:kind]`, and the kinds that were found.
 
     Args:
         name: what the text is called where it stands, such as the key in an object: a number may be known by it alone.
+        pseudonyms: what tells the values of a kind from one another: then it is replaced by `[PII:kind-number]`.
     """
     before = f"{name}: " if name else ""
     wanted, found = frozenset(kinds), set[str]()
@@ -104,11 +107,30 @@ def without_private(text: str, kinds: Collection[str] = KINDS, *, name: str = ""
         pieces, at = [], 0
         for kind, (start, end) in fresh:
             quote = '"' if _is_json_number(text, start, end) else ""
-            pieces += [text[at:start], f"{quote}[PII:{kind}]{quote}"]
+            label = kind if pseudonyms is None else pseudonyms.of(kind, text[start:end])
+            pieces += [text[at:start], f"{quote}[PII:{label}]{quote}"]
             at = end
         text = "".join([*pieces, text[at:]])
         found.update(kind for kind, _ in fresh)
     return text, frozenset(found)
+
+
+class Pseudonyms:
+    """Numbers for the values of each kind, in the order in which they are met. They live as long as this object."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, dict[str, int]] = {}
+
+    def of(self, kind: str, value: str) -> str:
+        """What stands for a value: the same for every way to write it."""
+        numbers = self._numbers.setdefault(kind, {})
+        written = "".join(
+            char for char in value.casefold() if char.isalnum() or (kind in _MARKED and not char.isspace())
+        )
+        return f"{kind}-{numbers.setdefault(written, len(numbers) + 1)}"
+
+
+_MARKED = frozenset({"email", "ip"})  # kinds in which marks tell values from one another
 
 
 def _is_json_number(text: str, start: int, end: int) -> bool:

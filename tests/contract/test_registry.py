@@ -18,6 +18,7 @@ from engines.postgres import empty_database, postgres
 from sqlalchemy import Engine, MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
+from tunemill.curator_api.recipe import Imported, Recipe, Search
 from tunemill.registry import outbox, rule_sets, tables
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.rule_sets import LearnedRef, RuleSet
@@ -178,6 +179,29 @@ def test_backfills_from_before_there_were_other_jobs_are_jobs_and_can_go_on(befo
         found = connection.execute(select(tables.jobs).order_by(tables.jobs.c.job_id)).mappings().all()
         assert found == [{"job_id": "1", **done, **more}, {"job_id": "2", **running, **held, **more}]
         assert connection.execute(select(tables.job_changes)).mappings().all() == [{"job_id": "1", **change}]
+
+
+def test_drafts_from_before_there_were_recipes_are_searches_with_what_was_imported(before: Engine) -> None:
+    upgrade(before, "0003")
+    draft = {"query": "tag:topic:math", "limit": 5, "seed": 3, "test_share": 0.2}
+    whole = {"query": "", "limit": None, "seed": 0, "test_share": 0.1}
+    named = {"project": "p", "created_ms": 1}
+    of_before(
+        before,
+        "datasets",
+        {**named, "name": "math", "draft": draft, "updated_ms": 1},
+        {**named, "name": "all", "draft": whole, "updated_ms": 1},
+    )
+    version = {"version": 1, "digest": "d", "manifest_url": "/m", "provenance_path": "/p", "rows": 1, "splits": {}}
+    of_before(before, "versions", {**named, **version, "name": "math", "draft": draft, "report": {}, "by": "person:x"})
+    migrate(before)
+    with before.begin() as connection:
+        drafts = {one.name: one.draft for one in connection.execute(select(tables.datasets))}
+        assert connection.execute(select(tables.versions.c.draft)).scalar_one() == drafts["math"]
+    assert {name: msgspec.convert(one, Recipe) for name, one in drafts.items()} == {
+        "math": Recipe(ingredients=(Search(query="tag:topic:math", limit=5), Imported()), seed=3, test_share=0.2),
+        "all": Recipe(ingredients=(Search(query=""), Imported())),
+    }
 
 
 def test_a_registry_in_which_nothing_was_done_yet_counts_from_one(before: Engine) -> None:

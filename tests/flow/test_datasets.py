@@ -24,10 +24,10 @@ from sqlalchemy import func, insert, select, text, update
 from tunemill.bus.errors import BusUnavailable
 from tunemill.bus.open import open_bus
 from tunemill.curator_api import draft_store, edit_store, ledger, relay
-from tunemill.curator_api.draft import Draft
 from tunemill.curator_api.edit_store import Act
 from tunemill.curator_api.errors import NotFound
-from tunemill.curator_api.rows import RowMessage
+from tunemill.curator_api.recipe import Recipe, Search
+from tunemill.curator_api.rows import RowEdit, RowMessage
 from tunemill.curator_api.store import AlreadyDifferent, Files
 from tunemill.indexer.open import open_index
 from tunemill.indexer.search import SearchIndex
@@ -273,7 +273,7 @@ async def test_what_is_exported_can_be_imported_and_gives_the_same_version(tmp_p
         await start(api, name="copy", query="nothing-matches-this", test_share=0)
         await start(api, name="plain", query="tag:topic:math", test_share=0)
         outcome = (await api.client.post("/v1/datasets/copy/import", content=export.content)).json()
-        assert (outcome["lines"], outcome["imported"], outcome["errors"]) == (4, 4, [])
+        assert outcome == {"lines": 4, "imported": 4, "known": 0, "failed": 0, "errors": []}
         again = (await api.client.post("/v1/datasets/copy/import", content=export.content)).json()
         assert (again["imported"], again["known"]) == (0, 4)
         copy, plain = (await publish(api, "copy")).json(), (await publish(api, "plain")).json()
@@ -384,7 +384,7 @@ async def test_an_edit_that_comes_after_its_logs_erasure_is_not_written_down(tmp
     async with running_api(tmp_path, *LOGS) as api:
         await start(api)
         ledger.erase(api.registry, "default", "m1", by="person:x")
-        text = (RowMessage(role="assistant", content="what m1 said"),)
+        text = RowEdit((RowMessage(role="assistant", content="what m1 said"),))
         with pytest.raises(NotFound):
             draft_store.edit_row(api.registry, "default", "math", "m1", text, by="person:y")
         with api.registry.connect() as connection:
@@ -396,7 +396,7 @@ def test_an_erasure_waits_for_an_edit_under_way_and_takes_it_along(tmp_path: Pat
     with postgres() as server, empty_database(server) as url:
         engine = open_registry(url)
         migrate(engine)
-        draft_store.create(engine, "default", "math", Draft(query=""))
+        draft_store.create(engine, "default", "math", Recipe(ingredients=(Search(query=""),)))
         held = {"project": "default", "name": "math", "row_key": "m1"}
         with ThreadPoolExecutor() as threads:
             with engine.begin() as editing:
@@ -418,9 +418,9 @@ async def test_a_log_that_is_erased_while_its_version_is_written_is_not_in_the_v
     class ErasedAfterTheScan(MemorySearch):
         api: Running | None = None
 
-        async def scan(self, query: Any, *, limit: int | None) -> Any:
-            async for log in super().scan(query, limit=limit):
-                yield log
+        async def dump(self, query: Any) -> Any:
+            async for logs in super().dump(query):
+                yield logs
             if self.api is not None:
                 api, self.api = self.api, None
                 await api.client.delete("/v1/logs/m2")

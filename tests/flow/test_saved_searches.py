@@ -91,18 +91,18 @@ async def test_a_draft_means_what_the_search_means_when_it_is_published(tmp_path
         assert (await published(api))["rows"] == 2
         await put(api, "math", "tag:topic:math model:large")
         second = await published(api)
-        assert (second["rows"], second["draft"]["query"]) == (1, 'tag:"topic:math" model:"large"')
+        assert (second["rows"], second["draft"]["ingredients"][0]["query"]) == (1, 'tag:"topic:math" model:"large"')
         dataset = (await api.client.get("/v1/datasets/sums")).json()
-        assert dataset["draft"]["query"] == "saved:math"
-        assert [version["draft"]["query"] for version in dataset["versions"]][-1] == 'tag:"topic:math"'
+        assert dataset["draft"]["ingredients"][0]["query"] == "saved:math"
+        assert [version["draft"]["ingredients"][0]["query"] for version in dataset["versions"]][-1] == 'tag:"topic:math"'
 
 
 async def test_a_version_says_its_query_as_it_was_typed_where_that_says_all(tmp_path: Path) -> None:
     async with running_api(tmp_path, *LOGS) as api:
         await api.client.post("/v1/datasets", json={"name": "sums", "query": "tag:topic:math  AND -model:large"})
-        assert (await published(api))["draft"]["query"] == "tag:topic:math  AND -model:large"
+        assert (await published(api))["draft"]["ingredients"][0]["query"] == "tag:topic:math  AND -model:large"
         await api.client.put("/v1/datasets/sums/draft", json={"query": "ts:<now"})
-        assert "now" not in (await published(api))["draft"]["query"]
+        assert "now" not in (await published(api))["draft"]["ingredients"][0]["query"]
 
 
 async def test_a_search_that_something_names_is_not_forgotten(tmp_path: Path) -> None:

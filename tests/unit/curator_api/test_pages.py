@@ -16,6 +16,8 @@ from tunemill.curator_api import page_text
 from tunemill.curator_api.body_work import BodyWork
 from tunemill.curator_api.guard import Guard
 from tunemill.curator_api.pages import HERE, ROUTES, pages_router
+from tunemill.curator_api.recipe import Imported, Recipe, Search
+from tunemill.curator_api.recipe_payloads import body_of
 from tunemill.curator_api.settings import Settings
 
 NASTY = '<script>alert(1)</script>\n  "quoted" & <img src=x onerror=alert(2)>'
@@ -81,7 +83,8 @@ def source() -> MemoryPages:
         [log("one", NASTY, '{"team":"billing"}'), log("a/b c", "second", None, status="error", error="timeout")]
     )
     made.facets = {"tag": [{"value": "topic:math", "count": 7}], "app": [{"value": "two words", "count": 1}]}
-    draft = {"query": "app:support-router", "limit": None, "seed": 0, "test_share": 0.1}
+    recipe = Recipe(ingredients=(Search(query="app:support-router"), Imported()))
+    draft = body_of(recipe).model_dump()
     made.found_datasets = {"tickets": {"name": "tickets", "draft": draft, "updated_ms": DAY_MS, "versions": [VERSION]}}
     made.draft_rows = [row("one", message("user", NASTY), message("assistant", "yes\nno"), split="test")]
     made.dead_letters = [letter(1), letter(2, payload=NASTY, payload_encoding="text")]

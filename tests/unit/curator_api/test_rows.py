@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from fakes.curator_api import tagged
 
-from tunemill.curator_api.rows import Reason, Row, RowMessage, beginning, from_log
+from tunemill.curator_api.rows import Reason, Row, RowEdit, RowMessage, beginning, from_log
 from tunemill.schemas.ids import digest
 from tunemill.schemas.records import Edit, Message, ToolCall
 
@@ -85,10 +85,10 @@ def test_a_log_that_says_nothing_about_consent_follows_the_project() -> None:
 
 
 def test_an_edit_takes_the_place_of_the_messages_but_not_of_privacy() -> None:
-    edit = (RowMessage(role="user", content="hi"), RowMessage(role="assistant", content="better"))
+    edit = RowEdit((RowMessage(role="user", content="hi"), RowMessage(role="assistant", content="better")))
     row = from_log(tagged("a", answer=None, status="error"), default_consent="none", edit=edit)
     assert isinstance(row, Row)
-    assert (row.messages, row.edited) == (edit, True)
+    assert (row.messages, row.edited) == (edit.messages, True)
     assert from_log(tagged("a", tags=("pii:email",)), default_consent="none", edit=edit) is Reason.PII
 
 

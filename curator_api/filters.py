@@ -1,0 +1,191 @@
+"""What keeps a row out of a dataset by itself, in the order of `Reason`, a page of rows at a time. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from tunemill.curator_api.contamination import Contamination
+from tunemill.curator_api.facts import ABSENT
+from tunemill.curator_api.licences import TERMS, Licences
+from tunemill.curator_api.private import holds_private, without_private_data
+from tunemill.curator_api.recipe import Filters, Recipe
+from tunemill.curator_api.rows import Changes, Left, Messages, Reason, Row, RowEdit, fault, from_log
+from tunemill.curator_api.slices import OF_METADATA, Described, slice_of
+from tunemill.privacy.pii import KINDS, PrivateData
+from tunemill.schemas.records import LogRecord, TaggedLog
+
+Outcome = Row | Left
+
+_ALL_KINDS = frozenset(KINDS)
+
+
+class Candidate(NamedTuple):
+    """A row before the filters, and what it does not say itself."""
+
+    row: Row
+    metadata: Mapping[str, str] = {}
+    kinds: AbstractSet[str] = _ALL_KINDS  # of private data that nobody said is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sieve:
+    """Everything by which rows of one draft are let in."""
+
+    recipe: Recipe
+    names: tuple[str, ...]  # of the slices that rows are looked at by
+    changes: Changes
+    default_consent: str
+    policy: PrivateData  # the project's
+    licences: Licences
+    count: Callable[[Sequence[Row]], list[int]] | None = None  # tokens of rows
+    contaminated: Contamination | None = None
+
+    @property
+    def masks(self) -> bool:
+        """Whether private data is replaced: a recipe may ask for it where the project does not, never the other way."""
+        return self.policy != "never" or self.recipe.filters.private_data != "project"
+
+    def log(self, tagged: TaggedLog, *, ingredient: int, correction: str | None = None) -> Candidate | Left:
+        """The row that a log makes.
+
+        Args:
+            correction: what stands in place of its answer.
+        """
+        log_id = tagged.log.log_id
+        reason = self._taken_out(log_id, (log_id,))
+        made = reason or from_log(
+            tagged,
+            default_consent=self.default_consent,
+            private_data=self.policy,
+            edit=self.changes.edits.get(log_id),
+            correction=correction,
+        )
+        if isinstance(made, Reason):
+            return self.left_log(tagged, made, ingredient=ingredient)
+        looked_at = {name.removeprefix("pii:") for name in tagged.removed}  # a person says that it is none
+        licence = self.licences.of(tagged.log.model)
+        row = msgspec.structs.replace(made, ingredient=ingredient, licence=licence)
+        return Candidate(row, tagged.log.metadata, _ALL_KINDS - looked_at)
+
+    def left_log(self, tagged: TaggedLog, reason: Reason, *, ingredient: int) -> Left:
+        """A log that is left out, by the slices that it would have had."""
+        return Left(tagged.log.log_id, reason, self._slices(_described_log(tagged)), ingredient)
+
+    def row(self, row: Row, edit: RowEdit | None = None) -> Outcome:
+        """What becomes of one row that is no log's: imported, or of a published version."""
+        return self.sift([self.stored(row, edit)])[0]
+
+    def stored(self, row: Row, edit: RowEdit | None = None) -> Candidate | Left:
+        """A row that is no log's, as people left it.
+
+        Args:
+            edit: what a person put in place of its messages; None: what the draft holds of it.
+        """
+        metadata = {
+            name.removeprefix(OF_METADATA): value
+            for name, value in row.slices.items()
+            if name.startswith(OF_METADATA) and value != ABSENT
+        }
+        if reason := self._taken_out(row.row_key, row.log_ids):
+            return self._left(row, metadata, reason)
+        if edit := edit or self.changes.edits.get(row.row_key):
+            row = msgspec.structs.replace(row, messages=edit.messages, rejected=edit.rejected, edited=True)
+            if reason := fault(row.messages):
+                return self._left(row, metadata, reason)
+        named = row.model if row.terms is None else f"{TERMS}{row.terms}"
+        licence = row.licence if named is None else self.licences.of(named)
+        return Candidate(msgspec.structs.replace(row, licence=licence), metadata)
+
+    def sift(self, candidates: Sequence[Candidate | Left]) -> list[Outcome]:
+        """Rows and what is left out, in the order of the candidates."""
+        found = [one if isinstance(one, Left) else self._alone(one) for one in candidates]
+        places = [place for place, one in enumerate(found) if not isinstance(one, Left)]
+        rows = [one for one in found if isinstance(one, Row)]
+        rows = self._counted(rows)
+        contaminated = self.contaminated.holds(rows) if self.contaminated else [False] * len(rows)
+        for place, row, repeats in zip(places, rows, contaminated, strict=True):
+            reason = self._reason(row, repeats=repeats)
+            found[place] = row if reason is None else Left(row.row_key, reason, row.slices, row.ingredient)
+        return found
+
+    def _alone(self, candidate: Candidate) -> Outcome:
+        """The row as it would be published, with its slices."""
+        row = candidate.row
+        if self.masks:
+            pseudonyms = self.recipe.filters.private_data == "pseudonyms"
+            row = without_private_data(row, candidate.kinds, pseudonyms=pseudonyms)
+        if (self.recipe.shape == "preference") != bool(row.rejected):
+            return self._left(row, candidate.metadata, Reason.OTHER_SHAPE)
+        return msgspec.structs.replace(row, slices=self._slices(_described_row(row, candidate.metadata)))
+
+    def _counted(self, rows: Sequence[Row]) -> list[Row]:
+        if self.count is None:
+            return list(rows)
+        return [msgspec.structs.replace(row, tokens=tokens) for row, tokens in zip(rows, self.count(rows), strict=True)]
+
+    def _reason(self, row: Row, *, repeats: bool) -> Reason | None:
+        filters = self.recipe.filters
+        if (
+            filters.finish_reasons is not None
+            and row.log_id is not None
+            and row.finish_reason not in filters.finish_reasons
+        ):
+            return Reason.FINISH_REASON
+        if row.licence == "no" or (filters.licence == "allowed" and row.licence != "yes"):
+            return Reason.LICENCE
+        if reason := _length_reason(filters, row.tokens):
+            return reason
+        if not _arguments_are_objects((*row.messages, *row.rejected)):
+            return Reason.BROKEN_ARGUMENTS
+        if filters.private_data == "exclude" and (row.masked or holds_private(row)):
+            return Reason.PRIVATE
+        return Reason.CONTAMINATED if repeats else None
+
+    def _taken_out(self, row_key: str, log_ids: Sequence[str]) -> Reason | None:
+        if not self.changes.erased.isdisjoint((row_key, *log_ids)):
+            return Reason.ERASED
+        return Reason.DELETED_BY_PERSON if row_key in self.changes.deleted else None
+
+    def _left(self, row: Row, metadata: Mapping[str, str], reason: Reason) -> Left:
+        return Left(row.row_key, reason, self._slices(_described_row(row, metadata)), row.ingredient)
+
+    def _slices(self, described: Described) -> dict[str, str]:
+        return {name: slice_of(described, name) for name in self.names}
+
+
+def _length_reason(filters: Filters, tokens: int | None) -> Reason | None:
+    lengths = filters.lengths
+    if lengths is None or tokens is None:
+        return None
+    if lengths.min_tokens is not None and tokens < lengths.min_tokens:
+        return Reason.TOO_SHORT
+    return Reason.TOO_LONG if lengths.max_tokens is not None and tokens > lengths.max_tokens else None
+
+
+def _arguments_are_objects(messages: Messages) -> bool:
+    return all(_is_object(call.arguments) for message in messages for call in message.tool_calls)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _described_row(row: Row, metadata: Mapping[str, str]) -> Described:
+    return Described(row.language, row.app, row.model, row.finish_reason, row.tags, row.characters(), metadata)
+
+
+def _described_log(tagged: TaggedLog) -> Described:
+    log, tags = tagged.log, tuple(tag.tag for tag in tagged.tags)
+    characters = _characters(tagged.shown)
+    return Described(tagged.language, log.app, log.model, log.finish_reason, tags, characters, log.metadata)
+
+
+def _characters(log: LogRecord) -> int:
+    said = (*log.messages, *log.output[:1])
+    return sum(len(one.content or "") + sum(len(call.arguments) for call in one.tool_calls) for one in said)

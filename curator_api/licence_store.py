@@ -1,0 +1,66 @@
+"""The project's table of models in the registry: whether what each of them says may be trained on.
+
+Every function blocks on SQL.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import ColumnElement, Engine, Row, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tunemill.registry.tables import audit, model_licences, now_ms
+
+
+class ModelLicence(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said of a model, or of all whose names begin alike."""
+
+    model: str  # may end in *
+    trainable: Literal["yes", "no"]
+    note: str | None
+    by: str
+    updated_ms: int
+
+
+def put(
+    engine: Engine, project: str, model: str, trainable: Literal["yes", "no"], note: str | None, *, by: str
+) -> ModelLicence:
+    """Say of a model whether its output may be trained on, in place of what was said before, with an audit line."""
+    now = now_ms()
+    values = {"trainable": trainable, "note": note, "by": by, "updated_ms": now}
+    while True:
+        try:
+            with engine.begin() as connection:
+                changed = connection.execute(update(model_licences).where(_of(project, model)).values(values))
+                if not changed.rowcount:
+                    connection.execute(insert(model_licences).values(project=project, model=model, **values))
+                line = {"ts_ms": now, "project": project, "by": by, "action": "licence.put", "target": model}
+                connection.execute(insert(audit).values(line))
+        except IntegrityError:  # somebody else made it between our look and our insert
+            continue
+        return ModelLicence(model=model, trainable=trainable, note=note, by=by, updated_ms=now)
+
+
+def find_all(engine: Engine, project: str) -> list[ModelLicence]:
+    """The whole table, by model."""
+    mine = select(model_licences).where(model_licences.c.project == project).order_by(model_licences.c.model)
+    with engine.connect() as connection:
+        return [_licence(row) for row in connection.execute(mine)]
+
+
+def remove(engine: Engine, project: str, model: str, *, by: str) -> bool:
+    """Forget what was said of a model, with an audit line; whether something was."""
+    with engine.begin() as connection:
+        if not connection.execute(delete(model_licences).where(_of(project, model))).rowcount:
+            return False
+        line = {"ts_ms": now_ms(), "project": project, "by": by, "action": "licence.delete", "target": model}
+        connection.execute(insert(audit).values(line))
+    return True
+
+
+def _of(project: str, model: str) -> ColumnElement[bool]:
+    return and_(model_licences.c.project == project, model_licences.c.model == model)
+
+
+def _licence(row: Row[Any]) -> ModelLicence:
+    return msgspec.convert({name: row._mapping[name] for name in ModelLicence.__struct_fields__}, ModelLicence)

@@ -1,0 +1,34 @@
+"""Which logs and rows an earlier ingredient has met already: each counts for the first that finds it. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Seen:
+    """Keys by 64 bits of their digests, 8 bytes each, so that millions fit in memory."""
+
+    def __init__(self, *, ingredients: int) -> None:
+        self._left = ingredients  # that are still to come: what the last one finds is not kept
+        self._before: NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._now: list[NDArray[np.uint64]] = []
+
+    def next_ingredient(self) -> None:
+        """What was met until now was met before."""
+        self._before = np.sort(np.concatenate([self._before, *self._now]))
+        self._now, self._left = [], self._left - 1
+
+    def fresh(self, keys: Sequence[str]) -> list[bool]:
+        """Whether each of these keys was met by no earlier ingredient; from now on it was, by this one."""
+        if not len(self._before) and self._left <= 0:
+            return [True] * len(keys)
+        hashes = np.array([int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) for key in keys], np.uint64)
+        if self._left > 0:
+            self._now.append(hashes)
+        places = np.searchsorted(self._before, hashes)
+        return [
+            place == len(self._before) or bool(self._before[place] != found)
+            for place, found in zip(places.tolist(), hashes, strict=True)
+        ]
