@@ -1,13 +1,12 @@
 """Logs that are kept no longer: those older than the policy's age, then the oldest until the index fits.
 
-Nothing is erased: no erasure is written, and published versions, drafts' imported rows and erasures stay as they are. A page at a
-time: 1. forget what people wrote in their place; 2. delete the logs, with their feedback and notes; 3. commit the count. Killed at
-any step, the rest is looked for anew.
+Nothing is erased: no erasure is written, and published versions, drafts' imported rows and erasures stay as they are. First whole
+shelves, where the engine has some, then what is left, by page. Of each: 1. forget what people wrote in their place; 2. delete the
+logs, with their feedback and notes; 3. commit the count. Killed at any step, the rest is looked for anew.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from math import ceil
 
 import structlog
 from sqlalchemy import Engine
@@ -16,16 +15,16 @@ from tunemill.curator_api import job_store as store
 from tunemill.curator_api import retention_store
 from tunemill.curator_api.edits import Stores
 from tunemill.curator_api.job_store import Job, Request
-from tunemill.curator_api.job_work import PAGE, Jobs, query_of, told_within
+from tunemill.curator_api.job_work import PAGE, Jobs, told_within
+from tunemill.curator_api.retention_limits import excess, left_over, next_to_drop, too_old, wants_another
 from tunemill.curator_api.retention_store import Policy
-from tunemill.indexer.ast import Between, Everything, Query
+from tunemill.indexer.ast import Everything, Query
 from tunemill.indexer.query_text import to_text
-from tunemill.indexer.search import IndexSize, SearchIndex, SearchRequest
+from tunemill.indexer.search import SearchIndex, SearchRequest
 from tunemill.registry.tables import now_ms
 from tunemill.telemetry.metrics import RETENTION_DROPPED, RETENTION_FAILED
 
 KIND = "retention"
-DAY_MS = 86_400_000
 EVERY_MS = 3_600_000
 LOOK_EVERY_S = 60.0
 BY_ITSELF = "retention"  # who asked for a run that nobody asked for
@@ -74,57 +73,88 @@ async def due(index: SearchIndex, policy: Policy, *, now_ms: int) -> int:
     return max(old, excess(await index.size(), policy.max_bytes))
 
 
-def too_old(policy: Policy, now_ms: int) -> Query:
-    """The logs that are older than the policy's age; without an age the query is about nothing that could be dropped."""
-    days = policy.max_age_days
-    return Between("ts", None, max(0, 0 if days is None else now_ms - days * DAY_MS), high_included=False)
-
-
-def excess(size: IndexSize, max_bytes: int | None) -> int:
-    """How many logs an index has too many, if all are as large as they are on average."""
-    if max_bytes is None or size.bytes <= max_bytes:
-        return 0
-    return ceil(size.logs * (size.bytes - max_bytes) / size.bytes)
-
-
 async def drop(on: Jobs, job: Job, stop: asyncio.Event) -> None:
     """Drop what the policy keeps no longer."""
-    work = job.work or {}
-    for_age = query_of(job), None
-    await on.index.refresh()
-    if not await _drop(on, job, stop, *for_age):
-        return
-    await on.index.refresh()
-    too_many = excess(await on.index.size(), work["max_bytes"])
-    if too_many and not await _drop(on, job, stop, Everything(), too_many):
-        return
+    run = _Run(on, job, stop)
+    for step in (run.drop_shelves, run.begin_shelf, run.drop_old, run.drop_oldest):
+        await on.index.refresh()
+        if not await step():
+            return
     await on.index.refresh()
     after = await on.index.size()
-    result = {"before": work["before"], "after": after._asdict()}
+    result = {"before": run.work["before"], "after": after._asdict(), "indices": run.dropped}
     await asyncio.to_thread(store.finish, on.registry, job, "done", result=result)
-    _log.info("retention_done", job_id=job.job_id, logs_left=after.logs)
+    _log.info("retention_done", job_id=job.job_id, logs_left=after.logs, indices=run.dropped)
 
 
-async def _drop(on: Jobs, job: Job, stop: asyncio.Event, query: Query, limit: int | None) -> bool:
-    """Drop the oldest of these logs; False: we were told to stop before all were, or another policy was set."""
-    async for log_ids in _pages(on.index, query, limit):
-        if stop.is_set():
+class _Run:
+    """One run, in steps that can be done again. Each says whether to go on: not if told to stop, or another policy was set."""
+
+    def __init__(self, on: Jobs, job: Job, stop: asyncio.Event) -> None:
+        self.work = job.work or {}
+        self.dropped = int(job.place[0]) if job.place else 0  # shelves
+        self._on = on
+        self._job = job
+        self._stop = stop
+        self._policy = Policy(max_age_days=self.work["max_age_days"], max_bytes=self.work["max_bytes"])
+        self._now_ms = job.created_ms
+
+    async def drop_shelves(self) -> bool:
+        """Drop the shelves that go whole."""
+        shelves = list(await self._on.index.shelves())
+        while (shelf := next_to_drop(shelves, self._policy, self._now_ms)) is not None:
+            if not await self._goes_on():
+                return False
+            shelves.remove(shelf)
+            logs = await self._on.index.drop_shelf(shelf.name, before=self._forget_texts)
+            self.dropped += 1
+            await self._count(logs)
+        return True
+
+    async def begin_shelf(self) -> bool:
+        """Have new logs go into another shelf, if the one that is being filled is full."""
+        if wants_another(await self._on.index.shelves(), self._policy, self._now_ms):
+            if not await self._goes_on():
+                return False
+            await self._on.index.roll_over()
+        return True
+
+    async def drop_old(self) -> bool:
+        """Drop, page by page, what is too old and waits for no shelf."""
+        shelves = await self._on.index.shelves()
+        return await self._drop_pages(left_over(shelves, self._policy, self._now_ms), None)
+
+    async def drop_oldest(self) -> bool:
+        """Drop the oldest, page by page, where all still take too much."""
+        too_many = excess(await self._on.index.size(), self._policy.max_bytes)
+        return not too_many or await self._drop_pages(Everything(), too_many)
+
+    async def _drop_pages(self, query: Query, limit: int | None) -> bool:
+        async for log_ids in _pages(self._on.index, query, limit):
+            if not await self._goes_on():
+                return False
+            await self._forget_texts(log_ids)
+            await self._on.index.delete(log_ids)
+            await self._count(len(log_ids))
+        return True
+
+    async def _goes_on(self) -> bool:
+        if self._stop.is_set():
             return False
-        if not await asyncio.to_thread(_is_in_force, on, job):
-            await asyncio.to_thread(store.finish, on.registry, job, "cancelled")
-            _log.info("retention_left", job_id=job.job_id)
-            return False
-        await asyncio.to_thread(retention_store.forget_texts, on.registry, on.project, log_ids)
-        await on.index.delete(log_ids)
-        await asyncio.to_thread(store.advance, on.registry, job, [], seen=len(log_ids), changed=len(log_ids))
-        RETENTION_DROPPED.inc(len(log_ids))
-    return True
+        policy = await asyncio.to_thread(retention_store.policy_of, self._on.registry, self._on.project)
+        if (policy.max_age_days, policy.max_bytes) == (self._policy.max_age_days, self._policy.max_bytes):
+            return True
+        await asyncio.to_thread(store.finish, self._on.registry, self._job, "cancelled")
+        _log.info("retention_left", job_id=self._job.job_id)
+        return False
 
+    async def _forget_texts(self, log_ids: Sequence[str]) -> None:
+        await asyncio.to_thread(retention_store.forget_texts, self._on.registry, self._on.project, log_ids)
 
-def _is_in_force(on: Jobs, job: Job) -> bool:
-    """Whether the policy still is the one that the run was asked for."""
-    policy = retention_store.policy_of(on.registry, on.project)
-    return all((job.work or {})[name] == getattr(policy, name) for name in ("max_age_days", "max_bytes"))
+    async def _count(self, logs: int) -> None:
+        place = [self.dropped]
+        await asyncio.to_thread(store.advance, self._on.registry, self._job, place, seen=logs, changed=logs)
+        RETENTION_DROPPED.inc(logs)
 
 
 async def _pages(index: SearchIndex, query: Query, limit: int | None) -> AsyncIterator[Sequence[str]]:

@@ -25,4 +25,4 @@ class RetentionOut(Given):
     updated_ms: int | None
     logs: int
     bytes: int
-    due: int = Field(description="logs that a run now would drop")
+    due: int = Field(description="logs that are kept no longer")
