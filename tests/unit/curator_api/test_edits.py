@@ -1,5 +1,6 @@
 """What people did to a log, laid over it; and what a crash kept from the index."""
 
+import asyncio
 import os
 import signal
 from collections import Counter
@@ -19,7 +20,7 @@ from sqlalchemy import Engine
 from tunemill.curator_api import edit_store, edit_tries, edits
 from tunemill.curator_api.edit_store import Act, EditRow
 from tunemill.curator_api.edit_tries import Tries
-from tunemill.curator_api.edits import apply_pending, change, change_many, with_edits
+from tunemill.curator_api.edits import apply_pending, apply_until, change, change_many, with_edits
 from tunemill.curator_api.errors import NotFound, Unprocessable
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas.outcome import Outcome, Written
@@ -195,6 +196,28 @@ class Counting:
     async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
         self.asked.update(log_ids)
         return await self.index.stored(log_ids=log_ids, trace_ids=trace_ids)
+
+
+async def test_what_a_dropped_log_has_lost_is_looked_for_beside_what_waits(
+    registry: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edits, "BRING_BACK_EVERY_S", 0.0)
+    monkeypatch.setattr(edits, "LOOK_EVERY_S", 0.01)
+    index = MemorySearch(tagged("a"))
+    on = Places(index, registry)
+    await change(on, "a", [Act("tag", "team:x")], by="person:ann")
+    stop = asyncio.Event()
+    applying = asyncio.create_task(apply_until(stop, on))
+    await index.delete(["a"])
+    await index.write([tagged("a")])
+    async with asyncio.timeout(20):
+        while True:
+            if index.logs["a"].revision:
+                break
+            await asyncio.sleep(0.01)
+    stop.set()
+    await applying
+    assert index.logs["a"].tags[-1] == Tag("team:x", "person:ann")
 
 
 async def test_numbers_go_on_where_the_index_is_though_the_registry_is_new(registry: Engine) -> None:
