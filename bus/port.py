@@ -88,8 +88,8 @@ class Bus(Protocol):
     async def scrub(self, topic: Topic, changed: Mapping[tuple[int, int], bytes]) -> int | None:
         """Put other values in place of those of the messages at these places, and say how many; None: this engine cannot.
 
-        A message whose value becomes empty loses its key and its headers, too, and is known by `is_scrubbed`. What was there lies
-        on the disk until `expunge`.
+        They lose their keys, which may name whom they were about. One whose value becomes empty loses its headers, too, and is known
+        by `is_scrubbed`. What was there lies on the disk until `expunge`.
         """
 
     async def expunge(self) -> None:

@@ -43,7 +43,7 @@ COLUMNS = "topic, offset, key, value, ts_ms, headers"
 READ = f"SELECT {COLUMNS} FROM messages WHERE topic = ? AND offset >= ? ORDER BY offset LIMIT ?"  # noqa: S608  constants
 TAIL = f"SELECT {COLUMNS} FROM messages WHERE topic = ? ORDER BY offset DESC LIMIT ?"  # noqa: S608  constants
 AT = f"SELECT {COLUMNS} FROM messages WHERE topic = ? AND offset = ?"  # noqa: S608  constants
-SCRUB = "UPDATE messages SET value = ? WHERE topic = ? AND offset = ?"
+SCRUB = "UPDATE messages SET value = ?, key = NULL WHERE topic = ? AND offset = ?"
 EMPTY = "UPDATE messages SET value = x'', key = NULL, headers = ? WHERE topic = ? AND offset = ?"
 PLACE = "SELECT next_offset FROM places WHERE reader_group = ? AND topic = ?"
 REMEMBER = """

@@ -31,6 +31,7 @@ COMMANDS = {
     "logs": Late("tunemill.cli.logs:app", "Look at one log, tag it, correct it, take that back, delete it."),
     "bulk": Late("tunemill.cli.bulk:app", "Tag, delete or set the consent of all logs that match a query."),
     "jobs": Late("tunemill.cli.jobs:app", "Follow work on many logs, stop it, take it back."),
+    "erase": Late("tunemill.cli.erase:erase", "Have logs forgotten everywhere, and get the receipt."),
     "reindex": Late("tunemill.cli.reindex:reindex", "Make the search index anew from the stored logs."),
     "retention": Late("tunemill.cli.retention:app", "Say how long logs are kept."),
     "dlq": Late("tunemill.cli.dlq:app", "Look at records that could not be processed, and send them again."),

@@ -25,6 +25,7 @@ from tunemill.streams.local import run_local
 from tunemill.streams.rulebook import open_rulebook
 from tunemill.streams.schema_registry import checked_url
 from tunemill.streams.tagging import StreamTagging
+from tunemill.streams.told import told_in
 from tunemill.streams.unpack import records_in
 from tunemill.telemetry import logs
 from tunemill.trainer.service import run_trainer
@@ -120,6 +121,7 @@ def api_over(opened: Opened, settings: Settings) -> Starlette:
         examine=examine,
         tagging=StreamTagging(),
         records_in=records_in,
+        told_in=told_in,
     )
 
 

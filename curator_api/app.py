@@ -15,6 +15,8 @@ from tunemill.curator_api import (
     backfills,
     datasets,
     draft_rows,
+    erase,
+    erasures,
     export,
     exports,
     feedback,
@@ -52,6 +54,7 @@ from tunemill.curator_api.page_answers import Answers
 from tunemill.curator_api.pages import pages_router
 from tunemill.curator_api.redrive import RecordsIn
 from tunemill.curator_api.relay import relay_until
+from tunemill.curator_api.scrub import ToldIn
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.tagging import Tagging
@@ -77,6 +80,7 @@ _PARTS = (
     rejected,
     jobs,
     retention,
+    erasures,
     *_TAGS,
     draft_rows,
     imports,
@@ -100,6 +104,7 @@ def create_app(
     settings: Settings,
     examine: Examine,
     records_in: RecordsIn,
+    told_in: ToldIn,
     tagging: Tagging,
 ) -> FastAPI:
     """The application over engines that are open, set up and migrated; whoever opened them closes them after it stopped.
@@ -107,6 +112,7 @@ def create_app(
     Args:
         examine: the stream's own decoding of one item, so that a sender hears at once what will be rejected.
         records_in: the stream's own taking apart of a message, so that one record of many can be sent again.
+        told_in: likewise with which log each record is, or is about, so that one of many can be taken out.
         tagging: the stream's own rules, so that history is tagged as live records are.
     """
     app = FastAPI(
@@ -126,6 +132,7 @@ def create_app(
         settings=settings,
         examine=examine,
         records_in=records_in,
+        told_in=told_in,
         tagging=tagging,
         dead_letters=DeadLetters(bus, settings.project),
     )
@@ -154,6 +161,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(apply_until(stop, curator)),
         asyncio.create_task(work_until(stop, history)),
         asyncio.create_task(retention_job.start_until(stop, curator)),
+        asyncio.create_task(erase.work_until(stop, curator)),
         asyncio.create_task(deliver_until(stop, curator.registry, curator.settings.webhook_hosts)),
     }
     try:

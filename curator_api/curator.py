@@ -12,6 +12,7 @@ from tunemill.curator_api.body_work import BodyWork
 from tunemill.curator_api.dead_letters import DeadLetters
 from tunemill.curator_api.intake import Examine
 from tunemill.curator_api.redrive import RecordsIn
+from tunemill.curator_api.scrub import ToldIn
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.tagging import Tagging
@@ -30,6 +31,7 @@ class Curator:
     examine: Examine
     tagging: Tagging
     records_in: RecordsIn
+    told_in: ToldIn
     dead_letters: DeadLetters
     body_work: BodyWork = field(default_factory=BodyWork)
     redriving: asyncio.Lock = field(default_factory=asyncio.Lock)  # a second click finds them sent

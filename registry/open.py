@@ -7,6 +7,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
 BUSY_TIMEOUT_MS = 30_000  # longer than any transaction of ours; a writer that waits is better than one that fails
 _MIGRATION_LOCK = 7_305_809_202  # any number that is ours: PostgreSQL's advisory locks are named by numbers
@@ -37,6 +38,29 @@ def migrate(engine: Engine) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
         _upgrade(connection, str(folder))
+
+
+def expunge(engine: Engine) -> bool:
+    """Overwrite on the disk what was deleted. False: PostgreSQL does so by itself, some time.
+
+    SQLite would leave copies in pages that rows were moved from before: only a file that is written anew has none.
+
+    Raises:
+        OperationalError: somebody is reading, and old pages are still in use; it can be tried again.
+    """
+    if engine.dialect.name != "sqlite":
+        return False
+    raw = engine.raw_connection()
+    try:
+        connection = raw.driver_connection
+        assert connection is not None  # noqa: S101  it was just opened
+        connection.execute("VACUUM")
+        is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        raw.close()
+    if is_busy:
+        raise OperationalError("wal_checkpoint", None, TimeoutError("the registry is being read"))
+    return True
 
 
 def _upgrade(connection: Connection, folder: str) -> None:

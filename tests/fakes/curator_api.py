@@ -26,6 +26,7 @@ from tunemill.schemas.packing import split
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
 from tunemill.schemas.topics import TOPICS
 from tunemill.streams.tagging import StreamTagging
+from tunemill.streams.told import told_in
 
 
 def tagged(log_id: str, question: str = "What is 2+2?", answer: str | None = "4", **more: Any) -> TaggedLog:
@@ -95,6 +96,7 @@ async def running_api(
         settings=settings,
         examine=examine,
         records_in=records_in,
+        told_in=told_in,
         tagging=tagging or StreamTagging(),
     )
     transport = httpx.ASGITransport(app, client=(client_host, 1))

@@ -25,12 +25,12 @@ class StreamWorker:
         """Messages of logs."""
         await self.bus.publish(LOGS, [Outgoing(value, key) for value in values])
 
-    async def work(self) -> Counter[Outcome]:
-        """Account for everything that waits, and say how it ended."""
+    async def work(self, group: str = "g") -> Counter[Outcome]:
+        """Account for everything that waits for a group, and say how it ended."""
         counts = Counter[Outcome]()
         async with (
             follow_erasures(self.bus, self.index) as erased,
-            self.bus.subscribe([LOGS, FEEDBACK], group="g") as reader,
+            self.bus.subscribe([LOGS, FEEDBACK], group=group) as reader,
         ):
             hop = Hop(self.index, self.bus, erased, Rulebook(RULES))
             while messages := await reader.poll(max_messages=100, timeout_s=0):

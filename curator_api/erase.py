@@ -1,0 +1,345 @@
+"""An erasure, done beside the API: whatever was kept of some logs is removed store by store, and what became of it is written down.
+
+Each step may be cut off anywhere and done again. In this order:
+1. find: which logs these are, and by which other names feedback and imported rows know them;
+2. forget: the ledger, whose events keep every replay from bringing them back; then the index;
+3. drafts: imported rows that say the same;
+4. topics: messages, feedback and dead letters, where the bus can change what it has;
+5. disk: what deletion leaves in files is overwritten;
+6. verify: the index is asked for the logs once more;
+7. close: what the request itself says about them goes, too, and its receipt is handed over.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+from sqlalchemy import Engine
+
+from tunemill.curator_api import erasure_store as store
+from tunemill.curator_api import ledger
+from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.erasure_store import Item, LeaseLost, Request
+from tunemill.curator_api.errors import CuratorError, Unavailable
+from tunemill.curator_api.gather import policy
+from tunemill.curator_api.job_work import told_within
+from tunemill.curator_api.problems import translated
+from tunemill.curator_api.queries import read_query
+from tunemill.curator_api.receipt import Line, Receipt, about_to_remove, step_done
+from tunemill.curator_api.rows import Row, from_log, imported_row
+from tunemill.curator_api.scrub import Erased, can_scrub, logs_of, scrub
+from tunemill.indexer.ast import Is, Or, Query
+from tunemill.indexer.errors import SearchIndexError
+from tunemill.indexer.fields import METADATA
+from tunemill.privacy.pii import PrivateData
+from tunemill.registry import outbox
+from tunemill.registry.open import expunge
+from tunemill.schemas.ids import new_id
+from tunemill.schemas.records import LogRecord, TaggedLog
+from tunemill.schemas.topics import ERASURES
+
+LOOK_EVERY_S = 1.0
+RENEW_EVERY_S = store.LEASE_MS / 3000
+LONGEST_WAIT_S = 30.0  # between attempts while something is away
+PAGE = 500  # logs; a few MiB
+RELAYED_WITHIN = 300  # looks
+ROUNDS = 3  # of finding logs that came while others were erased
+
+INDEX, DRAFTS, REGISTRY = "search index", "imported rows", "registry"
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Erasing:
+    """One request, and what became of it so far."""
+
+    on: Curator
+    request: Request
+
+    @property
+    def registry(self) -> Engine:
+        """Where the request stands."""
+        return self.on.registry
+
+    async def names(self, kind: store.ItemKind) -> list[str]:
+        """What it is about."""
+        return await asyncio.to_thread(store.names, self.registry, self.request.request_id, kind)
+
+    async def add(self, items: Collection[Item]) -> None:
+        """It is about these, too."""
+        await asyncio.to_thread(store.add_items, self.registry, self.request, items)
+
+    async def count(self, name: str, found: int) -> None:
+        """Write down what is about to be removed from a store."""
+        await self.note(about_to_remove(self.request.receipt, [(name, found)]))
+
+    async def done(self, step: str, lines: Sequence[Line]) -> None:
+        """Write down that a step is over."""
+        await self.note(step_done(self.request.receipt, step, lines))
+
+    async def note(self, receipt: Receipt) -> None:
+        """Write down what was done so far."""
+        await asyncio.to_thread(store.note, self.registry, self.request, receipt)
+        self.request = msgspec.structs.replace(self.request, receipt=receipt)
+
+
+Step = Callable[[Erasing], Awaitable[Sequence[Line]]]
+
+
+async def work_until(stop: asyncio.Event, on: Curator) -> None:
+    """Erase what people ask for until told to stop; whatever is away is waited for."""
+    owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"[:128]
+    wait_s = LOOK_EVERY_S
+    while not stop.is_set():
+        try:
+            if await do_next(on, owner):
+                continue
+            wait_s = LOOK_EVERY_S
+        except Exception as error:  # the index, the bus, the files or the registry are away
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            _log.warning("erasure_waits", error=type(error).__name__, again_in_s=wait_s)
+        await told_within(stop, wait_s)
+
+
+async def do_next(on: Curator, owner: str) -> bool:
+    """Work on the oldest request that is not done, if nobody else does; whether there was one.
+
+    Raises:
+        Exception: something is away; the request stays where it is.
+    """
+    claimed = await asyncio.to_thread(store.claim, on.registry, on.project, owner)
+    if claimed is None:
+        return False
+    _log.info("erasure_taken_up", request_id=claimed.request_id, steps=len(claimed.receipt.steps))
+    work = Erasing(on, claimed)
+    try:
+        async with _kept(on.registry, claimed):
+            await _erase(work)
+    except LeaseLost:
+        _log.info("erasure_left", request_id=claimed.request_id)
+    except Exception as error:
+        if isinstance(error, SearchIndexError) or isinstance(translated(error), Unavailable):
+            raise
+        await asyncio.to_thread(_fail, work, error)
+    finally:
+        await asyncio.to_thread(store.let_go, on.registry, claimed)
+    return True
+
+
+def subject_query(subject: str) -> Query:
+    """The logs of a person, or of whatever else an application names so."""
+    return Or((Is("user", subject), Is("session", subject), Is(f"{METADATA}subject", subject)))
+
+
+async def _erase(work: Erasing) -> None:
+    for name, step in STEPS.items():
+        if name not in work.request.receipt.steps:
+            await work.done(name, await step(work))
+            _log.info("erasure_step", request_id=work.request.request_id, step=name)
+    receipt = msgspec.structs.replace(work.request.receipt, counted={})
+    await asyncio.to_thread(store.finish, work.registry, work.request, "done", receipt)
+
+
+async def _find(work: Erasing) -> list[Line]:
+    """1. The logs, as the index has them."""
+    scope, on = work.request.scope, work.on
+    if scope.value is None:
+        return []
+    if scope.kind == "log":
+        await work.add([Item("log", scope.value)])
+        logs = (await on.index.stored(log_ids=[scope.value], trace_ids=[])).logs
+        await _take_in(work, [one.tagged for one in logs.values()])
+        await work.count(INDEX, len(logs))
+        return []
+    await on.index.refresh()
+    query = await query_of(on, work.request)
+    count, page = 0, list[TaggedLog]()
+    async for tagged in on.index.scan(query, limit=None):
+        page.append(tagged)
+        if len(page) == PAGE:
+            count += await _take_in(work, page)
+            page = []
+    count += await _take_in(work, page)
+    await work.count(INDEX, count)
+    return []
+
+
+async def query_of(on: Curator, request: Request) -> Query:
+    """The logs that a request about a subject or a query is about, with what saved searches mean by now."""
+    value = request.scope.value or ""
+    if request.scope.kind == "subject":
+        return subject_query(value)
+    return await asyncio.to_thread(read_query, on.registry, on.project, value, now_ms=request.created_ms)
+
+
+async def _take_in(work: Erasing, logs: Sequence[TaggedLog]) -> int:
+    if logs:
+        private_data = await asyncio.to_thread(policy, work.on)
+        items = [item for tagged in logs for item in items_of(tagged, private_data)]
+        await work.add(items)
+    return len(logs)
+
+
+def items_of(tagged: TaggedLog, private_data: PrivateData) -> list[Item]:
+    """A log, and by which other names it is known."""
+    log = tagged.log
+    return [*_named(log), *(Item("row", key) for key in _row_keys(tagged, private_data))]
+
+
+def _named(log: LogRecord) -> list[Item]:
+    items = [Item("log", log.log_id)]
+    items += [Item("answer", log.response_id)] if log.response_id else []
+    items += [Item("trace", log.trace_id)] if log.trace_id else []
+    return items
+
+
+def _row_keys(tagged: TaggedLog, private_data: PrivateData) -> list[str]:
+    """What an imported row is called that says what this log says."""
+    made = from_log(tagged, default_consent="train", private_data=private_data)
+    return [imported_row(made.messages, made.tools).row_key] if isinstance(made, Row) else []
+
+
+async def _forget(work: Erasing) -> list[Line]:
+    """2. The ledger first: what comes again from now on is dropped; then the index, with what was said about the logs."""
+    log_ids = await work.names("log")
+    await _forget_logs(work, log_ids)
+    return [Line(store=INDEX, removed=0, note="with the feedback about these logs")]
+
+
+async def _forget_logs(work: Erasing, log_ids: Sequence[str]) -> None:
+    on = work.on
+    for some in store.in_parts(log_ids):
+        await asyncio.to_thread(ledger.erase_page, on.registry, on.project, some, by=work.request.by)
+        await on.index.delete(some)
+
+
+async def _drafts(work: Erasing) -> list[Line]:
+    """3. Rows that somebody brought into a draft and that say what one of the logs said."""
+    removed = await asyncio.to_thread(store.forget_rows, work.registry, work.on.project, await work.names("row"))
+    return [Line(store=DRAFTS, removed=removed, note="whose text is that of a log as a dataset has it")]
+
+
+async def _topics(work: Erasing) -> list[Line]:
+    """4. Of a subject also logs that the index does not have, as the retention dropped them or they are on their way."""
+    scope, on = work.request.scope, work.on
+    subject = scope.value if scope.kind == "subject" else None
+    if subject is not None and await can_scrub(on.bus):
+        async for found in logs_of(on.bus, on.told_in, subject):
+            items = [Item("log", told.log_id) for told in found if told.log_id]
+            items += [Item("answer", told.response_id) for told in found if told.response_id]
+            items += [Item("trace", told.trace_id) for told in found if told.trace_id]
+            await work.add(items)
+            await _forget_logs(work, [item.name for item in items if item.kind == "log"])
+    traces = await work.names("trace")
+    ended: list[str] = []
+    for some in store.in_parts(traces):
+        notes = (await on.index.stored(log_ids=[], trace_ids=some)).notes
+        ended += [name for name, found in notes.items() if not found.note.log_ids]
+    erased = Erased(
+        log_ids=frozenset(await work.names("log")),
+        answers=frozenset(await work.names("answer")),
+        traces=frozenset(ended),
+        subject=subject,
+    )
+    lines = await scrub(on.bus, on.told_in, erased)
+    await on.dead_letters.forget()
+    return lines
+
+
+async def _disk(work: Erasing) -> list[Line]:
+    """5. After the stream was told: what it has in hand meanwhile it deletes by itself."""
+    await _told_everyone(work)
+    await work.on.index.expunge()
+    return []
+
+
+async def _told_everyone(work: Erasing) -> None:
+    """The relay publishes the ledger's events; until it has, a stream may write one of the logs."""
+    for _ in range(RELAYED_WITHIN):
+        if not await asyncio.to_thread(outbox.pending, work.registry, [ERASURES]):
+            return
+        await asyncio.sleep(LOOK_EVERY_S / 10)
+    raise Unavailable("the erasures are not on the bus yet")
+
+
+async def _verify(work: Erasing) -> list[Line]:
+    """6. What came while the rest was erased goes, too: logs of the subject or the query, and logs that a stream had in hand."""
+    scope = work.request.scope
+    if scope.value is not None and scope.kind != "log":
+        await work.on.index.refresh()
+        late = [tagged async for tagged in work.on.index.scan(await query_of(work.on, work.request), limit=None)]
+        await _take_in(work, late)
+        await _forget_logs(work, [tagged.log.log_id for tagged in late])
+    for _ in range(ROUNDS):
+        left = [log_id async for log_id in _left(work)]
+        if not left:
+            break
+        await _forget_logs(work, left)
+    await work.on.index.expunge()
+    await work.note(msgspec.structs.replace(work.request.receipt, verified=not left))
+    return []
+
+
+async def _left(work: Erasing) -> AsyncIterator[str]:
+    for some in store.in_parts(await work.names("log")):
+        for log_id in (await work.on.index.stored(log_ids=some, trace_ids=[])).logs:
+            yield log_id
+
+
+async def _close(work: Erasing) -> list[Line]:
+    """7. The subject's name, the query and the list of logs go. The ledger keeps the logs' ids: they must not come back."""
+    logs = await asyncio.to_thread(store.count_logs, work.registry, work.request.request_id)
+    receipt = msgspec.structs.replace(work.request.receipt, logs=max(logs, work.request.receipt.logs))
+    await work.note(receipt)
+    work.request = await asyncio.to_thread(store.forget_what, work.registry, work.request)
+    overwritten = await asyncio.to_thread(expunge, work.registry)
+    note = "edits of these logs and of their rows; their ids stay, so that they do not come back"
+    if not overwritten:
+        note += (
+            "; PostgreSQL overwrites old rows by its own vacuum, and its log and back-ups keep them as you set it up"
+        )
+    return [Line(store=REGISTRY, removed=receipt.logs, note=note)]
+
+
+STEPS: dict[str, Step] = {
+    "find": _find,
+    "forget": _forget,
+    "drafts": _drafts,
+    "topics": _topics,
+    "disk": _disk,
+    "verify": _verify,
+    "close": _close,
+}
+
+
+@contextlib.asynccontextmanager
+async def _kept(registry: Engine, claimed: Request) -> AsyncIterator[None]:
+    """Meanwhile the lease is renewed, however long a step takes."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            with contextlib.suppress(Exception):  # lost, or the registry is away: the next step will notice
+                await asyncio.to_thread(store.renew, registry, claimed)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.wait({renewing})
+
+
+def _fail(work: Erasing, error: Exception) -> None:
+    """End it with an error of ours; its text might hold text of a log. What was removed stays removed."""
+    _log.error("erasure_failed", request_id=work.request.request_id, error=type(error).__name__)
+    message = str(error) if isinstance(error, CuratorError) else f"unforeseen {type(error).__name__}"
+    with contextlib.suppress(LeaseLost):
+        failed = msgspec.structs.replace(work.request.receipt, error=message, counted={})
+        store.finish(work.registry, work.request, "failed", failed)

@@ -1,0 +1,295 @@
+"""Requests to erase, in the registry: what each is about, how far it is, and its receipt.
+
+    running -> done | failed
+
+One request of a project is worked on at a time, the oldest first, by whoever holds its lease. What a request is about are items:
+logs, the answers and traces that name them elsewhere, and imported rows that say the same. A subject or a query stands in the
+request until it is done, and is then only known by its digest. Every function blocks on SQL.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, select, update
+
+from tunemill.curator_api.errors import NotFound
+from tunemill.curator_api.receipt import Kind, Receipt, scope_digest
+from tunemill.registry.tables import audit, erasure_items, erasure_requests, imported_rows, now_ms, row_edits
+from tunemill.schemas.ids import new_id
+
+LEASE_MS = 30_000  # how long a request lies idle after its process was killed
+JOIN_MS = 10_000  # for so long one more single log joins a request that nobody has taken up
+LONGEST_NAME = 512  # characters; the id of a longer answer or trace could be no key of a table, and is not looked for
+_IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
+
+ItemKind = Literal["log", "answer", "trace", "row"]
+Status = Literal["running", "done", "failed"]
+
+
+class LeaseLost(Exception):
+    """The request is no longer ours: somebody took it over after our lease ended."""
+
+
+class Item(NamedTuple):
+    """Something that a request is about."""
+
+    kind: ItemKind
+    name: str
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a person asked to have erased."""
+
+    kind: Kind
+    digest: str
+    value: str | None = None  # None: it is done, or its items were known from the start
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to erase."""
+
+    request_id: str
+    scope: Scope
+    status: Status
+    receipt: Receipt
+    lease_owner: str | None
+    by: str
+    created_ms: int
+    finished_ms: int | None
+
+
+def start(engine: Engine, project: str, kind: Kind, value: str, *, by: str) -> Request:
+    """Have something erased, by this process or another; of a request for the same that is under way, that one."""
+    scope = Scope(kind=kind, digest=scope_digest(value), value=value)
+    with engine.begin() as connection:
+        for known in _newest_first(connection, project, erasure_requests.c.status == "running"):
+            if (known.scope.kind, known.scope.digest) == (kind, scope.digest):
+                return known
+        return _made(connection, project, new_id(), scope, by)
+
+
+def join(connection: Connection, project: str, items: Iterable[Item], *, value: str, by: str) -> None:
+    """Have single logs erased within the caller's transaction: with others that nobody took up yet, or by a request of their own.
+
+    Args:
+        value: the first of their ids.
+    """
+    fresh = and_(
+        erasure_requests.c.status == "running",
+        erasure_requests.c.lease_owner.is_(None),
+        erasure_requests.c.created_ms > now_ms() - JOIN_MS,
+        erasure_requests.c.by == by,
+    )
+    waiting = [one for one in _newest_first(connection, project, fresh) if one.scope.value is None]
+    scope = Scope(kind="log", digest=scope_digest(value))
+    request = waiting[0] if waiting else _made(connection, project, new_id(), scope, by)
+    put_items(connection, request.request_id, items)
+
+
+def open_for(connection: Connection, project: str, request_id: str, *, query: str, by: str) -> None:
+    """A request under an id of the caller's choice whose items the caller adds, within a transaction; again: the same one."""
+    there = select(erasure_requests.c.request_id).where(erasure_requests.c.request_id == request_id)
+    if connection.execute(there).first() is None:
+        _made(connection, project, request_id, Scope(kind="query", digest=scope_digest(query)), by)
+
+
+def find(engine: Engine, project: str, request_id: str) -> Request:
+    """The request with this id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    with engine.connect() as connection:
+        found = _newest_first(connection, project, erasure_requests.c.request_id == request_id)
+    if not found:
+        raise NotFound("there is no such erasure")
+    return found[0]
+
+
+def find_all(engine: Engine, project: str, *, limit: int) -> list[Request]:
+    """The newest requests, newest first."""
+    with engine.connect() as connection:
+        return _newest_first(connection, project, erasure_requests.c.request_id.is_not(None), limit=limit)
+
+
+def find_done(engine: Engine, project: str, kind: Kind, value: str) -> Request | None:
+    """The last request for the same that is done and verified."""
+    digest = scope_digest(value)
+    with engine.connect() as connection:
+        done = _newest_first(connection, project, erasure_requests.c.status == "done")
+    found = [one for one in done if (one.scope.kind, one.scope.digest) == (kind, digest) and one.receipt.verified]
+    return found[0] if found else None
+
+
+def claim(engine: Engine, project: str, owner: str) -> Request | None:
+    """Take the oldest request that is not done; None when there is none, somebody else is at work, or more logs may join it."""
+    now = now_ms()
+    running = (erasure_requests.c.project == project, erasure_requests.c.status == "running")
+    with engine.begin() as connection:
+        oldest = select(erasure_requests).where(*running).order_by(erasure_requests.c.created_ms).with_for_update()
+        rows = connection.execute(oldest).all()
+        held = [row for row in rows if row.lease_owner not in (None, owner) and row.lease_until_ms >= now]
+        ready = [row for row in rows if row.lease_until_ms is None or row.lease_until_ms <= now or row.lease_owner]
+        if held or not ready:
+            return None
+        values = {"lease_owner": owner, "lease_until_ms": now + LEASE_MS}
+        connection.execute(_update(ready[0].request_id).values(**values))
+        return _request(connection.execute(select(erasure_requests).where(_is(ready[0].request_id))).one())
+
+
+def renew(engine: Engine, claimed: Request) -> None:
+    """Keep the lease for a while.
+
+    Raises:
+        LeaseLost: it is not ours any more.
+    """
+    with engine.begin() as connection:
+        _fence(connection, claimed, {})
+
+
+def note(engine: Engine, claimed: Request, receipt: Receipt) -> None:
+    """Write down what was done so far.
+
+    Raises:
+        LeaseLost: it is not ours any more.
+    """
+    with engine.begin() as connection:
+        _fence(connection, claimed, {"receipt": msgspec.to_builtins(receipt)})
+
+
+def forget_what(engine: Engine, claimed: Request) -> Request:
+    """Forget what a request is about: of the subject or query its digest stays. It is still ours, and as it is then.
+
+    Raises:
+        LeaseLost: it is not ours any more.
+    """
+    scope = msgspec.structs.replace(claimed.scope, value=None)
+    with engine.begin() as connection:
+        _fence(connection, claimed, {"scope": msgspec.to_builtins(scope)})
+        connection.execute(delete(erasure_items).where(erasure_items.c.request_id == claimed.request_id))
+    return msgspec.structs.replace(claimed, scope=scope)
+
+
+def finish(engine: Engine, claimed: Request, status: Status, receipt: Receipt) -> None:
+    """Hand the receipt over.
+
+    Raises:
+        LeaseLost: it is not ours any more.
+    """
+    claimed = forget_what(engine, claimed)
+    ended = {"status": status, "finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
+    with engine.begin() as connection:
+        _fence(connection, claimed, {**ended, "receipt": msgspec.to_builtins(receipt)})
+
+
+def let_go(engine: Engine, claimed: Request) -> None:
+    """Give the lease back, if we have it, so that whoever comes next need not wait."""
+    ours = and_(_is(claimed.request_id), erasure_requests.c.lease_owner == claimed.lease_owner)
+    with engine.begin() as connection:
+        connection.execute(update(erasure_requests).where(ours).values(lease_owner=None, lease_until_ms=None))
+
+
+def add_items(engine: Engine, claimed: Request, items: Iterable[Item]) -> None:
+    """Have a request that is ours be about these, too.
+
+    Raises:
+        LeaseLost: it is not ours any more.
+    """
+    with engine.begin() as connection:
+        _fence(connection, claimed, {})
+        put_items(connection, claimed.request_id, items)
+
+
+def put_items(connection: Connection, request_id: str, items: Iterable[Item]) -> None:
+    """Likewise within the caller's transaction."""
+    wanted = sorted({item for item in items if len(item.name) <= LONGEST_NAME})
+    for start_at in range(0, len(wanted), _IDS_AT_ONCE):
+        some = wanted[start_at : start_at + _IDS_AT_ONCE]
+        here = and_(erasure_items.c.request_id == request_id, erasure_items.c.name.in_({item.name for item in some}))
+        known = {Item(kind, name) for _, kind, name in connection.execute(select(erasure_items).where(here))}
+        rows = [{"request_id": request_id, **item._asdict()} for item in some if item not in known]
+        if rows:
+            connection.execute(insert(erasure_items), rows)
+
+
+def names(engine: Engine, request_id: str, kind: ItemKind) -> list[str]:
+    """The names of all items of a kind, in order."""
+    here = and_(erasure_items.c.request_id == request_id, erasure_items.c.kind == kind)
+    with engine.connect() as connection:
+        return list(connection.execute(select(erasure_items.c.name).where(here).order_by("name")).scalars())
+
+
+def count_logs(engine: Engine, request_id: str) -> int:
+    """How many logs a request is about by now."""
+    here = and_(erasure_items.c.request_id == request_id, erasure_items.c.kind == "log")
+    with engine.connect() as connection:
+        return connection.execute(select(func.count()).select_from(erasure_items).where(here)).scalar_one()
+
+
+def forget_rows(engine: Engine, project: str, row_keys: Sequence[str]) -> int:
+    """Take imported rows out of every draft, with what people made of them, and say how many they were."""
+    removed = 0
+    for some in in_parts(row_keys):
+        with engine.begin() as connection:
+            for table in (row_edits, imported_rows):
+                here = delete(table).where(table.c.project == project, table.c.row_key.in_(some))
+                gone = connection.execute(here).rowcount
+            removed += gone
+    return removed
+
+
+def in_parts(found: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Some names at a time, as one statement takes them."""
+    return (found[start_at : start_at + _IDS_AT_ONCE] for start_at in range(0, len(found), _IDS_AT_ONCE))
+
+
+def _made(connection: Connection, project: str, request_id: str, scope: Scope, by: str) -> Request:
+    now = now_ms()
+    values: dict[str, Any] = {
+        "request_id": request_id,
+        "project": project,
+        "scope": msgspec.to_builtins(scope),
+        "status": "running",
+        "receipt": msgspec.to_builtins(Receipt()),
+        "by": by,
+        "created_ms": now,
+        # Nobody's lease: until then single logs may join it.
+        "lease_until_ms": now + JOIN_MS if scope.value is None and scope.kind == "log" else None,
+    }
+    connection.execute(insert(erasure_requests).values(values))
+    line = {"ts_ms": now, "project": project, "by": by, "action": "erasure.start", "target": request_id}
+    connection.execute(insert(audit).values(line))
+    return _request(connection.execute(select(erasure_requests).where(_is(request_id))).one())
+
+
+def _newest_first(
+    connection: Connection, project: str, here: ColumnElement[bool], *, limit: int | None = None
+) -> list[Request]:
+    wanted = select(erasure_requests).where(erasure_requests.c.project == project, here)
+    newest = wanted.order_by(erasure_requests.c.created_ms.desc(), erasure_requests.c.request_id.desc())
+    return [_request(row) for row in connection.execute(newest.limit(limit))]
+
+
+def _fence(connection: Connection, claimed: Request, values: dict[str, Any]) -> None:
+    """Change the request and renew its lease, if it is ours."""
+    ours = and_(
+        _is(claimed.request_id),
+        erasure_requests.c.lease_owner == claimed.lease_owner,
+        erasure_requests.c.status == "running",
+    )
+    changed = update(erasure_requests).where(ours).values(**{"lease_until_ms": now_ms() + LEASE_MS, **values})
+    if connection.execute(changed).rowcount != 1:
+        raise LeaseLost
+
+
+def _is(request_id: str) -> ColumnElement[bool]:
+    return erasure_requests.c.request_id == request_id
+
+
+def _update(request_id: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's Update is generic in what it returns
+    return update(erasure_requests).where(_is(request_id))
+
+
+def _request(row: Row[Any]) -> Request:
+    return msgspec.convert({name: row._mapping[name] for name in Request.__struct_fields__}, Request)
