@@ -163,6 +163,14 @@ async def test_a_walk_goes_on_where_most_of_what_it_would_have_shown_was_deleted
         assert [one for one in seen if one not in gone] == [one for one in whole if one not in gone], sort
 
 
+async def test_a_score_does_not_depend_on_what_was_written_with_a_log(index: SearchIndex) -> None:
+    await fill(index, [log(f"many{at}", "apple") for at in range(9)])
+    await fill(index, [log("old", "apple", ts_ms=NEW_YEAR - 1), *(log(f"fig{at}", "fig") for at in range(9))])
+    page = await search(index, "apple")
+    assert len({hit.score for hit in page.hits}) == 1
+    assert ids(page)[-1] == "old"
+
+
 async def test_facets_and_histogram_are_left_out_where_they_are_not_asked_for(index: SearchIndex) -> None:
     await fill(index, odd_logs(3))
     page = await search(index, "app:shop", counts=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines.own_index import opened
+from engines.own_index import ENGINES, opened_for
 from fakes.search_memory import MemorySearch
 
 from tunemill.indexer.cursor import at_start
@@ -22,26 +22,20 @@ from tunemill.schemas.stored import StoredLog
 
 NEW_YEAR = 1_767_225_600_000  # 2026-01-01
 FRUIT = ("apple", "pear", "plum", "fig", "kiwi", "melon")
-ENGINES = ["embedded", pytest.param("elasticsearch", marks=pytest.mark.live)]
 
 
-def url_of(request: pytest.FixtureRequest, folder: Path) -> str:
-    return f"local:{folder}" if request.param == "embedded" else request.getfixturevalue("elasticsearch_url")
-
-
-@pytest.fixture(params=[*ENGINES, "memory"])
+@pytest.fixture(params=(*ENGINES, "memory"))
 async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
     if request.param == "memory":
         yield MemorySearch()
         return
-    async with opened(url_of(request, tmp_path)) as index:
+    async with opened_for(request, tmp_path) as index:
         yield index
 
 
 @pytest.fixture(params=ENGINES)
 async def two(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[SearchIndex, SearchIndex]]:
-    url = url_of(request, tmp_path)
-    async with opened(url) as ours, opened(url) as theirs:
+    async with opened_for(request, tmp_path) as ours, opened_for(request, tmp_path) as theirs:
         yield ours, theirs
 
 
