@@ -21,11 +21,12 @@ DatasetName = Annotated[str, typer.Argument(help="The dataset.", metavar="NAME")
 
 
 class Refusal(Exception):
-    """The server answered with a problem; the message is for a person."""
+    """The server answered with a problem; the message is for a person, `problem` is its document (RFC 9457)."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, problem: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.problem = problem or {}
 
 
 class Api:
@@ -47,9 +48,10 @@ class Api:
         headers = {} if once is None else {"Idempotency-Key": once}
         return self._call("POST", path, json=_given(body or {}), headers=headers)
 
-    def post_lines(self, path: str, content: bytes) -> Any:
-        """Post a body of JSON lines."""
-        return self._call("POST", path, content=content, headers={"Content-Type": "application/x-ndjson"})
+    def post_lines(self, path: str, content: bytes, **params: Any) -> Any:
+        """Post a body of JSON lines; parameters that are None are left out."""
+        kind = {"Content-Type": "application/x-ndjson"}
+        return self._call("POST", path, content=content, params=_given(params), headers=kind)
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
         """Store something under its name; the JSON of what it is now."""
@@ -119,7 +121,7 @@ def _refusal(answer: httpx.Response) -> Refusal:
     detail = problem.get("detail")
     said = f"{title}: {detail}" if isinstance(detail, str) and detail != title else str(title)
     remedy = ". Give the API key with --key or TUNEMILL_KEY." if answer.status_code in (401, 403) else ""
-    return Refusal(answer.status_code, f"{said} (HTTP {answer.status_code}){remedy}")
+    return Refusal(answer.status_code, f"{said} (HTTP {answer.status_code}){remedy}", problem)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,14 @@
-"""Rows of any known format in Parquet files, some at a time."""
+"""Rows in Parquet files, some at a time: of any known format in, of a version's own columns out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tunemill.curator_api.openai_chat import messages_in
+from tunemill.curator_api.parts import StoredRow, rows_table
+from tunemill.curator_api.rows import Row, imported_row, tools_text
 
 MAGIC = b"PAR1"
 ROWS_AT_ONCE = 500
@@ -25,3 +29,20 @@ def values(file: BinaryIO) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise NotParquet("it begins like a Parquet file and cannot be read as one: it may be cut off") from error
+
+
+def table_of(values: Sequence[Mapping[str, Any]], shape: str) -> pa.Table:
+    """Rows that were written in OpenAI's format, in the columns that a version's own files have."""
+    rows = [_row_in(value) for value in values]
+    stored = [StoredRow(row=row, row_id=row.row_id(), row_keys=(), place=0, split="") for row in rows]
+    return rows_table(stored, shape)
+
+
+def _row_in(value: Mapping[str, Any]) -> Row:
+    """The row as it was written: nothing is checked again that was checked when it was published."""
+    asked = value.get("input", value)
+    messages = messages_in(asked["messages"], "messages")
+    if "preferred_output" not in value:
+        return imported_row(messages, tools_text(asked.get("tools")))
+    better, worse = (messages_in(value[name], name) for name in ("preferred_output", "non_preferred_output"))
+    return imported_row((*messages, *better), tools_text(asked.get("tools")), worse)

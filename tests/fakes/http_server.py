@@ -29,6 +29,8 @@ class Answer:
     status: int
     body: bytes = b""
     content_type: str = "application/json"
+    sent: int | None = None  # after so many bytes of the body nothing more comes
+    until: threading.Event | None = None  # when the connection is then cut; at once unless given
 
 
 @dataclass
@@ -62,7 +64,12 @@ def serving(answer: Callable[[Asked], Answer], *, port: int = 0, idle_s: float |
             self.send_header("Content-Type", given.content_type)
             self.send_header("Content-Length", str(len(given.body)))
             self.end_headers()
-            self.wfile.write(given.body)
+            self.wfile.write(given.body[: given.sent])
+            if given.sent is not None:
+                self.wfile.flush()
+                if given.until is not None:
+                    given.until.wait()
+                self.close_connection = True
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _reply  # noqa: N815
 

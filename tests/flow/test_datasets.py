@@ -273,7 +273,7 @@ async def test_what_is_exported_can_be_imported_and_gives_the_same_version(tmp_p
         await start(api, name="copy", query="nothing-matches-this", test_share=0)
         await start(api, name="plain", query="tag:topic:math", test_share=0)
         outcome = (await api.client.post("/v1/datasets/copy/import", content=export.content)).json()
-        assert outcome == {"lines": 4, "imported": 4, "known": 0, "failed": 0, "errors": []}
+        assert (outcome["lines"], outcome["imported"], outcome["errors"]) == (4, 4, [])
         again = (await api.client.post("/v1/datasets/copy/import", content=export.content)).json()
         assert (again["imported"], again["known"]) == (0, 4)
         copy, plain = (await publish(api, "copy")).json(), (await publish(api, "plain")).json()

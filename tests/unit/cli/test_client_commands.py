@@ -111,23 +111,6 @@ def test_publishing_sends_note_and_recipe_and_shows_warnings(tmp_path: Path) -> 
     assert "few rows" in result.stderr
 
 
-def test_export_writes_a_whole_file_or_none(tmp_path: Path) -> None:
-    out = tmp_path / "train.jsonl"
-    with serving(always(PROBLEM, 404)) as server:
-        assert run("dataset", "export", "s@v1", "-o", str(out), server=server).exit_code == 1
-    assert not out.exists()
-    lines = '{"a":"one line\u2028still the same\x85"}\n{"a":2}\n'.encode()
-    with serving(lambda asked: Answer(200, lines, "application/jsonl")) as server:
-        nowhere = run("dataset", "export", "s@v1", "-o", str(tmp_path / "no/folder"), server=server)
-        assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
-        assert run("dataset", "export", "s@v1", "--split", "train", server=server).stdout_bytes == lines
-        result = run("dataset", "export", "s@v1", "--split", "train", "-o", str(out), server=server)
-    assert out.read_bytes() == lines
-    assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
-    assert "2 rows" in result.stdout
-    assert server.asked[-1].path == "/v1/datasets/s/versions/1/export?split=train"
-
-
 @pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("rejected", 1), ("failed", 1), ("cancelled", 1)])
 def test_train_waits_for_its_own_run_and_its_exit_code_tells(status: str, code: int) -> None:
     old = {

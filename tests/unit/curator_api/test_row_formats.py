@@ -1,6 +1,7 @@
 """Every format: a row comes back as it was, or what is lost of it is named; other people's rows are read in their own shapes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -194,3 +195,10 @@ def test_which_format_a_value_is_in_goes_by_its_members_alone() -> None:
     value = {"prompt": "q", "messages": [], "chosen": [], "rejected": []}
     assert shape_of(json.loads(json.dumps(value))).NAME == "preference"
     assert shape_of(value | {"chosen": None}).NAME == "openai"
+
+
+def test_every_loss_stands_in_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "datasets-files.md").read_text(encoding="utf-8")
+    said = {line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 4}
+    losses = [(name, *loss) for name, made in FORMATS.items() for loss in made.LOSES.items()]
+    assert said == {f"| `{name}` | `{loss}` | {meaning} |" for name, loss, meaning in losses}
