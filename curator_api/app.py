@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 
 from tunemill.bus.port import Bus
 from tunemill.curator_api import (
+    aliases,
     backfills,
     datasets,
     draft_rows,
@@ -25,10 +26,12 @@ from tunemill.curator_api import (
     jobs,
     langfuse_api,
     learned_tags,
+    licence_api,
     logs,
     media,
     media_bytes,
     otlp_api,
+    preview,
     problems,
     rejected,
     retention,
@@ -82,11 +85,14 @@ _PARTS = (
     retention,
     erasures,
     *_TAGS,
+    preview,
     draft_rows,
     imports,
     versions,
+    aliases,
     exports,
     datasets,
+    licence_api,
     runs,
     webhooks,
 )  # the first whose path fits answers

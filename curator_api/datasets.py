@@ -31,7 +31,8 @@ ThisDataset = Annotated[str, Path(max_length=1_000), Storable]
 async def create_dataset(dataset: DatasetIn, here: Here, person: Person) -> DatasetOut:
     """Start a dataset: a draft that gathers what its recipe names. Nothing is frozen before a version is published.
 
-    `query` and `limit` are short for one search with whatever is imported. 422 `invalid-recipe` says at which `place` it cannot be followed.
+    `query` and `limit` are short for one search with whatever is imported. 422 `invalid-recipe` says at which `place` of the
+    recipe it cannot be followed.
     """
     name = checked_name(dataset.name)
     recipe = await asyncio.to_thread(draft_of, here, dataset)

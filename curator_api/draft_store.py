@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from tunemill.curator_api.errors import Exists, NotFound
 from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.rows import Changes, Messages, Row, RowEdit, imported_row, in_session
-from tunemill.registry.tables import datasets, erasures, imported_rows, now_ms, row_edits
+from tunemill.registry.tables import audit, datasets, erasures, imported_rows, now_ms, row_edits
 
 _PAGE = 500  # rows that are read at once
 _KEYS_AT_ONCE = 500  # in one statement: engines limit how many values it may have
@@ -118,6 +118,28 @@ def changes(engine: Engine, project: str, name: str) -> Changes:
         deleted=frozenset(row.row_key for row in rows if row.action == "delete"),
         erased=frozenset(erased),
     )
+
+
+def changed_since(engine: Engine, project: str, name: str, ms: int) -> frozenset[str]:
+    """The row_keys of the rows that people changed at this time or later."""
+    here = and_(_of(row_edits, project, name), row_edits.c.ts_ms >= ms)
+    with engine.connect() as connection:
+        return frozenset(connection.execute(select(row_edits.c.row_key).where(here)).scalars())
+
+
+def restore(engine: Engine, project: str, name: str, draft: Recipe, version: str, *, by: str) -> None:
+    """Give a draft another recipe, and forget what people did to its rows.
+
+    Args:
+        version: whose rows it has now, for the audit trail.
+    """
+    now = now_ms()
+    with engine.begin() as connection:
+        values = {"draft": msgspec.to_builtins(draft), "updated_ms": now}
+        connection.execute(update(datasets).where(_of(datasets, project, name)).values(values))
+        connection.execute(delete(row_edits).where(_of(row_edits, project, name)))
+        line = {"ts_ms": now, "project": project, "by": by, "action": "draft.restore", "target": version}
+        connection.execute(insert(audit).values(line))
 
 
 def add_imported(

@@ -15,7 +15,7 @@ from tunemill.curator_api.datasets import ThisDataset
 from tunemill.curator_api.errors import VersionRedacted
 from tunemill.curator_api.file_payloads import FormatName, LossesOut
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.publish import folder
+from tunemill.curator_api.publish_files import folder
 from tunemill.curator_api.published import read_manifest, read_rows
 from tunemill.curator_api.row_formats import FORMATS
 from tunemill.curator_api.rows import Row, imported_row
@@ -52,9 +52,11 @@ def export_version(
     """
     found = find(here, name, version)
     if digest is not None and digest != found.digest:
-        raise VersionRedacted(f"{name}@v{version} is not what it was: rows were erased from it. Begin the export again")
+        raise VersionRedacted(
+            f"{name}@v{found.version} is not what it was: rows were erased from it. Begin the export again"
+        )
     lines = islice(_lines(_rows(here, name, found, split), row_format), skip, None)
-    file = f"{name}-v{version}{f'-{split}' if split else ''}.jsonl"
+    file = f"{name}-v{found.version}{f'-{split}' if split else ''}.jsonl"
     disposition = {"Content-Disposition": f'attachment; filename="{file}"'}
     return StreamingResponse(_chunks(lines), media_type=JSONL, headers=disposition)
 
@@ -80,7 +82,7 @@ def _rows(curator: Curator, name: str, version: Version, split: Split) -> Iterat
     place = folder(curator.settings.project, name)
     read_manifest(curator.files, place, version.digest)
     stored = read_rows(curator.files, place, version.digest, split=split)
-    return (imported_row(row.messages, row.tools) for row in stored)
+    return (imported_row(row.messages, row.tools, row.rejected) for row in stored)
 
 
 def _lines(rows: Iterable[Row], row_format: str) -> Iterator[bytes]:

@@ -97,7 +97,7 @@ class Sieve:
                 return self._left(row, metadata, reason)
         named = row.model if row.terms is None else f"{TERMS}{row.terms}"
         licence = row.licence if named is None else self.licences.of(named)
-        return Candidate(msgspec.structs.replace(row, licence=licence), metadata)
+        return Candidate(msgspec.structs.replace(row, licence=licence, tokens=None), metadata)
 
     def sift(self, candidates: Sequence[Candidate | Left]) -> list[Outcome]:
         """Rows and what is left out, in the order of the candidates."""

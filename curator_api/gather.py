@@ -9,19 +9,30 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from tunemill.curator_api import draft_store, licence_store, tokens, version_store
+from tunemill.curator_api.contamination import Contamination
 from tunemill.curator_api.corrections import is_corrected, newest
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.edits import brought_up
-from tunemill.curator_api.facts import Facts
 from tunemill.curator_api.filters import Candidate, Outcome, Sieve
 from tunemill.curator_api.licences import Licences
 from tunemill.curator_api.pairs import Prompt, Scored, pair, prompt_of, score_of, with_answer
+from tunemill.curator_api.publish_files import folder
+from tunemill.curator_api.published import rows_of
 from tunemill.curator_api.queries import read_query, spelled_out
-from tunemill.curator_api.recipe import Imported, Ingredient, Logs, Pairs, Recipe, Search, slice_names
+from tunemill.curator_api.recipe import (
+    Decontaminate,
+    FromVersion,
+    Imported,
+    Ingredient,
+    Logs,
+    Pairs,
+    Recipe,
+    Search,
+    slice_names,
+)
 from tunemill.curator_api.rows import Changes, Left, Reason, Row, own_messages
 from tunemill.curator_api.seen import Seen
-from tunemill.curator_api.select import REASONS, select
-from tunemill.curator_api.snapshot import SPLITS, Frozen, Snapshot
+from tunemill.curator_api.version_refs import address_of, find_address
 from tunemill.privacy.pii import PrivateData
 from tunemill.registry import rule_sets
 from tunemill.schemas.records import TaggedLog
@@ -35,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A draft as it is gathered, and the moment it is of."""
 
     name: str  # of the dataset
+    asked: Recipe  # as a person wrote it
     recipe: Recipe  # spelled out: what saved searches, `now` and aliases meant
     changes: Changes
     private_data: PrivateData  # the policy that is in force
@@ -56,7 +68,7 @@ async def planned(curator: Curator, name: str, recipe: Recipe | None = None) -> 
         recipe: in place of the draft's own.
 
     Raises:
-        NotFound: there is no such dataset.
+        NotFound: there is no such dataset, or no version of those that the recipe names.
         QueryError: a query names a saved search that cannot be read any more.
     """
     plan = await asyncio.to_thread(_planned, curator, name, recipe)
@@ -71,7 +83,7 @@ async def gather(curator: Curator, plan: Plan) -> AsyncIterator[list[Outcome]]:
     first.
 
     Raises:
-        InvalidRecipe: a tokenizer or a version that the recipe names is not there.
+        InvalidRecipe: the tokenizer that the recipe names is not there.
     """
     sieve = await sieve_of(curator, plan)
     seen = Seen(ingredients=len(plan.recipe.ingredients) - 1)
@@ -104,6 +116,7 @@ def _planned(curator: Curator, name: str, recipe: Recipe | None) -> Plan:
     point_ms = time.time_ns() // 1_000_000
     return Plan(
         name=name,
+        asked=recipe or draft,
         recipe=_spelled_out(curator, recipe or draft, now_ms=point_ms),
         erased_seen=version_store.erasure_count(registry, project),
         changes=draft_store.changes(registry, project, name),
@@ -117,14 +130,24 @@ def _spelled_out(curator: Curator, recipe: Recipe, *, now_ms: int) -> Recipe:
         if isinstance(one, Search | Pairs):
             query = read_query(curator.registry, curator.project, one.query, now_ms=now_ms)
             return msgspec.structs.replace(one, query=spelled_out(one.query, query))
-        return one
+        return msgspec.structs.replace(one, of=numbered(one.of)) if isinstance(one, FromVersion) else one
 
-    return msgspec.structs.replace(recipe, ingredients=tuple(meant(one) for one in recipe.ingredients))
+    def numbered(address: str) -> str:
+        return address_of(find_address(curator.registry, curator.project, address))
+
+    filters = recipe.filters
+    if against := filters.decontaminate:
+        against = msgspec.structs.replace(against, against=tuple(map(numbered, against.against)))
+    return msgspec.structs.replace(
+        recipe,
+        ingredients=tuple(meant(one) for one in recipe.ingredients),
+        filters=msgspec.structs.replace(filters, decontaminate=against),
+    )
 
 
 def _sieve(curator: Curator, plan: Plan) -> Sieve:
     table = licence_store.find_all(curator.registry, curator.project)
-    lengths = plan.recipe.filters.lengths
+    lengths, against = plan.recipe.filters.lengths, plan.recipe.filters.decontaminate
     return Sieve(
         recipe=plan.recipe,
         names=slice_names(plan.recipe),
@@ -133,7 +156,21 @@ def _sieve(curator: Curator, plan: Plan) -> Sieve:
         policy=plan.private_data,
         licences=Licences({one.model: one.trainable for one in table}),
         count=tokens.counter(curator.settings.tokenizers, lengths.tokenizer) if lengths else None,
+        contaminated=_contamination(curator, against) if against else None,
     )
+
+
+def _contamination(curator: Curator, found: Decontaminate) -> Contamination:
+    pages = (page for address in found.against for page in _version_pages(curator, address))
+    return Contamination(pages, words=found.words)
+
+
+def _version_pages(curator: Curator, address: str) -> Iterator[list[Row]]:
+    """The rows of a version, some at once. Blocks."""
+    version = find_address(curator.registry, curator.project, address)
+    rows = rows_of(curator.files, folder(curator.project, version.name), version)
+    while page := list(islice(rows, PAGE)):
+        yield page
 
 
 async def _outcomes(step: _Step, one: Ingredient) -> AsyncIterator[list[Outcome]]:
@@ -146,12 +183,16 @@ async def _outcomes(step: _Step, one: Ingredient) -> AsyncIterator[list[Outcome]
     elif isinstance(one, Logs):
         async for page in _picked(step, one):
             yield page
-    elif isinstance(one, Imported):
-        stored = draft_store.imported_pages(
-            step.curator.registry, step.curator.project, step.plan.name, source=one.source
-        )
-        async for rows in _in_thread(stored):
+    else:
+        async for rows in _in_thread(_stored(step, one)):
             yield await asyncio.to_thread(_of_rows, step, rows)
+
+
+def _stored(step: _Step, one: Imported | FromVersion) -> Iterator[list[Row]]:
+    if isinstance(one, FromVersion):
+        return _version_pages(step.curator, one.of)
+    curator = step.curator
+    return draft_store.imported_pages(curator.registry, curator.project, step.plan.name, source=one.source)
 
 
 async def _matching(step: _Step, query: str) -> AsyncIterator[list[TaggedLog]]:
@@ -299,51 +340,3 @@ async def _in_thread(pages: Iterable[list[T]]) -> AsyncIterator[list[T]]:
     iterator = iter(pages)
     while page := await asyncio.to_thread(lambda: list(islice(iterator, 1))):
         yield page[0]
-
-
-class Gathered(msgspec.Struct, frozen=True):
-    """A draft, frozen."""
-
-    draft: Recipe  # spelled out: what saved searches and `now` meant
-    snapshot: Snapshot
-    private_data: PrivateData  # the policy that was in force
-    erased_seen: int  # how many erasures there were before the first log was read
-
-
-async def gathered(curator: Curator, name: str) -> Gathered:
-    """A draft with all its rows in memory."""
-    plan = await planned(curator, name)
-    found = [one async for page in gather(curator, plan) for one in page]
-    snapshot = await asyncio.to_thread(_frozen, plan.recipe, found)
-    return Gathered(plan.recipe, snapshot, plan.private_data, plan.erased_seen)
-
-
-def _frozen(recipe: Recipe, found: Sequence[Outcome]) -> Snapshot:
-    rows = [one for one in found if isinstance(one, Row)]
-    excluded = [one.reason for one in found if isinstance(one, Left)]
-    facts = Facts(seed=recipe.seed, slices=slice_names(recipe))
-    facts.add_page(rows)
-    selected = select(facts.freeze(), recipe)
-    groups: dict[int, list[Row]] = {}
-    for number, row in enumerate(rows):
-        reason = REASONS[selected.reason[number]]
-        if reason is not None:
-            excluded.append(reason)
-        if reason in (None, Reason.DUPLICATE_CONTENT):
-            groups.setdefault(int(selected.same[number]), []).append(row)
-    frozen = [
-        Frozen(
-            row_id=same[0].row_id(),
-            split=SPLITS[selected.split[number]],
-            row=min(same, key=_row_key),
-            row_keys=tuple(sorted(map(_row_key, same))),
-        )
-        for number, same in groups.items()
-        if not selected.reason[number]
-    ]
-    counts = {str(reason): excluded.count(reason) for reason in sorted(set(excluded))}
-    return Snapshot(rows=tuple(sorted(frozen, key=lambda one: one.row_id)), matched=len(found), excluded=counts)
-
-
-def _row_key(row: Row) -> str:
-    return row.row_key

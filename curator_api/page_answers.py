@@ -9,18 +9,31 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tunemill.curator_api import datasets, draft_rows, jobs, logs, rejected, review, runs, saved, search, versions
+from tunemill.curator_api import (
+    datasets,
+    draft_rows,
+    jobs,
+    logs,
+    preview,
+    rejected,
+    review,
+    runs,
+    saved,
+    search,
+    versions,
+)
 from tunemill.curator_api.access import person_of
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.edit_payloads import LogEditIn, RevertIn, TagsIn
 from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.job_payloads import JobIn
 from tunemill.curator_api.page_source import Json
-from tunemill.curator_api.payloads import PublishIn, RedriveIn, RowEditIn
+from tunemill.curator_api.payloads import RedriveIn, RowEditIn
 from tunemill.curator_api.problems import translated
 from tunemill.curator_api.recipe_payloads import DatasetIn
 from tunemill.curator_api.saved_payloads import SavedSearchIn
 from tunemill.curator_api.search_payloads import SearchIn
+from tunemill.curator_api.version_payloads import PublishIn
 from tunemill.indexer.search import SORTS
 
 RUNS_SHOWN = 100
@@ -156,7 +169,7 @@ class Answers:
 
     async def rows(self, name: str, *, limit: int, cursor: str | None) -> Json:
         async with _our_errors():
-            return _plain(await draft_rows.list_rows(name, self._curator, "", limit, cursor))
+            return _plain(await preview.list_rows(name, self._curator, "", limit, cursor))
 
     async def edit_row(self, name: str, row_key: str, messages: Sequence[Json], *, by: str) -> None:
         async with _our_errors():

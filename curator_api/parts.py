@@ -4,24 +4,17 @@ A version's rows are cut into buckets by the place that they have by their begin
 in the same order: the part, which is what is trained on, and its sources, which say where each row came from.
 """
 
-from __future__ import annotations
-
-import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunemill.curator_api.rows import Row, RowMessage, is_imported
-from tunemill.schemas.manifest import OldPart as Part
+from tunemill.curator_api.rows import Messages, Row, RowMessage
 from tunemill.schemas.records import ToolCall
-
-if TYPE_CHECKING:
-    from tunemill.curator_api.snapshot import Frozen
 
 ROWS_A_BUCKET = 32  # at most, on average
 MOST_BITS = 12  # 4,096 buckets a split
@@ -64,6 +57,8 @@ _SOURCES = pa.schema(
         ("tags", _TEXTS),
         ("slices", pa.string()),
         ("licence", pa.string()),
+        ("source", pa.string()),
+        ("terms", pa.string()),
         ("tokens", pa.int64()),
         ("edited", pa.bool_()),
         ("corrected", pa.bool_()),
@@ -71,7 +66,7 @@ _SOURCES = pa.schema(
         ("ingredient", pa.int32()),
     ]
 )
-_PLAIN = (
+_PLAIN = (  # fields of a row that are stored as they are
     "conversation",
     "ts_ms",
     "app",
@@ -79,9 +74,12 @@ _PLAIN = (
     "language",
     "finish_reason",
     "licence",
+    "source",
+    "terms",
     "tokens",
     "edited",
     "corrected",
+    "ingredient",
 )
 
 
@@ -93,6 +91,15 @@ class StoredRow(msgspec.Struct, frozen=True, kw_only=True):
     row_keys: tuple[str, ...]  # its own, then the others, sorted
     place: int  # first 64 bits of the row's
     split: str
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What a row says."""
+
+    row_id: str
+    messages: Messages
+    rejected: Messages
+    tools: str | None
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,9 +182,9 @@ def rows_from(part: bytes, sources: bytes, split: str) -> list[StoredRow]:
     return [_stored(row, origin, split) for row, origin in zip(rows, origins, strict=True)]
 
 
-def contents_from(part: bytes) -> list[tuple[str, tuple[RowMessage, ...], tuple[RowMessage, ...], str | None]]:
-    """What each row of a part says: row_id, messages, the rejected answer, tools."""
-    return [(row["row_id"], *_content(row)) for row in read_table(part).to_pylist()]
+def contents_from(part: bytes) -> list[Content]:
+    """What each row of a part says."""
+    return [Content(row["row_id"], *_content(row)) for row in read_table(part).to_pylist()]
 
 
 def read_table(content: bytes, columns: list[str] | None = None) -> pa.Table:
@@ -229,7 +236,7 @@ def _joined(first: Bucket, second: Bucket) -> Bucket:
     )
 
 
-def _messages(rows: Sequence[Sequence[RowMessage]]) -> pa.ListArray[Any]:
+def _messages(rows: Sequence[Sequence[RowMessage]]) -> "pa.ListArray[Any]":
     """Lists of messages, made a field at a time: as dictionaries they would take several times as long."""
     flat = list(chain.from_iterable(rows))
     fields: list[Any] = [
@@ -276,21 +283,20 @@ def _stored(columns: Mapping[str, Any], origin: Mapping[str, Any], split: str) -
         tags=tuple(origin["tags"]),
         masked=tuple(origin["masked"]),
         slices=msgspec.json.decode(origin["slices"], type=dict[str, str]),
-        ingredient=origin["ingredient"],
         **{name: origin[name] for name in _PLAIN},
     )
     place = int.from_bytes(row.place()[:8])
     return StoredRow(row=row, row_id=columns["row_id"], row_keys=keys, place=place, split=split)
 
 
-def _content(columns: Mapping[str, Any]) -> tuple[tuple[RowMessage, ...], tuple[RowMessage, ...], str | None]:
+def _content(columns: Mapping[str, Any]) -> tuple[Messages, Messages, str | None]:
     if "messages" in columns:
         return _read_messages(columns["messages"]), (), columns["tools"]
     messages = _read_messages([*columns["prompt"], *columns["chosen"]])
     return messages, _read_messages(columns["rejected"]), columns["tools"]
 
 
-def _read_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[RowMessage, ...]:
+def _read_messages(messages: Sequence[Mapping[str, Any]]) -> Messages:
     return tuple(
         RowMessage(
             role=message["role"],
@@ -305,80 +311,3 @@ def _read_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[RowMessage, .
 
 def _read_call(call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
-
-
-COLUMNS = ("row_id", "messages", "tools")
-PART_ROWS = 50_000
-PART_CHARACTERS = 64 * 2**20  # of text, before compression: a part fits in memory many times over
-
-_OLD_CALL = pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())])
-_OLD_MESSAGE = pa.struct(
-    [
-        ("role", pa.string()),
-        ("content", pa.string()),
-        ("tool_calls", pa.list_(_OLD_CALL)),
-        ("tool_call_id", pa.string()),
-        ("name", pa.string()),
-    ]
-)
-SCHEMA = pa.schema([("row_id", pa.string()), ("messages", pa.list_(_OLD_MESSAGE)), ("tools", pa.string())])
-PROVENANCE = pa.schema([("row_id", pa.string()), ("row_key", pa.string()), ("log_id", pa.string())])
-
-
-def parts(rows: Sequence[Frozen], split: str) -> Iterator[tuple[Part, bytes]]:
-    """The content-addressed files of one split, in order of row_id, made one at a time."""
-    for some in _chunks(row for row in rows if row.split == split):
-        content = parquet_bytes(pa.Table.from_pylist([_as_columns(row) for row in some], schema=SCHEMA))
-        sha256 = hashlib.sha256(content).hexdigest()
-        path = f"parts/{sha256}.parquet"
-        yield Part(path=path, sha256=sha256, bytes=len(content), rows=len(some), split=split), content
-
-
-def provenance(rows: Sequence[Frozen]) -> bytes:
-    """Which logs say what each row says, as Parquet: row_id, row_key, and log_id (null for an imported row)."""
-    pairs = [(row.row_id, key) for row in rows for key in row.row_keys]
-    columns = {
-        "row_id": [row_id for row_id, _ in pairs],
-        "row_key": [key for _, key in pairs],
-        "log_id": [None if is_imported(key) else key for _, key in pairs],
-    }
-    return parquet_bytes(pa.table(columns, schema=PROVENANCE))
-
-
-def _chunks(rows: Iterable[Frozen]) -> Iterator[list[Frozen]]:
-    chunk: list[Frozen] = []
-    characters = 0
-    for row in rows:
-        chunk.append(row)
-        characters += length(row.row.messages)
-        if len(chunk) >= PART_ROWS or characters >= PART_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
-
-
-def length(messages: Sequence[RowMessage]) -> int:
-    """Characters in these messages: their text, and the arguments of their tool calls."""
-    return sum(
-        len(message.content or "") + sum(len(call.arguments) for call in message.tool_calls) for message in messages
-    )
-
-
-def _as_columns(row: Frozen) -> Mapping[str, object]:
-    return {
-        "row_id": row.row_id,
-        "messages": [_message_columns(message) for message in row.row.messages],
-        "tools": row.row.tools,
-    }
-
-
-def _message_columns(message: RowMessage) -> Mapping[str, object]:
-    calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in message.tool_calls]
-    return {
-        "role": message.role,
-        "content": message.content,
-        "tool_calls": calls or None,
-        "tool_call_id": message.tool_call_id,
-        "name": message.name,
-    }

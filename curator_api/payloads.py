@@ -322,29 +322,6 @@ class RowMessageOut(Given):
     name: str | None
 
 
-class RowOut(Given):
-    """One row of a draft."""
-
-    row_key: str = Field(description="the log_id, or the key of an imported row")
-    row_id: str
-    split: str
-    messages: list[RowMessageOut]
-    rejected: list[RowMessageOut] = Field(description="of a pair: the worse answer")
-    tools: JsonValue
-    tags: list[str]
-    edited: bool
-
-
-class RowsOut(Given):
-    """One page of a draft's rows, as they would be published now, by row_key."""
-
-    rows: list[RowOut]
-    total: int
-    matched: int
-    excluded: dict[str, int]
-    cursor: str | None
-
-
 class RowEditIn(Taken):
     """The messages to put in place of a row's own, the answer last."""
 
@@ -374,31 +351,6 @@ class ImportOut(Given):
     known: int = Field(description="rows that the draft had already")
     failed: int
     errors: list[LineError] = Field(description="the first 100")
-
-
-class PublishIn(Taken):
-    """What to note about the version, and what to train on it; without a recipe nothing is trained."""
-
-    note: Annotated[str, Field(max_length=2_000), Storable] | None = None
-    recipe: Recipe | None = None
-
-
-class ChangeOut(Given):
-    """One difference between two versions."""
-
-    change: Literal["added", "removed", "changed"]
-    row_key: str
-    before: list[RowMessageOut] | None
-    after: list[RowMessageOut] | None
-
-
-class DiffOut(Given):
-    """The differences between two versions, and the first of them in full."""
-
-    added: int
-    removed: int
-    changed: int
-    rows: list[ChangeOut]
 
 
 class RunIn(Taken):

@@ -25,6 +25,11 @@ class Entry(msgspec.Struct, frozen=True):
     part: Part
     sources: str  # SHA-256 of the file beside it
 
+    @property
+    def sources_path(self) -> str:
+        """Relative to the dataset's folder."""
+        return f"sources/{self.sources}.parquet"
+
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """Buckets that are written, and which nothing names yet."""
@@ -42,6 +47,11 @@ class Named(msgspec.Struct, frozen=True, kw_only=True):
     manifest_url: str
     sources_url: str
     written_bytes: int
+
+
+def folder(project: str, name: str) -> str:
+    """Where a dataset's files lie, relative to the files URL. Both names are checked before they come here."""
+    return f"datasets/{project}/{name}"
 
 
 class Writer:
@@ -73,7 +83,7 @@ class Writer:
         )
         entry = Entry(part, sha256(sources))
         self.add(part.path, content)
-        self.add(f"sources/{entry.sources}.parquet", sources)
+        self.add(entry.sources_path, sources)
         return entry
 
     def finish(self) -> None:
@@ -179,12 +189,15 @@ def name(files: Files, place: str, rows: Written, card: Card | None = None) -> N
             path = f"{place}/{card_path(digest)}"
             written_bytes += files.put_many({path: card(rows.manifest, digest).encode()})
     path = f"{place}/manifests/{digest}.json"
-    written_bytes += put_many(files, {path: manifest})
+    try:
+        manifest_url = files.put(path, manifest)
+    except AlreadyDifferent as error:
+        raise DamagedFile(f"{path} was changed: remove it and publish again") from error
     return Named(
         digest=digest,
-        manifest_url=files.url(path),
+        manifest_url=manifest_url,
         sources_url=files.url(sources_path),
-        written_bytes=written_bytes,
+        written_bytes=written_bytes + len(manifest),
     )
 
 

@@ -2,19 +2,15 @@
 
 import math
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate
-from statistics import quantiles
 from typing import Any, NamedTuple
 
 import msgspec
 
-from tunemill.curator_api.parts import length
 from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.rows import BAD, Reason
 from tunemill.curator_api.select import NearDuplicates
-from tunemill.curator_api.snapshot import Snapshot
 from tunemill.curator_api.tally import Counts, Slice, Spread, Tally, smallest_in
 from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.manifest import SPLITS
@@ -212,40 +208,3 @@ def _spread(spread: Spread) -> Lengths | None:
 def _first(counts: Mapping[str, int]) -> Counts:
     """The most frequent ones."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_TAGS])
-
-
-def report(snapshot: Snapshot, private_data: PrivateData = "snapshot") -> Report:
-    """The report on a snapshot of at least one row."""
-    rows = [frozen.row for frozen in snapshot.rows]
-    splits = count_splits(snapshot)
-    return Report(
-        matched=snapshot.matched,
-        rows=len(rows),
-        excluded=snapshot.excluded,
-        splits=splits,
-        languages=_most(row.language or "unknown" for row in rows),
-        tags=_most(tag for row in rows for tag in row.tags),
-        imported=sum(row.log_id is None for row in rows),
-        edited=sum(row.edited for row in rows),
-        characters_per_row=_lengths([length(row.messages) for row in rows]),
-        messages_per_row=_lengths([len(row.messages) for row in rows]),
-        warnings=tuple(f"the {split} split is empty" for split, count in splits.items() if not count),
-        private_data=private_data,
-        masked=_most(kind for row in rows for kind in row.masked),
-    )
-
-
-def count_splits(snapshot: Snapshot) -> dict[str, int]:
-    """Rows per split, 0 for an empty one."""
-    counts = Counter(row.split for row in snapshot.rows)
-    return {split: counts[split] for split in SPLITS}
-
-
-def _most(values: Iterable[str]) -> dict[str, int]:
-    ranked = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
-    return dict(ranked[:MOST_TAGS])
-
-
-def _lengths(values: Sequence[int]) -> Lengths:
-    deciles = quantiles(values, n=10, method="inclusive") if len(values) > 1 else [float(values[0])] * 9
-    return Lengths(min=min(values), median=round(deciles[4]), p90=round(deciles[8]), max=max(values), total=sum(values))

@@ -6,9 +6,9 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from tunemill.curator_api.errors import DamagedFile
-from tunemill.curator_api.parts import StoredRow, bits_for, bucket_of, one_bucket, order, rows_from
-from tunemill.curator_api.publish_files import Entry, Writer, Written, sha256, write_rows, writing, written
+from tunemill.curator_api.parts import StoredRow, bits_for, bucket_of, one_bucket, order
+from tunemill.curator_api.publish_files import Entry, Writer, Written, write_rows, writing, written
+from tunemill.curator_api.published import of_key, read_buckets
 from tunemill.curator_api.rows import Row
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.version_keys import Keys, Where, find, from_bytes, joined, keys_of, without
@@ -127,31 +127,6 @@ class _Rewriting:
             del self._entries[where]
 
 
-def read_buckets(files: Files, place: str, entries: Sequence[Entry]) -> Iterator[list[StoredRow]]:
-    """The rows of each of these buckets, checked.
-
-    Raises:
-        DamagedFile: a file is not what its name says.
-    """
-    paths = [path for entry in entries for path in (entry.part.path, f"sources/{entry.sources}.parquet")]
-    contents = files.read_many([f"{place}/{path}" for path in paths])
-    for entry in entries:
-        part = checked(next(contents), entry.part.sha256, f"{place}/{entry.part.path}")
-        beside = checked(next(contents), entry.sources, f"{place}/sources/{entry.sources}.parquet")
-        yield rows_from(part, beside, entry.part.split)
-
-
-def checked(content: bytes, named: str, path: str) -> bytes:
-    """The content, if it is what its name says.
-
-    Raises:
-        DamagedFile: it is not.
-    """
-    if sha256(content) != named:
-        raise DamagedFile(f"{path} was changed: restore it from a backup")
-    return content
-
-
 def changed(row: StoredRow, keys: AbstractSet[str], changes: Mapping[str, Change]) -> Iterator[StoredRow]:
     """What becomes of a row: itself where none of these keys is its own, and otherwise what its keys say from now on."""
     mine = [key for key in row.row_keys if key in keys]
@@ -164,7 +139,7 @@ def changed(row: StoredRow, keys: AbstractSet[str], changes: Mapping[str, Change
         yield _said_by(row, rest, gone={key for key in mine if changes[key] is None})
     for key in mine:
         change = changes[key]
-        new = change(_of_key(row.row, key)) if change else None
+        new = change(of_key(row.row, key)) if change else None
         if new is not None:
             place = int.from_bytes(new.place()[:8])
             yield StoredRow(row=new, row_id=new.row_id(), row_keys=(key,), place=place, split=row.split)
@@ -179,12 +154,6 @@ def _said_by(row: StoredRow, keys: tuple[str, ...], gone: AbstractSet[str]) -> S
     if row.row_keys[0] in gone:
         one = msgspec.structs.replace(one, ts_ms=None, app=None, model=None, finish_reason=None)
     return msgspec.structs.replace(row, row=one, row_keys=keys)
-
-
-def _of_key(row: Row, key: str) -> Row:
-    if key not in row.log_ids:
-        return msgspec.structs.replace(row, row_key=key)
-    return msgspec.structs.replace(row, row_key=key, log_id=key, log_ids=(key,))
 
 
 def _merged(rows: Iterable[StoredRow]) -> Iterator[StoredRow]:

@@ -7,28 +7,38 @@ import msgspec
 from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.curator_api.errors import NotFound, Unchanged
+from tunemill.curator_api.errors import NotFound, PublishedMeanwhile, Unchanged
+from tunemill.curator_api.events import announce
+from tunemill.curator_api.lineage import Lineage
 from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.report import Report
-from tunemill.registry import outbox
+from tunemill.curator_api.tally import Tally
+from tunemill.curator_api.version_keys import Keys, find
 from tunemill.registry.tables import audit, datasets, erasures, now_ms, versions
-from tunemill.schemas.ids import new_id
+from tunemill.schemas.ids import digest, new_id
 from tunemill.schemas.records import DatasetReady
-from tunemill.schemas.topics import DATASETS_READY
+from tunemill.schemas.topics import DATASETS_READY, Topic
+
+TALLY = "tally"  # beside the report, in its column
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """A published version; never changed."""
+    """A published version. Only an erasure changes it: it takes rows out, and the revision counts up."""
 
     name: str
     version: int
+    revision: int = 1
     digest: str  # SHA-256 of the manifest
     manifest_url: str
-    provenance_path: str  # relative to the dataset's folder
+    sources_url: str  # of what names where its rows came from
+    shape: str  # chat | preference
+    parent: int | None = None  # the version that it follows
+    point_ms: int = 0  # the point in time that it is of
     rows: int
     splits: dict[str, int]
     draft: Recipe
     report: Report
+    lineage: Lineage | None = None
     note: str | None
     by: str
     created_ms: int
@@ -41,10 +51,16 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     digest: str
     manifest_url: str
-    provenance_path: str
+    sources_url: str
+    shape: str
+    latest: int | None  # version when the draft was read: publishing after another one is refused
+    parent: int | None
+    point_ms: int
     draft: Recipe
     report: Report
-    log_ids: frozenset[str]  # of the logs that its rows were made from
+    tally: Tally
+    lineage: Lineage
+    keys: Keys  # of the logs that its rows were made from
     erased_seen: int  # how many erasures there were when those logs were gathered
     note: str | None
     recipe: Any  # what to train on it; None: nothing
@@ -61,6 +77,7 @@ def insert_version(engine: Engine, proposal: Proposal) -> Version:
 
     Raises:
         Unchanged: the latest version has this content.
+        PublishedMeanwhile: somebody else published another version since the draft was read.
         ErasedMeanwhile: a log that is in it may not be any more.
     """
     for _ in range(3):
@@ -100,6 +117,21 @@ def find_version(engine: Engine, project: str, name: str, version: int) -> Versi
     return _version(row._mapping)
 
 
+def find_tally(engine: Engine, project: str, version: Version) -> Tally:
+    """What was counted when this version was published."""
+    here = _of(project, version.name).where(versions.c.version == version.version)
+    with engine.connect() as connection:
+        report = connection.execute(here.with_only_columns(versions.c.report)).scalar_one()
+    return msgspec.convert(report.get(TALLY, {}), Tally)
+
+
+def latest(engine: Engine, project: str, name: str) -> int | None:
+    """The number of the latest version; None where there is none."""
+    with engine.connect() as connection:
+        found: int | None = connection.scalar(_of(project, name).with_only_columns(func.max(versions.c.version)))
+    return found
+
+
 def find_by_idempotency_key(engine: Engine, project: str, name: str, key: str) -> Version | None:
     """The version that an earlier request with this key made."""
     with engine.connect() as connection:
@@ -108,9 +140,9 @@ def find_by_idempotency_key(engine: Engine, project: str, name: str, key: str) -
 
 def request_run(engine: Engine, project: str, version: Version, recipe: Any) -> str:
     """Have a version trained on; gives the event's id. The event is sent by the relay."""
-    event = _event(project, version, recipe)
+    event = _event(project, version, recipe, event_id=new_id())
     with engine.begin() as connection:
-        outbox.append(connection, DATASETS_READY, event, event_id=event.event_id)
+        announce(connection, project, DATASETS_READY, event, event_id=event.event_id)
     return event.event_id
 
 
@@ -133,15 +165,22 @@ def _insert(connection: Connection, proposal: Proposal) -> Version:
     ):
         return made
     newest_first = _of(proposal.project, proposal.name).order_by(versions.c.version.desc()).limit(1)
-    latest = connection.execute(newest_first).one_or_none()
-    if latest is not None and latest.digest == proposal.digest:
-        raise unchanged(latest.version, proposal.name)
+    newest = connection.execute(newest_first).one_or_none()
+    if newest is not None and newest.digest == proposal.digest:
+        raise unchanged(newest.version, proposal.name)
+    if newest is not None and newest.version != proposal.latest:
+        raise PublishedMeanwhile(
+            f"somebody published version {newest.version} of {proposal.name!r} meanwhile: look at it, and publish again",
+            name=proposal.name,
+            version=newest.version,
+        )
     _refuse_erased(connection, proposal)
-    version = _numbered(proposal, 1 if latest is None else latest.version + 1)
-    values = {"project": proposal.project, "idempotency_key": proposal.idempotency_key, **msgspec.to_builtins(version)}
-    connection.execute(insert(versions).values(values))
-    event = _event(proposal.project, version, proposal.recipe)
-    outbox.append(connection, DATASETS_READY, event, event_id=event.event_id)
+    version = _numbered(proposal, 1 if newest is None else newest.version + 1)
+    connection.execute(insert(versions).values(_values(proposal, version)))
+    event = _event(
+        proposal.project, version, proposal.recipe, event_id=event_id_of(DATASETS_READY, proposal.project, version)
+    )
+    announce(connection, proposal.project, DATASETS_READY, event, event_id=event.event_id)
     connection.execute(_audit_line(proposal, version))
     return version
 
@@ -157,7 +196,7 @@ def _refuse_erased(connection: Connection, proposal: Proposal) -> None:
     erased: AbstractSet[str] = set(
         connection.execute(select(erasures.c.log_id).where(erasures.c.project == proposal.project)).scalars()
     )
-    if erased & proposal.log_ids:
+    if find(proposal.keys, erased):
         raise ErasedMeanwhile
 
 
@@ -171,7 +210,11 @@ def _numbered(proposal: Proposal, number: int) -> Version:
         version=number,
         digest=proposal.digest,
         manifest_url=proposal.manifest_url,
-        provenance_path=proposal.provenance_path,
+        sources_url=proposal.sources_url,
+        shape=proposal.shape,
+        parent=proposal.parent,
+        point_ms=proposal.point_ms,
+        lineage=proposal.lineage,
         rows=proposal.report.rows,
         splits=proposal.report.splits,
         draft=proposal.draft,
@@ -182,9 +225,20 @@ def _numbered(proposal: Proposal, number: int) -> Version:
     )
 
 
-def _event(project: str, version: Version, recipe: Any) -> DatasetReady:
+def _values(proposal: Proposal, version: Version) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(version)
+    values["report"] |= {TALLY: msgspec.to_builtins(proposal.tally)}
+    return values | {"project": proposal.project, "idempotency_key": proposal.idempotency_key}
+
+
+def event_id_of(topic: Topic, project: str, version: Version) -> str:
+    """The id of what is told of a version: the same whenever it is told again."""
+    return digest([topic.name, project, version.name, version.version, version.revision])[:32]
+
+
+def _event(project: str, version: Version, recipe: Any, *, event_id: str) -> DatasetReady:
     return DatasetReady(
-        event_id=new_id(),
+        event_id=event_id,
         ts_ms=now_ms(),
         name=version.name,
         version=version.version,

@@ -137,12 +137,6 @@ versions = Table(
     Column("version", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("manifest_url", Text, nullable=False),
-    Column(
-        "provenance_path",
-        Text,
-        nullable=False,
-        comment="which logs say what each row says; relative to the dataset's folder",
-    ),
     Column("rows", Integer, nullable=False),
     Column("splits", JSON, nullable=False, comment="rows per split"),
     Column("draft", JSON, nullable=False, comment="the recipe as it stood"),

@@ -53,40 +53,13 @@ class SourcesManifest(msgspec.Struct, frozen=True, kw_only=True):
     keys: str  # SHA-256 of the file that says in which bucket the rows of a log lie
     sources: tuple[str, ...]  # SHA-256 of each part's sources file, in the order of the manifest's parts
 
-    def path(self, part: int) -> str:
-        """Where the sources of the part of this number lie, relative to the dataset's folder."""
-        return f"sources/{self.sources[part]}.parquet"
-
     @property
     def keys_path(self) -> str:
         """Relative to the dataset's folder."""
         return f"sources/{self.keys}.keys"
 
 
-OLD_FORMAT = "tunemill-dataset/1"
-
-
-class OldPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One content-addressed Parquet file, named by the SHA-256 of its bytes."""
-
-    path: str  # relative to the manifest: parts/<sha256>.parquet
-    sha256: str
-    bytes: int
-    rows: int
-    split: str  # train | test
-
-
-class OldManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that makes up a dataset version, in one canonical document."""
-
-    format: str
-    columns: tuple[str, ...]
-    rows: int
-    splits: dict[str, int]  # rows per split
-    parts: tuple[OldPart, ...]
-
-
-def manifest_bytes(manifest: DatasetManifest | SourcesManifest | OldManifest) -> bytes:
+def manifest_bytes(manifest: DatasetManifest | SourcesManifest) -> bytes:
     """The canonical bytes that are stored and hashed."""
     return canonical_json(manifest)
 

@@ -6,6 +6,7 @@ Rows come out as OpenAI chat rows, with the fields that are null left out.
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,16 @@ import fsspec
 import msgspec
 import pyarrow.parquet as pq
 
-from tunemill.schemas.manifest import OLD_FORMAT as FORMAT
-from tunemill.schemas.manifest import OldManifest as DatasetManifest
-from tunemill.schemas.manifest import OldPart as Part
-from tunemill.schemas.manifest import manifest_digest
+from tunemill.schemas.manifest import FORMAT, DatasetManifest, Part, manifest_digest
 from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
 
+AT_ONCE = 16  # files that are read at the same time: a version has thousands, and a bucket answers in its own time
+
 Row = dict[str, Any]  # {"row_id", "messages", "tools"}
+
+
+class _Format(msgspec.Struct):
+    format: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ def open_dataset(manifest_url: str, digest: str) -> Dataset:
     Raises:
         DatasetNotFound: the manifest or a part is not there.
         DigestMismatch: a file is not what was published.
-        InvalidRun: the manifest is of a format that this trainer does not know.
+        InvalidRun: the manifest is of a format that this trainer does not know, or of pairs of answers.
     """
     content = _read(manifest_url)
     if manifest_digest(content) != digest:
@@ -46,8 +50,10 @@ def open_dataset(manifest_url: str, digest: str) -> Dataset:
     manifest = _manifest(content)
     folder = manifest_url.rsplit("/manifests/", 1)[0]
     rows: dict[str, list[Row]] = {"train": [], "test": []}
-    for part in manifest.parts:
-        rows.setdefault(part.split, []).extend(_part_rows(folder, part))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        contents = pool.map(_read, [f"{folder}/{part.path}" for part in manifest.parts])
+        for part, content in zip(manifest.parts, contents, strict=True):
+            rows.setdefault(part.split, []).extend(_part_rows(part, content))
     for split in rows.values():
         split.sort(key=lambda row: str(row["row_id"]))  # the result depends on the content, not on how parts were cut
     return Dataset(train=rows["train"], test=rows["test"])
@@ -65,16 +71,23 @@ def _read(url: str) -> bytes:
 
 def _manifest(content: bytes) -> DatasetManifest:
     try:
+        written = msgspec.json.decode(content, type=_Format).format
+        if written != FORMAT:
+            raise InvalidRun(
+                f"the manifest has the format {written!r}, known is {FORMAT!r}", "publish the version again"
+            )
         manifest = msgspec.json.decode(content, type=DatasetManifest)
     except msgspec.DecodeError as error:
         raise InvalidRun("the manifest cannot be read", "publish the version again") from error
-    if manifest.format != FORMAT:
-        raise InvalidRun(f"the manifest has the format {manifest.format!r}, known is {FORMAT!r}", "update the trainer")
+    if manifest.shape != "chat":
+        raise InvalidRun(
+            f"the version has rows of the shape {manifest.shape!r}, and this recipe trains on chat rows",
+            "train on a version whose recipe has the shape chat",
+        )
     return manifest
 
 
-def _part_rows(folder: str, part: Part) -> list[Row]:
-    content = _read(f"{folder}/{part.path}")
+def _part_rows(part: Part, content: bytes) -> list[Row]:
     if hashlib.sha256(content).hexdigest() != part.sha256:
         raise DigestMismatch(
             f"{part.path} is not the file that was published", "restore it, or publish the version again"
@@ -98,8 +111,8 @@ def _message(stored: dict[str, Any]) -> dict[str, Any]:
 def _tool_call(stored: dict[str, Any]) -> dict[str, Any]:
     """In the shape that chat templates expect: arguments as a value, or as text where the model wrote broken JSON."""
     try:
-        arguments = json.loads(stored["arguments"])
+        arguments = json.loads(stored["function"]["arguments"])
     except (ValueError, TypeError):
-        arguments = stored["arguments"]
-    call = {"type": "function", "function": {"name": stored["name"], "arguments": arguments}}
+        arguments = stored["function"]["arguments"]
+    call = {"type": "function", "function": {"name": stored["function"]["name"], "arguments": arguments}}
     return call | ({"id": stored["id"]} if stored.get("id") else {})

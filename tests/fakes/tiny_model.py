@@ -10,10 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunemill.schemas.manifest import OLD_FORMAT as FORMAT
-from tunemill.schemas.manifest import OldManifest as DatasetManifest
-from tunemill.schemas.manifest import OldPart as Part
-from tunemill.schemas.manifest import manifest_bytes, manifest_digest
+from tunemill.schemas.manifest import DatasetManifest, Part, manifest_bytes, manifest_digest
 
 CHATML = (
     "{%- if tools %}<|im_start|>system\nTools: {{ tools | tojson }}<|im_end|>\n{% endif %}"
@@ -29,11 +26,13 @@ CHATML = (
 )
 TEMPLATE = CHATML.replace("BEGIN", "").replace("END", "")
 MARKED_TEMPLATE = CHATML.replace("BEGIN", "{% generation %}").replace("END", "{% endgeneration %}")  # what TRL needs
+_FUNCTION = pa.struct([("name", pa.string()), ("arguments", pa.string())])
+_TOOL_CALL = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", _FUNCTION)])
 _MESSAGE = pa.struct(
     [
         ("role", pa.string()),
         ("content", pa.string()),
-        ("tool_calls", pa.list_(pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())]))),
+        ("tool_calls", pa.list_(_TOOL_CALL)),
         ("tool_call_id", pa.string()),
         ("name", pa.string()),
     ]
@@ -102,15 +101,19 @@ def tickets(count: int, *, start: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
-def publish_dataset(files: Path, name: str, splits: dict[str, Sequence[dict[str, Any]]]) -> tuple[str, str]:
+def publish_dataset(
+    files: Path, name: str, splits: dict[str, Sequence[dict[str, Any]]], *, shape: str = "chat"
+) -> tuple[str, str]:
     """Write a dataset version under the files folder as its manifest says; gives the manifest's URL and digest."""
     folder = files / "datasets" / "default" / name
     parts = [_write_part(folder, split, rows) for split, rows in splits.items() if rows]
     manifest = DatasetManifest(
-        format=FORMAT,
+        shape=shape,
         columns=tuple(_SCHEMA.names),
         rows=sum(part.rows for part in parts),
         splits={split: len(rows) for split, rows in splits.items()},
+        bits=dict.fromkeys(splits, 0),
+        balance={},
         parts=tuple(parts),
     )
     content = manifest_bytes(manifest)
@@ -129,7 +132,7 @@ def _write_part(folder: Path, split: str, rows: Sequence[dict[str, Any]]) -> Par
     path = folder / "parts" / f"{sha256}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    return Part(path=f"parts/{sha256}.parquet", sha256=sha256, bytes=len(content), rows=len(rows), split=split)
+    return Part(sha256=sha256, bytes=len(content), rows=len(rows), split=split, bucket=0)
 
 
 def _row_id(row: dict[str, Any]) -> str:

@@ -57,7 +57,9 @@ def _columns() -> None:
 
 
 def _versions() -> None:
+    """Versions of the old format stay listed; their parts are not read any more."""
     with op.batch_alter_table("versions") as table:
+        table.drop_column("provenance_path")
         table.add_column(
             sa.Column("shape", sa.String(length=16), nullable=False, server_default="chat", comment="chat | preference")
         )
@@ -155,10 +157,10 @@ def _recipes() -> None:
 
 
 def _recipe(draft: dict[str, Any]) -> dict[str, Any]:
-    search = {"kind": "search", "query": draft["query"]}
+    search: dict[str, Any] = {"kind": "search", "query": draft["query"]}
     if draft.get("limit") is not None:
         search["limit"] = draft["limit"]
-    kept = {key: draft[key] for key in ("seed", "test_share") if key in draft}
+    kept: dict[str, Any] = {key: draft[key] for key in ("seed", "test_share") if key in draft}
     return {"ingredients": [search, {"kind": "imported"}], **kept}
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 from fakes.tiny_model import chat, publish_dataset, tickets
 
+from tunemill.schemas.manifest import manifest_digest
 from tunemill.trainer.dataset import open_dataset
 from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
 from tunemill.trainer.general_rows import general_rows
 
 
 def test_rows_come_back_as_chat_rows(tmp_path: Path) -> None:
-    call = {"id": "c1", "name": "weather", "arguments": '{"city": "Oslo"}'}
-    broken = {"name": "weather", "arguments": '{"city": '}
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    broken = {"type": "function", "function": {"name": "weather", "arguments": '{"city": '}}
     row = chat("q", "a")
     row["messages"][1] = {"role": "assistant", "content": None, "tool_calls": [call, broken]}
     row["tools"] = '[{"type": "function"}]'
@@ -39,6 +40,17 @@ def test_files_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> No
     part.unlink()
     with pytest.raises(DatasetNotFound):
         open_dataset(url, digest)
+
+
+def test_a_version_that_cannot_be_trained_on_says_why(tmp_path: Path) -> None:
+    url, digest = publish_dataset(tmp_path, "pairs", {"train": tickets(1)}, shape="preference")
+    with pytest.raises(InvalidRun, match="this recipe trains on chat rows"):
+        open_dataset(url, digest)
+
+    old = b'{"columns":[],"format":"tunemill-dataset/1","parts":[],"rows":0,"splits":{}}'
+    (tmp_path / "old.json").write_bytes(old)
+    with pytest.raises(InvalidRun, match="tunemill-dataset/1"):
+        open_dataset(str(tmp_path / "old.json"), manifest_digest(old))
 
 
 def test_the_packaged_general_rows_do_not_overlap() -> None:

@@ -1,0 +1,166 @@
+"""A version becomes the next one with what people changed in the draft since: only the buckets with these rows are touched."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from tunemill.curator_api import draft_store, version_refs, version_store
+from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.errors import EmptyDataset, Unavailable
+from tunemill.curator_api.filters import Outcome, Sieve
+from tunemill.curator_api.gather import Plan, gather, planned, sieve_of
+from tunemill.curator_api.lineage import Lineage
+from tunemill.curator_api.parts import StoredRow
+from tunemill.curator_api.publish import Order, card_of, made_before
+from tunemill.curator_api.publish_files import folder, name
+from tunemill.curator_api.published import read_manifest, read_sources
+from tunemill.curator_api.recipe import FromVersion, Imported, Logs, Recipe, slice_names
+from tunemill.curator_api.report import Report, report_on
+from tunemill.curator_api.rewrite import Change, rewrite
+from tunemill.curator_api.rows import Left, Reason, Row, is_imported
+from tunemill.curator_api.tally import Tally
+from tunemill.curator_api.version_store import ErasedMeanwhile, Proposal, Version
+
+
+async def amend(curator: Curator, order: Order, wanted: str) -> Version:
+    """Publish a version's rows with the row edits and deletions that were made since, without asking the index for others.
+
+    What is decided over all rows together, as near-duplicates, caps and limits, stays as it was decided.
+
+    Args:
+        wanted: the version, by number or alias.
+
+    Raises:
+        NotFound: there is no such dataset or version.
+        EmptyDataset: no row is left.
+        Unchanged: the latest version has this content.
+        PublishedMeanwhile: somebody else published another version meanwhile.
+        Unavailable: logs are being erased faster than the version can be written.
+    """
+    if made := await asyncio.to_thread(made_before, curator, order):
+        return made
+    for _ in range(3):
+        latest = await asyncio.to_thread(version_store.latest, curator.registry, curator.project, order.name)
+        base = await asyncio.to_thread(version_refs.find_one, curator.registry, curator.project, order.name, wanted)
+        plan = await planned(curator, order.name, base.draft)
+        changes = await _changes(curator, plan, base)
+        try:
+            return await asyncio.to_thread(_amend, curator, order, _Amended(plan, base, latest), changes)
+        except ErasedMeanwhile:
+            continue
+    raise Unavailable("logs of this version are being erased right now: publish again in a moment")
+
+
+async def _changes(curator: Curator, plan: Plan, base: Version) -> dict[str, Change]:
+    """What becomes of the rows that people changed since the version was of."""
+    since = await asyncio.to_thread(
+        draft_store.changed_since, curator.registry, curator.project, plan.name, base.point_ms
+    )
+    edited = sorted(since & plan.changes.edits.keys())
+    logs = await _logs(curator, plan, base.draft, [key for key in edited if not is_imported(key)])
+    sieve = await sieve_of(curator, plan)
+    changes: dict[str, Change] = {key: partial(_edited, sieve, base.draft, logs) for key in edited}
+    return changes | dict.fromkeys((since & plan.changes.deleted) | plan.changes.erased)
+
+
+async def _logs(curator: Curator, plan: Plan, recipe: Recipe, log_ids: Sequence[str]) -> dict[str, Outcome]:
+    """The rows that these logs make now, or why they make none."""
+    if not log_ids:
+        return {}
+    ingredients = (Logs(log_ids=tuple(log_ids)),)
+    these = msgspec.structs.replace(plan, recipe=msgspec.structs.replace(recipe, ingredients=ingredients))
+    return {one.row_key: one async for page in gather(curator, these) for one in page}
+
+
+def _edited(sieve: Sieve, recipe: Recipe, logs: Mapping[str, Outcome], row: Row) -> Row | None:
+    """The row as a plain publishing would make it, on the side and of the ingredient that it is of."""
+    one = recipe.ingredients[row.ingredient] if row.ingredient < len(recipe.ingredients) else None
+    found = None if isinstance(one, FromVersion | Imported) else logs.get(row.row_key)
+    if found is None or (isinstance(found, Left) and found.reason == Reason.NOT_FOUND):
+        found = sieve.row(row)
+    if isinstance(found, Left):
+        return None
+    return msgspec.structs.replace(found, conversation=row.conversation, ingredient=row.ingredient)
+
+
+class _Amended(NamedTuple):
+    """What is amended, as it stood when the changes were read."""
+
+    plan: Plan
+    base: Version
+    latest: int | None
+
+
+def _amend(curator: Curator, order: Order, amended: _Amended, changes: Mapping[str, Change]) -> Version:
+    plan, base, latest = amended
+    place = folder(curator.project, order.name)
+    counted = _Counted(slice_names(base.draft), version_store.find_tally(curator.registry, curator.project, base))
+    rewritten = rewrite(
+        curator.files,
+        place,
+        read_manifest(curator.files, place, base.digest),
+        read_sources(curator.files, place, base),
+        changes,
+        see=counted.see,
+    )
+    if not rewritten.rows.manifest.rows:
+        detail = "every row was taken out since"
+        raise EmptyDataset(detail, matched=base.rows, excluded={Reason.DELETED_BY_PERSON: base.rows})
+    report = _report(curator, plan, base, counted.tally)
+    named = name(curator.files, place, rewritten.rows, card_of(order.name, report, base.draft))
+    lineage = msgspec.structs.replace(base.lineage or Lineage(), amends=base.version)
+    return version_store.insert_version(
+        curator.registry,
+        Proposal(
+            project=curator.project,
+            name=order.name,
+            digest=named.digest,
+            manifest_url=named.manifest_url,
+            sources_url=named.sources_url,
+            shape=base.shape,
+            latest=latest,
+            parent=base.version,
+            point_ms=plan.point_ms,
+            draft=base.draft,
+            report=report,
+            tally=counted.tally,
+            lineage=lineage,
+            keys=rewritten.rows.keys,
+            erased_seen=plan.erased_seen,
+            note=order.note,
+            recipe=order.recipe,
+            by=order.by,
+            idempotency_key=order.idempotency_key,
+        ),
+    )
+
+
+class _Counted:
+    """A version's tally while its rows change."""
+
+    def __init__(self, names: Sequence[str], tally: Tally) -> None:
+        self._names = names
+        self.tally = tally
+
+    def see(self, left: Sequence[StoredRow], came: Sequence[StoredRow]) -> None:
+        """Take rows out and others in; what is gone was taken out by a person."""
+        gone = [Left(row.row_keys[0], Reason.DELETED_BY_PERSON, row.row.slices) for row in left[len(came) :]]
+        self.tally = self.tally - self._of(left) + self._of(came) + Tally.of(self._names, (), gone)
+
+    def _of(self, rows: Sequence[StoredRow]) -> Tally:
+        return Tally.of(self._names, [(row.row, row.split) for row in rows])
+
+
+def _report(curator: Curator, plan: Plan, base: Version, tally: Tally) -> Report:
+    """On the rows as they are now, of the version's own point in time."""
+    return report_on(
+        tally,
+        base.draft,
+        private_data=plan.private_data,
+        point_ms=base.point_ms,
+        default_consent=curator.settings.default_consent,
+        near=base.report.near_duplicates,
+    )
