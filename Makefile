@@ -45,7 +45,7 @@ check: .venv/dev.installed  ## format, lint, types and import contracts, as CI r
 	$(BIN)/lint-imports
 
 bench: .venv/dev.installed  ## every benchmark, with the sample logs as input; the last ones need real Kafka and Elasticsearch
-	for name in decode sdk ingest "ingest --engine stub" latency profile search snapshot backfill bulk reindex train memory scan relevance \
+	for name in decode sdk ingest "ingest --engine stub" latency profile search snapshot dedup backfill bulk reindex train memory scan relevance \
 		"ingest --engine elasticsearch" "latency --engine elasticsearch" "search --engine elasticsearch" \
 		"reindex --engine elasticsearch"; \
 		do $(BIN)/python -m benchmarks.$$name --json || exit 1; done

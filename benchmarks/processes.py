@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,6 +59,15 @@ def jvm_cpu_s(pid: int) -> Mapping[str, float]:
             continue
         found[_JVM_THREADS.get(name[:2], "work")] += ticks / _TICKS_PER_S
     return found
+
+
+def grown_bytes(work: Callable[[], object]) -> int:
+    """By how much this process grew at most while it did this."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is forgotten
+    before = rss_bytes(os.getpid())
+    work()
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return max(0, int(peak.split()[1]) * 1024 - before)
 
 
 def rss_bytes(pid: int) -> int:

@@ -65,9 +65,8 @@ def _chunks(texts: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 def _sketches(texts: Sequence[bytes]) -> Sketches:
     pairs, counts = _pairs(texts)
-    rows = RMinHash.digest_matrix_from_flat_token_hashes(
-        pairs.tolist(), [0, *np.cumsum(counts).tolist()], SLOTS, _SEED
-    ).to_rows()
+    bounds = np.concatenate(([0], np.cumsum(counts)))
+    rows = RMinHash.digest_matrix_from_flat_token_hashes(pairs, bounds.astype(np.uint64), SLOTS, _SEED).to_rows()
     return np.array(rows, np.uint32).astype(np.uint8), counts >= _MIN_PAIRS
 
 
