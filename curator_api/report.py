@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tunemill.curator_api.recipe import Recipe
+from tunemill.curator_api.recipe import FromVersion, Ingredient, Pairs, Recipe, Search
 from tunemill.curator_api.rows import BAD, Reason
 from tunemill.curator_api.select import NearDuplicates
 from tunemill.curator_api.tally import Counts, Slice, Spread, Tally, smallest_in
@@ -53,7 +53,7 @@ class Contamination(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in a snapshot, and what is not and why. `matched` = `rows` + the sum of `excluded`."""
+    """What is in a dataset, and what is not and why. `matched` = `rows` + the sum of `excluded`."""
 
     matched: int
     rows: int
@@ -139,8 +139,7 @@ class _Hit(NamedTuple):
 
 def _hard_filters(tally: Tally, recipe: Recipe) -> list[str]:
     """A warning for each, the hardest first."""
-    takes = {getattr(one, "take", None) for one in recipe.ingredients}
-    silent = _DECLARED | ({Reason.NOT_SAMPLED} if takes & {"balanced", "diverse"} else set())
+    silent = _DECLARED | ({Reason.NOT_SAMPLED} if any(map(_is_shared_out, recipe.ingredients)) else set())
     hits = [
         hit
         for name, values in tally.slices.items()
@@ -152,6 +151,13 @@ def _hard_filters(tally: Tally, recipe: Recipe) -> list[str]:
     rest = len(hits) - MOST_WARNINGS
     more = [f"{rest} more such differences stand in the slices"] if rest > 0 else []
     return [hit.text for hit in hits[:MOST_WARNINGS]] + more
+
+
+def _is_shared_out(one: Ingredient) -> bool:
+    """Whether the recipe says which slices an ingredient's rows are to come from, or how many they are to be beside others."""
+    if isinstance(one, Search | Pairs):
+        return one.take in {"balanced", "diverse"}
+    return isinstance(one, FromVersion) and one.share is not None
 
 
 def _hit(tally: Tally, told: str, its: Slice, reason: str, out: int) -> _Hit | None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunemill.curator_api import charts, page_text
-from tunemill.curator_api.recipe import Cap, Decontaminate, Filters, Recipe, Search, Weight
+from tunemill.curator_api.recipe import Cap, Decontaminate, Filters, FromVersion, Recipe, Search, Weight
 from tunemill.curator_api.report import MOST_WARNINGS, Report, report_on
 from tunemill.curator_api.rows import Left, Reason, Row, RowMessage
 from tunemill.curator_api.select import NearDuplicates
@@ -186,7 +186,9 @@ def test_what_the_recipe_declares_is_no_surprise() -> None:
     balanced = Recipe(ingredients=(Search(query="", limit=9, take="balanced", by="app"),), slices=NAMES)
     assert hard(71, 29, 12, 88, Reason.CAPPED) == []
     assert hard(71, 29, 12, 88, Reason.WEIGHTED_OUT) == []
+    replayed = Recipe(ingredients=(Search(query=""), FromVersion(of="d@v1", share=0.1)), slices=NAMES)
     assert hard(71, 29, 12, 88, Reason.NOT_SAMPLED, balanced) == []
+    assert hard(71, 29, 12, 88, Reason.NOT_SAMPLED, replayed) == []
     assert len(hard(71, 29, 12, 88, Reason.NOT_SAMPLED)) == 1
 
 
