@@ -8,11 +8,13 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from elasticsearch import AsyncElasticsearch
 from engines.own_index import opened
 from fakes.search_memory import MemorySearch
 
 from tunemill.indexer import elastic_copies
 from tunemill.indexer.elastic import ElasticIndex
+from tunemill.indexer.elastic_indices import indices_of
 from tunemill.indexer.elastic_write import send_all
 from tunemill.indexer.errors import CursorInvalid, SearchIndexError
 from tunemill.indexer.query import parse
@@ -79,6 +81,14 @@ async def tag(index: SearchIndex, log_id: str, name: str) -> None:
     tagged = msgspec.structs.replace(read.tagged, tags=(Tag(name, "person:ann"),))
     (end,) = await index.replace([StoredLog(tagged, read.version)])
     assert end is not None
+
+
+async def as_they_are(logs: Sequence[TaggedLog]) -> Sequence[TaggedLog]:
+    return logs
+
+
+async def unmoved(_logs: int) -> None:
+    return None
 
 
 def before_deletions(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]]) -> None:
@@ -219,6 +229,32 @@ async def test_an_erased_log_is_gone_from_every_index_at_once(index: ElasticInde
 
 
 @pytest.mark.live
+async def test_who_listed_the_indices_before_one_was_rebuilt_lists_them_again(
+    index: ElasticIndex, other: ElasticIndex, raw: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.write([log("a"), log("b")])
+    await index.roll_over()
+    before = await indices_of(index._client, index.alias)
+    await other.rebuild(as_they_are, progress=unmoved)
+    lists = []
+
+    async def listed(client: AsyncElasticsearch, alias: str) -> dict[str, bool]:
+        return lists.pop() if lists else await indices_of(client, alias)
+
+    monkeypatch.setattr(elastic_copies, "indices_of", listed)
+    lists += [before]
+    assert await index.get("a") == log("a")
+    lists += [before]
+    assert set((await index.stored(log_ids=["a", "b", "c"], trace_ids=[])).logs) == {"a", "b"}
+    lists += [before, before]
+    assert outcomes(await index.write([log("a"), log("c")])) == ["duplicate", "indexed"]
+    lists += [before, before]  # what was said of them goes first
+    await index.delete(["a", "c"])
+    assert not lists
+    assert [await where(index, raw, name) for name in "abc"] == [[], ["000001.2"], []]
+
+
+@pytest.mark.live
 async def test_an_index_that_is_rebuilt_keeps_its_place_among_the_others(
     index: ElasticIndex, other: ElasticIndex, raw: httpx.AsyncClient
 ) -> None:
@@ -232,12 +268,6 @@ async def test_an_index_that_is_rebuilt_keeps_its_place_among_the_others(
         left.extend(logs)
         if len(left) == 2:
             raise LookupError
-        return logs
-
-    async def unmoved(_logs: int) -> None:
-        return None
-
-    async def as_they_are(logs: Sequence[TaggedLog]) -> Sequence[TaggedLog]:
         return logs
 
     with pytest.raises(LookupError):
