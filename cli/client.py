@@ -17,7 +17,7 @@ Url = Annotated[str, typer.Option("--url", envvar="TUNEMILL_URL", help="The serv
 Key = Annotated[str | None, typer.Option("--key", envvar="TUNEMILL_KEY", help="The API key.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON, and nothing else, on standard output.")]
 
-DatasetName = Annotated[str, typer.Argument(help="The dataset.", metavar="NAME")]
+DatasetName = Annotated[str, typer.Argument(help="The dataset.")]
 
 
 class Refusal(Exception):

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from tunemill.cli import dataset_files, dataset_versions
+from tunemill.cli import dataset_files, dataset_recipe, dataset_versions
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, DatasetName, Key, Url, at, connect
 from tunemill.cli.dataset_files import content_of
-from tunemill.cli.output import complain, fields, print_json, safe, say, table, tell
+from tunemill.cli.dataset_recipe import as_yaml, brief, recipe_in
+from tunemill.cli.output import cell, complain, fields, print_json, safe, say, table, tell
 
 RowKey = Annotated[str, typer.Argument(help="The row, as `dataset rows` lists it.")]
 
@@ -20,23 +21,7 @@ _ROWS_PAGE = 500  # the most there are: each page gathers the draft anew
 app = typer.Typer(help="Gather, edit, publish and export datasets.", no_args_is_help=True)
 
 
-@app.command("new")
-def new(
-    name: DatasetName,
-    query: Annotated[str, typer.Argument(help="Which logs, as in `tunemill search`.")],
-    *,
-    limit: Annotated[int | None, typer.Option(help="At most so many logs.", min=1)] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides which conversations are held out.")] = None,
-    test_share: Annotated[float | None, typer.Option(help="How much is held out, 0 to 1.", min=0, max=1)] = None,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Begin a draft from a search."""
-    body = {"name": name, "query": query, "limit": limit, "seed": seed, "test_share": test_share}
-    with connect(url, key) as api:
-        answer = api.post("/datasets", body)
-    tell(answer, f"draft {name} begun. Look at it with `tunemill dataset rows {name}`.", as_json=as_json)
+dataset_recipe.register(app)
 
 
 @app.command("list")
@@ -47,18 +32,28 @@ def list_datasets(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fal
     if as_json:
         print_json(answer)
         return
-    table(("dataset", "versions", "query"), (_summary(one) for one in answer["datasets"]))
+    table(("dataset", "versions", "gathers"), (_summary(one) for one in answer["datasets"]))
 
 
 @app.command("show")
-def show(name: DatasetName, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+def show(
+    name: DatasetName,
+    *,
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the draft as a file says it: for `new --file`.")] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
     """Show a dataset's draft and its versions."""
     with connect(url, key) as api:
-        answer = api.get(at("datasets", name))
+        answer = api.get(at("datasets", name, "draft") if yaml else at("datasets", name))
+    if yaml:
+        typer.echo(as_yaml(answer), nl=False)
+        return
     if as_json:
         print_json(answer)
         return
-    fields(answer["draft"])
+    fields(brief(answer["draft"]))
     table(
         ("version", "rows", "splits", "digest", "note"),
         ((f"v{one['version']}", one["rows"], one["splits"], one["digest"], one["note"]) for one in answer["versions"]),
@@ -89,23 +84,30 @@ def rows(
 @app.command("edit")
 def edit(
     name: DatasetName,
-    row_key: RowKey,
+    row_key: Annotated[str | None, typer.Argument(help="The row, as `dataset rows` lists it.")] = None,
     *,
-    answer: Annotated[str | None, typer.Option(help="Put this in place of the last answer.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Put this in place of the row's last answer.")] = None,
     messages: Annotated[
         Path | None, typer.Option(help="A JSON file with all messages of the row, or - for standard input.")
     ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A YAML file with the draft's recipe from now on.")] = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change the messages of a row of the draft. The log itself stays as it is."""
-    if (answer is None) == (messages is None):
-        complain("say what the row becomes: either --answer TEXT or --messages FILE")
+    """Change the messages of a row of the draft, or its recipe. The log itself stays as it is."""
+    if recipe is not None and (row_key, answer, messages) == (None, None, None):
+        wanted = recipe_in(recipe, name)
+        with connect(url, key) as api:
+            changed = api.put(at("datasets", name, "draft"), wanted)
+        tell(changed, f"the draft {name} has another recipe", as_json=as_json)
+        return
+    if row_key is None or recipe is not None or (answer is None) == (messages is None):
+        complain("say what changes: a row with --answer TEXT or --messages FILE, or all with --recipe FILE")
         raise typer.Exit(2)
     with connect(url, key) as api:
-        wanted = _answered(_find(api, name, row_key), answer) if answer is not None else _read(messages)
-        changed = api.patch(at("datasets", name, "rows", row_key), {"messages": wanted})
+        said = _answered(_find(api, name, row_key), answer) if answer is not None else _read(messages)
+        changed = api.patch(at("datasets", name, "rows", row_key), {"messages": said})
     tell(changed, f"row {row_key} changed", as_json=as_json)
 
 
@@ -124,7 +126,7 @@ dataset_files.register(app)
 
 
 def _summary(one: Mapping[str, Any]) -> tuple[Any, ...]:
-    return one["name"], one["versions"], one["draft"]["query"]
+    return one["name"], one["versions"], "; ".join(cell(brief(part)) for part in one["draft"]["ingredients"])
 
 
 def _row(row: Mapping[str, Any]) -> tuple[Any, ...]:
