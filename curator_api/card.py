@@ -71,11 +71,23 @@ def _front_matter(
         "license": "unknown",
         "size_categories": [_size(sum(splits.values()))],
         "tags": ["tunemill", "chat" if shape == "chat" else "preference"],
+        "dataset_info": {"features": _features(shape)},
         "configs": [{"config_name": "default", "data_files": data_files}],
     }
     if len(set(licences)) == 1:
         front |= {"license": "other", "license_name": licences[0]}
     return yaml_text({key: value for key, value in front.items() if value})
+
+
+def _features(shape: str) -> list[dict[str, str]]:
+    """The columns, so that `datasets` reads messages as the JSON that they are."""
+    messages = ("messages",) if shape == "chat" else ("prompt", "chosen", "rejected")
+    text = {"dtype": "string"}
+    return [
+        {"name": "row_id", **text},
+        *({"name": name, "list": "json"} for name in messages),
+        {"name": "tools", **text},
+    ]
 
 
 def yaml_text(value: Any) -> str:

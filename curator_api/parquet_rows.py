@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunemill.curator_api.openai_chat import messages_in
-from tunemill.curator_api.parts import StoredRow, rows_table
+from tunemill.curator_api.parts import MESSAGE_COLUMNS, StoredRow, rows_table
 from tunemill.curator_api.rows import Row, imported_row, tools_text
 
 MAGIC = b"PAR1"
@@ -26,9 +27,26 @@ def values(file: BinaryIO) -> Iterator[dict[str, Any]]:
     """
     try:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+            yield from (_opened(row) for row in batch.to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise NotParquet("it begins like a Parquet file and cannot be read as one: it may be cut off") from error
+
+
+def _opened(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its messages as objects where they are JSON text, as in files of ours."""
+    texts = {name: row[name] for name in MESSAGE_COLUMNS if _are_texts(row.get(name))}
+    return {**row, **{name: [_decoded(text) for text in held] for name, held in texts.items()}}
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
 
 
 def table_of(values: Sequence[Mapping[str, Any]], shape: str) -> pa.Table:

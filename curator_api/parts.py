@@ -13,35 +13,24 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunemill.curator_api.rows import Messages, Row, RowMessage
-from tunemill.schemas.records import ToolCall
+from tunemill.curator_api.message_text import from_text, to_text
+from tunemill.curator_api.rows import Messages, Row
 
 ROWS_A_BUCKET = 32  # at most, on average
 MOST_BITS = 12  # 4,096 buckets a split
 
-_FUNCTION = pa.struct([("name", pa.string()), ("arguments", pa.string())])
-_TOOL_CALL = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", _FUNCTION)])
-_MESSAGE = pa.struct(
-    [
-        ("role", pa.string()),
-        ("content", pa.string()),
-        ("tool_calls", pa.list_(_TOOL_CALL)),
-        ("tool_call_id", pa.string()),
-        ("name", pa.string()),
-    ]
-)
-_MESSAGES = pa.list_(_MESSAGE)
 _TEXTS = pa.list_(pa.string())
-_CHAT = pa.schema([("row_id", pa.string()), ("messages", _MESSAGES), ("tools", pa.string())])
+_CHAT = pa.schema([("row_id", pa.string()), ("messages", _TEXTS), ("tools", pa.string())])
 _PREFERENCE = pa.schema(
     [
         ("row_id", pa.string()),
-        ("prompt", _MESSAGES),
-        ("chosen", _MESSAGES),
-        ("rejected", _MESSAGES),
+        ("prompt", _TEXTS),
+        ("chosen", _TEXTS),
+        ("rejected", _TEXTS),
         ("tools", pa.string()),
     ]
 )
+MESSAGE_COLUMNS = ("messages", "prompt", "chosen", "rejected")
 _SCHEMAS = {"chat": _CHAT, "preference": _PREFERENCE}
 _SOURCES = pa.schema(
     [
@@ -236,28 +225,11 @@ def _joined(first: Bucket, second: Bucket) -> Bucket:
     )
 
 
-def _messages(rows: Sequence[Sequence[RowMessage]]) -> "pa.ListArray[Any]":
-    """Lists of messages, made a field at a time: as dictionaries they would take several times as long."""
-    flat = list(chain.from_iterable(rows))
-    fields: list[Any] = [
-        pa.array([message.role for message in flat], pa.string()),
-        pa.array([message.content for message in flat], pa.string()),
-        pa.array([_calls(message.tool_calls) for message in flat], _MESSAGE.field("tool_calls").type),
-        pa.array([message.tool_call_id for message in flat], pa.string()),
-        pa.array([message.name for message in flat], pa.string()),
-    ]
+def _messages(rows: Sequence[Messages]) -> "pa.ListArray[Any]":
+    """Lists of messages, each as JSON text."""
+    texts = [to_text(message) for message in chain.from_iterable(rows)]
     offsets = pa.array([0, *accumulate(len(row) for row in rows)], pa.int32())
-    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(fields, fields=list(_MESSAGE)))
-
-
-def _calls(calls: Sequence[ToolCall]) -> list[dict[str, object]] | None:
-    """As OpenAI nests them, which is what chat templates take."""
-    if not calls:
-        return None
-    return [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in calls
-    ]
+    return pa.ListArray.from_arrays(offsets, pa.array(texts, pa.string()))
 
 
 def _sources_table(rows: Sequence[StoredRow]) -> pa.Table:
@@ -290,24 +262,7 @@ def _stored(columns: Mapping[str, Any], origin: Mapping[str, Any], split: str) -
 
 
 def _content(columns: Mapping[str, Any]) -> tuple[Messages, Messages, str | None]:
-    if "messages" in columns:
-        return _read_messages(columns["messages"]), (), columns["tools"]
-    messages = _read_messages([*columns["prompt"], *columns["chosen"]])
-    return messages, _read_messages(columns["rejected"]), columns["tools"]
-
-
-def _read_messages(messages: Sequence[Mapping[str, Any]]) -> Messages:
-    return tuple(
-        RowMessage(
-            role=message["role"],
-            content=message["content"],
-            tool_calls=tuple(_read_call(call) for call in message["tool_calls"] or ()),
-            tool_call_id=message["tool_call_id"],
-            name=message["name"],
-        )
-        for message in messages
-    )
-
-
-def _read_call(call: Mapping[str, Any]) -> ToolCall:
-    return ToolCall(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
+    said = {name: tuple(map(from_text, columns[name])) for name in MESSAGE_COLUMNS if name in columns}
+    if "messages" in said:
+        return said["messages"], (), columns["tools"]
+    return (*said["prompt"], *said["chosen"]), said["rejected"], columns["tools"]

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +102,9 @@ def _row(stored: Row) -> Row:
     return {"row_id": stored["row_id"], "messages": messages, "tools": tools}
 
 
-def _message(stored: dict[str, Any]) -> dict[str, Any]:
+def _message(text: str) -> dict[str, Any]:
+    """A message lies in a part as JSON text."""
+    stored = json.loads(text)
     message = {"role": stored["role"], "content": stored.get("content") or ""}
     if stored.get("tool_calls"):
         message["tool_calls"] = [_tool_call(call) for call in stored["tool_calls"]]
@@ -110,9 +113,9 @@ def _message(stored: dict[str, Any]) -> dict[str, Any]:
 
 def _tool_call(stored: dict[str, Any]) -> dict[str, Any]:
     """In the shape that chat templates expect: arguments as a value, or as text where the model wrote broken JSON."""
-    try:
-        arguments = json.loads(stored["function"]["arguments"])
-    except (ValueError, TypeError):
-        arguments = stored["function"]["arguments"]
+    arguments = stored["function"]["arguments"]
+    if isinstance(arguments, str):
+        with suppress(ValueError):
+            arguments = json.loads(arguments)
     call = {"type": "function", "function": {"name": stored["function"]["name"], "arguments": arguments}}
     return call | ({"id": stored["id"]} if stored.get("id") else {})

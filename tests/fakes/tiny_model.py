@@ -26,18 +26,7 @@ CHATML = (
 )
 TEMPLATE = CHATML.replace("BEGIN", "").replace("END", "")
 MARKED_TEMPLATE = CHATML.replace("BEGIN", "{% generation %}").replace("END", "{% endgeneration %}")  # what TRL needs
-_FUNCTION = pa.struct([("name", pa.string()), ("arguments", pa.string())])
-_TOOL_CALL = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", _FUNCTION)])
-_MESSAGE = pa.struct(
-    [
-        ("role", pa.string()),
-        ("content", pa.string()),
-        ("tool_calls", pa.list_(_TOOL_CALL)),
-        ("tool_call_id", pa.string()),
-        ("name", pa.string()),
-    ]
-)
-_SCHEMA = pa.schema([("row_id", pa.string()), ("messages", pa.list_(_MESSAGE)), ("tools", pa.string())])
+_SCHEMA = pa.schema([("row_id", pa.string()), ("messages", pa.list_(pa.string())), ("tools", pa.string())])
 
 
 def tiny_tokenizer(texts: Sequence[str]) -> Any:
@@ -124,7 +113,11 @@ def publish_dataset(
 
 
 def _write_part(folder: Path, split: str, rows: Sequence[dict[str, Any]]) -> Part:
-    stored = [{"row_id": _row_id(row), "messages": row["messages"], "tools": row.get("tools")} for row in rows]
+    texts = [[json.dumps(message) for message in row["messages"]] for row in rows]
+    stored = [
+        {"row_id": _row_id(row), "messages": said, "tools": row.get("tools")}
+        for row, said in zip(rows, texts, strict=True)
+    ]
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(stored, schema=_SCHEMA), buffer)
     content = buffer.getvalue()

@@ -140,7 +140,7 @@ def test_a_folder_for_the_hub_holds_every_row_a_card_and_a_manifest(
     assert len([one for one in manifest["files"] if one["split"] == "train"]) > 2
     assert sum(one["rows"] for one in manifest["files"]) == manifest["rows"] == 2_500
     stored = [row for one in manifest["files"] for row in pq.read_table(whole / one["path"]).to_pylist()]
-    assert [row["messages"][0]["content"] for row in stored] == [row["messages"][0]["content"] for row in ROWS]
+    assert [[json.loads(text) for text in row["messages"]] for row in stored] == [row["messages"] for row in ROWS]
     assert "configs:" in files[Path("README.md")].decode()
 
 

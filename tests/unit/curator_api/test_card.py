@@ -45,6 +45,13 @@ def test_the_front_matter_names_each_splits_files() -> None:
         "license": "unknown",
         "size_categories": ["n<1K"],
         "tags": ["tunemill", "chat"],
+        "dataset_info": {
+            "features": [
+                {"name": "row_id", "dtype": "string"},
+                {"name": "messages", "list": "json"},
+                {"name": "tools", "dtype": "string"},
+            ]
+        },
         "configs": [
             {
                 "config_name": "default",

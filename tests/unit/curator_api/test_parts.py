@@ -1,5 +1,6 @@
 """Rows as files: one content, one sequence of bytes, whichever way it was cut; and what was written is read back whole."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -118,7 +119,8 @@ def test_a_row_comes_back_with_everything_that_it_was_written_with() -> None:
     both = sorted([StoredRow(**{**as_fields(of(row)), "row_keys": ("b", "c")}), other], key=order)
     bucket = one_bucket(both, "train", 0, "chat")
     assert rows_from(parquet_bytes(bucket.rows), parquet_bytes(bucket.sources), "train") == both
-    (message,) = [m for one in bucket.rows.to_pylist() for m in one["messages"] if m["tool_calls"]]
+    texts = [text for one in bucket.rows.to_pylist() for text in one["messages"]]
+    (message,) = [message for text in texts if "tool_calls" in (message := json.loads(text))]
     assert message["tool_calls"][0] == {
         "id": "c1",
         "type": "function",

@@ -1,0 +1,51 @@
+"""A message as JSON text: every message comes back as it was, and others read what it says."""
+
+import json
+
+import pytest
+from datasets.utils.json import ujson_loads
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunemill.curator_api.message_text import from_text, to_text
+from tunemill.curator_api.rows import RowMessage
+from tunemill.schemas.records import ToolCall
+
+maybe = st.none() | st.text()
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+arguments = (
+    st.text()
+    | values.map(json.dumps)
+    | st.dictionaries(st.text(), values).map(lambda value: json.dumps(value, indent=1, ensure_ascii=False))
+    | st.sampled_from(
+        ['{"a": NaN}', ' {"a": 1}', '{"a":1}\n', "{", '{"a": 1, "a": 2}', '{"a":' * 600 + "1" + "}" * 600]
+    )
+)
+calls = st.lists(st.builds(ToolCall, name=st.text(), arguments=arguments, id=maybe), max_size=2).map(tuple)
+messages = st.builds(RowMessage, role=st.text(), content=maybe, tool_calls=calls, tool_call_id=maybe, name=maybe)
+
+
+@settings(deadline=None)
+@given(messages)
+def test_every_message_comes_back_and_datasets_can_read_it(message: RowMessage) -> None:
+    text = to_text(message)
+    assert from_text(text) == message
+    assert ujson_loads(text).keys() == json.loads(text).keys()
+
+
+def test_a_message_has_what_it_says_and_nothing_else() -> None:
+    call = ToolCall(name="add", arguments='{ "a": 1 }')
+    assert to_text(RowMessage(role="user", content="hi")) == '{"role":"user","content":"hi"}'
+    assert json.loads(to_text(RowMessage(role="assistant", tool_calls=(call,)))) == {
+        "role": "assistant",
+        "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}],
+    }
+
+
+@pytest.mark.parametrize("text", ["broken {", "[1]", '"text"', "", '{"a": 12345678901234567890}'])
+def test_arguments_that_are_no_object_for_others_stay_text(text: str) -> None:
+    message = RowMessage(role="assistant", tool_calls=(ToolCall(name="add", arguments=text),))
+    assert json.loads(to_text(message))["tool_calls"][0]["function"]["arguments"] == text
