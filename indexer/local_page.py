@@ -175,18 +175,20 @@ def _top(view: View, query: Any, stretch: _Stretch, reach: int) -> tuple[list[_C
     """At least `reach` best candidates in order, no group of ties cut in two; and whether that is all there are."""
     # tantivy takes memory for as many hits as it is asked for, and cursors can be forged
     reach = min(reach, max(1, view.searcher.num_docs))
-    count = reach + 1
+    count = reach + 1 if stretch.how else reach + MANY_TIES  # a search by words costs most of all: one is to be enough
     while True:
         hits = view.searcher.search(query, limit=count, count=False, **stretch.how).hits
-        if len(hits) < count:
-            return _candidates(view, stretch, hits), True
-        last = hits[-1][0]
-        better = [hit for hit in hits if hit[0] != last]
-        if last != hits[reach - 1][0]:
-            return _candidates(view, stretch, better), False
-        if not stretch.how and count - len(better) > MANY_TIES:
+        if not hits:
+            return [], True
+        last = hits[min(reach, len(hits)) - 1][0]
+        better = [hit for hit in hits[:reach] if hit[0] != last]
+        ties = [hit for hit in hits[len(better) :] if hit[0] == last]
+        looked_at = len(better) + len(ties)
+        if looked_at < len(hits) or len(hits) < count:
+            return _candidates(view, stretch, better + ties), looked_at == len(hits)
+        if not stretch.how:
             return _candidates(view, stretch, better + _newest(view, query, last, reach - len(better))), False
-        count = 4 * count if stretch.how else max(4 * count, count + MANY_TIES)  # a search by words costs most of all
+        count *= 4
 
 
 def _newest(view: View, query: Any, score: float, wanted: int) -> list[tuple[Any, Any]]:

@@ -34,13 +34,13 @@ def hits(
 def counts(point: Point, schema: Any, request: SearchRequest) -> Counts:
     """How many logs match; and when they were made, and with which values, if that is asked for."""
     matching = to_tantivy(request.query, schema)
-    total = point.searcher.search(matching, limit=1).count
     if not request.counts:
-        return Counts(total, {}, None)
+        return Counts(point.searcher.search(matching, limit=1).count, {}, None)
     bucket_ms = width_ms(request.query, point.span())
     over_time = {"histogram": {"field": "ts", "interval": float(bucket_ms), "min_doc_count": 1}}
     found = point.searcher.aggregate(matching, {**_FACETS, "ts": over_time})
     buckets = tuple((int(bucket["key"]), bucket["doc_count"]) for bucket in found["ts"]["buckets"])
+    total = sum(logs for _, logs in buckets)  # every log has one time
     return Counts(total, {name: _counts(found[name]["buckets"]) for name in FACETS}, Histogram(bucket_ms, buckets))
 
 
