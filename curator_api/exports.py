@@ -18,7 +18,7 @@ from tunemill.curator_api.problems import responses
 from tunemill.curator_api.publish_files import folder
 from tunemill.curator_api.published import read_manifest, read_rows
 from tunemill.curator_api.row_formats import FORMATS
-from tunemill.curator_api.rows import Row, imported_row
+from tunemill.curator_api.rows import Row
 from tunemill.curator_api.version_store import Version
 from tunemill.curator_api.versions import JSONL, VersionNumber, find
 
@@ -82,7 +82,17 @@ def _rows(curator: Curator, name: str, version: Version, split: Split) -> Iterat
     place = folder(curator.settings.project, name)
     read_manifest(curator.files, place, version.digest)
     stored = read_rows(curator.files, place, version.digest, split=split)
-    return (imported_row(row.messages, row.tools, row.rejected) for row in stored)
+    return (
+        Row(
+            row_key=row.row_id,
+            log_id=None,
+            conversation="",
+            messages=row.messages,
+            tools=row.tools,
+            rejected=row.rejected,
+        )
+        for row in stored
+    )
 
 
 def _lines(rows: Iterable[Row], row_format: str) -> Iterator[bytes]:
