@@ -92,7 +92,9 @@ class Sieve:
         if reason := self._taken_out(row.row_key, row.log_ids):
             return self._left(row, metadata, reason)
         if edit := edit or self.changes.edits.get(row.row_key):
-            row = msgspec.structs.replace(row, messages=edit.messages, rejected=edit.rejected, edited=True)
+            row = msgspec.structs.replace(
+                row, messages=edit.messages, rejected=edit.rejected or row.rejected, edited=True
+            )
             if reason := fault(row.messages):
                 return self._left(row, metadata, reason)
         named = row.model if row.terms is None else f"{TERMS}{row.terms}"

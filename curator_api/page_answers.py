@@ -171,6 +171,14 @@ class Answers:
         async with _our_errors():
             return _plain(await preview.list_rows(name, self._curator, "", limit, cursor))
 
+    async def preview(self, name: str) -> Json:
+        async with _our_errors():
+            return _plain(await preview.preview_dataset(name, self._curator, ""))
+
+    async def bad_rows(self, name: str, *, limit: int) -> Json:
+        async with _our_errors():
+            return _plain(await preview.list_bad_rows(name, self._curator, "", None, limit))
+
     async def edit_row(self, name: str, row_key: str, messages: Sequence[Json], *, by: str) -> None:
         async with _our_errors():
             await draft_rows.edit_row(name, row_key, _taken(RowEditIn, messages=messages), self._curator, by)

@@ -95,6 +95,12 @@ class PageSource(Protocol):
     async def rows(self, name: str, *, limit: int, cursor: str | None) -> Json:
         """`GET /v1/datasets/{name}/rows`."""
 
+    async def preview(self, name: str) -> Json:
+        """`GET /v1/datasets/{name}/preview`."""
+
+    async def bad_rows(self, name: str, *, limit: int) -> Json:
+        """`GET /v1/datasets/{name}/bad-rows`."""
+
     async def edit_row(self, name: str, row_key: str, messages: Sequence[Json], *, by: str) -> None:
         """`PATCH /v1/datasets/{name}/rows/{row_key}`."""
 

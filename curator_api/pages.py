@@ -11,9 +11,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from tunemill.curator_api import charts, job_pages, log_pages, page_chat, page_text, review_pages, run_view, saved_pages
-from tunemill.curator_api.errors import BadQuery, BadRequest, CuratorError, NotFound, Unauthorised, Unprocessable
-from tunemill.curator_api.page_edit import edited_messages
+from tunemill.curator_api import (
+    charts,
+    draft_pages,
+    job_pages,
+    log_pages,
+    page_chat,
+    page_text,
+    review_pages,
+    run_view,
+    saved_pages,
+)
+from tunemill.curator_api.draft_pages import dataset_path
+from tunemill.curator_api.errors import BadQuery, CuratorError, NotFound, Unauthorised, Unprocessable
 from tunemill.curator_api.page_guard import COOKIE, form, own_path, refuse_other_sites, remember
 from tunemill.curator_api.page_source import Json, PageSource
 from tunemill.curator_api.page_visit import Visit, go
@@ -27,7 +37,7 @@ STATIC = {
     "review.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
-HITS_PER_PAGE, ROWS_PER_PAGE, REJECTED_SHOWN = 20, 20, 200
+HITS_PER_PAGE, REJECTED_SHOWN = 20, 200
 REFRESH_S = 2  # while a run moves
 METHODS = ("lora", "qlora", "full")
 
@@ -88,50 +98,11 @@ async def _redrive(visit: Visit) -> Response:
     return go(page_text.address("/rejected", **{name: str(count) for name, count in counts.items() if count}))
 
 
-async def _datasets(visit: Visit) -> Response:
-    datasets = await visit.source.datasets()
-    return visit.page("datasets.html", title="Datasets", section="/datasets", datasets=datasets)
-
-
-async def _create_dataset(visit: Visit) -> Response:
-    sent = await form(visit.request)
-    name = sent.get("name", "").strip()
-    numbers = {"limit": _number(sent, "limit", int), "test_share": _number(sent, "test_share", float)}
-    draft = {
-        "query": sent.get("query", "").strip(),
-        **{key: value for key, value in numbers.items() if value is not None},
-    }
-    await visit.source.create_dataset(name, draft, by=visit.who)
-    return go(dataset_path(name))
-
-
-async def _dataset(visit: Visit) -> Response:
-    name, cursor = visit.at("name"), visit.asked("cursor")
-    dataset = await visit.source.dataset(name)
-    rows = await visit.source.rows(name, limit=ROWS_PER_PAGE, cursor=cursor)
-    published = visit.asked("published")
-    return visit.page(
-        "dataset.html", title=name, section="/datasets", dataset=dataset, rows=rows, cursor=cursor, published=published
-    )
-
-
 async def _publish(visit: Visit) -> Response:
     sent = await form(visit.request)
     note = sent.get("note", "").strip() or None
     version = await visit.source.publish(visit.at("name"), note=note, recipe=recipe(sent), by=visit.who)
     return go(page_text.address(dataset_path(visit.at("name")), published=str(version)))
-
-
-async def _edit_row(visit: Visit) -> Response:
-    sent = await form(visit.request)
-    await visit.source.edit_row(visit.at("name"), sent.get("row_key", ""), edited_messages(sent), by=visit.who)
-    return go(f"{dataset_path(visit.at('name'))}#rows")
-
-
-async def _delete_row(visit: Visit) -> Response:
-    sent = await form(visit.request)
-    await visit.source.delete_row(visit.at("name"), sent.get("row_key", ""), by=visit.who)
-    return go(f"{dataset_path(visit.at('name'))}#rows")
 
 
 async def _runs(visit: Visit) -> Response:
@@ -207,12 +178,13 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{job_pages.PATH}/{{job_id}}/undo", job_pages.undo),
     ("GET", saved_pages.PATH, saved_pages.searches),
     ("POST", saved_pages.PATH, saved_pages.save),
-    ("GET", "/datasets", _datasets),
-    ("POST", "/datasets", _create_dataset),
-    ("GET", "/datasets/{name}", _dataset),
+    ("GET", draft_pages.PATH, draft_pages.datasets),
+    ("POST", draft_pages.PATH, draft_pages.create),
+    ("GET", "/datasets/{name}", draft_pages.dataset),
+    ("GET", "/datasets/{name}/preview", draft_pages.preview),
     ("POST", "/datasets/{name}/versions", _publish),
-    ("POST", "/datasets/{name}/edit-row", _edit_row),
-    ("POST", "/datasets/{name}/delete-row", _delete_row),
+    ("POST", "/datasets/{name}/edit-row", draft_pages.edit_row),
+    ("POST", "/datasets/{name}/delete-row", draft_pages.delete_row),
     ("GET", "/runs", _runs),
     ("GET", "/runs/{run_id}", _run),
     ("POST", "/runs/{run_id}/cancel", _cancel_run),
@@ -235,19 +207,6 @@ def recipe(sent: dict[str, str]) -> Json | None:
     if not base:
         raise Unprocessable("training needs a base model: name its folder or its id, or choose to train nothing")
     return {"method": method, "base": base}
-
-
-def _number(sent: dict[str, str], name: str, kind: type[int] | type[float]) -> float | None:
-    text = sent.get(name, "").strip()
-    try:
-        return kind(text) if text else None
-    except ValueError as error:
-        raise BadRequest(f"{name} must be a number") from error
-
-
-def dataset_path(name: str) -> str:
-    """The path of a dataset's page."""
-    return f"/datasets/{quote(name, safe='')}"
 
 
 def _guarded(handler: Handler, source: PageSource, templates: jinja2.Environment) -> Endpoint:

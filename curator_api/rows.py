@@ -126,7 +126,7 @@ class RowEdit(msgspec.Struct, frozen=True):
     """What a person put in place of a row's messages."""
 
     messages: Messages
-    rejected: Messages = ()  # of a pair: the worse answer
+    rejected: Messages = ()  # of a pair: the worse answer; as it is unless given
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):

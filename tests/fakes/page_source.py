@@ -79,6 +79,8 @@ class MemoryPages:
         self.facets: Json = {}
         self.cursor: str | None = None
         self.draft_rows: list[Json] = []
+        self.previews: dict[str, Json] = {}
+        self.bad: list[Json] = []
         self.found_datasets: dict[str, Json] = {}
         self.found_runs: dict[str, Json] = {}
         self.events: list[Json] = []
@@ -199,6 +201,12 @@ class MemoryPages:
             "excluded": {"pii": 3},
             "cursor": None,
         }
+
+    async def preview(self, name: str) -> Json:
+        return _in(self.previews, name, "dataset")
+
+    async def bad_rows(self, name: str, *, limit: int) -> Json:
+        return {"rows": self.bad[:limit], "counts": {"no_answer": len(self.bad)}, "cursor": None}
 
     async def edit_row(self, name: str, row_key: str, messages: Sequence[Json], *, by: str) -> None:
         self.changes.append(("edit", name, row_key, list(messages), by))

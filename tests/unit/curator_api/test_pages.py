@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fakes.page_source import DAY_MS, KEY, MemoryPages, hit, log, message
 from fastapi import FastAPI
@@ -71,9 +72,18 @@ RESULT = {
     "retention": {"before": 4.0, "after": 4.3},
     "gates": [{"name": "retention", "outcome": "reject", "value": 0.3, "limit": 0.2, "says": "it forgot too much"}],
 }
+LENGTHS = {"min": 1, "median": 2, "p90": 3, "max": 4, "total": 90}
+SHARE = {"logs": 9, "share_logs": 0.9, "rows": 8, "share_rows": 0.8, "duplicates": 1, "out": {"pii": 1}}
+REPORT = {
+    "matched": 93, "rows": 90, "excluded": {"pii": 3}, "splits": {"train": 80, "test": 10}, "characters_per_row": LENGTHS,
+    "messages_per_row": LENGTHS, "imported": 1, "edited": 2, "corrected": 3, "masked": {"email": 1}, "private_data": "snapshot",
+    "bad": {"no_answer": 1}, "slices": {"app": {NASTY: SHARE, "none": SHARE}}, "warnings": ["pii leaves out much of app"],
+    "tokens_per_row": None, "near_duplicates": None, "contamination": None, "balance": {}, "licences": {"yes": 90},
+    "point_ms": DAY_MS,
+}  # fmt: skip
 VERSION = {
     "version": 1, "digest": DIGEST, "rows": 90, "splits": {"train": 80, "test": 10}, "note": "the first",
-    "report": {"matched": 93, "excluded": {"pii": 3}, "warnings": []}, "created_ms": DAY_MS,
+    "report": REPORT, "created_ms": DAY_MS,
 }  # fmt: skip
 
 
@@ -86,6 +96,9 @@ def source() -> MemoryPages:
     recipe = Recipe(ingredients=(Search(query="app:support-router"), Imported()))
     draft = body_of(recipe).model_dump()
     made.found_datasets = {"tickets": {"name": "tickets", "draft": draft, "updated_ms": DAY_MS, "versions": [VERSION]}}
+    found = [{"ingredient": one, "matched": 93} for one in draft["ingredients"]]
+    made.previews = {"tickets": {"recipe": draft, "ingredients": found, "report": REPORT}}
+    made.bad = [{"row_key": "a/b c", "reason": "no_answer", "why": "there is no answer"}]
     made.draft_rows = [row("one", message("user", NASTY), message("assistant", "yes\nno"), split="test")]
     made.dead_letters = [letter(1), letter(2, payload=NASTY, payload_encoding="text")]
     made.found_runs = {
@@ -145,8 +158,8 @@ class Page(HTMLParser):
         return [attributes.get("href") for attributes in self.all("a")]
 
 
-PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets", "/runs", "/runs/r1",
-         "/runs/r2", "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
+PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets",
+         "/datasets/tickets/preview", "/runs", "/runs/r1", "/runs/r2", "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
          "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a",
          "/jobs", "/jobs/j1", "/jobs/j2", "/jobs/none", "/jobs/new", "/jobs/new?q=math", "/jobs/new?q=math+AND"]  # fmt: skip
 
@@ -197,6 +210,7 @@ async def test_every_route_is_visited_here() -> None:
         "/jobs/{job_id}",
         "/datasets",
         "/datasets/{name}",
+        "/datasets/{name}/preview",
         "/runs",
         "/runs/{run_id}",
         "/rejected",
@@ -563,6 +577,47 @@ async def test_an_edit_changes_the_text_and_keeps_the_rest(client: httpx.AsyncCl
     assert answer.status_code == 303
     wanted = [message("user", "question"), called, windows, message("assistant", "new\nanswer")]
     assert source.changes == [("edit", "tickets", "one", wanted, "person:local")]
+
+
+INGREDIENTS = [
+    ({"kind": "search", "query": "a b", "limit": 5, "take": "balanced", "by": "app"}, ["a b", "balanced by app 5"]),
+    ({"kind": "search", "query": "a", "answer": "corrected_only"}, ["only where corrected"]),
+    ({"kind": "search", "query": ""}, ["every log"]),
+    ({"kind": "pairs", "query": "x", "source": "models", "prefer": "grade"}, ["better and worse answers", "of models by grade"]),
+    ({"kind": "logs", "log_ids": ["a"]}, ["1 picked log"]),
+    ({"kind": "imported", "source": NASTY}, ["imported rows from", NASTY]),
+    ({"kind": "version", "of": "general@v1", "share": 0.25}, ["general@v1", "25 % of the rows"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ingredient", "told"), INGREDIENTS)
+async def test_a_page_says_what_a_draft_is_made_of(
+    client: httpx.AsyncClient, source: MemoryPages, ingredient: dict[str, Any], told: list[str]
+) -> None:
+    draft = body_of(msgspec.convert({"ingredients": [ingredient]}, Recipe)).model_dump()
+    source.found_datasets["tickets"]["draft"] = draft
+    for path in ("/datasets", "/datasets/tickets"):
+        page = Page(await client.get(path))
+        text = "".join(page.texts)
+        assert not page.all("img")
+        assert [piece for piece in told if piece not in text] == []
+
+
+async def test_a_preview_shows_the_report_and_leads_to_bad_rows(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    page = Page(await client.get("/datasets/tickets/preview"))
+    assert {"there is no answer", "pii leaves out much of app", NASTY} <= set(page.texts)
+    assert "/logs/a%2Fb%20c" in page.links()
+    assert not page.all("img")
+    source.bad = []
+    assert "None." in Page(await client.get("/datasets/tickets/preview")).texts
+    assert (await client.get("/datasets/nobody/preview")).status_code == 404
+
+
+async def test_a_pair_shows_the_worse_answer_as_text(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    pair = row("one", message("user", "Why?"), message("assistant", "So."))
+    source.draft_rows = [{**pair, "rejected": [message("assistant", NASTY)], "corrected": True}]
+    page = Page(await client.get("/datasets/tickets"))
+    assert {"The worse answer:", "corrected", NASTY} <= set(page.texts) and not page.all("img")
 
 
 async def test_a_text_area_keeps_a_leading_line_break(client: httpx.AsyncClient, source: MemoryPages) -> None:
