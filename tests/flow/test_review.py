@@ -160,15 +160,18 @@ async def test_a_tag_is_added_and_the_log_stays_in_view(tmp_path: Path) -> None:
         assert "topic:sums" in (await api.client.get("/v1/logs/a")).json()["tags"]
 
 
+@pytest.mark.parametrize("before", ["it is 1", "it was edited before"])
 @pytest.mark.parametrize("act", ["keep", "fix"])
-async def test_a_decision_is_undone_as_if_it_had_not_been(tmp_path: Path, act: str) -> None:
+async def test_a_decision_is_undone_as_if_it_had_not_been(tmp_path: Path, act: str, before: str) -> None:
     async with running_api(tmp_path, *LOGS, settings=OPEN) as api:
+        edited = {"output": [{"role": "assistant", "content": before}]}
+        assert (await api.client.patch("/v1/logs/a", json=edited)).status_code == 200
         me = Reviewer(api)
         await me.look("/review?sort=oldest")
         assert await me.send({**me.editing(), "output-0": "other", "act": act}) == "b"
         assert await me.press("u") == "a"
         found = (await api.client.get("/v1/logs/a")).json()
-        assert (found["tags"], found["output"][0]["content"]) == (["topic:math"], "it is 1")
+        assert (found["tags"], found["output"][0]["content"]) == (["topic:math"], before)
         assert labels_of(api.registry, "default", "review:keep") == {}
         assert labels_of(api.registry, "default", "review:reject") == {}
         assert await me.press("ArrowRight") == "b"  # where the walk was
