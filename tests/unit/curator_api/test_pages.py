@@ -159,7 +159,8 @@ class Page(HTMLParser):
 
 
 PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets",
-         "/datasets/tickets/preview", "/runs", "/runs/r1", "/runs/r2", "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
+         "/datasets/tickets/preview", "/runs", "/runs/r1", "/runs/r2",
+         "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
          "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a",
          "/jobs", "/jobs/j1", "/jobs/j2", "/jobs/none", "/jobs/new", "/jobs/new?q=math", "/jobs/new?q=math+AND"]  # fmt: skip
 
