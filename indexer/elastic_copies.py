@@ -8,23 +8,44 @@ time and never kept: whoever went by an old one could miss the copy that another
 that the log is written: it comes again, and 3. is done for logs that were there already, too.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
+import msgspec
 from elasticsearch import AsyncElasticsearch
 
 from tunemill.indexer.bulk import Bulk
-from tunemill.indexer.elastic_client import translated
+from tunemill.indexer.elastic_client import answers_as, translated
 from tunemill.indexer.elastic_indices import indices_of
 from tunemill.indexer.elastic_write import send_all, until_answered
-from tunemill.indexer.errors import IndexUnavailable
+from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.outcome import Verdict
 
 MGET_DOCUMENTS = 500  # a few MiB
+MGET_IDS = 5_000
 _SEVERAL_INDICES = "illegal_argument_exception"  # of an alias that stands for more than one
 _NO_INDEX = "index_not_found_exception"
+_IF_FOUND = ("docs.found", "docs.error.type")
 
+
+class _Error(msgspec.Struct):
+    type: str
+
+
+class _Held(msgspec.Struct):
+    found: bool = False
+    error: _Error | None = None
+
+
+class _Holding(msgspec.Struct):
+    docs: list[_Held]
+
+
+_HOLDING = msgspec.json.Decoder(_Holding)
 Read = Mapping[str, Any]  # a document, or that there is none, as `_mget` answers
 
 
@@ -61,13 +82,14 @@ async def look_up(client: AsyncElasticsearch, asked: Sequence[Read]) -> list[Rea
 
 
 async def settle(
-    client: AsyncElasticsearch, alias: str, log_ids: Iterable[str], *, make_index: Callable[[], Awaitable[None]]
+    client: AsyncElasticsearch, alias: str, log_ids: Collection[str], *, make_index: Callable[[], Awaitable[None]]
 ) -> Settled:
     """Leave one copy of each of these logs, which were created just now or were there already."""
     settled = Settled(set(), set())
-    asked = [wanted(alias, log_id) | {"_source": False} for log_id in log_ids]
-    if not asked or len(await until_answered(partial(indices_of, client, alias), make_index)) == 1:
+    if not log_ids:
         return settled
+    in_several = await until_answered(partial(_in_several, client, alias, log_ids), make_index)
+    asked = [wanted(alias, log_id) | {"_source": False} for log_id in in_several]
     while asked:
         copies = await until_answered(partial(_copies, client, alias, asked), make_index)
         settled.gone.update(
@@ -94,6 +116,38 @@ async def delete_copies(
                 bulk.delete(log_id, index)
         outcomes = await send_all(client, bulk, alias=alias, make_index=None, refresh=True)
         is_done = all(outcome.verdict is not Verdict.NO_INDEX for outcome in outcomes)  # else it was rebuilt meanwhile
+
+
+async def _in_several(client: AsyncElasticsearch, alias: str, log_ids: Collection[str]) -> list[str]:
+    """Those of these logs that more than one index holds, searchable or not: nearly always none."""
+    while True:
+        names = await indices_of(client, alias)
+        if len(names) == 1:
+            return []
+        answered = await asyncio.gather(*(_held(client, name, log_ids) for name in names))
+        if None not in answered:
+            break
+    holding = Counter(log_id for held in answered for log_id in held or ())
+    return [log_id for log_id, indices in holding.items() if indices > 1]
+
+
+async def _held(client: AsyncElasticsearch, index: str, log_ids: Collection[str]) -> list[str] | None:
+    """Those of these logs that an index holds; None: it was rebuilt or dropped meanwhile."""
+    found: list[str] = []
+    ids = iter(log_ids)
+    while some := list(islice(ids, MGET_IDS)):
+        with translated(), answers_as(_HOLDING):
+            answer = await client.mget(index=index, ids=some, source=False, filter_path=_IF_FOUND)
+        if not isinstance(answer.body, _Holding):
+            raise SearchIndexError("Elasticsearch did not say which documents it holds")
+        for log_id, held in zip(some, answer.body.docs, strict=True):
+            if held.error is not None and held.error.type == _NO_INDEX:
+                return None
+            if held.error is not None:
+                raise IndexUnavailable(f"Elasticsearch could not look a document up ({held.error.type})")
+            if held.found:
+                found.append(log_id)
+    return found
 
 
 async def _copies(client: AsyncElasticsearch, alias: str, asked: Sequence[Read]) -> list[list[Read]]:
