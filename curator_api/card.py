@@ -5,6 +5,7 @@ The same version gives the same card. It holds names, counts and the recipe; nev
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -32,7 +33,6 @@ def card(
     report: Mapping[str, Any],
     recipe: Mapping[str, Any],
     files: Mapping[str, Sequence[str]],
-    licences: Sequence[str] = (),
 ) -> str:
     """The card of a version.
 
@@ -40,19 +40,18 @@ def card(
         report: the version's report as JSON-like data; what it lacks, the card does not tell.
         recipe: likewise.
         files: the Parquet files of each split, relative to the card.
-        licences: those of the sets that rows were imported from.
     """
     sections = (
         _what(shape, splits, report),
-        _how(recipe),
+        _how(recipe, report),
         _slices(report.get("slices") or {}),
         _left_out(report),
         _warnings(report.get("warnings") or ()),
-        _licence(report.get("licences") or {}, licences),
+        _licence(report),
         _reading(digest, files),
     )
     page = "\n\n".join("\n".join(section) for section in sections if section)
-    return f"---\n{_front_matter(shape, splits, report, files, licences)}---\n\n# {_plain(name)}\n\n{page}\n"
+    return f"---\n{_front_matter(shape, splits, report, files)}---\n\n# {_plain(name)}\n\n{page}\n"
 
 
 def _front_matter(
@@ -60,7 +59,6 @@ def _front_matter(
     splits: Mapping[str, int],
     report: Mapping[str, Any],
     files: Mapping[str, Sequence[str]],
-    licences: Sequence[str],
 ) -> str:
     data_files = [
         {"split": split, "path": list(files[split])} for split in splits if files.get(split) and splits[split]
@@ -74,8 +72,9 @@ def _front_matter(
         "dataset_info": {"features": _features(shape)},
         "configs": [{"config_name": "default", "data_files": data_files}],
     }
-    if len(set(licences)) == 1:
-        front |= {"license": "other", "license_name": licences[0]}
+    terms = report.get("terms") or {}
+    if list(terms.values()) == [report.get("rows")]:  # every row is of sets under one licence
+        front |= {"license": "other", "license_name": next(iter(terms))}
     return yaml_text({key: value for key, value in front.items() if value})
 
 
@@ -112,13 +111,32 @@ def _what(shape: str, splits: Mapping[str, int], report: Mapping[str, Any]) -> l
         lines += ["", *_table(("in a row", "least", "median", "90 %", "most"), measured)]
     if languages := report.get("languages"):
         lines += ["", *_table(("language", "rows"), _most(languages))]
+    told = {
+        "answers that are corrections": report.get("corrected"),
+        "edited by a person": report.get("edited"),
+        "imported": report.get("imported"),
+    }
+    if found := [(what, count) for what, count in told.items() if count]:
+        lines += ["", *_table(("of these", "rows"), found)]
     return lines
 
 
-def _how(recipe: Mapping[str, Any]) -> list[str]:
+def _how(recipe: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
     text = yaml_text(recipe)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return ["## How it was made", "", "By this recipe of tunemill:", "", f"{fence}yaml", text.rstrip("\n"), fence]
+    lines = ["## How it was made", "", "By this recipe of tunemill:", "", f"{fence}yaml", text.rstrip("\n"), fence]
+    told = {
+        "point in time": _moment(report.get("point_ms")),
+        "consent of logs that state none": report.get("default_consent"),
+        "private data": report.get("private_data"),
+    }
+    if held := [(what, value) for what, value in told.items() if value]:
+        lines += ["", *_table(("what held", ""), held)]
+    return lines
+
+
+def _moment(ts_ms: int | None) -> str | None:
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds") if ts_ms else None
 
 
 def _slices(slices: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
@@ -160,14 +178,13 @@ def _warnings(warnings: Sequence[str]) -> list[str]:
     return ["## Warnings", "", *(f"- {_plain(warning)}" for warning in warnings)] if warnings else []
 
 
-def _licence(models: Mapping[str, int], imported: Sequence[str]) -> list[str]:
+def _licence(report: Mapping[str, Any]) -> list[str]:
     lines = ["## Licence", ""]
-    if models:
+    if models := report.get("licences"):
         lines += ["Whether what their models said may be trained on, as the project states it:", ""]
         lines += [*_table(("may be trained on", "rows"), _most(models)), ""]
-    if imported:
-        lines += ["Rows were imported from sets of these licences: " + ", ".join(map(_plain, sorted(set(imported))))]
-        lines += [""]
+    if terms := report.get("terms"):
+        lines += ["Imported from sets under these licences:", "", *_table(("licence", "rows"), _most(terms)), ""]
     return [*lines, "Nobody has stated a licence of the whole: look at the sources before you pass it on."]
 
 

@@ -72,6 +72,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     bad: dict[str, int] = {}  # of `excluded`, what is no training row at all
     tokens_per_row: Lengths | None = None  # None: the recipe names no tokenizer
     licences: dict[str, int] = {}  # rows by whether the output of their model may be trained on: yes, no, unknown
+    terms: dict[str, int] = {}  # imported rows by the licence of their set, where somebody named it
     slices: dict[str, dict[str, SliceShare]] = {}  # the most frequent values of each
     near_duplicates: NearDuplicates | None = None
     contamination: Contamination | None = None
@@ -111,6 +112,7 @@ def report_on(
         bad={reason: count for reason, count in tally.excluded.items() if reason in BAD},
         tokens_per_row=_spread(tally.tokens),
         licences=tally.licences,
+        terms=_first(tally.terms),
         slices={name: _shares(values, tally) for name, values in tally.slices.items()},
         near_duplicates=near,
         contamination=None

@@ -14,7 +14,7 @@ from tunemill.curator_api.rows import Left, Reason, Row
 
 Counts = dict[str, int]
 _STEPS = 4  # buckets in each doubling
-_COUNTED = ("splits", "excluded", "languages", "tags", "masked", "licences", "flags")
+_COUNTED = ("splits", "excluded", "languages", "tags", "masked", "licences", "terms", "flags")
 _SPREADS = ("characters", "messages", "tokens")
 
 
@@ -44,6 +44,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: Counts = {}
     masked: Counts = {}  # rows in which private data was replaced, by its kind
     licences: Counts = {}
+    terms: Counts = {}  # imported rows by the licence of their set
     flags: Counts = {}  # rows that are imported, edited, corrected
     characters: Spread = Spread()
     messages: Spread = Spread()
@@ -103,6 +104,7 @@ class Counting:
         counts["tags"].update([tag for row in rows for tag in row.tags])
         counts["masked"].update([kind for row in rows for kind in row.masked])
         counts["licences"].update([row.licence for row in rows])
+        counts["terms"].update([row.terms for row in rows if row.terms is not None])
         counts["flags"]["imported"] += sum([row.log_id is None for row in rows])
         counts["flags"]["edited"] += sum([row.edited for row in rows])
         counts["flags"]["corrected"] += sum([row.corrected for row in rows])

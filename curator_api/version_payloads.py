@@ -71,6 +71,7 @@ class ReportOut(Given):
     bad: dict[str, int]
     tokens_per_row: LengthsOut | None
     licences: dict[str, int]
+    terms: dict[str, int]
     slices: dict[str, dict[str, SliceShareOut]]
     near_duplicates: NearDuplicatesOut | None
     contamination: ContaminationOut | None

@@ -18,6 +18,10 @@ REPORT: dict[str, Any] = {
     "slices": {"app": {"tutor": {"logs": 20, "share_logs": 0.8, "rows": 19, "share_rows": 0.76, "duplicates": 1}}},
     "licences": {"yes": 20, "unknown": 5},
     "warnings": ["the test split is small"],
+    "corrected": 7,
+    "point_ms": 1_700_000_000_123,
+    "default_consent": "none",
+    "private_data": "snapshot",
 }
 RECIPE = {"ingredients": [{"kind": "search", "query": "tag:topic:math"}], "seed": 3}
 
@@ -70,11 +74,11 @@ def test_a_split_without_rows_is_not_offered() -> None:
     assert told["size_categories"] == ["1K<n<10K"]
 
 
-def test_the_licence_of_one_imported_set_is_told_and_of_two_neither_stands_for_all() -> None:
-    assert front(made(licences=["MIT", "MIT"]))["license_name"] == "MIT"
-    two = made(licences=["MIT", "cc-by-4.0"])
-    assert front(two)["license"] == "unknown"
-    assert "MIT, cc-by-4.0" in two
+def test_a_licence_that_every_row_came_under_is_told_and_one_of_some_rows_does_not_stand_for_all() -> None:
+    assert front(made(report={**REPORT, "terms": {"MIT": 25}}))["license_name"] == "MIT"
+    some = made(report={**REPORT, "terms": {"MIT": 24}})
+    assert front(some)["license"] == "unknown"
+    assert "| MIT | 24 |" in some.splitlines()
 
 
 def test_the_page_tells_recipe_slices_exclusions_and_warnings() -> None:
@@ -87,6 +91,9 @@ def test_the_page_tells_recipe_slices_exclusions_and_warnings() -> None:
         "| near\\_duplicate | 2 |",
         "- the test split is small",
         "| yes | 20 |",
+        "| answers that are corrections | 7 |",
+        "| point in time | 2023-11-14T22\\:13\\:20.123+00\\:00 |",
+        "| private data | snapshot |",
     ):
         assert line in text.splitlines()
     assert "pii" not in text
