@@ -1,118 +1,183 @@
-"""Publishing a dataset version, from logs to committed version, against the plain way: the same rows in one Parquet file.
+"""Publishing a version from a search, against what one writes by hand: scan, json.dumps, and the `datasets` library's Parquet.
 
-Publishing also checks consent and privacy, gives each row its identity, collapses duplicates, splits by conversation, syncs
-to disk, writes provenance, manifest and report, and commits. The index is in memory: only publishing is measured.
+    python -m benchmarks.snapshot --rows 100000 --json
+
+Both read the same index, in turns, each in a process of its own: Elasticsearch where there is one, else the embedded index, whose
+dump stands in place of `helpers.scan`. Publishing also checks consent and privacy, gives each row its identity, collapses
+duplicates, splits by conversation, syncs to disk, writes where each row came from, card and report, and commits.
+`peak_bytes` is the process's largest resident memory less what it had before it began; `peak_bytes_whole` is all of it.
+`small_change` edits 0.1 % of the answers, scattered by a seed, and amends the version; `neighbours` stand next to one another.
+`growth` is the exponent of time over rows, fitted over `--sizes`.
 """
 
 import argparse
 import asyncio
+import json
+import math
 import random
+import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
+from engines import choose
+from engines.errors import EngineAbsent
 
 from benchmarks.harness import ratio, report, take_turns
-from tunemill.curator_api import draft_store
-from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.publish import Order, publish
-from tunemill.curator_api.recipe import Recipe, Search
-from tunemill.curator_api.settings import Settings
-from tunemill.curator_api.store import Files
-from tunemill.registry.open import migrate, open_registry
+from tunemill.indexer.open import open_index
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
 
 WORDS = 4_000  # in the vocabulary that the texts are made of
 PROMPT_WORDS, ANSWER_WORDS = 120, 80  # about 1.2 kB a row, a short chat
+WRITTEN = 2_000  # logs at once
 
-
-class _Logs:
-    """As much of a search index as publishing uses."""
-
-    def __init__(self, logs: list[TaggedLog]) -> None:
-        self._logs = logs
-
-    async def refresh(self) -> None:
-        return None
-
-    async def scan(self, _query: object, *, limit: int | None) -> AsyncIterator[TaggedLog]:
-        for log in self._logs[:limit]:
-            yield log
+Found = dict[str, Any]
 
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--sizes", type=_sizes, default=(), help="rows of the versions that growth is fitted over: 1000,10000"
+    )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args()
-    logs = _logs(given.rows)
-    sides = {"publish": lambda: _rate(_publish, logs), "plain_file": lambda: _rate(_plain, logs)}
+    with ExitStack() as engines:
+        url = _engine(engines)
+        project = f"bench-{uuid.uuid4().hex[:8]}"
+        with _filled(url, project) as fill:
+            also = {"growth": _growth(url, project, fill, given.sizes)} if given.sizes else {}
+            fill(given.rows)
+            _measure(url, project, given, also)
+
+
+def _measure(url: str, project: str, given: argparse.Namespace, also: Found) -> None:
+    seen: dict[str, list[Found]] = {"publish": [], "hand_written": []}
+
+    def once(side: str) -> float:
+        found = _side(side, url, project)
+        if found["rows"] != given.rows:
+            raise RuntimeError(f"{side}: {found['rows']} rows of {given.rows}")
+        seen[side].append(found)
+        return float(found["rows"] / found["seconds"])
+
+    sides = {side: lambda side=side: once(side) for side in seen}  # type: ignore[misc]  # each its own side
     figures = take_turns(sides, unit="rows/s", rounds=given.rounds)
-    ratios = {"publish / plain_file": ratio(figures["publish"], figures["plain_file"])}
-    settings = {"rows": given.rows, "rounds": given.rounds}
-    report("snapshot", figures, ratios, settings, as_json=given.json)
+    peaks = {side: max(found["peak_bytes"] - found["floor_bytes"] for found in some) for side, some in seen.items()}
+    also |= {
+        "rows_per_s": round(figures["publish"].median, 1),
+        "ratio_hand_written": round(ratio(figures["publish"], figures["hand_written"]), 3),
+        "peak_bytes": peaks["publish"],
+        "peak_bytes_whole": max(found["peak_bytes"] for found in seen["publish"]),
+        "peak_bytes_hand_written": peaks["hand_written"],
+        "written_bytes": seen["publish"][-1]["written_bytes"],
+        "cpu_us_per_row": {side: round(1e6 * some[-1]["cpu_s"] / given.rows, 1) for side, some in seen.items()},
+        "small_change": _small_change(url, project),
+    }
+    is_local = url.startswith("local:")
+    rival = f"{'the index dump' if is_local else 'helpers.scan'}, json.dumps, Dataset.from_generator().to_parquet()"
+    settings = {"rows": given.rows, "rounds": given.rounds, "hand_written": rival}
+    ratios = {"publish / hand_written": ratio(figures["publish"], figures["hand_written"])}
+    report("snapshot", figures, ratios, settings, as_json=given.json, also=also)
 
 
-def _rate(write: Callable[[list[TaggedLog], Path], float], logs: list[TaggedLog]) -> float:
-    """Rows per second of one way to write these logs into an empty folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        return len(logs) / write(logs, Path(folder))
+def _small_change(url: str, project: str) -> Found:
+    found = _side("change", url, project)
+    whole = found["whole"]
+
+    def against(part: Found) -> Found:
+        return {
+            "rows": part["rows"],
+            "seconds": round(part["seconds"], 4),
+            "time_ratio": round(part["seconds"] / whole["seconds"], 4),
+            "bytes_ratio": round(part["written_bytes"] / whole["written_bytes"], 4),
+        }
+
+    return {**against(found["scattered"]), "neighbours": against(found["neighbours"])}
 
 
-def _publish(logs: list[TaggedLog], folder: Path) -> float:
-    """Seconds, without making the registry."""
-    registry = open_registry(f"sqlite:///{folder / 'registry.db'}")
-    migrate(registry)
-    unused: Any = None
-    index: Any = _Logs(logs)
-    curator = Curator(
-        bus=unused, index=index, registry=registry, files=Files(str(folder / "files")), settings=Settings()
-    )
-    draft_store.create(registry, curator.settings.project, "measured", Recipe(ingredients=(Search(query=""),)))
-    begun = time.perf_counter()
-    version = asyncio.run(publish(curator, Order(name="measured", by="benchmark")))
-    seconds = time.perf_counter() - begun
-    registry.dispose()
-    if version.rows != len(logs):
-        raise RuntimeError(f"{version.rows} rows were published of {len(logs)}")
-    return seconds
+def _growth(url: str, project: str, fill: Any, sizes: Sequence[int]) -> Found:
+    seconds: dict[str, float] = {}
+    peaks: dict[str, int] = {}
+    for size in sizes:
+        fill(size)
+        found = _side("publish", url, project)
+        seconds[str(size)] = round(found["seconds"], 3)
+        peaks[str(size)] = found["peak_bytes"] - found["floor_bytes"]
+    xs, ys = [math.log(size) for size in sizes], [math.log(value) for value in seconds.values()]
+    exponent = statistics.linear_regression(xs, ys).slope if len(sizes) > 1 else None
+    return {"seconds": seconds, "peak_bytes": peaks, "exponent": exponent and round(exponent, 3)}
 
 
-def _plain(logs: list[TaggedLog], folder: Path) -> float:
-    """Seconds."""
-    begun = time.perf_counter()
-    rows = [{"messages": [_chat(message) for message in (*log.log.messages, log.log.output[0])]} for log in logs]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "dataset.parquet")
-    return time.perf_counter() - begun
+def _side(side: str, url: str, project: str) -> Found:
+    command = [sys.executable, "-m", "benchmarks.snapshot_side", side, url, project]
+    made = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return dict(json.loads(made.stdout.splitlines()[-1]))
 
 
-def _chat(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.content}
+def _engine(engines: ExitStack) -> str:
+    try:
+        return engines.enter_context(choose.elasticsearch())
+    except EngineAbsent:
+        return f"local:{engines.enter_context(tempfile.TemporaryDirectory())}"
 
 
-def _logs(count: int) -> list[TaggedLog]:
+@contextmanager
+def _filled(url: str, project: str) -> Iterator[Any]:
+    """What fills an index of its own up to so many logs; sizes only grow."""
     draw = random.Random(7)
     vocabulary = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(WORDS)]
-    return [_log(number, draw, vocabulary) for number in range(count)]
+    filled = 0
+
+    async def fill_to(size: int) -> None:
+        nonlocal filled
+        index = open_index(url, project=project)
+        await index.setup()
+        while filled < size:
+            count = min(WRITTEN, size - filled)
+            await index.write([_log(number, draw, vocabulary) for number in range(filled, filled + count)])
+            filled += count
+        await index.refresh()
+        await index.close()
+
+    try:
+        yield lambda size: asyncio.run(fill_to(size))
+    finally:
+        if not url.startswith("local:"):
+            _forget(url, project)
+
+
+def _forget(url: str, project: str) -> None:
+    from elasticsearch import Elasticsearch
+
+    from tunemill.indexer.mapping import alias
+
+    with Elasticsearch(url, request_timeout=60) as client:
+        for index in client.indices.get(index=f"{alias(project)}*"):
+            client.indices.delete(index=index)
+        client.indices.delete_index_template(name=alias(project))
 
 
 def _log(number: int, draw: random.Random, vocabulary: list[str]) -> TaggedLog:
     record = LogRecord(
         log_id=f"log-{number:08}",
-        ts_ms=number,
+        ts_ms=1_700_000_000_000 + number,
         messages=(Message(role="user", content=" ".join(draw.choices(vocabulary, k=PROMPT_WORDS))),),
         output=(Message(role="assistant", content=" ".join(draw.choices(vocabulary, k=ANSWER_WORDS))),),
         session_id=f"session-{number // 3}",
         consent="train",
     )
-    return TaggedLog(log=record, content_digest=msgspec.json.encode(number).hex(), tags=(Tag("topic:math", "rule@1"),))
+    return TaggedLog(log=record, content_digest=f"{number:064x}", tags=(Tag("topic:math", "rule@1"),), language="en")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(sorted(int(one) for one in text.split(",")))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Which rows say nearly the same: what is found at which similarity, and which row stays."""
 
+import hashlib
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -87,7 +88,8 @@ def test_the_row_that_stays_and_what_it_stands_for() -> None:
     found = selected(rows, recipe(0.8))
     for i, one in enumerate(rows):
         stands = rows[found.same[i]]
-        assert stands.row_key[:-1] == one.row_key[:-1]
+        pair = (f"{one.row_key[:-1]}a", f"{one.row_key[:-1]}b")
+        assert stands.row_key == min(pair, key=lambda key: hashlib.sha256(key.encode()).digest())
         assert (REASONS[found.reason[i]] is None) == (stands is one)
     assert found.near is not None
     assert (found.near.clusters, found.near.rows, found.near.sketched) == (30, 60, 60)
@@ -136,6 +138,41 @@ def test_a_crowd_is_compared_in_part_and_that_is_counted() -> None:
     assert set(found.firsts.tolist()) == {0}
     assert found.crowded == found.bands.number
     assert MOST_COMPARED < 400
+
+
+def test_in_a_crowd_each_is_compared_with_the_first() -> None:
+    """Two that share one band of two bytes, with three times as many between them as are compared."""
+    crowd = np.random.default_rng(1).integers(1, 255, (3 * MOST_COMPARED, SLOTS), dtype=np.uint8)
+    crowd[:, :2] = 0
+    first = np.zeros(SLOTS, np.uint8)
+    last = np.where(np.arange(SLOTS) % 2 == 0, 255, 0).astype(np.uint8)
+    last[:2] = 0
+    found = clusters(np.array([*crowd, first, last]), 0.5)
+    assert found.firsts.tolist() == [*range(len(crowd) + 1), len(crowd)]
+    assert found.crowded == 1
+
+
+def test_what_is_compared_is_what_was_asked_last_and_answered() -> None:
+    draw = random.Random(6)
+    prompt, question = " ".join(text(draw, 400)), text(draw, 60)
+
+    def chat(key: str, system: str, asked: str, answered: str) -> Row:
+        said = (("system", system), ("user", "first"), ("assistant", "yes"), ("user", asked), ("assistant", answered))
+        messages = tuple(RowMessage(role=role, content=content) for role, content in said)
+        return Row(row_key=key, log_id=key, conversation=digest(key)[:32], messages=messages, tools=None)
+
+    other = [chat(f"other {n}", prompt, " ".join(text(draw, 20)), " ".join(text(draw, 20))) for n in range(5)]
+    same = [chat(f"same {n}", " ".join(text(draw, 100)), " ".join(question), "A short answer.") for n in range(5)]
+    found = kept([*other, *same], recipe(0.7))
+    assert {key.split()[0] for key in found} == {"other", "same"}
+    assert len(found) == 6
+
+
+def test_both_answers_of_a_preference_row_are_compared() -> None:
+    draw = random.Random(7)
+    words = text(draw)
+    worse = [(RowMessage(role="assistant", content=" ".join(text(draw))),) for _ in range(3)]
+    assert len(kept([row(f"{n}", words, rejected=one) for n, one in enumerate(worse)], recipe(0.7))) == 3
 
 
 def test_nothing_is_in_no_cluster() -> None:
