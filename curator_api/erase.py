@@ -5,9 +5,12 @@ Each step may be cut off anywhere and done again. In this order:
 2. forget: the ledger, whose events keep every replay from bringing them back; then the index;
 3. drafts: imported rows that say the same;
 4. topics: messages, feedback and dead letters, where the bus can change what it has;
-5. disk: what deletion leaves in files is overwritten;
-6. verify: the index is asked for the logs once more;
-7. close: what the request itself says about them goes, too, and its receipt is handed over.
+5. versions: every published one without the rows of these logs, as a new revision;
+6. runs: those that wait are stopped, reports lose the rows that they show, and it is said which run saw a log;
+7. files: what the versions were before;
+8. disk: what deletion leaves in the engines' files is overwritten;
+9. verify: the index is asked for the logs once more; for what came meanwhile all of it is done again;
+10. close: what the request itself says about them goes, too, and its receipt is handed over.
 """
 
 import asyncio
@@ -24,23 +27,25 @@ from sqlalchemy import Engine
 from tunemill.curator_api import erasure_store as store
 from tunemill.curator_api import ledger
 from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.erase_runs import held_by, hide_samples, stop_runs
+from tunemill.curator_api.erasure_items import items_of
 from tunemill.curator_api.erasure_store import Item, LeaseLost, Request
 from tunemill.curator_api.errors import CuratorError, Unavailable
 from tunemill.curator_api.gather import policy
 from tunemill.curator_api.job_work import told_within
 from tunemill.curator_api.problems import translated
 from tunemill.curator_api.queries import read_query
-from tunemill.curator_api.receipt import Line, Receipt, about_to_remove, step_done
-from tunemill.curator_api.rows import Row, from_log, imported_row
+from tunemill.curator_api.receipt import INDEX, Line, Receipt, about_to_remove, step_done
+from tunemill.curator_api.redact import Asked, clean, redact, redacted_by
+from tunemill.curator_api.rows import IMPORTED
 from tunemill.curator_api.scrub import Erased, can_scrub, logs_of, scrub
 from tunemill.indexer.ast import Is, Or, Query
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.fields import METADATA
-from tunemill.privacy.pii import PrivateData
 from tunemill.registry import outbox
 from tunemill.registry.open import expunge
 from tunemill.schemas.ids import new_id
-from tunemill.schemas.records import LogRecord, TaggedLog
+from tunemill.schemas.records import TaggedLog
 from tunemill.schemas.topics import ERASURES
 
 LOOK_EVERY_S = 1.0
@@ -50,7 +55,7 @@ PAGE = 500  # logs; a few MiB
 RELAYED_WITHIN = 300  # looks
 ROUNDS = 3  # of finding logs that came while others were erased
 
-INDEX, DRAFTS, REGISTRY = "search index", "imported rows", "registry"
+DRAFTS, FILES, REPORTS, REGISTRY = "imported rows", "dataset files", "run reports", "registry"
 
 _log = structlog.get_logger()
 
@@ -138,10 +143,16 @@ def subject_query(subject: str) -> Query:
 
 
 async def _erase(work: Erasing) -> None:
-    for name, step in STEPS.items():
-        if name not in work.request.receipt.steps:
-            await work.done(name, await step(work))
-            _log.info("erasure_step", request_id=work.request.request_id, step=name)
+    for turn in range(ROUNDS):
+        for name, step in STEPS.items():
+            if name not in work.request.receipt.steps:
+                await work.done(name, await step(work))
+                _log.info("erasure_step", request_id=work.request.request_id, step=name)
+        if work.request.receipt.verified or turn == ROUNDS - 1:
+            break
+        await work.note(msgspec.structs.replace(work.request.receipt, steps=("find",)))
+    if "close" not in work.request.receipt.steps:
+        await work.done("close", await _close(work))
     receipt = msgspec.structs.replace(work.request.receipt, counted={})
     await asyncio.to_thread(store.finish, work.registry, work.request, "done", receipt)
 
@@ -184,25 +195,6 @@ async def _take_in(work: Erasing, logs: Sequence[TaggedLog]) -> int:
         items = [item for tagged in logs for item in items_of(tagged, private_data)]
         await work.add(items)
     return len(logs)
-
-
-def items_of(tagged: TaggedLog, private_data: PrivateData) -> list[Item]:
-    """A log, and by which other names it is known."""
-    log = tagged.log
-    return [*_named(log), *(Item("row", key) for key in _row_keys(tagged, private_data))]
-
-
-def _named(log: LogRecord) -> list[Item]:
-    items = [Item("log", log.log_id)]
-    items += [Item("answer", log.response_id)] if log.response_id else []
-    items += [Item("trace", log.trace_id)] if log.trace_id else []
-    return items
-
-
-def _row_keys(tagged: TaggedLog, private_data: PrivateData) -> list[str]:
-    """What an imported row is called that says what this log says."""
-    made = from_log(tagged, default_consent="train", private_data=private_data)
-    return [imported_row(made.messages, made.tools).row_key] if isinstance(made, Row) else []
 
 
 async def _forget(work: Erasing) -> list[Line]:
@@ -252,8 +244,34 @@ async def _topics(work: Erasing) -> list[Line]:
     return lines
 
 
+async def _versions(work: Erasing) -> list[Line]:
+    """5. The keys are those of logs, and of rows that were imported and say what one of the logs says."""
+    asked = Asked(work.request.request_id, work.request.by, [*await work.names("log"), *await work.names("row")])
+    await asyncio.to_thread(redact, work.on, asked)
+    hit = await asyncio.to_thread(redacted_by, work.on, work.request.request_id)
+    await work.note(msgspec.structs.replace(work.request.receipt, versions=hit))
+    return []
+
+
+async def _runs(work: Erasing) -> list[Line]:
+    """6. After this nobody begins to train on what the versions were."""
+    held = await asyncio.to_thread(held_by, work.on, work.request.receipt.versions)
+    told = await asyncio.to_thread(stop_runs, work.on, held, by=work.request.by)
+    await work.note(msgspec.structs.replace(work.request.receipt, runs=tuple(told)))
+    hidden = await asyncio.to_thread(hide_samples, work.on, told)
+    return [Line(store=REPORTS, removed=hidden, note="reports of runs, without the rows that they showed")]
+
+
+async def _files(work: Erasing) -> list[Line]:
+    """7. What nobody can reach by a version any more."""
+    rows = await work.names("row")
+    row_ids = {key.removeprefix(IMPORTED) for key in rows}
+    removed = await asyncio.to_thread(clean, work.on, {*await work.names("log"), *rows}, row_ids)
+    return [Line(store=FILES, removed=removed, note="files of datasets that held a row or an id of these logs")]
+
+
 async def _disk(work: Erasing) -> list[Line]:
-    """5. After the stream was told: what it has in hand meanwhile it deletes by itself."""
+    """8. After the stream was told: what it has in hand meanwhile it deletes by itself."""
     await _told_everyone(work)
     await work.on.index.expunge()
     return []
@@ -269,21 +287,22 @@ async def _told_everyone(work: Erasing) -> None:
 
 
 async def _verify(work: Erasing) -> list[Line]:
-    """6. What came while the rest was erased goes, too: logs of the subject or the query, and logs that a stream had in hand."""
-    scope = work.request.scope
-    if scope.value is not None and scope.kind != "log":
-        await work.on.index.refresh()
-        late = [tagged async for tagged in work.on.index.scan(await query_of(work.on, work.request), limit=None)]
-        await _take_in(work, late)
-        await _forget_logs(work, [tagged.log.log_id for tagged in late])
-    for _ in range(ROUNDS):
-        left = [log_id async for log_id in _left(work)]
-        if not left:
-            break
-        await _forget_logs(work, left)
-    await work.on.index.expunge()
+    """9. Also logs that came meanwhile: of the subject or the query, or such as a stream had in hand."""
+    late = await _late(work)
+    await _take_in(work, late)
+    left = [tagged.log.log_id for tagged in late] + [log_id async for log_id in _left(work)]
     await work.note(msgspec.structs.replace(work.request.receipt, verified=not left))
+    if left:
+        await work.count(INDEX, len(set(left)))
     return []
+
+
+async def _late(work: Erasing) -> list[TaggedLog]:
+    scope = work.request.scope
+    if scope.value is None or scope.kind == "log":
+        return []
+    await work.on.index.refresh()
+    return [tagged async for tagged in work.on.index.scan(await query_of(work.on, work.request), limit=None)]
 
 
 async def _left(work: Erasing) -> AsyncIterator[str]:
@@ -293,7 +312,7 @@ async def _left(work: Erasing) -> AsyncIterator[str]:
 
 
 async def _close(work: Erasing) -> list[Line]:
-    """7. The subject's name, the query and the list of logs go. The ledger keeps the logs' ids: they must not come back."""
+    """10. The subject's name, the query and the list of logs go. The ledger keeps the logs' ids: they must not come back."""
     logs = await asyncio.to_thread(store.count_logs, work.registry, work.request.request_id)
     receipt = msgspec.structs.replace(work.request.receipt, logs=max(logs, work.request.receipt.logs))
     await work.note(receipt)
@@ -312,9 +331,11 @@ STEPS: dict[str, Step] = {
     "forget": _forget,
     "drafts": _drafts,
     "topics": _topics,
+    "versions": _versions,
+    "runs": _runs,
+    "files": _files,
     "disk": _disk,
     "verify": _verify,
-    "close": _close,
 }
 
 

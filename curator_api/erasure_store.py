@@ -12,14 +12,16 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
+from tunemill.curator_api import ledger
 from tunemill.curator_api.errors import NotFound
-from tunemill.curator_api.receipt import Kind, Receipt, scope_digest
+from tunemill.curator_api.receipt import INDEX, Kind, Receipt, about_to_remove, scope_digest
 from tunemill.registry.tables import audit, erasure_items, erasure_requests, imported_rows, now_ms, row_edits
 from tunemill.schemas.ids import new_id
 
 LEASE_MS = 30_000  # how long a request lies idle after its process was killed
-JOIN_MS = 10_000  # for so long one more single log joins a request that nobody has taken up
+JOIN_MS = 10_000  # for so long a request waits for more logs to join it
 LONGEST_NAME = 512  # characters; the id of a longer answer or trace could be no key of a table, and is not looked for
 _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
 
@@ -36,6 +38,14 @@ class Item(NamedTuple):
 
     kind: ItemKind
     name: str
+
+
+class Joining(NamedTuple):
+    """What logs were erased for that join a request."""
+
+    kind: Kind
+    value: str  # the first log's id, or the query
+    found: int  # how many of them the index had
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -66,32 +76,43 @@ def start(engine: Engine, project: str, kind: Kind, value: str, *, by: str) -> R
         for known in _newest_first(connection, project, erasure_requests.c.status == "running"):
             if (known.scope.kind, known.scope.digest) == (kind, scope.digest):
                 return known
-        return _made(connection, project, new_id(), scope, by)
+        made = _made(connection, project, new_id(), scope, by)
+        line = {"ts_ms": made.created_ms, "project": project, "by": by, "action": "erasure.start"}
+        connection.execute(insert(audit).values(**line, target=made.request_id))
+        return made
 
 
-def join(connection: Connection, project: str, items: Iterable[Item], *, value: str, by: str) -> None:
-    """Have single logs erased within the caller's transaction: with others that nobody took up yet, or by a request of their own.
+def join(connection: Connection, project: str, joining: Joining, items: Iterable[Item], *, by: str) -> None:
+    """Have logs that the ledger has by now erased from everywhere: with others that nobody took up yet, or by a request of their own.
 
-    Args:
-        value: the first of their ids.
+    It is done within the caller's transaction.
     """
     fresh = and_(
+        erasure_requests.c.project == project,
         erasure_requests.c.status == "running",
         erasure_requests.c.lease_owner.is_(None),
-        erasure_requests.c.created_ms > now_ms() - JOIN_MS,
         erasure_requests.c.by == by,
     )
-    waiting = [one for one in _newest_first(connection, project, fresh) if one.scope.value is None]
-    scope = Scope(kind="log", digest=scope_digest(value))
+    # Locked: whoever takes it up does so before, and it is passed over here, or after, and sees these logs.
+    rows = connection.execute(select(erasure_requests).where(fresh).with_for_update()).all()
+    waiting = [one for one in map(_request, rows) if one.scope.value is None and one.scope.kind == joining.kind]
+    scope = Scope(kind=joining.kind, digest=scope_digest(joining.value))
     request = waiting[0] if waiting else _made(connection, project, new_id(), scope, by)
     put_items(connection, request.request_id, items)
+    receipt = about_to_remove(request.receipt, [(INDEX, request.receipt.counted.get(INDEX, 0) + joining.found)])
+    connection.execute(_update(request.request_id).values(receipt=msgspec.to_builtins(receipt)))
 
 
-def open_for(connection: Connection, project: str, request_id: str, *, query: str, by: str) -> None:
-    """A request under an id of the caller's choice whose items the caller adds, within a transaction; again: the same one."""
-    there = select(erasure_requests.c.request_id).where(erasure_requests.c.request_id == request_id)
-    if connection.execute(there).first() is None:
-        _made(connection, project, request_id, Scope(kind="query", digest=scope_digest(query)), by)
+def forget_one(engine: Engine, project: str, log_id: str, items: Iterable[Item], *, found: bool, by: str) -> str:
+    """Have one log forgotten now, and erased from everywhere by a request; gives the erasure's id, asked for again the same."""
+    while True:
+        try:
+            with engine.begin() as connection:
+                if ledger.erase_many(connection, project, [log_id], by=by):
+                    join(connection, project, Joining("log", log_id, int(found)), items, by=by)
+            return ledger.erase(engine, project, log_id, by=by)
+        except IntegrityError:  # somebody else erased or edited it between our look and our insert
+            continue
 
 
 def find(engine: Engine, project: str, request_id: str) -> Request:
@@ -254,12 +275,10 @@ def _made(connection: Connection, project: str, request_id: str, scope: Scope, b
         "receipt": msgspec.to_builtins(Receipt()),
         "by": by,
         "created_ms": now,
-        # Nobody's lease: until then single logs may join it.
-        "lease_until_ms": now + JOIN_MS if scope.value is None and scope.kind == "log" else None,
+        # Nobody's lease: until then logs may join it.
+        "lease_until_ms": now + JOIN_MS if scope.value is None else None,
     }
     connection.execute(insert(erasure_requests).values(values))
-    line = {"ts_ms": now, "project": project, "by": by, "action": "erasure.start", "target": request_id}
-    connection.execute(insert(audit).values(line))
     return _request(connection.execute(select(erasure_requests).where(_is(request_id))).one())
 
 

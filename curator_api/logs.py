@@ -15,6 +15,8 @@ from tunemill.curator_api.edit_payloads import LogEditIn, MessageIn, RevertIn, T
 from tunemill.curator_api.edit_store import Act, EditRow, History
 from tunemill.curator_api.edited_messages import checked_edit
 from tunemill.curator_api.edits import brought_up, change
+from tunemill.curator_api.erasure_items import items_of
+from tunemill.curator_api.erasure_store import Item, forget_one
 from tunemill.curator_api.errors import EditedMeanwhile, NotFound
 from tunemill.curator_api.gather import policy
 from tunemill.curator_api.neighbours import neighbours
@@ -50,14 +52,17 @@ async def get_log(log_id: ThisLog, here: Here, _person: Person, revision: AtRevi
 
 @router.delete("/{log_id:path}", status_code=202, responses=responses(422))
 async def erase_log(log_id: ThisLog, here: Here, person: Person) -> ErasureOut:
-    """Have a log forgotten: gone from search now, kept out of every replay and draft. A log still on its way counts, too."""
-    found = await here.index.get(log_id) is not None
-    erasure_id = await asyncio.to_thread(ledger.erase, here.registry, here.settings.project, log_id, by=person)
+    """Have a log forgotten: gone from search now, kept out of every replay and draft. A log still on its way counts, too.
+
+    Topics, versions and what is left on disks follow within a minute or so: `GET /v1/erasures`.
+    """
+    seen = await here.index.get(log_id)
+    erasure_id = await asyncio.to_thread(_forget, here, log_id, seen, person)
     try:
         await here.index.delete([log_id])
     except SearchIndexError as error:  # the ledger holds, and the stream deletes it when it reads the event
         _log.warning("erasure_left_to_the_stream", erasure_id=erasure_id, error=type(error).__name__)
-    return ErasureOut(erasure_id=erasure_id, found=found)
+    return ErasureOut(erasure_id=erasure_id, found=seen is not None)
 
 
 @router.patch("/{log_id:path}", responses=responses(404, 409, 413, 422))
@@ -124,6 +129,11 @@ async def _messages_at(curator: Curator, tagged: TaggedLog, revision: int) -> An
         raise NotFound(f"the log has no revision {revision}: its last is {tagged.revision}")
     log_id = tagged.log.log_id
     return await asyncio.to_thread(edit_store.messages_at, curator.registry, curator.project, log_id, revision)
+
+
+def _forget(curator: Curator, log_id: str, seen: TaggedLog | None, person: str) -> str:
+    items = [Item("log", log_id)] if seen is None else items_of(seen, policy(curator))
+    return forget_one(curator.registry, curator.project, log_id, items, found=seen is not None, by=person)
 
 
 async def _acts(curator: Curator, tagged: TaggedLog, wanted: LogEditIn) -> list[Act]:

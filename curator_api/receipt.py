@@ -9,6 +9,8 @@ import msgspec
 Exposure = Literal["exposed", "redacted before training", "not exposed"]
 Kind = Literal["log", "subject", "query"]
 
+INDEX = "search index"
+
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of the erased logs in one store."""
@@ -70,8 +72,12 @@ def about_to_remove(receipt: Receipt, found: Iterable[tuple[str, int]]) -> Recei
 
 
 def step_done(receipt: Receipt, step: str, lines: Iterable[Line]) -> Receipt:
-    """It, with a step that came to its end; a line's number is at least what was counted before."""
-    said = [
-        msgspec.structs.replace(line, removed=max(line.removed, receipt.counted.get(line.store, 0))) for line in lines
-    ]
-    return msgspec.structs.replace(receipt, steps=(*receipt.steps, step), stores=(*receipt.stores, *said))
+    """It, with a step that came to its end: a line's number is at least what was counted before, and adds to an earlier line's."""
+    counted, stores = dict(receipt.counted), {line.store: line for line in receipt.stores}
+    for line in lines:
+        removed = max(line.removed, counted.pop(line.store, 0))
+        before = stores[line.store].removed if line.store in stores else 0
+        stores[line.store] = msgspec.structs.replace(line, removed=before + removed)
+    return msgspec.structs.replace(
+        receipt, steps=(*receipt.steps, step), counted=counted, stores=tuple(stores.values())
+    )

@@ -8,10 +8,10 @@ from sqlalchemy import Engine
 
 from tunemill.bus.port import Bus, Outgoing
 from tunemill.registry import outbox
-from tunemill.schemas.topics import DATASETS_READY, ERASURES, Topic
+from tunemill.schemas.topics import DATASETS_READY, DATASETS_REDACTED, ERASURES, Topic
 from tunemill.telemetry.metrics import OUTBOX_PENDING
 
-TOPICS = (DATASETS_READY, ERASURES)  # the events of this service; the trainer relays its own
+TOPICS = (DATASETS_READY, DATASETS_REDACTED, ERASURES)  # the events of this service; the trainer relays its own
 LOOK_EVERY_S = 0.5  # a published version waits so long at most
 LONGEST_WAIT_S = 30.0  # between attempts while something is away
 

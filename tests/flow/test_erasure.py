@@ -1,12 +1,15 @@
 """An erasure reaches whatever was kept of a log, and ends with a receipt; nothing that was erased comes back."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import erase_and_die
 from fakes.bytes_kept import where
 from fakes.curator_api import Running, running_api
 from fakes.stream_worker import StreamWorker
@@ -18,8 +21,8 @@ from tunemill.indexer.query import parse
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
-from tunemill.schemas.records import Feedback, LogBatch, LogRecord, Message, ToolCall
-from tunemill.schemas.topics import FEEDBACK
+from tunemill.schemas.records import DatasetRedacted, Feedback, LogBatch, LogRecord, Message, ToolCall
+from tunemill.schemas.topics import DATASETS_REDACTED, FEEDBACK
 
 CANARY = "xylocanary"
 
@@ -71,9 +74,14 @@ async def erased(api: Running, **wanted: Any) -> dict[str, Any]:
     """The receipt of an erasure."""
     reply = await api.client.post("/v1/erasures", json=wanted)
     assert reply.status_code == 202, reply.text
+    return await ended(api, reply.json()["request_id"])
+
+
+async def ended(api: Running, request_id: str) -> dict[str, Any]:
+    """An erasure once it is over."""
     async with asyncio.timeout(60):
         while True:
-            now = (await api.client.get(f"/v1/erasures/{reply.json()['request_id']}")).json()
+            now = (await api.client.get(f"/v1/erasures/{request_id}")).json()
             if now["status"] != "running":
                 break
             await asyncio.sleep(0.05)
@@ -106,6 +114,8 @@ async def test_a_subject_is_gone_from_index_topics_and_registry(tmp_path: Path) 
         assert removed(receipt) == {
             "search index": 3,
             "imported rows": 0,
+            "run reports": 0,
+            "dataset files": 0,
             "topic llm.logs": 4,
             "topic llm.feedback": 2,
             "topic llm.logs.rejected": 1,
@@ -119,3 +129,81 @@ async def test_a_subject_is_gone_from_index_topics_and_registry(tmp_path: Path) 
         assert where(tmp_path, CANARY) == []
         assert (await api.client.get("/v1/rejected")).json()["total"] == 0
         assert await erased(api, subject=CANARY) == receipt
+
+
+async def publish(api: Running, name: str, **order: Any) -> dict[str, Any]:
+    reply = await api.client.post(f"/v1/datasets/{name}/versions", json=order)
+    assert reply.status_code == 201, reply.text
+    return dict(reply.json())
+
+
+async def version(api: Running, name: str, number: int) -> dict[str, Any]:
+    return dict((await api.client.get(f"/v1/datasets/{name}/versions/{number}")).json())
+
+
+async def exported(api: Running, name: str, number: int) -> str:
+    return (await api.client.get(f"/v1/datasets/{name}/versions/{number}/export")).text
+
+
+async def told(api: Running) -> list[tuple[str, int, str]]:
+    """The events about redacted versions, once they are on the bus, each once."""
+    async with asyncio.timeout(30):
+        while True:
+            if messages := await api.bus.tail(DATASETS_REDACTED, limit=99):
+                events = {wire.decode(message.value, DatasetRedacted) for message in messages}
+                return sorted((event.name, event.version, event.digest) for event in events)
+            await asyncio.sleep(0.1)
+
+
+def logs(count: int) -> list[LogRecord]:
+    return [a_log(f"log-{n}", f"question {n}", f"answer {n}", session_id=f"s-{n}") for n in range(count)]
+
+
+async def test_versions_lose_the_rows_and_keep_their_numbers(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(200), canary_log()]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await api.client.post("/v1/datasets", json={"name": "clean", "query": "id:log-1"})
+        first = await publish(api, "all")
+        await api.client.delete("/v1/datasets/all/rows/log-7")
+        second, clean = await publish(api, "all"), await publish(api, "clean")
+        parts = {path.name for path in (api.files / "datasets/default/all/parts").iterdir()}
+        receipt = await erased(api, subject=CANARY)
+        assert where(tmp_path, CANARY) == []
+        assert [(one["name"], one["version"], one["revision"], one["rows_removed"]) for one in receipt["versions"]] == [
+            ("all", 1, 2, 1),
+            ("all", 2, 2, 1),
+        ]
+        for before, number in ((first, 1), (second, 2)):
+            now = await version(api, "all", number)
+            assert (now["rows"], now["revision"], now["version"]) == (before["rows"] - 1, 2, number)
+            assert now["digest"] != before["digest"]
+            assert len((await exported(api, "all", number)).splitlines()) == now["rows"]
+            verified = (await api.client.get(f"/v1/datasets/all/versions/{number}/verify")).json()
+            assert verified["ok"], verified
+        assert (await version(api, "clean", 1))["digest"] == clean["digest"]
+        left = {path.name for path in (api.files / "datasets/default/all/parts").iterdir()}
+        assert len(left - parts) <= 2
+        assert len(parts - left) <= 2
+
+
+@pytest.mark.parametrize("step", erase_and_die.STEPS)
+async def test_killed_at_any_step_the_next_start_goes_on(tmp_path: Path, step: str) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(20), canary_log()]), f'{{"torn {CANARY}'.encode())
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await publish(api, "all")
+    script = [sys.executable, erase_and_die.__file__, str(tmp_path), CANARY, step]
+    there = {**os.environ, "PYTHONPATH": str(Path(erase_and_die.__file__).parents[1])}
+    assert (await (await asyncio.create_subprocess_exec(*script, env=there)).wait()) == 0
+    async with embedded(tmp_path) as (api, _):
+        (request,) = (await api.client.get("/v1/erasures")).json()["erasures"]
+        receipt = await ended(api, request["request_id"])
+        assert where(tmp_path, CANARY) == []
+        assert (receipt["verified"], receipt["logs"]) == (True, 1)
+        assert [(one["name"], one["version"], one["revision"]) for one in receipt["versions"]] == [("all", 1, 2)]
+        counts = removed(receipt)
+        assert (counts["search index"], counts["registry"]) == (1, 1)
+        assert await told(api) == [("all", 1, receipt["versions"][0]["digest"])]

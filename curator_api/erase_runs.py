@@ -1,0 +1,68 @@
+"""What an erasure does to training runs: those that are not over are stopped, and reports lose the rows that they show. It blocks."""
+
+import hashlib
+
+import msgspec
+from sqlalchemy import select
+
+from tunemill.curator_api import run_store
+from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.errors import DamagedFile, Finished
+from tunemill.curator_api.exposure import Held, exposures, manifest_with, without_samples
+from tunemill.curator_api.receipt import ExposedRun, RedactedVersion
+from tunemill.registry.tables import redactions, runs
+from tunemill.schemas.ids import canonical_json
+
+
+def held_by(curator: Curator, hit: tuple[RedactedVersion, ...]) -> Held:
+    """The digests that held a log of these versions: all that they had before it was taken out."""
+    held: dict[tuple[str, int], set[str]] = {}
+    with curator.registry.connect() as connection:
+        for one in hit:
+            earlier = select(redactions.c.replaces_digest).where(
+                redactions.c.project == curator.project,
+                redactions.c.name == one.name,
+                redactions.c.version == one.version,
+                redactions.c.revision <= one.revision,
+            )
+            held.setdefault((one.name, one.version), set()).update(connection.execute(earlier).scalars())
+    return held
+
+
+def stop_runs(curator: Curator, held: Held, *, by: str) -> list[ExposedRun]:
+    """Ask every run to stop that is to be trained, or is being trained, on files that held a log; what each run saw."""
+    for run in _all_runs(curator):
+        if run["digest"] in held.get((run["name"], run["version"]), ()) and run["status"] not in run_store.OVER:
+            try:
+                run_store.request_cancel(curator.registry, curator.project, run["run_id"], by=by)
+            except Finished:  # in this moment
+                continue
+    return exposures(_all_runs(curator), held)
+
+
+def hide_samples(curator: Curator, told: list[ExposedRun]) -> int:
+    """Take the rows out of the reports of runs that saw a log; how many reports showed some."""
+    return sum(_hide(curator, run.run_id) for run in told if run.exposure == "exposed" and run.artefact_url)
+
+
+def _all_runs(curator: Curator) -> list[run_store.Values]:
+    with curator.registry.connect() as connection:
+        found = connection.execute(select(runs).where(runs.c.project == curator.project))
+        return [dict(row) for row in found.mappings()]
+
+
+def _hide(curator: Curator, run_id: str) -> bool:
+    """The report, then the manifest that holds its digest: done again after a crash, it ends the same."""
+    folder = f"runs/{curator.project}/{run_id}"
+    try:
+        report = curator.files.read(f"{folder}/report.md").decode()
+        manifest = msgspec.json.decode(curator.files.read(f"{folder}/manifest.json"))
+    except DamagedFile:  # somebody took the run's folder away
+        return False
+    shorter = without_samples(report)
+    content = (report if shorter is None else shorter).encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    curator.files.replace(f"{folder}/report.md", content)
+    renewed = manifest_with(manifest, "report.md", sha256=sha256, size=len(content))
+    curator.files.replace(f"{folder}/manifest.json", canonical_json(renewed))
+    return shorter is not None
