@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from tunemill.curator_api.card import card
 from tunemill.curator_api.hub_folder import shard_name
 from tunemill.curator_api.parquet_rows import table_of
+from tunemill.curator_api.recipe import Recipe
 from tunemill.schemas.ids import canonical_json
 
 SHARD_BYTES = 256 * 2**20  # about: a file ends after the rows that reach it
@@ -49,17 +50,17 @@ def write_folder(out: Path, version: Mapping[str, Any], content: Content) -> dic
     (begun / "data").mkdir(parents=True, exist_ok=True)
     files: dict[str, list[str]] = {}
     for split, rows in version["splits"].items():
-        _write_shards(begun / "data", split, version.get("shape", "chat"), partial(content, split))
+        _write_shards(begun / "data", split, version["shape"], partial(content, split))
         files[split] = _named(begun, split)
         if (found := sum(pq.read_metadata(begun / name).num_rows for name in files[split])) != rows:
             raise OSError(f"{found} rows of the {split} split came, of {rows}")
     text = card(
         name=version["name"],
         digest=version["digest"],
-        shape=version.get("shape", "chat"),
+        shape=version["shape"],
         splits=version["splits"],
         report=version["report"],
-        recipe=version["draft"],
+        recipe=msgspec.to_builtins(msgspec.convert(version["draft"], Recipe)),  # without what holds unless told
         files=files,
     )
     (begun / "README.md").write_text(text, encoding="utf-8")
