@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from tunemill.curator_api.diff import Change, Said, changed_fields, diff
-from tunemill.curator_api.parts import StoredRow, read_table
+from tunemill.curator_api.parts import StoredRow, read_origins
 from tunemill.curator_api.publish_files import Entry
 from tunemill.curator_api.published import checked, entries_of, read_buckets, read_manifest, read_sources
 from tunemill.curator_api.store import Files
@@ -70,9 +70,9 @@ def _said(files: Files, place: str, entries: Iterable[Entry]) -> dict[str, tuple
     found: dict[str, tuple[Said, Entry]] = {}
     for entry, content in zip(wanted, contents, strict=True):
         beside = checked(content, entry.sources, f"{place}/{entry.sources_path}")
-        for row in read_table(beside, ["row_id", "row_keys"]).to_pylist():
-            said = Said(row["row_id"], entry.part.split)
-            found.update((key, (said, entry)) for key in row["row_keys"])
+        for origin in read_origins(beside):
+            said = Said(origin.row_id, entry.part.split)
+            found.update((key, (said, entry)) for key in origin.row_keys)
     return found
 
 

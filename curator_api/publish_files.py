@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tunemill.curator_api.errors import DamagedFile
-from tunemill.curator_api.parts import Bucket, StoredRow, bits_for, buckets, columns_of, parquet_bytes
+from tunemill.curator_api.parts import Bucket, StoredRow, bits_for, buckets, columns_of, parquet_bytes, sources_bytes
 from tunemill.curator_api.store import AlreadyDifferent, Files
 from tunemill.curator_api.version_keys import Keys, joined, keys_of, to_bytes
 from tunemill.schemas.manifest import SPLITS, DatasetManifest, Part, SourcesManifest, manifest_bytes, manifest_digest
@@ -28,7 +28,7 @@ class Entry(msgspec.Struct, frozen=True):
     @property
     def sources_path(self) -> str:
         """Relative to the dataset's folder."""
-        return f"sources/{self.sources}.parquet"
+        return f"sources/{self.sources}.jsonl.zst"
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class Writer:
 
     def add_bucket(self, bucket: Bucket) -> Entry:
         """Write a bucket's two files, soon."""
-        content, sources = parquet_bytes(bucket.rows), parquet_bytes(bucket.sources)
+        content, sources = parquet_bytes(bucket.rows), sources_bytes(bucket.stored)
         part = Part(
             sha256=sha256(content),
             bytes=len(content),

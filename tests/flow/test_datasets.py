@@ -21,6 +21,7 @@ from tunemill.bus.open import open_bus
 from tunemill.curator_api import draft_store, edit_store, ledger, relay
 from tunemill.curator_api.edit_store import Act
 from tunemill.curator_api.errors import NotFound
+from tunemill.curator_api.parts import read_origins
 from tunemill.curator_api.recipe import Recipe, Search
 from tunemill.curator_api.rows import RowEdit, RowMessage
 from tunemill.curator_api.store import AlreadyDifferent, Files
@@ -73,8 +74,8 @@ async def sent_events(api: Running, count: int) -> list[DatasetReady]:
 def sources(version: dict[str, Any]) -> list[str]:
     """The logs that a version was made of, as its files say."""
     path = Path(version["sources_url"])
-    files = [path.parent / f"{sha256}.parquet" for sha256 in json.loads(path.read_bytes())["sources"]]
-    return sorted(log_id for file in files for row in pq.read_table(file).to_pylist() for log_id in row["log_ids"])
+    files = [path.parent / f"{sha256}.jsonl.zst" for sha256 in json.loads(path.read_bytes())["sources"]]
+    return sorted(log_id for file in files for row in read_origins(file.read_bytes()) for log_id in row.log_ids)
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from tunemill.curator_api.parts import (
     order,
     parquet_bytes,
     rows_from,
+    sources_bytes,
 )
 from tunemill.curator_api.rows import Row, RowMessage
 from tunemill.schemas.records import ToolCall
@@ -54,7 +55,7 @@ def chunked(rows: Sequence[StoredRow], sizes: random.Random) -> Iterator[list[St
 
 
 def content(found: Iterator[Bucket]) -> dict[tuple[str, int], tuple[bytes, bytes]]:
-    return {(one.split, one.number): (parquet_bytes(one.rows), parquet_bytes(one.sources)) for one in found}
+    return {(one.split, one.number): (parquet_bytes(one.rows), sources_bytes(one.stored)) for one in found}
 
 
 @settings(deadline=None, max_examples=25)
@@ -79,7 +80,7 @@ def test_the_bytes_of_a_bucket_do_not_depend_on_how_the_rows_came(
         )
         for split, number in one
     }
-    assert one == other == {key: (parquet_bytes(it.rows), parquet_bytes(it.sources)) for key, it in alone.items()}
+    assert one == other == {key: (parquet_bytes(it.rows), sources_bytes(it.stored)) for key, it in alone.items()}
 
 
 @pytest.mark.parametrize(("rows", "bits"), [(0, 0), (32, 0), (33, 1), (64, 1), (65, 2), (1_000, 5), (10**9, 12)])
@@ -118,7 +119,7 @@ def test_a_row_comes_back_with_everything_that_it_was_written_with() -> None:
     other = stored(1)
     both = sorted([StoredRow(**{**as_fields(of(row)), "row_keys": ("b", "c")}), other], key=order)
     bucket = one_bucket(both, "train", 0, "chat")
-    assert rows_from(parquet_bytes(bucket.rows), parquet_bytes(bucket.sources), "train") == both
+    assert rows_from(parquet_bytes(bucket.rows), sources_bytes(bucket.stored), "train") == both
     texts = [text for one in bucket.rows.to_pylist() for text in one["messages"]]
     (message,) = [message for text in texts if "tool_calls" in (message := json.loads(text))]
     assert message["tool_calls"][0] == {
@@ -132,7 +133,7 @@ def test_a_preference_row_comes_back_and_stands_in_the_columns_that_trainers_tak
     row = stored(1, rejected=(RowMessage(role="assistant", content="no"),))
     bucket = one_bucket([row], "train", 0, "preference")
     assert tuple(bucket.rows.column_names) == columns_of("preference")
-    assert rows_from(parquet_bytes(bucket.rows), parquet_bytes(bucket.sources), "train") == [row]
+    assert rows_from(parquet_bytes(bucket.rows), sources_bytes(bucket.stored), "train") == [row]
     (columns,) = bucket.rows.to_pylist()
     assert [len(columns[name]) for name in ("prompt", "chosen", "rejected")] == [1, 1, 1]
 
@@ -140,7 +141,7 @@ def test_a_preference_row_comes_back_and_stands_in_the_columns_that_trainers_tak
 def test_sources_of_another_part_are_refused() -> None:
     one, other = (one_bucket([stored(number)], "train", 0, "chat") for number in (1, 2))
     with pytest.raises(ValueError, match="not those of the part"):
-        rows_from(parquet_bytes(one.rows), parquet_bytes(other.sources), "train")
+        rows_from(parquet_bytes(one.rows), sources_bytes(other.stored), "train")
 
 
 def as_fields(row: StoredRow) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunemill.curator_api.errors import DamagedFile
-from tunemill.curator_api.parts import StoredRow, order
+from tunemill.curator_api.parts import StoredRow, order, read_origins
 from tunemill.curator_api.publish_files import Named, Written, name, write_rows
 from tunemill.curator_api.rewrite import Change, Rewritten, rewrite
 from tunemill.curator_api.rows import Row, RowMessage
@@ -125,9 +125,9 @@ def test_a_row_that_two_logs_say_stays_with_the_other_and_forgets_the_one(tmp_pa
     again = change(files, (new.rows, name(files, PLACE, new.rows)), {"twin": None})
     assert (new.removed, again.removed) == (0, 1)
     assert new.rows.manifest == made[0].manifest
-    contents = b"".join((tmp_path / PLACE / f"sources/{sha}.parquet").read_bytes() for sha in new.rows.sources)
-    assert b"log-00001" not in contents
-    assert b"twin" in contents
+    origins = [read_origins((tmp_path / PLACE / f"sources/{sha}.jsonl.zst").read_bytes()) for sha in new.rows.sources]
+    assert "log-00001" not in str(origins)
+    assert "twin" in str(origins)
 
 
 def test_what_was_made_of_a_log_leaves_with_it_though_its_key_is_another(tmp_path: Path) -> None:
