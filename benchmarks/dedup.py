@@ -20,6 +20,7 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from benchmarks.harness import ratio, report, take_turns
@@ -78,7 +79,7 @@ def ours(texts: Sequence[str], threshold: float) -> Cluster:
     sketch, has = sketches(texts)
     if not has.all():
         raise RuntimeError("a made text is too short to be compared")
-    firsts: Cluster = clusters(sketch, threshold).firsts.tolist()
+    firsts: Cluster = clusters(sketch, np.arange(len(texts)), threshold).firsts.tolist()
     return firsts
 
 

@@ -55,25 +55,29 @@ def bands(similarity: float) -> Bands:
     return Bands(width, count, recall)
 
 
-def clusters(sketch: NDArray[np.uint8], similarity: float) -> Clusters:
-    """Which of these sketches are alike: all that are joined by pairs of at least this similarity.
+def clusters(sketch: NDArray[np.uint8], rows: Places, similarity: float) -> Clusters:
+    """Which of these rows are alike: all that are joined by pairs of at least this similarity.
 
-    One band at a time: what it takes is one number a row. Rows in any order give the same clusters, but the first of each is
-    the first of this order.
+    One band at a time: what it takes is a few numbers a row. In another order they have the same clusters, but the first of each
+    is the first of that order.
+
+    Args:
+        sketch: of every row there is.
     """
     cut = bands(similarity)
     least = math.ceil(SLOTS * _same_byte(similarity) - 1e-9)
-    firsts = np.arange(len(sketch))
+    firsts = np.arange(len(rows))
     crowded = 0
     for number in range(cut.number):
-        buckets = _Buckets(sketch, cut.width, number)
+        buckets = _Buckets(sketch, rows, cut.width, number)
         crowded += buckets.crowded
         for ones, others in buckets.pairs():
             apart = firsts[ones] != firsts[others]
             one, other = ones[apart], others[apart]
             for at in range(0, len(one), _PAIRS):
                 some = slice(at, at + _PAIRS)
-                alike = np.count_nonzero(sketch[one[some]] == sketch[other[some]], axis=1) >= least
+                same = sketch[rows[one[some]]] == sketch[rows[other[some]]]
+                alike = np.count_nonzero(same, axis=1) >= least
                 join(firsts, one[some][alike], other[some][alike])
     return Clusters(firsts, cut, crowded)
 
@@ -86,32 +90,31 @@ def _same_byte(similarity: float) -> float:
 class _Buckets:
     """The rows in order of a band and of what follows it, so that those that share it stand together, the likest side by side."""
 
-    def __init__(self, sketch: NDArray[np.uint8], width: int, number: int) -> None:
-        run = [(number * width + i) % SLOTS for i in range(8)]
-        keys = np.zeros(len(sketch), np.uint64)
-        for slot in run:
-            keys = (keys << np.uint64(8)) | sketch[:, slot]
-        self._rows = np.argsort(keys, kind="stable")
-        band = keys[self._rows] >> np.uint64(8 * (8 - width))
-        starts = np.flatnonzero(np.concatenate(([True], band[1:] != band[:-1])))
-        sizes = np.diff(np.append(starts, len(band)))
-        self._left = (
-            np.repeat(starts + sizes, sizes) - np.arange(len(band)) - 1
-        )  # how many come after each in its bucket
-        large = sizes > MOST_COMPARED + 1
-        self._large = [(starts[i], sizes[i]) for i in np.flatnonzero(large)]
+    def __init__(self, sketch: NDArray[np.uint8], rows: Places, width: int, number: int) -> None:
+        keys = np.zeros(len(rows), np.uint64)
+        for slot in range(number * width, number * width + 8):
+            keys = (keys << np.uint64(8)) | sketch[rows, slot % SLOTS]
+        self._order = np.argsort(keys, kind="stable")
+        band = keys[self._order] >> np.uint64(8 * (8 - width))
+        shares = np.flatnonzero(band[1:] == band[:-1])  # with the one after it
+        begins = np.flatnonzero(np.concatenate(([True], np.diff(shares) != 1)))[: len(shares)]
+        after = np.diff(np.append(begins, len(shares)))  # how many come after the first of each bucket
+        self._places = shares
+        self._left = np.repeat(shares[begins] + after, after) - shares  # how many come after each in its bucket
+        large = after > MOST_COMPARED
+        self._large = list(zip(shares[begins][large].tolist(), after[large].tolist(), strict=True))
         self.crowded = len(self._large)
 
     def pairs(self) -> Iterator[tuple[Places, Places]]:
         """Each row with the next of its bucket; each with the second next, and so on; in a crowded one each with the first."""
-        at = np.flatnonzero(self._left)
+        at, left = self._places, self._left
         for step in range(1, MOST_COMPARED + 1):
-            at = at[self._left[at] >= step]
+            at, left = at[left >= step], left[left >= step]
             if not len(at):
                 break
-            yield self._rows[at], self._rows[at + step]
-        for start, size in self._large:
-            yield np.full(size - 1, self._rows[start]), self._rows[start + 1 : start + size]
+            yield self._order[at], self._order[at + step]
+        for start, after in self._large:
+            yield np.full(after, self._order[start]), self._order[start + 1 : start + after + 1]
 
 
 def _text(row: Row) -> str:

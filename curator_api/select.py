@@ -4,7 +4,7 @@ In this order: rows that say the same, rows that say nearly the same, each ingre
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ REASONS = (
     Reason.WEIGHTED_OUT,
     Reason.CAPPED,
 )
+_AT_A_TIME = 2**16  # conversations: as Python's numbers they take many times their room
 
 
 class NearDuplicates(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,10 +167,10 @@ def _thin(facts: Columns, recipe: Recipe, rows: Rows, same: Rows, threshold: flo
 
 def _clusters(facts: Columns, sketched: Rows, threshold: float) -> Clusters:
     if facts.sketch is not None:
-        return clusters(facts.sketch[sketched], threshold)
+        return clusters(facts.sketch, sketched, threshold)
     if len(facts.key):
         raise ValueError("near-duplicates are found by sketches, and there are none")
-    return clusters(np.empty((0, SLOTS), np.uint8), threshold)
+    return clusters(np.empty((0, SLOTS), np.uint8), sketched, threshold)
 
 
 def _sample(facts: Columns, recipe: Recipe, rows: Rows) -> Rows:
@@ -197,13 +198,13 @@ def _conversations(facts: Columns, same: Rows) -> NDArray[np.uint64]:
 
 def _split(conversation: NDArray[np.uint64], *, seed: int, test_share: float) -> NDArray[np.uint8]:
     names, own = np.unique(conversation, return_inverse=True)
-    is_test = np.array([draw < test_share for draw in _draws(names.tolist(), seed)], np.uint8)
+    is_test = np.fromiter((draw < test_share for draw in _draws(names, seed)), np.uint8, len(names))
     return is_test[own]
 
 
-def _draws(conversations: Iterable[int], seed: int) -> Iterable[float]:
+def _draws(conversations: NDArray[np.uint64], seed: int) -> Iterator[float]:
     """A number in [0, 1) from the seed and the conversation alone: a conversation keeps its side in every version."""
-    return (
-        int.from_bytes(hashlib.sha256(f"{seed}:{conversation:016x}".encode()).digest()[:8]) / 2**64
-        for conversation in conversations
-    )
+    for at in range(0, len(conversations), _AT_A_TIME):
+        for conversation in conversations[at : at + _AT_A_TIME].tolist():
+            drawn = hashlib.sha256(f"{seed}:{conversation:016x}".encode()).digest()[:8]
+            yield int.from_bytes(drawn) / 2**64

@@ -123,7 +123,7 @@ def test_clusters_are_all_that_pairs_join() -> None:
             if similarity(sketch[one].tobytes(), sketch[other].tobytes()) >= 0.55 and wanted[one] != wanted[other]:
                 low, high = sorted((wanted[one], wanted[other]))
                 wanted = [low if first == high else first for first in wanted]
-    assert clusters(sketch, 0.55).firsts.tolist() == wanted
+    assert clusters(sketch, np.arange(150), 0.55).firsts.tolist() == wanted
     assert 10 < len(set(wanted)) < 140
 
 
@@ -134,7 +134,7 @@ def test_a_row_with_too_few_words_is_never_near() -> None:
 
 def test_a_crowd_is_compared_in_part_and_that_is_counted() -> None:
     sketch = np.zeros((400, SLOTS), np.uint8)
-    found = clusters(sketch, 0.8)
+    found = clusters(sketch, np.arange(400), 0.8)
     assert set(found.firsts.tolist()) == {0}
     assert found.crowded == found.bands.number
     assert MOST_COMPARED < 400
@@ -147,7 +147,7 @@ def test_in_a_crowd_each_is_compared_with_the_first() -> None:
     first = np.zeros(SLOTS, np.uint8)
     last = np.where(np.arange(SLOTS) % 2 == 0, 255, 0).astype(np.uint8)
     last[:2] = 0
-    found = clusters(np.array([*crowd, first, last]), 0.5)
+    found = clusters(np.array([*crowd, first, last]), np.arange(len(crowd) + 2), 0.5)
     assert found.firsts.tolist() == [*range(len(crowd) + 1), len(crowd)]
     assert found.crowded == 1
 
@@ -176,7 +176,7 @@ def test_both_answers_of_a_preference_row_are_compared() -> None:
 
 
 def test_nothing_is_in_no_cluster() -> None:
-    assert clusters(np.empty((0, SLOTS), np.uint8), 0.8).firsts.tolist() == []
+    assert clusters(np.empty((0, SLOTS), np.uint8), np.arange(0), 0.8).firsts.tolist() == []
     assert kept([], recipe(0.8)) == set()
 
 
