@@ -17,7 +17,6 @@ from tunemill.cli.import_file import Unreadable, lines_in
 from tunemill.cli.import_send import Sending, Tally
 from tunemill.cli.ingest_resume import Place
 from tunemill.cli.output import cell, complain, tell
-from tunemill.cli.recipe import name_and_version
 from tunemill.curator_api.hub_folder import NoDataSet, data_files, licence
 
 _SHOWN_ERRORS = 10
@@ -49,7 +48,9 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    dataset: Annotated[str, typer.Argument(help="The dataset version, as in support@v1.")],
+    dataset: Annotated[
+        str, typer.Argument(help="The dataset version, as in support@v1, support@latest or support@best, an alias.")
+    ],
     *,
     row_format: Annotated[
         Format, typer.Option("--format", help="Lines in one of these formats; hub is a folder for load_dataset.")
@@ -64,12 +65,15 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version as files that other tools read, and say what it loses in them. Interrupted, the same command goes on."""
-    name, number = name_and_version(dataset)
+    name, _, wanted = dataset.partition("@")
+    if not name or not wanted:
+        complain(f"{dataset!r} names no dataset version; it should look like support@v1")
+        raise typer.Exit(2)
     if row_format is Format.HUB and (out is None or split is not None):
         complain("the format hub writes a folder with both splits: give --out FOLDER, and no --split")
         raise typer.Exit(2)
     with connect(url, key) as api:
-        version = api.get(at("datasets", name, "versions", number))
+        version = api.get(at("datasets", name, "versions", wanted))
         whence = _Whence(api, version, row_format)
         if out is None:
             for some in whence.content(split, 0):

@@ -1,16 +1,23 @@
 """Rows from files into a draft and from a version into files, over HTTP and from the command line."""
 
+import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import uvicorn
+from engines.process import free_port
 from fakes.curator_api import Running, running_api, tagged
 from sqlalchemy import select
+from typer.testing import CliRunner
 
+from tunemill.cli.app import app
 from tunemill.curator_api.file_payloads import FormatName
 from tunemill.curator_api.row_formats import FORMATS
 from tunemill.registry import tables
@@ -182,3 +189,49 @@ async def test_an_export_that_was_begun_with_another_content_is_refused(tmp_path
         assert (await api.client.get(at, params={"digest": version["digest"]})).status_code == 200
         answer = await api.client.get(at, params={"digest": "0" * 64})
         assert (answer.status_code, answer.json()["type"]) == (409, "urn:tunemill:problem:version-redacted")
+
+
+@asynccontextmanager
+async def served(api: Running) -> AsyncIterator[dict[str, str]]:
+    """The API on a port of this machine; the environment of commands that speak to it."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(api.app, port=port, lifespan="off", log_config=None))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    try:
+        yield {"TUNEMILL_URL": f"http://127.0.0.1:{port}", "TUNEMILL_KEY": api.key, "COLUMNS": "200"}
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def told(environment: dict[str, str], *args: str) -> dict[str, Any]:
+    """What a command prints as JSON."""
+    done = await asyncio.to_thread(CliRunner(env=environment).invoke, app, ["dataset", *args, "--json"])
+    assert done.exit_code == 0, done.output
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+async def test_a_version_goes_through_every_kind_of_file_and_comes_back_the_same(tmp_path: Path) -> None:
+    """From the command line: a folder for the hub, and lines of each format that holds these rows whole."""
+    async with running_api(tmp_path, *LOGS) as api, served(api) as environment:
+        environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+        version = await published(api)
+        await begun(api)
+        hub = tmp_path / "hub"
+        assert (await told(environment, "export", "math@v1", "--format", "hub", "--out", str(hub)))["rows"] == 3
+        first = await told(environment, "import", "files", str(hub), "--licence", "mit")
+        assert (first["imported"], first["failed"]) == (3, 0)
+        assert {row.source for row in stored(api)} <= {"hub/train", "hub/test"}
+        for name in ("openai", "sharegpt", "prompt_completion"):
+            file = tmp_path / f"{name}.jsonl"
+            exported = await told(environment, "export", "math@latest", "--format", name, "--out", str(file))
+            assert (exported["rows"], exported["losses"], exported["digest"]) == (3, {}, version["digest"])
+            again = await told(environment, "import", "files", str(file))
+            assert (again["known"], again["formats"]) == (3, {name: 3})
+        own = Path(version["manifest_url"]).parents[1] / "versions" / version["digest"]
+        assert (await told(environment, "import", "files", str(own)))["known"] == 3
+        copy = await api.client.post("/v1/datasets/files/versions", json={})
+        assert (copy.json()["rows"], copy.json()["report"]["terms"]) == (3, {"mit": 3})

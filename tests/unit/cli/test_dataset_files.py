@@ -54,7 +54,7 @@ class Exports:
     def __call__(self, asked: Asked) -> Answer:
         address = urlsplit(asked.path)
         params = {name: values[0] for name, values in parse_qs(address.query).items()}
-        if address.path == "/v1/datasets/s/versions/1":
+        if address.path in ("/v1/datasets/s/versions/v1", "/v1/datasets/s/versions/best"):
             return json_answer(VERSION)
         if address.path.endswith("/losses"):
             return json_answer({"rows": 2_500, "written": 2_500, "losses": {"names": 3}})
@@ -142,6 +142,12 @@ def test_a_folder_for_the_hub_holds_every_row_a_card_and_a_manifest(
     stored = [row for one in manifest["files"] for row in pq.read_table(whole / one["path"]).to_pylist()]
     assert [[json.loads(text) for text in row["messages"]] for row in stored] == [row["messages"] for row in ROWS]
     assert "configs:" in files[Path("README.md")].decode()
+
+
+def test_a_version_is_named_by_number_or_alias(tmp_path: Path) -> None:
+    with serving(Exports()) as server:
+        assert run(server, tmp_path, "export", "s@best").stdout_bytes == lines(ROWS)
+        assert run(server, tmp_path, "export", "s").exit_code == 2
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
