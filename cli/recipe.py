@@ -9,7 +9,7 @@ import yaml
 
 from tunemill.cli.output import complain
 
-_VERSION = re.compile(r"(?P<name>[^@]+)@v?(?P<version>\d+)")
+_VERSION = re.compile(r"(?P<name>[^@]+)@(?P<version>[^@]+)")
 
 Method = Annotated[str | None, typer.Option(help="lora, qlora or full.")]
 Base = Annotated[str | None, typer.Option(help="The model to start from: a folder, or a hub id with its revision.")]
@@ -22,13 +22,14 @@ def partial_recipe(method: str | None, base: str | None, file: Path | None) -> d
     return said or None
 
 
-def name_and_version(text: str) -> tuple[str, int]:
-    """`name@v3` as its two parts."""
+def name_and_version(text: str) -> tuple[str, str]:
+    """`name@v3` as its two parts: a number without its v, `latest`, or an alias."""
     found = _VERSION.fullmatch(text)
     if found is None:
         complain(f"{text!r} names no dataset version; it should look like support@v1")
         raise typer.Exit(2)
-    return found["name"], int(found["version"])
+    version = found["version"]
+    return found["name"], version[1:] if re.fullmatch(r"v\d+", version) else version
 
 
 def _place(base: str | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, connect
+from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
 from tunemill.cli.output import complain, print_json, say
 from tunemill.cli.recipe import Base, Method, RecipeFile, name_and_version, partial_recipe
 from tunemill.cli.runs import follow
@@ -27,12 +27,13 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model on a dataset version. The same version, base and recipe are trained once only."""
-    name, version = name_and_version(dataset)
+    name, asked = name_and_version(dataset)
     wanted = partial_recipe(method, base, recipe)
     if wanted is None:
         complain("say what to train: --method and --base, or --recipe FILE.yaml")
         raise typer.Exit(2)
     with connect(url, key) as api:
+        version = int(asked) if asked.isdecimal() else api.get(at("datasets", name, "versions", asked))["version"]
         before = {run["run_id"] for run in _matching(api, name, version, wanted)}
         order = api.post("/runs", {"name": name, "version": version, "recipe": wanted})
         if as_json and not wait:

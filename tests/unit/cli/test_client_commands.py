@@ -111,6 +111,50 @@ def test_publishing_sends_note_and_recipe_and_shows_warnings(tmp_path: Path) -> 
     assert "few rows" in result.stderr
 
 
+def test_a_version_that_is_not_what_was_published_is_an_exit_code() -> None:
+    broken = {"ok": False, "files": 3, "bytes": 9, "rows": 2, "problems": ["parts/x.parquet was changed"]}
+    with serving(always(broken)) as server:
+        result = run("dataset", "verify", "support@best", server=server)
+    assert server.asked[0].path == "/v1/datasets/support/versions/best/verify"
+    assert (result.exit_code, "parts/x.parquet was changed" in result.stderr) == (1, True)
+    with serving(always({**broken, "ok": True, "problems": []})) as server:
+        assert run("dataset", "verify", "support@v3", server=server).exit_code == 0
+    assert server.asked[0].path == "/v1/datasets/support/versions/3/verify"
+
+
+def test_versions_are_named_restored_and_amended() -> None:
+    said = {"alias": "best", "version": 3, "by": "person:x", "updated_ms": 1, "name": "other"}
+    with serving(always(said)) as server:
+        assert "support@best is support@v3" in run("dataset", "alias", "support", "best", "v3", server=server).stdout
+        assert run("dataset", "alias", "support", "best", "--remove", server=server).exit_code == 0
+        assert "draft of other" in run("dataset", "restore", "support@v2", "--as", "other", server=server).stdout
+        assert run("dataset", "alias", "support", "best", server=server).exit_code == 2
+    asked = [(one.method, one.path, one.json() if one.body else None) for one in server.asked]
+    assert asked == [
+        ("PUT", "/v1/datasets/support/aliases/best", {"version": "v3"}),
+        ("DELETE", "/v1/datasets/support/aliases/best", None),
+        ("POST", "/v1/datasets/support/restore", {"version": "2", "as": "other"}),
+    ]
+
+
+def test_the_log_of_a_dataset_lists_versions_and_of_a_version_what_it_was_made_from() -> None:
+    one = {"version": 2, "revision": 1, "rows": 9, "digest": "d1", "created_ms": 1, "by": "person:x", "note": None}
+    lineage = {"searches": [{"query": "tag:x", "matched": 7}], "logs": 6}
+    redaction = {"revision": 2, "digest": "new", "replaces_digest": "old", "rows_removed": 1, "ts_ms": 5}
+    runs = [{"run_id": "r1", "status": "succeeded", "digest": "d1"}]
+    origins = {"version": 2, "lineage": lineage, "runs": runs, "redactions": [redaction], "rows": None}
+
+    def answer(asked: Asked) -> Answer:
+        return json_answer(origins if "lineage" in asked.path else {"versions": [one]})
+
+    with serving(answer) as server:
+        listed = run("dataset", "log", "support", server=server).stdout
+        told = run("dataset", "log", "support@v2", "--log", "l1", server=server).stdout
+    assert "v2" in listed and "d1" in listed
+    assert "tag:x" in told and "r1" in told and "old became new" in told
+    assert server.asked[-1].path == "/v1/datasets/support/versions/2/lineage?log=l1"
+
+
 @pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("rejected", 1), ("failed", 1), ("cancelled", 1)])
 def test_train_waits_for_its_own_run_and_its_exit_code_tells(status: str, code: int) -> None:
     old = {
@@ -142,6 +186,6 @@ def test_train_waits_for_its_own_run_and_its_exit_code_tells(status: str, code: 
     assert server.asked[-1].path.startswith("/v1/runs/new/")
 
 
-@pytest.mark.parametrize("args", [["s"], ["s@v1"], ["s@latest", "--method", "lora"]])
+@pytest.mark.parametrize("args", [["s"], ["s@v1"], ["s@", "--method", "lora"]])
 def test_an_order_that_says_too_little_is_not_sent(args: list[str]) -> None:
     assert run("train", *args).exit_code == 2
