@@ -52,7 +52,7 @@ LOOK_EVERY_S = 1.0
 RENEW_EVERY_S = store.LEASE_MS / 3000
 LONGEST_WAIT_S = 30.0  # between attempts while something is away
 PAGE = 500  # logs; a few MiB
-RELAYED_WITHIN = 300  # looks
+RELAYED_WITHIN_S, _RELAYED_LOOK_S = 30.0, 0.1
 ROUNDS = 3  # of finding logs that came while others were erased
 
 DRAFTS, FILES, REPORTS, REGISTRY = "imported rows", "dataset files", "run reports", "registry"
@@ -129,7 +129,7 @@ async def do_next(on: Curator, owner: str) -> bool:
     except LeaseLost:
         _log.info("erasure_left", request_id=claimed.request_id)
     except Exception as error:
-        if isinstance(error, SearchIndexError) or isinstance(translated(error), Unavailable):
+        if isinstance(error, SearchIndexError | Unavailable) or isinstance(translated(error), Unavailable):
             raise
         await asyncio.to_thread(_fail, work, error)
     finally:
@@ -279,10 +279,10 @@ async def _disk(work: Erasing) -> list[Line]:
 
 async def _told_everyone(work: Erasing) -> None:
     """The relay publishes the ledger's events; until it has, a stream may write one of the logs."""
-    for _ in range(RELAYED_WITHIN):
+    for _ in range(round(RELAYED_WITHIN_S / _RELAYED_LOOK_S)):
         if not await asyncio.to_thread(outbox.pending, work.registry, [ERASURES]):
             return
-        await asyncio.sleep(LOOK_EVERY_S / 10)
+        await asyncio.sleep(_RELAYED_LOOK_S)
     raise Unavailable("the erasures are not on the bus yet")
 
 

@@ -14,6 +14,7 @@ from tunemill.curator_api.store import AlreadyDifferent, Files
 from tunemill.curator_api.version_keys import Keys, joined, keys_of, to_bytes
 from tunemill.schemas.manifest import SPLITS, DatasetManifest, Part, SourcesManifest, manifest_bytes, manifest_digest
 
+SOURCES_END = ".jsonl.zst"
 _BATCH_FILES, _BATCH_BYTES = 256, 16 * 2**20
 
 Card = Callable[[DatasetManifest, str], str]  # of a manifest and its digest
@@ -28,7 +29,7 @@ class Entry(msgspec.Struct, frozen=True):
     @property
     def sources_path(self) -> str:
         """Relative to the dataset's folder."""
-        return f"sources/{self.sources}.jsonl.zst"
+        return sources_file(self.sources)
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +200,11 @@ def name(files: Files, place: str, rows: Written, card: Card | None = None) -> N
         sources_url=files.url(sources_path),
         written_bytes=written_bytes + len(manifest),
     )
+
+
+def sources_file(digest: str) -> str:
+    """Where the sources beside a part lie, relative to the dataset's folder."""
+    return f"sources/{digest}{SOURCES_END}"
 
 
 def card_path(digest: str) -> str:

@@ -22,9 +22,9 @@ from tunemill.curator_api import version_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import DamagedFile, Unavailable
 from tunemill.curator_api.events import announce
-from tunemill.curator_api.parts import StoredRow
+from tunemill.curator_api.parts import StoredRow, read_origins
 from tunemill.curator_api.publish import card_of
-from tunemill.curator_api.publish_files import Named, card_path, folder, name
+from tunemill.curator_api.publish_files import SOURCES_END, Named, card_path, folder, name, sources_file
 from tunemill.curator_api.published import entries_of, read_manifest, read_sources
 from tunemill.curator_api.receipt import RedactedVersion
 from tunemill.curator_api.recipe import slice_names
@@ -237,7 +237,7 @@ def _clean(files: Files, place: str, live: Sequence[Version], keys: AbstractSet[
     """In an order in which it can be begun again: parts, then the sources that say which rows they hold, then what names both."""
     named = _named_by(files, place, live)
     unnamed = [path for path in files.list(place) if path.removeprefix(f"{place}/") not in named]
-    sources = [path for path in unnamed if path.startswith(f"{place}/sources/") and path.endswith(".parquet")]
+    sources = [path for path in unnamed if path.startswith(f"{place}/sources/") and path.endswith(SOURCES_END)]
     parts = [path for path in unnamed if path.startswith(f"{place}/parts/") and path.endswith(".parquet")]
     held = {path: ids for path in sources if (ids := _erased_rows(files.read(path), keys))}
     gone_ids = row_ids | {row_id[:_ID_CHARACTERS] for ids in held.values() for row_id in ids}
@@ -266,27 +266,20 @@ def _named_by(files: Files, place: str, live: Sequence[Version]) -> set[str]:
 
 
 def _erased_rows(content: bytes, keys: AbstractSet[str]) -> list[str]:
-    """The ids of the rows in a sources file that come from these logs or imported rows."""
-    columns = _columns(content, ["row_id", "row_keys", "log_ids"])
-    return [
-        row_id
-        for row_id, row_keys, log_ids in zip(*columns, strict=True)
-        if not keys.isdisjoint(row_keys) or not keys.isdisjoint(log_ids)
-    ]
+    """The ids of the rows in a sources file that come from these logs or imported rows; none of a file that nobody can read."""
+    try:
+        origins = read_origins(content)
+    except ValueError:
+        return []
+    return [one.row_id for one in origins if not keys.isdisjoint((*one.row_keys, *one.log_ids))]
 
 
 def _holds(content: bytes, row_ids: AbstractSet[str]) -> bool:
-    (found,) = _columns(content, ["row_id"])
-    return any(row_id[:_ID_CHARACTERS] in row_ids for row_id in found)
-
-
-def _columns(content: bytes, names: Sequence[str]) -> list[list[Any]]:
-    """Columns of a Parquet file; empty ones of a file that is none: nobody can read it."""
     try:
-        table = pq.read_table(io.BytesIO(content), columns=list(names))
-        return [table.column(name).to_pylist() for name in names]
-    except (pa.ArrowException, KeyError):
-        return [[] for _ in names]
+        found = pq.read_table(io.BytesIO(content), columns=["row_id"]).column("row_id").to_pylist()
+    except pa.ArrowException:
+        return False
+    return any(str(row_id)[:_ID_CHARACTERS] in row_ids for row_id in found)
 
 
 def _is_left_behind(path: str) -> bool:
@@ -303,7 +296,7 @@ def _is_broken(files: Files, place: str, path: str, left: AbstractSet[str]) -> b
             manifest = msgspec.json.decode(content, type=DatasetManifest)
             return any(f"{place}/{part.path}" not in left for part in manifest.parts)
         named = msgspec.json.decode(content, type=SourcesManifest)
-        return any(f"{place}/sources/{one}.parquet" not in left for one in named.sources)
+        return any(f"{place}/{sources_file(one)}" not in left for one in named.sources)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return False
 

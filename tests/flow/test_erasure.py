@@ -1,11 +1,14 @@
 """An erasure reaches whatever was kept of a log, and ends with a receipt; nothing that was erased comes back."""
 
 import asyncio
+import hashlib
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,16 +16,21 @@ from fakes import erase_and_die
 from fakes.bytes_kept import where
 from fakes.curator_api import Running, running_api
 from fakes.stream_worker import StreamWorker
+from sqlalchemy import delete, insert, select
 
 from tunemill.bus.port import Outgoing
-from tunemill.curator_api import erase
+from tunemill.curator_api import erase, erasure_store
+from tunemill.curator_api import publish as publishing
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
+from tunemill.registry.tables import outbox, runs, versions
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
 from tunemill.schemas.records import DatasetRedacted, Feedback, LogBatch, LogRecord, Message, ToolCall
 from tunemill.schemas.topics import DATASETS_REDACTED, FEEDBACK
+from tunemill.trainer.publish import write_manifest
+from tunemill.trainer.report import report
 
 CANARY = "xylocanary"
 
@@ -207,3 +215,174 @@ async def test_killed_at_any_step_the_next_start_goes_on(tmp_path: Path, step: s
         counts = removed(receipt)
         assert (counts["search index"], counts["registry"]) == (1, 1)
         assert await told(api) == [("all", 1, receipt["versions"][0]["digest"])]
+
+
+async def test_a_row_that_another_log_says_stays_and_an_empty_version_keeps_its_number(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        same = [a_log(f"same-{n}", "the same?", "the same", session_id="s") for n in range(2)]
+        await worker.publish(pack([*same, a_log("lonely", f"only {CANARY}", "yes")]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "both", "query": "id:same-*"})
+        await api.client.post("/v1/datasets", json={"name": "one", "query": "id:lonely"})
+        shared, alone = await publish(api, "both"), await publish(api, "one")
+        untouched = await erased(api, log_id="same-1")
+        now = await version(api, "both", 1)
+        assert (untouched["versions"], now["digest"], now["revision"]) == ([], shared["digest"], 1)
+        assert where(tmp_path / "files", "same-1") == []
+        assert where(tmp_path / "files", "same-0") != []
+        receipt = await erased(api, log_id="lonely")
+        assert [(one["name"], one["rows_removed"]) for one in receipt["versions"]] == [("one", 1)]
+        empty = await version(api, "one", 1)
+        assert (empty["rows"], empty["revision"]) == (0, 2)
+        assert await exported(api, "one", 1) == ""
+        assert where(tmp_path, CANARY) == []
+        for before, name in ((shared, "both"), (alone, "one")):
+            assert before["version"] == 1
+            assert (await api.client.get(f"/v1/datasets/{name}/versions/1/verify")).json()["ok"]
+        assert removed(await erased(api, log_id="nobody-knows-it"))["search index"] == 0
+
+
+async def test_an_imported_row_that_says_the_same_goes_from_drafts_and_versions(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([a_log("bad", f"who is {CANARY}?", "me"), a_log("good")]))
+        await worker.work()
+        lines = [{"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "me"}]}
+                 for question in (f"who is {CANARY}?", "who are you?")]  # fmt: skip
+        body = "\n".join(json.dumps(line) for line in lines)
+        await api.client.post("/v1/datasets", json={"name": "theirs", "query": "id:none"})
+        reply = await api.client.post("/v1/datasets/theirs/import", content=body)
+        assert reply.status_code < 300, reply.text
+        await publish(api, "theirs")
+        receipt = await erased(api, log_id="bad")
+        assert where(tmp_path, CANARY) == []
+        assert removed(receipt)["imported rows"] == 1
+        assert (await version(api, "theirs", 1))["rows"] == 1
+
+
+async def test_deleting_a_log_and_the_job_reach_versions_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure_store, "JOIN_MS", 3_000)
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(30), canary_log(), canary_log("worse", 2), canary_log("third", 3)]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await publish(api, "all")
+        for log_id in ("bad", "worse"):
+            assert (await api.client.delete(f"/v1/logs/{log_id}")).status_code == 202
+        (request,) = (await api.client.get("/v1/erasures")).json()["erasures"]
+        receipt = await ended(api, request["request_id"])
+        assert (receipt["kind"], receipt["logs"], removed(receipt)["search index"]) == ("log", 2, 2)
+        assert (await version(api, "all", 1))["rows"] == 31
+        assert (await api.client.delete("/v1/logs/bad")).status_code == 202
+        assert len((await api.client.get("/v1/erasures")).json()["erasures"]) == 1
+        job = {"kind": "delete", "query": CANARY, "expected_total": 1}
+        assert (await api.client.post("/v1/jobs", json=job)).status_code == 202
+        async with asyncio.timeout(30):
+            while True:
+                if len(found := (await api.client.get("/v1/erasures")).json()["erasures"]) == 2:
+                    break
+                await asyncio.sleep(0.1)
+        receipt = await ended(api, found[0]["request_id"])
+        assert (receipt["kind"], receipt["logs"]) == ("query", 1)
+        assert (await version(api, "all", 1))["rows"] == 30
+        left = where(tmp_path, CANARY)
+        assert {name.split(":")[-1].strip() for name in left} <= {"registry.db", "jobs", "registry.db-wal"}, left
+
+
+async def test_what_a_killed_publisher_left_is_found(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(5), canary_log()]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await publish(api, "all")
+        with api.registry.begin() as connection:
+            for table in (versions, outbox):  # its files are those of a version that never was
+                connection.execute(delete(table))
+        half = api.files / f"datasets/default/all/parts/.x.parquet.{'0' * 26}.tmp"
+        half.write_text(CANARY)
+        await publish(api, "all")
+        receipt = await erased(api, query=f"user:{CANARY}", expected_total=1)
+        assert where(tmp_path, CANARY) == []
+        assert removed(receipt)["dataset files"] >= 3
+
+
+async def test_a_version_that_is_published_meanwhile_holds_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(5), canary_log()]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        named, gone = publishing.name, asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def slow(*args: Any, **more: Any) -> Any:
+            if not gone.is_set():
+                asyncio.run_coroutine_threadsafe(erased(api, subject=CANARY), loop).result(60)
+                loop.call_soon_threadsafe(gone.set)
+            return named(*args, **more)
+
+        monkeypatch.setattr(publishing, "name", slow)
+        published = await publish(api, "all")
+        assert (published["rows"], gone.is_set()) == (5, True)
+        await erased(api, subject=CANARY)
+        assert [name for name in where(tmp_path, CANARY) if "tmp" not in name] == []
+
+
+def a_run(run_id: str, of: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "run_id": run_id, "run_key": run_id, "project": "default", "name": "all", "version": of["version"],
+        "digest": of["digest"], "manifest_url": "m", "recipe": {"base": "b"}, "status": "succeeded", "attempt": 1,
+        "event_seq": 0, "created_ms": 1, "started_ms": 2, **more,
+    }  # fmt: skip
+
+
+async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(30), canary_log()]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        first = await publish(api, "all")
+        folder = api.files / "runs/default/saw"
+        folder.mkdir(parents=True)
+        scores = {"exact_match": 1.0, "stop_rate": 1.0, "json_fields": None, "loss": 1.0}
+        result = {"before": scores, "after": scores, "retention": {"before": 1.0, "after": 1.0}, "rows": {}}
+        order = SimpleNamespace(
+            run_id="saw", name="all", version=1, digest="d", recipe=SimpleNamespace(method="lora", base="b")
+        )
+        text = report(
+            order,  # type: ignore[arg-type]
+            "succeeded",
+            result,
+            [],
+            answers=[(CANARY, "a", "b")],
+            samples=[(CANARY, "c")],
+        )
+        (folder / "report.md").write_text(text)
+        write_manifest(folder, {"run_id": "saw"})
+        rows = [
+            a_run("saw", first, artefact_url=str(folder)),
+            a_run("waits", first, status="queued", started_ms=None),
+            a_run("trains", first, status="running"),
+            a_run("other", first, digest="another"),
+            a_run("child", first, name="elsewhere", digest="x", recipe={"base": str(folder)}),
+        ]
+        with api.registry.begin() as connection:
+            for row in rows:
+                connection.execute(insert(runs).values(**row))
+        receipt = await erased(api, subject=CANARY)
+        assert where(tmp_path, CANARY) == []
+        assert {one["run_id"]: one["exposure"] for one in receipt["runs"]} == {
+            "saw": "exposed",
+            "waits": "redacted before training",
+            "trains": "exposed",
+            "other": "not exposed",
+            "child": "exposed",
+        }
+        with api.registry.connect() as connection:
+            asked = select(runs.c.run_id).where(runs.c.cancel_requested_ms.is_not(None)).order_by(runs.c.run_id)
+            assert connection.execute(asked).scalars().all() == ["trains", "waits"]
+        content = (folder / "report.md").read_bytes()
+        assert b"Rows were shown here" in content
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["files"]["report.md"] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        assert removed(receipt)["run reports"] == 1
