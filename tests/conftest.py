@@ -1,12 +1,14 @@
 """Fixtures that every suite shares."""
 
 import os
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 from engines import choose
 from engines.errors import EngineAbsent
+from engines.s3 import make_bucket, s3
 
 LONGEST = "flow/test_demo.py"
 
@@ -38,6 +40,23 @@ def kafka_url() -> Iterator[str]:
 def elasticsearch_url() -> Iterator[str]:
     """A real Elasticsearch, as `http://host:port`. It is shared: give indices names of your own."""
     yield from _engine("Elasticsearch", choose.elasticsearch)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Mapping[str, str]]:
+    """A real S3 server, as the environment by which AWS's clients find it."""
+    with s3() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(s3_server: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a folder in an empty bucket, which this process's clients find."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    name = f"files-{secrets.token_hex(8)}"
+    make_bucket(s3_server, name)
+    return f"s3://{name}/tunemill"
 
 
 def _engine(name: str, start: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:

@@ -1,9 +1,11 @@
-"""Processes that publish a dataset and are killed, each at another step of it: `python publish_and_die.py FOLDER`."""
+"""Processes that publish a dataset and are killed at a step of it. On stdin: JSON, a list of [folder, registry URL, step]."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,20 @@ from sqlalchemy import event
 
 from tunemill.curator_api import relay
 from tunemill.curator_api.store import Files
+from tunemill.registry import outbox
 
 LOGS = [tagged(f"l{n}", f"question {n}", ts_ms=n) for n in range(20)]
-STEPS = (
-    "before parts",
-    "inside parts",  # the file is half written
-    "after parts",
-    "before provenance",
-    "after provenance",
-    "before manifests",
-    "after manifests",
-    "before commit",
-    "after commit",
-)
+IS_PUBLISHED = {  # step -> whether the version is there afterwards
+    "before the parts": False,
+    "inside a part": False,  # the file is half written
+    "after the parts": False,
+    "inside the manifest": False,
+    "after the manifest": False,
+    "before the commit": False,
+    "after the commit": True,
+    "after the bus took the event": True,
+    "before the event is marked as sent": True,
+}
 
 
 def die() -> None:
@@ -43,41 +46,67 @@ class DyingFiles:
     def __init__(self, files: Files, step: str) -> None:
         self._files, self._step = files, step
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
     def put(self, path: str, content: bytes) -> str:
-        when, what = self._step.split()
-        if what not in path:
-            return self._files.put(path, content)
-        if when == "inside":
-            os.fsync = die_half_written
-        if when == "before":
-            die()
+        self._before(path)
         url = self._files.put(path, content)
-        if when == "after":
+        if self._step == "after the manifest" and "/manifests/" in path:
             die()
         return url
 
+    def put_many(self, contents: Mapping[str, bytes]) -> int:
+        for path in contents:
+            self._before(path)
+        return self._files.put_many(contents)
 
-async def main(folder: Path, step: str) -> None:
-    relay.LOOK_EVERY_S = 3600.0  # what was committed waits for the next process
-    async with running_api(folder, *LOGS) as api:
+    def _before(self, path: str) -> None:
+        is_part, is_manifest = "/parts/" in path, "/manifests/" in path
+        if (self._step == "before the parts" and is_part) or (self._step == "after the parts" and is_manifest):
+            die()
+        if (self._step == "inside a part" and is_part) or (self._step == "inside the manifest" and is_manifest):
+            os.fsync = die_half_written
+
+
+async def main(folder: Path, registry_url: str, step: str) -> None:
+    if step == "after the commit":
+        relay.LOOK_EVERY_S = 3600.0  # what was committed waits for the next process
+    if step == "before the event is marked as sent":
+        outbox._mark_sent = lambda *_: die()
+    async with running_api(folder, *LOGS, registry_url=registry_url) as api:
         app: Any = api.client._transport.app  # type: ignore[attr-defined]
         await api.client.post("/v1/datasets", json={"name": "math", "query": ""})
         curator = app.state.curator
         dying: Any = DyingFiles(curator.files, step)
         object.__setattr__(curator, "files", dying)
-        if step == "before commit":
+        if step == "before the commit":
             event.listen(api.registry, "commit", lambda _connection: die())
+        if step == "after the bus took the event":
+            _die_after_publishing(api.bus)
         answer = await api.client.post("/v1/datasets/math/versions", json={"recipe": {"method": "lora"}})
-        assert answer.status_code == 201
+        assert answer.status_code == 201, answer.text
+        if step == "after the commit":
+            die()
+        await asyncio.sleep(60)  # the relay is on its way to its step
+
+
+def _die_after_publishing(bus: Any) -> None:
+    publish = bus.publish
+
+    async def publish_and_die(*arguments: Any) -> None:
+        await publish(*arguments)
         die()
 
+    bus.publish = publish_and_die
 
-def signal_of_child(folder: Path, step: str) -> int:
+
+def signal_of_child(folder: Path, registry_url: str, step: str) -> int:
     """Publish in a process of its own, and say by which signal it ended; 0: it was not killed."""
     child = os.fork()
     if child == 0:
         try:
-            asyncio.run(main(folder, step))
+            asyncio.run(main(folder, registry_url, step))
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
@@ -85,7 +114,5 @@ def signal_of_child(folder: Path, step: str) -> int:
 
 
 if __name__ == "__main__":
-    for number, name in enumerate(STEPS):
-        place = Path(sys.argv[1]) / str(number)
-        place.mkdir()
-        assert signal_of_child(place, name) == signal.SIGKILL, name
+    for folder, registry_url, step in json.load(sys.stdin):
+        assert signal_of_child(Path(folder), registry_url, step) == signal.SIGKILL, step

@@ -1,31 +1,12 @@
 """Files that are written once."""
 
 import threading
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from engines.s3 import make_bucket, s3
 
 from tunemill.curator_api.errors import DamagedFile, Unavailable
 from tunemill.curator_api.store import AlreadyDifferent, Files
-from tunemill.schemas.ids import new_id
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[Mapping[str, str]]:
-    with s3() as environment:
-        yield environment
-
-
-@pytest.fixture
-def bucket(s3_server: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a folder in an empty bucket."""
-    for name, value in s3_server.items():
-        monkeypatch.setenv(name, value)
-    name = f"files-{new_id().lower()}"
-    make_bucket(s3_server, name)
-    return f"s3://{name}/tunemill"
 
 
 @pytest.fixture(params=["local", "s3"])
