@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from tunemill.curator_api.rows import Row
 
 SLOTS = 64  # bytes of a sketch
+_SPARE = 8  # a column that is full grows by this part of itself
+_SLICE = "slice:"
 ABSENT = "none"  # a slice's value of a row that has none
 
 Sketches = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # (n, SLOTS), and which rows have one
@@ -34,15 +37,38 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     log_rows: NDArray[np.uint32]  # the row of each
 
 
+class _Column:
+    """A column as it grows in place, so that it is never in memory twice."""
+
+    __slots__ = ("_array", "_used")
+
+    def __init__(self, begun: NDArray[Any]) -> None:
+        self._array = begun.copy()
+        self._used = len(begun)
+
+    def extend(self, values: NDArray[Any]) -> None:
+        """Add entries. None of what `entries` gave may be looked at any more."""
+        whole = self._used + len(values)
+        if whole > len(self._array):
+            self._array.resize((whole + whole // _SPARE, *self._array.shape[1:]), refcheck=False)
+        self._array[self._used : whole] = values
+        self._used = whole
+
+    def entries(self) -> NDArray[Any]:
+        """What was added so far."""
+        return self._array[: self._used]
+
+
 class Facts:
     """The columns as they grow, a page of rows at a time."""
 
-    __slots__ = ("_codes", "_pages", "_rows", "_seed")
+    __slots__ = ("_codes", "_columns", "_frozen", "_rows", "_seed")
 
     def __init__(self, *, seed: int, slices: Sequence[str]) -> None:
         self._seed = seed
         self._codes: dict[str, dict[str, int]] = {name: {} for name in slices}
-        self._pages: list[Columns] = []
+        self._columns: dict[str, _Column] = {}
+        self._frozen: Columns | None = None  # what was given away: it does not grow
         self._rows = 0
 
     def __len__(self) -> int:
@@ -71,37 +97,43 @@ class Facts:
             log_keys=np.array([key for key, _ in logs], dtype=np.uint64),
             log_rows=np.array([row for _, row in logs], dtype=np.uint32),
         )
-        self._pages.append(page)
+        if self._frozen is not None:
+            self._columns = {name: _Column(column) for name, column in _arrays(self._frozen).items()}
+            self._frozen = None
+        for name, column in _arrays(page).items():
+            if name in self._columns:
+                self._columns[name].extend(column)
+            else:
+                self._columns[name] = _Column(column)
         self._rows += len(rows)
         return page
 
     def freeze(self) -> Columns:
         """The columns of all pages."""
-        if not self._pages:
-            self.add_page(())
-        pages = self._pages
-        sketched = [page.sketch for page in pages if page.sketch is not None]
-        return Columns(
-            row_id=np.concatenate([page.row_id for page in pages]),
-            key=np.concatenate([page.key for page in pages]),
-            draw=np.concatenate([page.draw for page in pages]),
-            place=np.concatenate([page.place for page in pages]),
-            conversation=np.concatenate([page.conversation for page in pages]),
-            ingredient=np.concatenate([page.ingredient for page in pages]),
-            ts_ms=np.concatenate([page.ts_ms for page in pages]),
-            characters=np.concatenate([page.characters for page in pages]),
-            slices={name: np.concatenate([page.slices[name] for page in pages]) for name in self._codes},
-            values={name: tuple(codes) for name, codes in self._codes.items()},
-            sketch=np.concatenate(sketched) if sketched else None,
-            has_sketch=np.concatenate([page.has_sketch for page in pages]),
-            log_keys=np.concatenate([page.log_keys for page in pages]),
-            log_rows=np.concatenate([page.log_rows for page in pages]),
-        )
+        if self._frozen is None:
+            if not self._columns:
+                self.add_page(())
+            arrays: dict[str, Any] = {name: column.entries() for name, column in self._columns.items()}
+            self._frozen = Columns(
+                slices={name: arrays.pop(_SLICE + name) for name in self._codes},
+                values={name: tuple(codes) for name, codes in self._codes.items()},
+                sketch=arrays.pop("sketch", None),
+                **arrays,
+            )
+            self._columns = {}
+        return self._frozen
 
     def _coded(self, name: str, rows: Sequence[Row]) -> NDArray[np.uint32]:
         codes = self._codes[name]
         found = (row.slices.get(name, ABSENT) for row in rows)
         return np.array([codes.setdefault(value, len(codes)) for value in found], dtype=np.uint32)
+
+
+def _arrays(columns: Columns) -> dict[str, NDArray[Any]]:
+    """The columns by name; those of slices by names of their own."""
+    found = {name: getattr(columns, name) for name in Columns.__struct_fields__}
+    plain = {name: column for name, column in found.items() if isinstance(column, np.ndarray)}
+    return plain | {_SLICE + name: column for name, column in columns.slices.items()}
 
 
 def _u64(text: str) -> int:
