@@ -62,13 +62,13 @@ class Sieve:
             private_data=self.policy,
             edit=self.changes.edits.get(log_id),
             correction=correction,
+            ingredient=ingredient,
+            licence=self.licences.of(tagged.log.model),
         )
         if isinstance(made, Reason):
             return self.left_log(tagged, made, ingredient=ingredient)
         looked_at = {name.removeprefix("pii:") for name in tagged.removed}  # a person says that it is none
-        licence = self.licences.of(tagged.log.model)
-        row = msgspec.structs.replace(made, ingredient=ingredient, licence=licence)
-        return Candidate(row, tagged.log.metadata, _ALL_KINDS - looked_at)
+        return Candidate(made, tagged.log.metadata, _ALL_KINDS - looked_at)
 
     def left_log(self, tagged: TaggedLog, reason: Reason, *, ingredient: int) -> Left:
         """A log that is left out, by the slices that it would have had."""

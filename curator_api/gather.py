@@ -237,7 +237,7 @@ async def _of_logs(step: _Step, one: Search | Pairs | Logs, logs: Sequence[Tagge
 async def _corrections(curator: Curator, logs: Sequence[TaggedLog]) -> dict[str, str]:
     """The better answers of those of these logs that have one, by log_id."""
     corrected = [tagged.log for tagged in logs if is_corrected(tagged)]
-    said = await asyncio.gather(*(curator.index.feedback_of(log) for log in corrected))
+    said = await curator.index.feedback_of_each(corrected) if corrected else ()
     found = {log.log_id: newest(items) for log, items in zip(corrected, said, strict=True)}
     return {log_id: text for log_id, text in found.items() if text is not None}
 

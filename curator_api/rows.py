@@ -157,6 +157,8 @@ def from_log(
     private_data: PrivateData = "snapshot",
     edit: RowEdit | None = None,
     correction: str | None = None,
+    ingredient: int = 0,
+    licence: Trainable = "unknown",
 ) -> Row | Reason:
     """The row that a log makes, as people edited it: its input and, as the last message, the first choice of its output.
 
@@ -164,6 +166,8 @@ def from_log(
         default_consent: what holds for a log that says nothing: `train` or another word.
         private_data: the project's policy; unless it is `never`, private data that somebody tagged keeps the log out.
         edit: what a person put in place of the log's messages in this draft. Privacy and consent still hold for an edited row.
+        ingredient: whose row it is.
+        licence: whether what the log's model said may be trained on.
         correction: a better answer, from feedback; it stands in place of the log's own, even of one that failed.
     """
     log = tagged.log
@@ -189,6 +193,8 @@ def from_log(
         model=log.model,
         finish_reason=log.finish_reason,
         corrected=correction is not None and edit is None,
+        ingredient=ingredient,
+        licence=licence,
         tags=tuple(tag.tag for tag in tagged.tags),
         language=tagged.language,
         edited=edit is not None or tagged.edit is not None,

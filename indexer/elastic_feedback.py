@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 from elasticsearch import AsyncElasticsearch
@@ -18,6 +19,8 @@ from tunemill.schemas.outcome import Written
 from tunemill.schemas.records import Feedback, LogRecord
 from tunemill.schemas.stored import StoredNote
 from tunemill.schemas.trace import without_calls
+
+_LOGS_AT_ONCE = 100  # in one request
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -58,14 +61,25 @@ class ElasticFeedback:
     async def of(self, log: LogRecord) -> tuple[Feedback, ...]:
         """What was said about this log, the oldest first."""
         with translated():
-            answer = await self._client.search(
-                index=self.alias,
-                query={"terms": {"about": feedback.names_of(log)}},
-                sort=[{"ts": "asc"}, {"id": "asc"}],
-                size=feedback.MOST_SHOWN,
-                source_includes=["record"],
-            )
-        return tuple(msgspec.convert(hit["_source"]["record"], Feedback) for hit in answer["hits"]["hits"])
+            answer = await self._client.search(index=self.alias, body=_about(log))
+        return _records(answer.body)
+
+    async def of_each(self, logs: Sequence[LogRecord]) -> list[tuple[Feedback, ...]]:
+        """What was said about each of these logs, the oldest first, many logs at a time."""
+        found: list[tuple[Feedback, ...]] = []
+        for start in range(0, len(logs), _LOGS_AT_ONCE):
+            found += await self._of_some(logs[start : start + _LOGS_AT_ONCE])
+        return found
+
+    async def _of_some(self, logs: Sequence[LogRecord]) -> list[tuple[Feedback, ...]]:
+        lines: Any = msgspec.json.Encoder().encode_lines(
+            [part for log in logs for part in ({"index": self.alias}, _about(log))]
+        )
+        with translated():
+            answer = await self._client.msearch(searches=lines)
+        ends = answer["responses"]
+        # One that failed alone is asked for alone, which says what is the matter.
+        return [_records(end) if "hits" in end else await self.of(log) for log, end in zip(logs, ends, strict=True)]
 
     async def due(self, *, now_ms: int, limit: int) -> list[StoredFeedback]:
         """What is due by now, the longest due first; what an older version stored is."""
@@ -136,3 +150,17 @@ async def _taken_out(calls: Mapping[str, Sequence[str]], index: SearchIndex) -> 
         ]
         waiting = [rest.note.trace_id for rest, is_put in zip(rests, done, strict=True) if not is_put]
     return ended
+
+
+def _about(log: LogRecord) -> dict[str, Any]:
+    """The search for what was said about this log, the oldest first."""
+    return {
+        "query": {"terms": {"about": feedback.names_of(log)}},
+        "sort": [{"ts": "asc"}, {"id": "asc"}],
+        "size": feedback.MOST_SHOWN,
+        "_source": {"includes": ["record"]},
+    }
+
+
+def _records(answer: Mapping[str, Any]) -> tuple[Feedback, ...]:
+    return tuple(msgspec.convert(hit["_source"]["record"], Feedback) for hit in answer["hits"]["hits"])

@@ -99,6 +99,10 @@ class LocalIndex:
         """What was said about this log, the oldest first."""
         return await self._read(lambda reader: reader.feedback_of(log))
 
+    async def feedback_of_each(self, logs: Sequence[LogRecord]) -> Sequence[tuple[Feedback, ...]]:
+        """What was said about each of these logs, the oldest first."""
+        return await self._read(lambda reader: [reader.feedback_of(log) for log in logs])
+
     async def due_feedback(self, *, now_ms: int, limit: int) -> Sequence[StoredFeedback]:
         """Feedback that is due by now, the longest due first."""
         return await self._read(lambda reader: reader.due_feedback(now_ms, limit))

@@ -175,6 +175,9 @@ class SearchIndex(Protocol):
     async def feedback_of(self, log: LogRecord) -> tuple[Feedback, ...]:
         """What was said about this log by its id, its answer's or its trace's, the oldest first; new ones after `refresh`."""
 
+    async def feedback_of_each(self, logs: Sequence[LogRecord]) -> Sequence[tuple[Feedback, ...]]:
+        """`feedback_of` each of these logs, in their order, in few requests."""
+
     async def due_feedback(self, *, now_ms: int, limit: int) -> Sequence[StoredFeedback]:
         """Feedback that may not have reached its log and is due by now, the longest due first; new ones after `refresh`."""
 

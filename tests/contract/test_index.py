@@ -762,6 +762,9 @@ async def test_feedback_is_found_by_the_most_exact_id_that_it_names(store: Searc
     assert await said(store, two) == ["of-trace"]
     assert (await store.feedback_of(one))[0] == items[2]
     assert await said(store, log("four", "x").log) == []
+    many = [one, *(log(f"n{number}", "x").log for number in range(150)), two]
+    found = await store.feedback_of_each(many)
+    assert ([len(of) for of in found], found[0][0]) == ([3, *([0] * 150), 1], items[2])
 
 
 @pytest.mark.parametrize("comes", ["before its log", "long after it"])

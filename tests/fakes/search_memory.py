@@ -93,6 +93,9 @@ class MemorySearch:
         found = [document.record for document in self.feedback.values() if document.about in names_of(log)]
         return tuple(sorted(found, key=lambda item: (item.ts_ms, item.feedback_id)))
 
+    async def feedback_of_each(self, logs: Sequence[LogRecord]) -> Sequence[tuple[Feedback, ...]]:
+        return [await self.feedback_of(log) for log in logs]
+
     async def due_feedback(self, *, now_ms: int, limit: int) -> Sequence[StoredFeedback]:
         self._answer()
         due = sorted((one for one in self.feedback.values() if one.due <= now_ms), key=lambda one: one.due)
