@@ -18,6 +18,7 @@ from tunemill.cli.import_send import Sending, Tally
 from tunemill.cli.ingest_resume import Place
 from tunemill.cli.output import cell, complain, tell
 from tunemill.curator_api.hub_folder import NoDataSet, data_files, licence
+from tunemill.curator_api.row_formats import FORMATS
 
 _SHOWN_ERRORS = 10
 _SOURCE_CHARACTERS = 200
@@ -101,7 +102,9 @@ class _Whence(NamedTuple):
         )
 
     def losses(self, split: str | None) -> dict[str, int]:
-        """How many rows lose what."""
+        """How many rows lose what. A format that holds all of them is not asked about: the answer takes as long as an export."""
+        if not FORMATS[self._lines].LOSES:
+            return {}
         told: dict[str, int] = self.api.get(f"{self._at()}/export/losses", format=self._lines, split=split)["losses"]
         return told
 
@@ -156,8 +159,10 @@ def import_rows(
         for one in (one for file in files for one in _sources(file, source, terms)):
             sending = Sending(api, name, one.shown, one.source, one.licence, on_error is OnError.STOP)
             with _lines_of(one.path) as lines:
-                place = Place(one.shown if one.path is not None else "-", f"{url} {name}")
-                sending.run(lines, place, tally, after=0 if from_start else place.read())
+                place = Place(one.shown, f"{url} {name}")
+                if after := 0 if from_start else place.read():
+                    complain(f"{one.shown}: going on after line {after}; --from-start sends all again")
+                sending.run(lines, place, tally, after=after)
             if tally.stopped:
                 break
     told = ", ".join(f"{getattr(tally, count)} {count}" for count in ("lines", "imported", "known", "failed"))

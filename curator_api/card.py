@@ -19,6 +19,7 @@ _SIZES = {
     10**6: "100K<n<1M",
     10**7: "1M<n<10M",
     10**8: "10M<n<100M",
+    10**9: "100M<n<1B",
 }  # the hub's names, each up to this many rows
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # thousands of files: in C where it was built
 _VALUES_SHOWN = 20  # of a slice: a card is for reading, the report holds all
@@ -195,7 +196,7 @@ def _reading(digest: str, files: Mapping[str, Sequence[str]]) -> list[str]:
     return [
         "## Reading it",
         "",
-        "`datasets.load_dataset` opens the folder of this file; each file is Parquet.",
+        "`datasets.load_dataset` opens the folder of this file. Each data file is Parquet, in which a message is JSON text.",
         f"The version's digest is `{digest}`.",
     ]
 
@@ -219,4 +220,4 @@ def _plain(text: str) -> str:
 
 
 def _size(rows: int) -> str:
-    return next((name for most, name in _SIZES.items() if rows < most), "n>1T" if rows >= 10**12 else "100M<n<1B")
+    return next((name for most, name in _SIZES.items() if rows < most), "1B<n<10B")

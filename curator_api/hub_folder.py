@@ -11,7 +11,10 @@ import yaml
 SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 _BESIDE = re.compile(r"\.\./\.\./parts/[0-9a-f]{64}\.parquet")  # where the card of a version of ours points to
 _SPLITS = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation", "eval": "test"}
-_SPLIT_IN_NAME = re.compile(r"(train|training|test|eval|validation|valid|val|dev)(?=[-_.]|$)")
+_SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|training|test|eval|validation|valid|val|dev)(?![a-z])")
+_ABOUT = frozenset(
+    {"manifest.json", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+)
 
 
 class NoDataSet(Exception):
@@ -101,9 +104,9 @@ def _matching(path: str, names: Sequence[str]) -> Sequence[str]:
 
 
 def _named(names: Sequence[str]) -> Iterator[DataFile]:
-    """Those under data/, else those at the top: each of the split that its name begins with."""
-    files = [name for name in names if name.endswith(SUFFIXES) and PurePosixPath(name).name != "manifest.json"]
+    """Those under data/, else those at the top: each of the split that its name tells, or its folder's."""
+    files = [name for name in names if name.endswith(SUFFIXES) and PurePosixPath(name).name not in _ABOUT]
     under = [name for name in files if name.startswith("data/")]
     for name in under or [name for name in files if "/" not in name]:
-        split = _SPLIT_IN_NAME.match(PurePosixPath(name).name)
-        yield DataFile(name, _SPLITS.get(split[1], split[1]) if split else "train")
+        told = [split[1] for part in reversed(name.split("/")) if (split := _SPLIT_IN_NAME.search(part))]
+        yield DataFile(name, _SPLITS.get(told[0], told[0]) if told else "train")

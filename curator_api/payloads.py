@@ -336,23 +336,6 @@ class EditedOut(Given):
     messages: list[RowMessageOut]
 
 
-class LineError(Given):
-    """A line that was not imported."""
-
-    line: int = Field(description="counted from 1")
-    reason: str
-
-
-class ImportOut(Given):
-    """What became of each line: `lines` = `imported` + `known` + `failed`."""
-
-    lines: int
-    imported: int
-    known: int = Field(description="rows that the draft had already")
-    failed: int
-    errors: list[LineError] = Field(description="the first 100")
-
-
 class RunIn(Taken):
     """A version to train on, and how: a partial recipe that the trainer fills in."""
 

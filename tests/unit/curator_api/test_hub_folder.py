@@ -28,7 +28,12 @@ def card(configs: str) -> str:
             None,
             [("test.jsonl.gz", "test"), ("train.jsonl", "train")],
         ),
-        (["rows.json", "training.csv"], None, [("rows.json", "train")]),
+        (["rows.json", "training.csv", "dataset_infos.json"], None, [("rows.json", "train")]),
+        (
+            ["data/quiz_test.jsonl", "data/val/0000.parquet", "data/latest.jsonl"],
+            None,
+            [("data/latest.jsonl", "train"), ("data/quiz_test.jsonl", "test"), ("data/val/0000.parquet", "validation")],
+        ),
         (["a.jsonl", "b/c.parquet"], card("- data_files: b/*.parquet"), [("b/c.parquet", "train")]),
         (
             ["x/1.parquet", "x/2.parquet", "y.jsonl"],
