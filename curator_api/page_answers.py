@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tunemill.curator_api import (
+    aliases,
     datasets,
     draft_rows,
+    erasures,
     jobs,
     logs,
     preview,
@@ -25,6 +27,7 @@ from tunemill.curator_api import (
 from tunemill.curator_api.access import person_of
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.edit_payloads import LogEditIn, RevertIn, TagsIn
+from tunemill.curator_api.erasure_payloads import ErasureIn
 from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.job_payloads import JobIn
 from tunemill.curator_api.page_source import Json
@@ -33,7 +36,7 @@ from tunemill.curator_api.problems import translated
 from tunemill.curator_api.recipe_payloads import DatasetIn
 from tunemill.curator_api.saved_payloads import SavedSearchIn
 from tunemill.curator_api.search_payloads import SearchIn
-from tunemill.curator_api.version_payloads import PublishIn
+from tunemill.curator_api.version_payloads import AliasIn, PublishIn, RestoreIn
 from tunemill.indexer.search import SORTS
 
 RUNS_SHOWN = 100
@@ -139,6 +142,27 @@ class Answers:
         async with _our_errors():
             await asyncio.to_thread(jobs.undo_job, job_id, self._curator, by)
 
+    async def erasures(self) -> Sequence[Json]:
+        async with _our_errors():
+            found = await asyncio.to_thread(erasures.list_erasures, self._curator, "", JOBS_SHOWN)
+        return _list(_plain(found)["erasures"])
+
+    async def erasure(self, request_id: str) -> Json:
+        async with _our_errors():
+            return _plain(await asyncio.to_thread(erasures.get_erasure, request_id, self._curator, ""))
+
+    async def count_erased(self, wanted: Mapping[str, Any]) -> int:
+        async with _our_errors():
+            counted = await erasures.start_erasure(
+                _taken(ErasureIn, **wanted, dry_run=True), self._curator, "", Response()
+            )
+        return int(_plain(counted)["total"])
+
+    async def start_erasure(self, wanted: Mapping[str, Any], *, by: str) -> str:
+        async with _our_errors():
+            begun = await erasures.start_erasure(_taken(ErasureIn, **wanted), self._curator, by, Response())
+        return str(_plain(begun)["request_id"])
+
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         async with _our_errors():
             return _plain(
@@ -191,6 +215,34 @@ class Answers:
         async with _our_errors():
             wanted = _taken(PublishIn, note=note, recipe=recipe)
             return (await versions.publish_version(name, self._curator, by, wanted)).version
+
+    async def version(self, name: str, version: str) -> Json:
+        async with _our_errors():
+            return _plain(await asyncio.to_thread(versions.get_version, name, version, self._curator, ""))
+
+    async def origins(self, name: str, version: str) -> Json:
+        async with _our_errors():
+            return _plain(await asyncio.to_thread(versions.version_lineage, name, version, self._curator, ""))
+
+    async def aliases(self, name: str) -> Sequence[Json]:
+        async with _our_errors():
+            found = await asyncio.to_thread(aliases.list_aliases, name, self._curator, "")
+        return _list(_plain(found)["aliases"])
+
+    async def put_alias(self, name: str, alias: str, version: str, *, by: str) -> None:
+        async with _our_errors():
+            wanted = _taken(AliasIn, version=version)
+            await asyncio.to_thread(aliases.put_alias, name, alias, wanted, self._curator, by)
+
+    async def diff(self, name: str, before: str, after: str, *, limit: int) -> Json:
+        async with _our_errors():
+            found = await asyncio.to_thread(versions.difference, self._curator, name, before, after, limit=limit)
+        return _plain(found)
+
+    async def restore(self, name: str, version: str, *, by: str) -> None:
+        async with _our_errors():
+            wanted = _taken(RestoreIn, version=version)
+            await asyncio.to_thread(aliases.restore_version, name, wanted, self._curator, by)
 
     async def runs(self) -> Sequence[Json]:
         async with _our_errors():

@@ -74,6 +74,18 @@ class PageSource(Protocol):
     async def undo_job(self, job_id: str, *, by: str) -> None:
         """`POST /v1/jobs/{job_id}/undo`."""
 
+    async def erasures(self) -> Sequence[Json]:
+        """The list in `GET /v1/erasures`, the newest first."""
+
+    async def erasure(self, request_id: str) -> Json:
+        """`GET /v1/erasures/{request_id}`."""
+
+    async def count_erased(self, wanted: Mapping[str, Any]) -> int:
+        """`POST /v1/erasures` with `dry_run`: how many logs it would be about."""
+
+    async def start_erasure(self, wanted: Mapping[str, Any], *, by: str) -> str:
+        """`POST /v1/erasures`; the id of the request."""
+
     async def rejected(self, *, limit: int, stage: str | None, error_code: str | None) -> Json:
         """`GET /v1/rejected`."""
 
@@ -109,6 +121,24 @@ class PageSource(Protocol):
 
     async def publish(self, name: str, *, note: str | None, recipe: Json | None, by: str) -> int:
         """`POST /v1/datasets/{name}/versions`; the number of the new version."""
+
+    async def version(self, name: str, version: str) -> Json:
+        """`GET /v1/datasets/{name}/versions/{version}`."""
+
+    async def origins(self, name: str, version: str) -> Json:
+        """`GET /v1/datasets/{name}/versions/{version}/lineage`."""
+
+    async def aliases(self, name: str) -> Sequence[Json]:
+        """The list in `GET /v1/datasets/{name}/aliases`."""
+
+    async def put_alias(self, name: str, alias: str, version: str, *, by: str) -> None:
+        """`PUT /v1/datasets/{name}/aliases/{alias}`."""
+
+    async def diff(self, name: str, before: str, after: str, *, limit: int) -> Json:
+        """`GET /v1/datasets/{name}/diff`."""
+
+    async def restore(self, name: str, version: str, *, by: str) -> None:
+        """`POST /v1/datasets/{name}/restore`."""
 
     async def runs(self) -> Sequence[Json]:
         """The list in `GET /v1/runs`, the newest first."""

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from tunemill.curator_api import (
     charts,
     draft_pages,
+    erasure_pages,
     job_pages,
     log_pages,
     page_chat,
@@ -21,6 +22,7 @@ from tunemill.curator_api import (
     review_pages,
     run_view,
     saved_pages,
+    version_pages,
 )
 from tunemill.curator_api.draft_pages import dataset_path
 from tunemill.curator_api.errors import BadQuery, CuratorError, NotFound, Unauthorised, Unprocessable
@@ -176,6 +178,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{job_pages.PATH}/{{job_id}}", job_pages.job),
     ("POST", f"{job_pages.PATH}/{{job_id}}/cancel", job_pages.cancel),
     ("POST", f"{job_pages.PATH}/{{job_id}}/undo", job_pages.undo),
+    ("GET", erasure_pages.PATH, erasure_pages.erasures),
+    ("POST", erasure_pages.PATH, erasure_pages.start),
+    ("GET", f"{erasure_pages.PATH}/{{request_id}}", erasure_pages.erasure),
     ("GET", saved_pages.PATH, saved_pages.searches),
     ("POST", saved_pages.PATH, saved_pages.save),
     ("GET", draft_pages.PATH, draft_pages.datasets),
@@ -183,6 +188,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/datasets/{name}", draft_pages.dataset),
     ("GET", "/datasets/{name}/preview", draft_pages.preview),
     ("POST", "/datasets/{name}/versions", _publish),
+    *version_pages.ROUTES,
     ("POST", "/datasets/{name}/edit-row", draft_pages.edit_row),
     ("POST", "/datasets/{name}/delete-row", draft_pages.delete_row),
     ("GET", "/runs", _runs),

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from tunemill.curator_api.errors import BadQuery, EditedMeanwhile, InvalidEdit, NotFound, Unauthorised
+from tunemill.curator_api.errors import BadQuery, EditedMeanwhile, InvalidEdit, NotFound, Unauthorised, Unprocessable
 from tunemill.curator_api.page_source import Json
 
 KEY = "tm_testkey1_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -88,6 +88,7 @@ class MemoryPages:
         self.older = 0
         self.searches_kept: list[Json] = []
         self.found_jobs: dict[str, Json] = {}
+        self.found_erasures: dict[str, Json] = {}
         self.searches: list[tuple[str, str | None, str]] = []
         self.changes: list[tuple[Any, ...]] = []
 
@@ -160,6 +161,21 @@ class MemoryPages:
         self.changes.append(("job", dict(wanted), by))
         return "j/1"
 
+    async def erasures(self) -> Sequence[Json]:
+        return list(self.found_erasures.values())
+
+    async def erasure(self, request_id: str) -> Json:
+        return _in(self.found_erasures, request_id, "erasure")
+
+    async def count_erased(self, wanted: Mapping[str, Any]) -> int:
+        if "query" in wanted:
+            raise Unprocessable("the query matches every log: name what is to be erased")
+        return 3
+
+    async def start_erasure(self, wanted: Mapping[str, Any], *, by: str) -> str:
+        self.changes.append(("erasure", dict(wanted), by))
+        return "e/1"
+
     async def cancel_job(self, job_id: str, *, by: str) -> None:
         self.changes.append(("cancel job", job_id, by))
 
@@ -217,6 +233,25 @@ class MemoryPages:
     async def publish(self, name: str, *, note: str | None, recipe: Json | None, by: str) -> int:
         self.changes.append(("publish", name, note, recipe, by))
         return len(self.found_datasets[name]["versions"]) + 1
+
+    async def version(self, name: str, version: str) -> Json:
+        found = _in(self.found_datasets, name, "dataset")["versions"]
+        return _in({str(one["version"]): one for one in found}, version, "version")
+
+    async def origins(self, name: str, version: str) -> Json:
+        return self.version_origins
+
+    async def aliases(self, name: str) -> Sequence[Json]:
+        return [{"alias": "best", "version": 1, "by": "person:x", "updated_ms": 1}]
+
+    async def put_alias(self, name: str, alias: str, version: str, *, by: str) -> None:
+        self.changes.append(("alias", name, alias, version, by))
+
+    async def diff(self, name: str, before: str, after: str, *, limit: int) -> Json:
+        return self.differences
+
+    async def restore(self, name: str, version: str, *, by: str) -> None:
+        self.changes.append(("restore", name, version, by))
 
     async def runs(self) -> Sequence[Json]:
         return list(self.found_runs.values())

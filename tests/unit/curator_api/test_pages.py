@@ -49,6 +49,18 @@ def run(run_id: str, status: str, **more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
+def erasure(request_id: str, status: str, **more: Any) -> dict[str, Any]:
+    return {
+        "request_id": request_id, "kind": "subject", "scope_digest": DIGEST, "status": status, "steps": ["find"], "logs": 3,
+        "stores": [{"store": "topic llm.logs", "removed": 2, "kept_until_ms": DAY_MS, "note": NASTY}],
+        "versions": [{"name": "tickets", "version": 1, "revision": 2, "rows_removed": 3, "digest": DIGEST,
+                      "replaces_digest": DIGEST}],
+        "runs": [{"run_id": "r1", "name": "tickets", "version": 1, "status": "succeeded", "artefact_url": None,
+                  "exposure": "exposed"}],
+        "verified": True, "error": None, "by": "person:x", "created_ms": DAY_MS, "finished_ms": None,
+    } | more  # fmt: skip
+
+
 def job(job_id: str, status: str, **more: Any) -> dict[str, Any]:
     return {
         "job_id": job_id, "kind": "tags", "query": "refund", "work": {"add": ["team:x"]}, "why": None, "revision": None,
@@ -106,6 +118,10 @@ def source() -> MemoryPages:
         "r2": run("r2", "running", progress={"step": 3, "steps": 9, "loss": 1.5}),
         "r3": run("r3", "failed", error={"code": "no-base", "message": "no such folder", "remedy": "name one"}),
     }
+    made.found_erasures = {
+        "e1": erasure("e1", "done"),
+        "e2": erasure("e2", "running", verified=False, runs=[], versions=[]),
+    }
     made.found_jobs = {
         "j1": job("j1", "running", waits_for="j2"),
         "j2": job("j2", "failed", query=NASTY, why=NASTY, error={"code": "internal", "message": "it refused one"}),
@@ -162,6 +178,7 @@ PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/data
          "/datasets/tickets/preview", "/runs", "/runs/r1", "/runs/r2",
          "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
          "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a",
+         "/erasures", "/erasures?kind=subject&value=u", "/erasures?kind=query&value=x", "/erasures/e1", "/erasures/e2",
          "/jobs", "/jobs/j1", "/jobs/j2", "/jobs/none", "/jobs/new", "/jobs/new?q=math", "/jobs/new?q=math+AND"]  # fmt: skip
 
 
@@ -206,6 +223,8 @@ async def test_every_route_is_visited_here() -> None:
         "/logs/{log_id:path}",
         "/review",
         "/searches",
+        "/erasures",
+        "/erasures/{request_id}",
         "/jobs",
         "/jobs/new",
         "/jobs/{job_id}",
@@ -774,6 +793,26 @@ async def test_something_is_done_to_all_that_match_once_they_were_counted(
         {**common, "kind": "consent", "consent": "none"},
         {**common, "kind": "delete", "everything": True},
     ]
+
+
+async def test_an_erasure_is_counted_then_begun_and_its_receipt_is_shown(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    counted = Page(await client.get("/erasures", params={"kind": "subject", "value": "u-1"}))
+    hidden = {given["name"]: given["value"] for given in counted.all("input") if given.get("type") == "hidden"}
+    assert hidden == {"subject": "u-1", "expected_total": "3"}
+    answer = await client.post("/erasures", data=hidden)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/erasures/e%2F1")
+    assert source.changes == [("erasure", hidden, "person:local")]
+    refused = Page(await client.get("/erasures", params={"kind": "query", "value": ""}))
+    assert not [given for given in refused.all("input") if given.get("type") == "hidden"]
+    everything = Page(await client.get("/erasures", params={"kind": "query", "value": "*"}))
+    assert "the query matches every log: name what is to be erased" in everything.texts
+    receipt = Page(await client.get("/erasures/e1"))
+    assert {"/datasets/tickets", "/runs/r1"} <= set(receipt.links())
+    assert "exposed" in receipt.texts and NASTY in receipt.texts
+    assert "data-refresh-s" not in receipt.all("main")[0]
+    assert Page(await client.get("/erasures/e2")).all("main")[0]["data-refresh-s"] == "2"
 
 
 async def test_a_job_is_followed_stopped_and_taken_back(client: httpx.AsyncClient, source: MemoryPages) -> None:
