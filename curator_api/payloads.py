@@ -326,7 +326,9 @@ class RowEditIn(Taken):
     """The messages to put in place of a row's own, the answer last."""
 
     messages: list[Object] = Field(max_length=1_000)
-    rejected: list[Object] = Field([], max_length=1_000, description="of a pair: the worse answer; as it is unless given")
+    rejected: list[Object] = Field(
+        [], max_length=1_000, description="of a pair: the worse answer; as it is unless given"
+    )
 
 
 class EditedOut(Given):
