@@ -22,6 +22,7 @@ from tunemill.curator_api import (
     review_pages,
     run_view,
     saved_pages,
+    version_pages,
 )
 from tunemill.curator_api.draft_pages import dataset_path
 from tunemill.curator_api.errors import BadQuery, CuratorError, NotFound, Unauthorised, Unprocessable
@@ -187,6 +188,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/datasets/{name}", draft_pages.dataset),
     ("GET", "/datasets/{name}/preview", draft_pages.preview),
     ("POST", "/datasets/{name}/versions", _publish),
+    *version_pages.ROUTES,
     ("POST", "/datasets/{name}/edit-row", draft_pages.edit_row),
     ("POST", "/datasets/{name}/delete-row", draft_pages.delete_row),
     ("GET", "/runs", _runs),

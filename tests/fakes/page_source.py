@@ -81,6 +81,8 @@ class MemoryPages:
         self.draft_rows: list[Json] = []
         self.previews: dict[str, Json] = {}
         self.bad: list[Json] = []
+        self.version_origins: Json = {}
+        self.differences: Json = {}
         self.found_datasets: dict[str, Json] = {}
         self.found_runs: dict[str, Json] = {}
         self.events: list[Json] = []

@@ -94,8 +94,17 @@ REPORT = {
     "point_ms": DAY_MS,
 }  # fmt: skip
 VERSION = {
-    "version": 1, "digest": DIGEST, "rows": 90, "splits": {"train": 80, "test": 10}, "note": "the first",
-    "report": REPORT, "created_ms": DAY_MS,
+    "name": "tickets", "version": 1, "digest": DIGEST, "rows": 90, "splits": {"train": 80, "test": 10}, "note": "the first",
+    "report": REPORT, "created_ms": DAY_MS, "revision": 2, "shape": "chat", "parent": 3, "by": "person:x",
+    "manifest_url": "/files/m.json", "sources_url": "/files/s.json",
+}  # fmt: skip
+ORIGINS = {
+    "lineage": {
+        "searches": [{"query": NASTY, "spelled_out": "app:x", "saved": [], "matched": 93}],
+        "versions": [{"version": "general@v2", "matched": 5}], "imports": [""], "logs": 90, "feedback": 2, "amends": 3,
+    },
+    "runs": [{"run_id": "r1", "status": "rejected", "digest": DIGEST, "created_ms": DAY_MS}],
+    "redactions": [{"revision": 2, "rows_removed": 4, "replaces_digest": DIGEST, "digest": DIGEST, "ts_ms": DAY_MS}],
 }  # fmt: skip
 
 
@@ -110,6 +119,14 @@ def source() -> MemoryPages:
     made.found_datasets = {"tickets": {"name": "tickets", "draft": draft, "updated_ms": DAY_MS, "versions": [VERSION]}}
     found = [{"ingredient": one, "matched": 93} for one in draft["ingredients"]]
     made.previews = {"tickets": {"recipe": draft, "ingredients": found, "report": REPORT}}
+    made.version_origins = ORIGINS
+    changed = {"row_key": NASTY, "change": "changed", "fields": ["messages[1].content"], "before_rejected": None}
+    texts = {
+        "before": [message("user", NASTY)],
+        "after": [message("user", "hi")],
+        "after_rejected": [message("assistant", NASTY)],
+    }
+    made.differences = {"added": 1, "removed": 0, "changed": 1, "rows": [changed | texts]}
     made.bad = [{"row_key": "a/b c", "reason": "no_answer", "why": "there is no answer"}]
     made.draft_rows = [row("one", message("user", NASTY), message("assistant", "yes\nno"), split="test")]
     made.dead_letters = [letter(1), letter(2, payload=NASTY, payload_encoding="text")]
@@ -175,7 +192,8 @@ class Page(HTMLParser):
 
 
 PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets",
-         "/datasets/tickets/preview", "/runs", "/runs/r1", "/runs/r2",
+         "/datasets/tickets/preview", "/datasets/tickets/versions/1",
+         "/datasets/tickets/diff?from=1&to=best", "/runs", "/runs/r1", "/runs/r2",
          "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
          "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a",
          "/erasures", "/erasures?kind=subject&value=u", "/erasures?kind=query&value=x", "/erasures/e1", "/erasures/e2",
@@ -208,7 +226,7 @@ async def test_every_field_has_a_label_and_no_id_comes_twice(client: httpx.Async
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("path", ["/", "/logs/one", "/review", "/datasets/tickets"])
+@pytest.mark.parametrize("path", ["/", "/logs/one", "/review", "/datasets/tickets", "/datasets/tickets/diff"])
 async def test_log_text_is_always_text(client: httpx.AsyncClient, path: str) -> None:
     page = Page(await client.get(path))
     assert not page.all("img")
@@ -231,6 +249,8 @@ async def test_every_route_is_visited_here() -> None:
         "/datasets",
         "/datasets/{name}",
         "/datasets/{name}/preview",
+        "/datasets/{name}/versions/{version}",
+        "/datasets/{name}/diff",
         "/runs",
         "/runs/{run_id}",
         "/rejected",
@@ -658,6 +678,31 @@ async def test_a_row_is_deleted_and_a_version_published(client: httpx.AsyncClien
         ("publish", "tickets", None, {"method": "lora", "base": "/models/smol"}, "person:local"),
         ("publish", "tickets", "calm", None, "person:local"),
     ]
+
+
+async def test_a_version_says_where_it_came_from_and_can_be_named_and_restored(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    page = Page(await client.get("/datasets/tickets/versions/1"))
+    assert {"/runs/r1", "/datasets/tickets/diff?from=3&to=1", "/datasets/tickets/versions/3"} <= set(page.links())
+    told = " ".join(page.texts)
+    assert NASTY in told and "general@v2" in told and "revision 2" in told and "best" in told
+    assert (await client.get("/datasets/tickets/versions/9")).status_code == 404
+    named = await client.post("/datasets/tickets/versions/1/alias", data={"alias": " calm "})
+    assert named.headers["location"] == "/datasets/tickets/versions/1"
+    restored = await client.post("/datasets/tickets/versions/1/restore")
+    assert restored.headers["location"] == "/datasets/tickets"
+    assert source.changes == [
+        ("alias", "tickets", "calm", "1", "person:local"),
+        ("restore", "tickets", "1", "person:local"),
+    ]
+
+
+async def test_a_difference_shows_both_texts_and_the_fields(client: httpx.AsyncClient) -> None:
+    page = Page(await client.get("/datasets/tickets/diff?from=1&to=2"))
+    assert page.texts.count(NASTY) >= 2  # before, and the worse answer after
+    assert "messages[1].content" in page.texts
+    assert "the first 1 are shown" in " ".join(page.texts)
 
 
 async def test_training_without_a_base_model_is_refused(client: httpx.AsyncClient, source: MemoryPages) -> None:
