@@ -12,7 +12,7 @@ from tunemill.indexer import elastic_rebuild, elastic_scan, elastic_shelves, map
 from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.document import refusal, to_document
 from tunemill.indexer.elastic_client import connect, error_type, translated
-from tunemill.indexer.elastic_copies import delete_copies, known_already, look_up, settle, wanted
+from tunemill.indexer.elastic_copies import delete_copies, look_up, settle, wanted
 from tunemill.indexer.elastic_expunge import expunge
 from tunemill.indexer.elastic_feedback import Call, ElasticFeedback
 from tunemill.indexer.elastic_indices import is_outdated, size_of
@@ -41,7 +41,7 @@ from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.telemetry.metrics import ID_CONFLICTS
 
 _CHANGED_MEANWHILE = {Verdict.DUPLICATE, Verdict.NO_INDEX}  # by somebody else, or with its index by a rebuild
-_THERE_ALREADY = ItemOutcome(Verdict.DUPLICATE, 409)
+_HAD_COPIES = ItemOutcome(Verdict.DUPLICATE, 409)
 _MERGED = OUTCOMES | {Verdict.INDEXED: Outcome.MERGED}
 
 _log = structlog.get_logger()
@@ -57,7 +57,6 @@ class ElasticIndex:
         self._notes = mapping.notes_alias(project)
         self._feedback = ElasticFeedback(self._client, project=project, make_index=self.setup)
         self._search = ElasticSearch(self._client, self.alias)
-        self._is_spread = False  # over several indices, when it was last looked; nothing but a look less hangs on it
 
     async def setup(self) -> None:
         """Make the templates, the indices and their aliases, unless they are there."""
@@ -237,21 +236,12 @@ class ElasticIndex:
 
     async def _create(self, bulk: Bulk, log_ids: Sequence[str]) -> list[ItemOutcome]:
         """Create each of these logs unless one of the indices has it; the outcomes in order."""
-        known: set[str] = set()
-        if self._is_spread:
-            known = await known_already(self._client, self.alias, log_ids, make_index=self.setup)
-        new = [at for at, log_id in enumerate(log_ids) if log_id not in known]
-        outcomes = [_THERE_ALREADY] * len(bulk)
-        for at, outcome in zip(new, await self._send(bulk.only(new) if known else bulk), strict=True):
-            outcomes[at] = outcome
+        outcomes = await self._send(bulk)
         places = {log_ids[at]: at for at in reversed(range(len(bulk))) if outcomes[at].verdict is not Verdict.REJECTED}
-        if not places:
-            return outcomes
         settled = await settle(self._client, self.alias, places, make_index=self.setup)
-        self._is_spread = settled.is_spread
         for at, log_id in enumerate(log_ids):
             if log_id in settled.several and outcomes[at].verdict is Verdict.INDEXED:
-                outcomes[at] = _THERE_ALREADY
+                outcomes[at] = _HAD_COPIES
         if again := [places[log_id] for log_id in settled.gone]:
             results = await self._create(bulk.only(again), [log_ids[at] for at in again])
             for at, outcome in zip(again, results, strict=True):
