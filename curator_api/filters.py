@@ -1,32 +1,42 @@
 """What keeps a row out of a dataset by itself, in the order of `Reason`, a page of rows at a time. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
 from tunemill.curator_api.contamination import Contamination
-from tunemill.curator_api.facts import ABSENT
 from tunemill.curator_api.licences import TERMS, Licences
 from tunemill.curator_api.private import holds_private, without_private_data
 from tunemill.curator_api.recipe import Filters, Recipe
-from tunemill.curator_api.rows import Changes, Left, Messages, Reason, Row, RowEdit, fault, from_log
+from tunemill.curator_api.rows import (
+    Changes,
+    Left,
+    Messages,
+    Reason,
+    Row,
+    RowEdit,
+    RowMessage,
+    characters_of,
+    fault,
+    from_log,
+)
 from tunemill.curator_api.slices import OF_METADATA, Described, slice_of
 from tunemill.privacy.pii import KINDS, PrivateData
-from tunemill.schemas.records import LogRecord, TaggedLog
+from tunemill.schemas.records import Message, TaggedLog
 
 Outcome = Row | Left
 
 _ALL_KINDS = frozenset(KINDS)
+_MOST_KNOWN = 10_000
 
 
 class Candidate(NamedTuple):
-    """A row before the filters, and what it does not say itself."""
+    """A row before the filters."""
 
     row: Row
-    metadata: Mapping[str, str] = {}
     kinds: AbstractSet[str] = _ALL_KINDS  # of private data that nobody said is none
 
 
@@ -42,6 +52,7 @@ class Sieve:
     licences: Licences
     count: Callable[[Sequence[Row]], list[int]] | None = None  # tokens of rows
     contaminated: Contamination | None = None
+    _known: dict[tuple[object, ...], dict[str, str]] = field(default_factory=dict)  # slices: few rows differ in them
 
     @property
     def masks(self) -> bool:
@@ -64,15 +75,19 @@ class Sieve:
             correction=correction,
             ingredient=ingredient,
             licence=self.licences.of(tagged.log.model),
+            slices_of=self._of_log,
         )
         if isinstance(made, Reason):
             return self.left_log(tagged, made, ingredient=ingredient)
+        if not tagged.removed:
+            return Candidate(made)
         looked_at = {name.removeprefix("pii:") for name in tagged.removed}  # a person says that it is none
-        return Candidate(made, tagged.log.metadata, _ALL_KINDS - looked_at)
+        return Candidate(made, _ALL_KINDS - looked_at)
 
     def left_log(self, tagged: TaggedLog, reason: Reason, *, ingredient: int) -> Left:
         """A log that is left out, by the slices that it would have had."""
-        return Left(tagged.log.log_id, reason, self._slices(_described_log(tagged)), ingredient)
+        said = (*tagged.shown.messages, *tagged.shown.output[:1])
+        return Left(tagged.log.log_id, reason, self._of_log(tagged, said), ingredient)
 
     def row(self, row: Row, edit: RowEdit | None = None) -> Outcome:
         """What becomes of one row that is no log's: imported, or of a published version."""
@@ -84,22 +99,17 @@ class Sieve:
         Args:
             edit: what a person put in place of its messages; None: what the draft holds of it.
         """
-        metadata = {
-            name.removeprefix(OF_METADATA): value
-            for name, value in row.slices.items()
-            if name.startswith(OF_METADATA) and value != ABSENT
-        }
         if reason := self._taken_out(row.row_key, row.log_ids):
-            return self._left(row, metadata, reason)
+            return self._left(row, reason)
         if edit := edit or self.changes.edits.get(row.row_key):
-            row = msgspec.structs.replace(
-                row, messages=edit.messages, rejected=edit.rejected or row.rejected, edited=True
-            )
+            worse = edit.rejected or row.rejected
+            slices = {name: value for name, value in row.slices.items() if name != "length"}
+            row = msgspec.structs.replace(row, messages=edit.messages, rejected=worse, edited=True, slices=slices)
             if reason := fault(row.messages):
-                return self._left(row, metadata, reason)
+                return self._left(row, reason)
         named = row.model if row.terms is None else f"{TERMS}{row.terms}"
         licence = row.licence if named is None else self.licences.of(named)
-        return Candidate(msgspec.structs.replace(row, licence=licence, tokens=None), metadata)
+        return Candidate(msgspec.structs.replace(row, licence=licence, tokens=None, slices=self._of_row(row)))
 
     def sift(self, candidates: Sequence[Candidate | Left]) -> list[Outcome]:
         """Rows and what is left out, in the order of the candidates."""
@@ -114,14 +124,14 @@ class Sieve:
         return found
 
     def _alone(self, candidate: Candidate) -> Outcome:
-        """The row as it would be published, with its slices."""
+        """The row as it would be published."""
         row = candidate.row
         if self.masks:
             pseudonyms = self.recipe.filters.private_data == "pseudonyms"
             row = without_private_data(row, candidate.kinds, pseudonyms=pseudonyms)
         if (self.recipe.shape == "preference") != bool(row.rejected):
-            return self._left(row, candidate.metadata, Reason.OTHER_SHAPE)
-        return msgspec.structs.replace(row, slices=self._slices(_described_row(row, candidate.metadata)))
+            return Left(row.row_key, Reason.OTHER_SHAPE, row.slices, row.ingredient)
+        return row
 
     def _counted(self, rows: Sequence[Row]) -> list[Row]:
         if self.count is None:
@@ -151,11 +161,33 @@ class Sieve:
             return Reason.ERASED
         return Reason.DELETED_BY_PERSON if row_key in self.changes.deleted else None
 
-    def _left(self, row: Row, metadata: Mapping[str, str], reason: Reason) -> Left:
-        return Left(row.row_key, reason, self._slices(_described_row(row, metadata)), row.ingredient)
+    def _left(self, row: Row, reason: Reason) -> Left:
+        return Left(row.row_key, reason, self._of_row(row), row.ingredient)
 
-    def _slices(self, described: Described) -> dict[str, str]:
-        return {name: slice_of(described, name) for name in self.names}
+    def _of_log(self, tagged: TaggedLog, messages: Sequence[Message | RowMessage]) -> dict[str, str]:
+        log, tags = tagged.log, tuple([tag.tag for tag in tagged.tags])
+        characters = characters_of(messages)
+        return self._slices(
+            Described(tagged.language, log.app, log.model, log.finish_reason, tags, characters, log.metadata)
+        )
+
+    def _of_row(self, row: Row) -> dict[str, str]:
+        """Of a row that is no log's: what it has already stays, because a version does not keep all that it was told by."""
+        told = Described(row.language, row.app, row.model, row.finish_reason, row.tags, row.characters())
+        return {**self._slices(told), **{name: row.slices[name] for name in self.names if name in row.slices}}
+
+    def _slices(self, told: Described) -> dict[str, str]:
+        long = slice_of(told, "length") if "length" in self.names else None
+        more = [
+            told.metadata.get(name.removeprefix(OF_METADATA)) for name in self.names if name.startswith(OF_METADATA)
+        ]
+        key = (told.language, told.app, told.model, told.finish_reason, told.tags, long, *more)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            found = self._known[key] = {name: slice_of(told, name) for name in self.names}
+        return found
 
 
 def _length_reason(filters: Filters, tokens: int | None) -> Reason | None:
@@ -168,7 +200,11 @@ def _length_reason(filters: Filters, tokens: int | None) -> Reason | None:
 
 
 def _arguments_are_objects(messages: Messages) -> bool:
-    return all(_is_object(call.arguments) for message in messages for call in message.tool_calls)
+    for message in messages:
+        for call in message.tool_calls:
+            if not _is_object(call.arguments):
+                return False
+    return True
 
 
 def _is_object(text: str) -> bool:
@@ -176,18 +212,3 @@ def _is_object(text: str) -> bool:
         return isinstance(msgspec.json.decode(text), dict)
     except (msgspec.DecodeError, RecursionError):
         return False
-
-
-def _described_row(row: Row, metadata: Mapping[str, str]) -> Described:
-    return Described(row.language, row.app, row.model, row.finish_reason, row.tags, row.characters(), metadata)
-
-
-def _described_log(tagged: TaggedLog) -> Described:
-    log, tags = tagged.log, tuple(tag.tag for tag in tagged.tags)
-    characters = _characters(tagged.shown)
-    return Described(tagged.language, log.app, log.model, log.finish_reason, tags, characters, log.metadata)
-
-
-def _characters(log: LogRecord) -> int:
-    said = (*log.messages, *log.output[:1])
-    return sum(len(one.content or "") + sum(len(call.arguments) for call in one.tool_calls) for one in said)

@@ -1,6 +1,6 @@
 """Secrets and private data in what people bring in, and out of what goes into a version of a dataset. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -81,10 +81,13 @@ def holds_private(row: Row) -> bool:
     return any("[PII:" in text for text in _texts(row))
 
 
-def _texts(row: Row) -> Iterator[str]:
+def _texts(row: Row) -> list[str]:
+    texts = [row.tools or ""]
     for message in (*row.messages, *row.rejected):
-        yield from _strings(message)
-    yield row.tools or ""
+        texts += (message.content or "", message.tool_call_id or "", message.name or "")
+        for call in message.tool_calls:
+            texts += (call.id or "", call.name, call.arguments)
+    return texts
 
 
 def _changed(message: RowMessage, change: Callable[[str | None], Any]) -> RowMessage:

@@ -1,7 +1,7 @@
 """A tagged log becomes a training row, or a reason why it does not. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import NamedTuple
@@ -54,7 +54,7 @@ class Reason(StrEnum):
 BAD = frozenset({Reason.NO_ANSWER, Reason.NOT_TEXT, Reason.ROLES_OUT_OF_ORDER, Reason.BROKEN_ARGUMENTS})  # bad rows
 
 
-class RowMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RowMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One message of a row: what a chat template takes, and no more."""
 
     role: str
@@ -67,7 +67,7 @@ class RowMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 Messages = tuple[RowMessage, ...]
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One training example, and where it came from."""
 
     row_key: str  # the log_id, or IMPORTED and a digest
@@ -107,10 +107,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     def characters(self) -> int:
         """How long its messages are: their text, and the arguments of their tool calls."""
-        return sum(
-            len(message.content or "") + sum(len(call.arguments) for call in message.tool_calls)
-            for message in self.messages
-        )
+        return characters_of(self.messages)
+
+
+SlicesOf = Callable[[TaggedLog, Messages], dict[str, str]]
 
 
 class Left(NamedTuple):
@@ -159,6 +159,7 @@ def from_log(
     correction: str | None = None,
     ingredient: int = 0,
     licence: Trainable = "unknown",
+    slices_of: SlicesOf | None = None,
 ) -> Row | Reason:
     """The row that a log makes, as people edited it: its input and, as the last message, the first choice of its output.
 
@@ -166,9 +167,10 @@ def from_log(
         default_consent: what holds for a log that says nothing: `train` or another word.
         private_data: the project's policy; unless it is `never`, private data that somebody tagged keeps the log out.
         edit: what a person put in place of the log's messages in this draft. Privacy and consent still hold for an edited row.
+        correction: a better answer, from feedback; it stands in place of the log's own, even of one that failed.
         ingredient: whose row it is.
         licence: whether what the log's model said may be trained on.
-        correction: a better answer, from feedback; it stands in place of the log's own, even of one that failed.
+        slices_of: gives the slices of a log whose row says these messages.
     """
     log = tagged.log
     if reason := _private(tagged, default_consent, private_data):
@@ -195,10 +197,21 @@ def from_log(
         corrected=correction is not None and edit is None,
         ingredient=ingredient,
         licence=licence,
+        slices={} if slices_of is None else slices_of(tagged, messages),
         tags=tuple(tag.tag for tag in tagged.tags),
         language=tagged.language,
         edited=edit is not None or tagged.edit is not None,
     )
+
+
+def characters_of(messages: Sequence[Message | RowMessage]) -> int:
+    """How long messages are: their text, and the arguments of their tool calls."""
+    count = 0
+    for message in messages:
+        count += len(message.content or "")
+        for call in message.tool_calls:
+            count += len(call.arguments)
+    return count
 
 
 def own_messages(log: LogRecord) -> Messages:
@@ -237,8 +250,9 @@ def fault(messages: Sequence[RowMessage]) -> Reason | None:
     """
     if not messages or messages[-1].role != "assistant" or _silent(messages[-1]):
         return Reason.NO_ANSWER
-    if any(_silent(message) for message in messages):
-        return Reason.NOT_TEXT
+    for message in messages:
+        if _silent(message):
+            return Reason.NOT_TEXT
     return None if _in_order(messages) else Reason.ROLES_OUT_OF_ORDER
 
 
@@ -252,30 +266,34 @@ def _private(tagged: TaggedLog, default_consent: str, private_data: PrivateData)
         return Reason.CONSENT
     if tagged.tag_status != "ok":
         return Reason.NOT_TAGGED
-    namespaces = {tag.tag.partition(":")[0] for tag in tagged.tags}
-    if "secret" in namespaces:
-        return Reason.SECRET
-    told = any(tag.tag.startswith("pii:") and not tag.by.startswith(_DETECTORS) for tag in tagged.tags)
+    told = False
+    for tag in tagged.tags:
+        if tag.tag.startswith("secret:"):
+            return Reason.SECRET
+        told = told or (tag.tag.startswith("pii:") and not tag.by.startswith(_DETECTORS))
     return Reason.PII if told and private_data != "never" else None
 
 
 def _unusable(tagged: TaggedLog, correction: str | None) -> Reason | None:
     log = tagged.shown
     if correction is not None:
-        return None if all(_is_text(message) for message in log.messages) else Reason.NOT_TEXT
+        return _not_text(log.messages)
     if log.status != "ok" and tagged.edit is None:  # a person gave the answer that the call did not
         return Reason.STATUS_ERROR
     if not log.output:
         return Reason.NO_ANSWER
-    return None if all(_is_text(message) for message in (*log.messages, log.output[0])) else Reason.NOT_TEXT
+    return _not_text((*log.messages, log.output[0]))
 
 
-def _is_text(message: Message) -> bool:
-    return all(isinstance(part, dict) and part.get("type") in _TEXT_PARTS for part in _parts(message))
+def _not_text(messages: Sequence[Message]) -> Reason | None:
+    for message in messages:
+        if isinstance(message.parts, list) and not all(map(_is_text, message.parts)):
+            return Reason.NOT_TEXT
+    return None
 
 
-def _parts(message: Message) -> Iterable[object]:
-    return message.parts if isinstance(message.parts, list) else ()
+def _is_text(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") in _TEXT_PARTS
 
 
 def _message(message: Message) -> RowMessage:
