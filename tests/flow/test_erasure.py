@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fakes import erase_and_die
-from fakes.bytes_kept import where
+from fakes.bytes_kept import opened, where
 from fakes.curator_api import Running, running_api
 from fakes.stream_worker import StreamWorker
 from sqlalchemy import delete, insert, select
@@ -21,6 +21,7 @@ from sqlalchemy import delete, insert, select
 from tunemill.bus.port import Outgoing
 from tunemill.curator_api import erase, erasure_store
 from tunemill.curator_api import publish as publishing
+from tunemill.curator_api.store import Files
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
 from tunemill.registry.tables import outbox, runs, versions
@@ -386,3 +387,25 @@ async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tm
         manifest = json.loads((folder / "manifest.json").read_text())
         assert manifest["files"]["report.md"] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         assert removed(receipt)["run reports"] == 1
+
+
+async def test_in_a_bucket_nothing_is_left_either(tmp_path: Path, bucket: str) -> None:
+    async with running_api(tmp_path, files_url=bucket) as api:
+        worker = StreamWorker(api.bus, api.index)
+        await worker.publish(pack([*logs(20), canary_log()]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        before = await publish(api, "all")
+        files = Files(bucket)
+        assert any(CANARY in text for text in contents(files))
+        receipt = await erased(api, subject=CANARY)
+        assert receipt["versions"][0]["replaces_digest"] == before["digest"]
+        assert not any(CANARY in text for text in contents(files))
+        assert (await api.client.get("/v1/datasets/all/versions/1/verify")).json()["ok"]
+        assert where(tmp_path, CANARY) == []
+
+
+def contents(files: Files) -> list[str]:
+    """Every file of a bucket, opened."""
+    found = [(Path(path), files.read(path)) for path in files.list("")]
+    return [str(value) for path, content in found for value in (content, *(one for _, one in opened(path, content)))]
