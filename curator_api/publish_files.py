@@ -15,7 +15,7 @@ from tunemill.curator_api.version_keys import Keys, joined, keys_of, to_bytes
 from tunemill.schemas.manifest import SPLITS, DatasetManifest, Part, SourcesManifest, manifest_bytes, manifest_digest
 
 SOURCES_END = ".jsonl.zst"
-_BATCH_FILES, _BATCH_BYTES = 256, 16 * 2**20
+_BATCH_ROWS, _BATCH_BYTES = 2_000, 16 * 2**20  # made and written at once: two of these are in memory
 
 Card = Callable[[DatasetManifest, str], str]  # of a manifest and its digest
 
@@ -56,24 +56,56 @@ def folder(project: str, name: str) -> str:
 
 
 class Writer:
-    """Files on their way: some hundred at a time, while the next are made."""
+    """Buckets on their way: some are made into files and written while the next are cut."""
 
     def __init__(self, files: Files, place: str, pool: ThreadPoolExecutor) -> None:
         self._files, self._place, self._pool = files, place, pool
-        self._held: dict[str, bytes] = {}
-        self._held_bytes = 0
-        self._under_way: Future[int] | None = None
+        self._held: list[Bucket] = []
+        self._held_rows = self._held_bytes = 0
+        self._under_way: Future[tuple[list[Entry], int]] | None = None
+        self._entries: list[Entry] = []
         self.written_bytes = 0
 
-    def add(self, path: str, content: bytes) -> None:
-        """Write a file, named by the digest of its content, soon."""
-        self._held[f"{self._place}/{path}"] = content
-        self._held_bytes += len(content)
-        if len(self._held) >= _BATCH_FILES or self._held_bytes >= _BATCH_BYTES:
+    def add(self, bucket: Bucket) -> None:
+        """Write a bucket's two files, soon."""
+        self._held.append(bucket)
+        self._held_rows += bucket.rows.num_rows
+        self._held_bytes += bucket.rows.nbytes
+        if self._held_rows >= _BATCH_ROWS or self._held_bytes >= _BATCH_BYTES:
             self._send()
 
-    def add_bucket(self, bucket: Bucket) -> Entry:
-        """Write a bucket's two files, soon."""
+    def finish(self) -> list[Entry]:
+        """Come back when all buckets are written, with those that were added since the last time."""
+        self._send()
+        self._wait()
+        entries, self._entries = self._entries, []
+        return entries
+
+    def _send(self) -> None:
+        self._wait()
+        self._under_way = self._pool.submit(_put_buckets, self._files, self._place, self._held)
+        self._held, self._held_rows, self._held_bytes = [], 0, 0
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            entries, written_bytes = self._under_way.result()
+            self._entries += entries
+            self.written_bytes += written_bytes
+            self._under_way = None
+
+
+@contextmanager
+def writing(files: Files, place: str) -> Iterator[Writer]:
+    """A writer of a dataset's buckets."""
+    with ThreadPoolExecutor(1) as pool:
+        yield Writer(files, place, pool)
+
+
+def _put_buckets(files: Files, place: str, some: Sequence[Bucket]) -> tuple[list[Entry], int]:
+    """Write these buckets' files; the bytes that were really written."""
+    contents: dict[str, bytes] = {}
+    entries = []
+    for bucket in some:
         content, sources = parquet_bytes(bucket.rows), sources_bytes(bucket.stored)
         part = Part(
             sha256=sha256(content),
@@ -83,33 +115,9 @@ class Writer:
             bucket=bucket.number,
         )
         entry = Entry(part, sha256(sources))
-        self.add(part.path, content)
-        self.add(entry.sources_path, sources)
-        return entry
-
-    def finish(self) -> None:
-        """Come back when all files are written."""
-        self._send()
-        self._wait()
-
-    def _send(self) -> None:
-        self._wait()
-        self._under_way = self._pool.submit(put_many, self._files, self._held)
-        self._held, self._held_bytes = {}, 0
-
-    def _wait(self) -> None:
-        if self._under_way is not None:
-            self.written_bytes += self._under_way.result()
-            self._under_way = None
-
-
-@contextmanager
-def writing(files: Files, place: str) -> Iterator[Writer]:
-    """A writer; what was given to it is on disk when the context ends well."""
-    with ThreadPoolExecutor(1) as pool:
-        writer = Writer(files, place, pool)
-        yield writer
-        writer.finish()
+        contents |= {f"{place}/{part.path}": content, f"{place}/{entry.sources_path}": sources}
+        entries.append(entry)
+    return entries, put_many(files, contents)
 
 
 def put_many(files: Files, contents: Mapping[str, bytes]) -> int:
@@ -141,12 +149,12 @@ def write_rows(
         balance: caps and weights, as they were declared.
     """
     bits = {split: bits_for(splits[split]) for split in SPLITS}
-    entries: list[Entry] = []
     keys: list[Keys] = []
     with writing(files, place) as writer:
         for bucket in buckets(chunks, bits, shape):
-            entries.append(writer.add_bucket(bucket))
+            writer.add(bucket)
             keys.append(keys_of(bucket.stored, (bucket.split, bucket.number)))
+        entries = writer.finish()
     return written(entries, joined(keys), bits=bits, shape=shape, balance=balance, written_bytes=writer.written_bytes)
 
 

@@ -52,8 +52,9 @@ def rewrite(
             touched[where].add(key)
     with writing(files, place) as writer:
         moved = made.change(writer, touched, changes)
-        writer.finish()  # what moved may go to a bucket that was just written
+        made.note(writer.finish())  # what moved may go to a bucket that was just written
         made.take_in(writer, moved)
+        made.note(writer.finish())
     rows = made.result(writer.written_bytes)
     if any(bits_for(rows.manifest.splits[split]) != bits for split, bits in manifest.bits.items()):
         rows = _cut_anew(files, place, rows)
@@ -95,6 +96,10 @@ class _Rewriting:
             rows = there.get(where, [])
             self._replace(writer, where, rows, [*rows, *moved[where]])
 
+    def note(self, entries: Iterable[Entry]) -> None:
+        """Take in buckets that are written now."""
+        self._entries.update(((entry.part.split, entry.part.bucket), entry) for entry in entries)
+
     def result(self, written_bytes: int) -> Written:
         """What the buckets make up now."""
         others = without(self.keys, self._new_keys)
@@ -122,7 +127,7 @@ class _Rewriting:
             self._see(left, came)
         self._new_keys[where] = keys_of(after, where)
         if after:
-            self._entries[where] = writer.add_bucket(one_bucket(after, *where, self._manifest.shape))
+            writer.add(one_bucket(after, *where, self._manifest.shape))
         else:
             del self._entries[where]
 
