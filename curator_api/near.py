@@ -21,6 +21,7 @@ MOST_COMPARED = 64  # of the next in a bucket; and the first
 _LEAST_RECALL = 0.97
 _WIDTHS = (4, 3, 2)  # bytes of a band; the narrower, the more is compared
 _PAIRS = 2**15  # compared at a time: 6 MB
+_MOST_FOUND = 2**20  # pairs that wait for being joined
 
 
 class Bands(NamedTuple):
@@ -63,6 +64,7 @@ def clusters(sketch: NDArray[np.uint8], rows: Places, similarity: float) -> Clus
 
     Args:
         sketch: of every row there is.
+        rows: which of them, in order.
     """
     cut = bands(similarity)
     least = math.ceil(SLOTS * _same_byte(similarity) - 1e-9)
@@ -71,15 +73,33 @@ def clusters(sketch: NDArray[np.uint8], rows: Places, similarity: float) -> Clus
     for number in range(cut.number):
         buckets = _Buckets(sketch, rows, cut.width, number)
         crowded += buckets.crowded
+        found: list[tuple[Places, Places]] = []
         for ones, others in buckets.pairs():
-            apart = firsts[ones] != firsts[others]
-            one, other = ones[apart], others[apart]
-            for at in range(0, len(one), _PAIRS):
-                some = slice(at, at + _PAIRS)
-                same = sketch[rows[one[some]]] == sketch[rows[other[some]]]
-                alike = np.count_nonzero(same, axis=1) >= least
-                join(firsts, one[some][alike], other[some][alike])
+            found += _alike(sketch, rows, ones, others, firsts=firsts, least=least)
+            if sum(len(one) for one, _ in found) > _MOST_FOUND:
+                _join_all(firsts, found)
+        _join_all(firsts, found)
     return Clusters(firsts, cut, crowded)
+
+
+def _alike(
+    sketch: NDArray[np.uint8], rows: Places, ones: Places, others: Places, *, firsts: Places, least: int
+) -> Iterator[tuple[Places, Places]]:
+    """Of these pairs those that have at least so many bytes in common; not those that are of one cluster already."""
+    apart = firsts[ones] != firsts[others]
+    ones, others = ones[apart], others[apart]
+    for at in range(0, len(ones), _PAIRS):
+        one, other = ones[at : at + _PAIRS], others[at : at + _PAIRS]
+        same = np.count_nonzero(sketch[rows[one]] == sketch[rows[other]], axis=1) >= least
+        if same.any():
+            yield one[same], other[same]
+
+
+def _join_all(firsts: Places, found: list[tuple[Places, Places]]) -> None:
+    """Join these pairs, and forget them. It looks at all rows, so that it is not done for a few pairs."""
+    if found:
+        join(firsts, np.concatenate([one for one, _ in found]), np.concatenate([other for _, other in found]))
+    found.clear()
 
 
 def _same_byte(similarity: float) -> float:

@@ -55,10 +55,7 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
 
 def wants_sketches(recipe: Recipe) -> bool:
     """Whether `select` needs sketches for this recipe."""
-    return recipe.filters.near_duplicates is not None or any(
-        isinstance(one, Search | Pairs) and one.take == "diverse" and one.limit is not None
-        for one in recipe.ingredients
-    )
+    return recipe.filters.near_duplicates is not None or _is_diverse(recipe)
 
 
 def select(facts: Columns, recipe: Recipe) -> Selected:
@@ -142,7 +139,7 @@ def _precedence(facts: Columns, recipe: Recipe) -> NDArray[np.uint8]:
         or (isinstance(one, FromVersion) and one.share is not None)
         for one in recipe.ingredients
     ]
-    return np.array([*partial, False], np.uint8)[facts.ingredient]
+    return np.array(partial or [False], np.uint8)[facts.ingredient]
 
 
 def _thin(facts: Columns, recipe: Recipe, rows: Rows, same: Rows, threshold: float) -> tuple[Rows, NearDuplicates]:
