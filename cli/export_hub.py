@@ -94,7 +94,7 @@ _OPTIONS: dict[str, Any] = {
     "use_dictionary": False,
     "store_schema": False,
     "write_statistics": False,
-}  # as the parts of a version are written
+}  # all that changes bytes: the same rows give the same files
 
 
 def _lines(content: Iterable[bytes]) -> Iterator[bytes]:

@@ -38,7 +38,29 @@ def rows(draw: st.DrawFn) -> Row:
     messages = (*draw(st.lists(begun, max_size=2)), *turns[:-1], draw(st.one_of(answered, called)))
     worse = draw(st.sampled_from([(), (answered,), (answered, asked, answered), (called, told, answered)]))
     rejected = tuple(draw(part) for part in worse)
+    plain = draw(st.frozensets(st.sampled_from(["names", "call_ids", "answer_ids", "developers", "spelling"])))
+    messages, rejected = (tuple(without(message, plain) for message in some) for some in (messages, rejected))
     return row_of(messages, draw(definitions), rejected if rejected != messages[-1:] else ())
+
+
+def without(message: RowMessage, plain: frozenset[str]) -> RowMessage:
+    """The message less what a format may lose, so that each loss also comes alone."""
+    changed: dict[str, Any] = {}
+    if "names" in plain:
+        changed["name"] = None
+    if "answer_ids" in plain:
+        changed["tool_call_id"] = None
+    if "developers" in plain and message.role == "developer":
+        changed["role"] = "system"
+    calls = [
+        msgspec.structs.replace(
+            call,
+            id=None if "call_ids" in plain else call.id,
+            arguments="{}" if "spelling" in plain else call.arguments,
+        )
+        for call in message.tool_calls
+    ]
+    return msgspec.structs.replace(message, tool_calls=tuple(calls), **changed)
 
 
 @pytest.mark.parametrize("name", FORMATS)
