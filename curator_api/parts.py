@@ -34,7 +34,7 @@ MESSAGE_COLUMNS = ("messages", "prompt", "chosen", "rejected")
 _SCHEMAS = {"chat": _CHAT, "preference": _PREFERENCE}
 
 
-class StoredRow(msgspec.Struct, frozen=True, kw_only=True):
+class StoredRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A row of a version, and everybody who says it."""
 
     row: Row  # of the one that stands for all; with the logs of all
@@ -44,7 +44,7 @@ class StoredRow(msgspec.Struct, frozen=True, kw_only=True):
     split: str
 
 
-class Content(msgspec.Struct, frozen=True):
+class Content(msgspec.Struct, frozen=True, gc=False):
     """What a row says."""
 
     row_id: str
@@ -53,7 +53,7 @@ class Content(msgspec.Struct, frozen=True):
     tools: str | None
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Origin(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Where a row came from, as it lies beside the row: a line of JSON."""
 
     row_id: str
@@ -83,7 +83,7 @@ _ZSTD = pa.Codec("zstd", 1)
 _KEPT = tuple(name for name in Origin.__struct_fields__ if name not in {"row_id", "row_keys"})  # as they are in a row
 
 
-class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+class Bucket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The rows of one bucket."""
 
     split: str

@@ -65,7 +65,7 @@ def test_rows_that_say_the_same_are_one_row_of_all_their_logs() -> None:
 def test_no_row_is_held_once_it_was_taken_in(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(spill, "_HELD_BYTES", 1)
 
-    class Watched(Row, frozen=True, weakref=True, kw_only=True):
+    class Watched(Row, frozen=True, weakref=True, gc=True, kw_only=True):
         """A row of which is known when it is gone."""
 
     page = [Watched(**{name: getattr(row(n), name) for name in Row.__struct_fields__}) for n in range(10)]
