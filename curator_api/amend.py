@@ -9,7 +9,7 @@ import msgspec
 
 from tunemill.curator_api import draft_store, version_refs, version_store
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.errors import EmptyDataset, Unavailable
+from tunemill.curator_api.errors import DamagedFile, EmptyDataset, Unavailable
 from tunemill.curator_api.filters import Outcome, Sieve
 from tunemill.curator_api.gather import Plan, gather, planned, sieve_of
 from tunemill.curator_api.lineage import Lineage
@@ -51,6 +51,10 @@ async def amend(curator: Curator, order: Order, wanted: str) -> Version:
             return await asyncio.to_thread(_amend, curator, order, _Amended(plan, base, latest), changes)
         except ErasedMeanwhile:
             continue
+        except DamagedFile:
+            now = await asyncio.to_thread(version_refs.find_one, curator.registry, curator.project, order.name, wanted)
+            if now.digest == base.digest:
+                raise  # else an erasure took its files away, and left others
     raise Unavailable("logs of this version are being erased right now: publish again in a moment")
 
 

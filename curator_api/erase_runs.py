@@ -1,17 +1,16 @@
 """What an erasure does to training runs: those that are not over are stopped, and reports lose the rows that they show. It blocks."""
 
-import hashlib
-
 import msgspec
 from sqlalchemy import select
 
 from tunemill.curator_api import run_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import DamagedFile, Finished
-from tunemill.curator_api.exposure import Held, exposures, manifest_with, without_samples
+from tunemill.curator_api.exposure import Held, exposures
 from tunemill.curator_api.receipt import ExposedRun, RedactedVersion
 from tunemill.registry.tables import redactions, runs
 from tunemill.schemas.ids import canonical_json
+from tunemill.schemas.run_report import REPORT, manifest_with, without_samples
 
 
 def held_by(curator: Curator, hit: tuple[RedactedVersion, ...]) -> Held:
@@ -55,14 +54,12 @@ def _hide(curator: Curator, run_id: str) -> bool:
     """The report, then the manifest that holds its digest: done again after a crash, it ends the same."""
     folder = f"runs/{curator.project}/{run_id}"
     try:
-        report = curator.files.read(f"{folder}/report.md").decode()
+        report = curator.files.read(f"{folder}/{REPORT}").decode()
         manifest = msgspec.json.decode(curator.files.read(f"{folder}/manifest.json"))
     except DamagedFile:  # somebody took the run's folder away
         return False
     shorter = without_samples(report)
     content = (report if shorter is None else shorter).encode()
-    sha256 = hashlib.sha256(content).hexdigest()
-    curator.files.replace(f"{folder}/report.md", content)
-    renewed = manifest_with(manifest, "report.md", sha256=sha256, size=len(content))
-    curator.files.replace(f"{folder}/manifest.json", canonical_json(renewed))
+    curator.files.replace(f"{folder}/{REPORT}", content)
+    curator.files.replace(f"{folder}/manifest.json", canonical_json(manifest_with(manifest, content)))
     return shorter is not None

@@ -1,13 +1,10 @@
-"""Which training runs saw an erased log, and what their reports say without samples. Pure."""
+"""Which training runs saw an erased log. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from tunemill.curator_api.receipt import ExposedRun, Exposure
-
-SAMPLES = "\n## Held-out answers\n"  # where a report begins to show rows: from there on to its end
-REMOVED = "\nRows were shown here. They were removed, because one that the run was trained on was erased.\n"
 
 Run = Mapping[str, Any]  # by column of the table
 Held = Mapping[tuple[str, int], AbstractSet[str]]  # by name and version: digests that held a log
@@ -39,17 +36,6 @@ def exposure(run: Run, held: Held) -> Exposure:
 def began(run: Run) -> bool:
     """Whether a trainer took it on; one that waits, or was cancelled while it waited, saw nothing."""
     return run["started_ms"] is not None
-
-
-def without_samples(report: str) -> str | None:
-    """A run's report without the rows that it shows; None if it shows none."""
-    before, heading, _ = report.partition(SAMPLES)
-    return before + REMOVED if heading else None
-
-
-def manifest_with(manifest: Mapping[str, Any], name: str, *, sha256: str, size: int) -> dict[str, Any]:
-    """The manifest of a run's folder, with another file of this name."""
-    return {**manifest, "files": {**manifest["files"], name: {"sha256": sha256, "bytes": size}}}
 
 
 def _base(run: Run) -> str:

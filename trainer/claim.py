@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, update
 
 from tunemill.registry import outbox
-from tunemill.registry.tables import now_ms, run_events, runs
+from tunemill.registry.tables import now_ms, redactions, run_events, runs
 from tunemill.schemas.records import RunStatus
 from tunemill.schemas.topics import RUNS_STATUS
 from tunemill.trainer.errors import LeaseLost, TrainerError
@@ -110,6 +110,13 @@ def note(engine: Engine, claim: Claim, entries: list[dict[str, Any]], progress: 
             first = seq - len(entries) + 1
             rows = [{**entry, "run_id": claim.run_id, "seq": first + i} for i, entry in enumerate(entries)]
             connection.execute(insert(run_events), rows)
+
+
+def is_redacted(engine: Engine, claim: Claim) -> bool:
+    """Whether rows that the run is trained on were erased since it was asked for."""
+    replaced = (redactions.c.project == claim.project, redactions.c.replaces_digest == claim.digest)
+    with engine.connect() as connection:
+        return connection.execute(select(redactions.c.redaction_id).where(*replaced).limit(1)).first() is not None
 
 
 def describe_error(error: TrainerError) -> dict[str, Any]:

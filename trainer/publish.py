@@ -14,6 +14,7 @@ import fsspec
 from safetensors import safe_open
 
 from tunemill.schemas.ids import canonical_json
+from tunemill.schemas.run_report import REPORT, manifest_with, without_samples
 from tunemill.trainer.errors import TrainerError
 from tunemill.trainer.job import write_whole
 
@@ -76,6 +77,15 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
         if path.is_file() and path.name != MANIFEST
     }
     write_whole(folder / MANIFEST, canonical_json({"format": FORMAT, **content, "files": files}))
+
+
+def hide_rows(folder: Path) -> None:
+    """Take the rows out of the report that lies here, where some were erased while the run was under way."""
+    shorter = without_samples((folder / REPORT).read_text(encoding="utf-8"))
+    if shorter is not None:
+        write_whole(folder / REPORT, shorter.encode())
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        write_whole(folder / MANIFEST, canonical_json(manifest_with(manifest, shorter.encode())))
 
 
 def upload(folder: Path, files_url: str, *, project: str, run_id: str) -> str:

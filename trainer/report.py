@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunemill.schemas.run_report import SAMPLES
 from tunemill.trainer.gates import Gate
 from tunemill.trainer.job import Order
 
@@ -48,7 +49,7 @@ def report(
         "",
         *[f"- {what.replace('_', ' ')}: {count}" for what, count in result["rows"].items()],
         "",
-        "## Held-out answers",
+        SAMPLES,
         "",
         *[line for answer in answers for line in _compared(*answer)],
         "## What was trained on",

@@ -20,10 +20,10 @@ import structlog
 from sqlalchemy import Engine
 
 from tunemill.telemetry.metrics import RUNS
-from tunemill.trainer.claim import Claim, fail_attempt, move, note, release, renew
+from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew
 from tunemill.trainer.errors import LeaseLost, TrainerError, WorkerDied
 from tunemill.trainer.job import STOPPED_EXIT, Line, Listener, Order, WorkFolder, write_whole
-from tunemill.trainer.publish import upload
+from tunemill.trainer.publish import hide_rows, upload
 
 POLL_S = 0.25
 GRACE_S = 60.0  # from SIGTERM to SIGKILL: a step and a checkpoint of a large model
@@ -178,11 +178,14 @@ async def _finish(
         status = await asyncio.to_thread(fail_attempt, engine, claim, _failure(exit_code, last, folder, claim))
     if status != "queued":
         RUNS.labels(status).inc()
+        folder.before.unlink(missing_ok=True)  # answers to held-out rows: only who resumes needs them
     log.info("attempt_ended", run_id=claim.run_id, attempt=claim.attempt, status=status, exit_code=exit_code)
 
 
 async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: str, last: Line) -> str:
     """Upload, then tell. Only with the lease: renewed before, and refused by the token after."""
+    if await asyncio.to_thread(is_redacted, engine, claim):
+        await asyncio.to_thread(hide_rows, folder.artefact)
     url = await asyncio.to_thread(upload, folder.artefact, files_url, project=claim.project, run_id=claim.run_id)
     columns = {
         "result": last.data["result"],

@@ -19,6 +19,7 @@ from fakes.stream_worker import StreamWorker
 from sqlalchemy import delete, insert, select
 
 from tunemill.bus.port import Outgoing
+from tunemill.curator_api import amend as amending
 from tunemill.curator_api import erase, erasure_store
 from tunemill.curator_api import publish as publishing
 from tunemill.curator_api.store import Files
@@ -30,7 +31,7 @@ from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
 from tunemill.schemas.records import DatasetRedacted, Feedback, LogBatch, LogRecord, Message, ToolCall
 from tunemill.schemas.topics import DATASETS_REDACTED, FEEDBACK
-from tunemill.trainer.publish import write_manifest
+from tunemill.trainer.publish import hide_rows, write_manifest
 from tunemill.trainer.report import report
 
 CANARY = "xylocanary"
@@ -329,6 +330,52 @@ async def test_a_version_that_is_published_meanwhile_holds_nothing_of_it(
         assert [name for name in where(tmp_path, CANARY) if "tmp" not in name] == []
 
 
+async def test_a_version_that_is_amended_meanwhile_holds_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(5), canary_log()]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await publish(api, "all")
+        await api.client.delete("/v1/datasets/all/rows/log-1")
+        rewrite, gone = amending.rewrite, asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def slow(*args: Any, **more: Any) -> Any:
+            if not gone.is_set():
+                asyncio.run_coroutine_threadsafe(erased(api, subject=CANARY), loop).result(60)
+                loop.call_soon_threadsafe(gone.set)
+            return rewrite(*args, **more)
+
+        monkeypatch.setattr(amending, "rewrite", slow)
+        amended = await publish(api, "all", amend="1")
+        assert (amended["rows"], gone.is_set()) == (4, True)
+        assert where(tmp_path, CANARY) == []
+
+
+def a_report() -> str:
+    """The report of a run, with rows that hold the canary."""
+    scores = {"exact_match": 1.0, "stop_rate": 1.0, "json_fields": None, "loss": 1.0}
+    result = {"before": scores, "after": scores, "retention": {"before": 1.0, "after": 1.0}, "rows": {}}
+    order = SimpleNamespace(
+        run_id="saw", name="all", version=1, digest="d", recipe=SimpleNamespace(method="lora", base="b")
+    )
+    return report(order, "succeeded", result, [], answers=[(CANARY, "a", "b")], samples=[(CANARY, "c")])  # type: ignore[arg-type]
+
+
+def test_a_run_that_ends_after_the_erasure_shows_nothing_either(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text(a_report())
+    write_manifest(tmp_path, {"run_id": "saw"})
+    for _ in range(2):
+        hide_rows(tmp_path)
+        content = (tmp_path / "report.md").read_bytes()
+        assert CANARY.encode() not in content
+        assert b"## Gates" in content
+        manifest = json.loads((tmp_path / "manifest.json").read_text())
+        assert manifest["files"]["report.md"] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
 def a_run(run_id: str, of: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         "run_id": run_id, "run_key": run_id, "project": "default", "name": "all", "version": of["version"],
@@ -345,20 +392,7 @@ async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tm
         first = await publish(api, "all")
         folder = api.files / "runs/default/saw"
         folder.mkdir(parents=True)
-        scores = {"exact_match": 1.0, "stop_rate": 1.0, "json_fields": None, "loss": 1.0}
-        result = {"before": scores, "after": scores, "retention": {"before": 1.0, "after": 1.0}, "rows": {}}
-        order = SimpleNamespace(
-            run_id="saw", name="all", version=1, digest="d", recipe=SimpleNamespace(method="lora", base="b")
-        )
-        text = report(
-            order,  # type: ignore[arg-type]
-            "succeeded",
-            result,
-            [],
-            answers=[(CANARY, "a", "b")],
-            samples=[(CANARY, "c")],
-        )
-        (folder / "report.md").write_text(text)
+        (folder / "report.md").write_text(a_report())
         write_manifest(folder, {"run_id": "saw"})
         rows = [
             a_run("saw", first, artefact_url=str(folder)),

@@ -148,6 +148,7 @@ async def test_an_event_becomes_an_adapter_though_its_worker_is_killed(place: Pl
     assert '{"team": "refund"}<|im_end|>' in (folder / "report.md").read_text()
     assert check_servable(folder) == []
     assert list((place.folder / "work").rglob("*.safetensors")) == [], "checkpoints of an ended run take no disk"
+    assert list((place.folder / "work").rglob("before.json")) == [], "answers to its rows are not kept"
 
 
 async def test_a_shut_down_trainer_hands_over_and_a_cancel_ends_the_run(place: Place) -> None:
