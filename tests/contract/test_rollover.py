@@ -284,6 +284,23 @@ async def test_an_index_that_is_rebuilt_keeps_its_place_among_the_others(
 
 
 @pytest.mark.live
+async def test_logs_rank_alike_in_one_index_and_in_several(index: ElasticIndex, elasticsearch_url: str) -> None:
+    logs = [log(f"l{at}", "tax " * (at % 3 + 1) + "and other words " * at + "refund" * (at > 3)) for at in range(9)]
+    async with opened(elasticsearch_url) as alone:
+        for one in (index, alone):
+            for start in (0, 4, 8):
+                await one.write(logs[start : start + 4])
+                if one is index:
+                    await index.roll_over()
+            await one.refresh()
+        for text in ("tax", "tax OR refund", "other words -refund"):
+            request = SearchRequest(parse(text))
+            pages = [await one.search(request) for one in (index, alone)]
+            spread, together = ([(hit.log.log.log_id, hit.score) for hit in page.hits] for page in pages)
+            assert spread == together and len(spread) > 2
+
+
+@pytest.mark.live
 async def test_no_search_fails_while_another_index_is_begun(index: ElasticIndex, other: ElasticIndex) -> None:
     await index.write([log("a")])
     await index.refresh()

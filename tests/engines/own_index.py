@@ -46,15 +46,21 @@ async def opened(url: str, *, rolling: bool = False) -> AsyncIterator[SearchInde
     """
     project = f"test-{uuid.uuid4().hex[:12]}"
     index = RollingIndex(url, project=project) if rolling else open_index(url, project=project)
-    await index.setup()
-    yield index
-    await index.close()
-    if not url.startswith("local:"):
-        async with httpx.AsyncClient() as client:
-            for name in ("logs", "traces", "feedback"):
-                for made in (await client.get(f"{url}/{name}-{project}-*")).json():  # a rebuild gives it another name
-                    await client.delete(f"{url}/{made}")
-                await client.delete(f"{url}/_index_template/{name}-{project}")
+    try:
+        await index.setup()
+        yield index
+    finally:
+        await index.close()
+        if not url.startswith("local:"):
+            await _remove(url, project)
+
+
+async def _remove(url: str, project: str) -> None:
+    async with httpx.AsyncClient() as client:
+        for name in ("logs", "traces", "feedback"):
+            for made in (await client.get(f"{url}/{name}-{project}-*")).json():  # a rebuild gives it another name
+                await client.delete(f"{url}/{made}")
+            await client.delete(f"{url}/_index_template/{name}-{project}")
 
 
 @asynccontextmanager
