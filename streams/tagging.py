@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.learned import LearnedTag, Lesson, NotLearned
@@ -13,6 +14,12 @@ from tunemill.streams.rulebook import compiled
 from tunemill.streams.rules import Rules, read_rules, starter_text
 from tunemill.streams.rules_text import read_document
 from tunemill.streams.tag import retag
+
+
+@lru_cache(maxsize=4)  # every look at a draft asks, and reading a document takes longer than amending a version
+def _private_data(document: str) -> PrivateData:
+    _, private_data = read_document(document, "rules")
+    return private_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,7 @@ class StreamTagging:
 
     def private_data(self, document: str | None) -> PrivateData:
         """Where private data is replaced by a document, the starter set without one."""
-        _, private_data = read_document(starter_text() if document is None else document, "rules")
-        return private_data
+        return _private_data(starter_text() if document is None else document)
 
     def learn(self, labelled: Sequence[tuple[LogRecord, bool]], *, precision: float) -> Lesson | NotLearned:
         """What these labels teach about a tag, and how good it is; or why they teach nothing."""
