@@ -57,7 +57,7 @@ def _has_refusal(log: LogRecord, _texts: Texts) -> bool:
 
 def _has_media(log: LogRecord, _texts: Texts) -> bool:
     for message in (*log.messages, *log.output):
-        if isinstance(message.parts, list | tuple) and any(map(_is_media, message.parts)):
+        if message.parts and isinstance(message.parts, list | tuple) and any(map(_is_media, message.parts)):
             return True
     return False
 
@@ -81,6 +81,6 @@ _MEASURES: dict[Measure, Callable[[LogRecord, Texts], float | None]] = {
     "input_tokens": lambda log, _texts: log.usage.input_tokens,
     "output_tokens": lambda log, _texts: log.usage.output_tokens,
     "messages": lambda log, _texts: len(log.messages),
-    "turns": lambda log, _texts: sum(message.role == "user" for message in log.messages),
+    "turns": lambda log, _texts: [message.role for message in log.messages].count("user"),
     "chars": lambda _log, texts: sum(map(len, texts.parts.values())),
 }

@@ -17,6 +17,7 @@ _FIRST_CJK = "\u2e80"
 _MIN_SCORE = 0.5
 _LABEL = len("__label__")
 _NOT_PROSE = re.compile(r"```.*?(?:```|$)|`[^`\n]*`|https?://\S+|\[SECRET:[a-z-]+\]", re.DOTALL)
+_SIGNS_OF_NO_PROSE = ("`", "://", "[SECRET:")  # one of them is in all that the pattern matches; most texts have none
 _CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTERS = _CAPITALS + _CAPITALS.lower()
 
@@ -34,7 +35,7 @@ def _predict() -> _Predict:
 
 def language_of(text: str) -> str | None:
     """ISO 639 code, two letters where there is one; None when the text is too short, mostly code, or unclear."""
-    prose = _NOT_PROSE.sub(" ", text[: 4 * _MAX_CHARS])[:_MAX_CHARS]
+    prose = _prose(text[: 4 * _MAX_CHARS])[:_MAX_CHARS]
     letters = list(islice(filter(str.isalpha, prose), _MIN_LETTERS))
     if len(letters) < (_MIN_CJK_LETTERS if min(letters, default="") >= _FIRST_CJK else _MIN_LETTERS):
         return None
@@ -43,6 +44,10 @@ def language_of(text: str) -> str | None:
     if score < _SURE_SCORE and len(words) > _FIRST_CHARS:
         language, score = _verdict(words)
     return language if score >= _MIN_SCORE else None
+
+
+def _prose(text: str) -> str:
+    return _NOT_PROSE.sub(" ", text) if any(sign in text for sign in _SIGNS_OF_NO_PROSE) else text
 
 
 def _verdict(words: str) -> tuple[str, float]:

@@ -110,21 +110,25 @@ class Rules:
         ]
 
     def _known(self, logs: Sequence[tuple[LogRecord, Texts]]) -> list["_Known"]:
-        known = [_Known() for _ in logs]
-        for name, patterns in self._parts.items():
-            parts = {text: _Part(text, patterns) for text in {texts.parts[name] for _, texts in logs}}
-            patterns.match((part.encoded, part.sure, part.possible) for part in parts.values() if part.encoded)
-            for text, part in parts.items():
-                gated = self._gates.keys() & part.sure
-                if gated:
-                    part.private = pii.kinds_in(text, frozenset().union(*map(self._gates.__getitem__, gated)))
-            for one, (_, texts) in zip(known, logs, strict=True):
-                one.add(parts[texts.parts[name]])
+        columns = [
+            self._read([texts.parts[name] for _, texts in logs], patterns) for name, patterns in self._parts.items()
+        ]
+        known = [_Known(parts) for parts in zip(*columns, strict=True)]
         for key, test in self._asked:
             for one, (log, texts) in zip(known, logs, strict=True):
                 if test(log, texts):
                     one.sure.add(key)
         return known
+
+    def _read(self, texts: Sequence[str], patterns: Patterns) -> list["_Part"]:
+        """What holds for each of these texts of one part."""
+        parts = {text: _Part(text, patterns) for text in set(texts)}
+        patterns.match((part.encoded, part.sure, part.possible) for part in parts.values() if part.encoded)
+        for text, part in parts.items():
+            gated = self._gates.keys() & part.sure
+            if gated:
+                part.private = pii.kinds_in(text, frozenset().union(*map(self._gates.__getitem__, gated)))
+        return [parts[text] for text in texts]
 
     def _compile(self, rule: Rule) -> _Check:
         return _Check(
@@ -173,20 +177,11 @@ class _Known:
 
     __slots__ = ("parts", "possible", "private", "sure")
 
-    def __init__(self) -> None:
-        self.parts: list[_Part] = []  # in the order of PARTS
-        self.sure: set[int] = set()
-        self.possible: set[int] = set()
-        self.private: frozenset[str] = frozenset()
-
-    def add(self, part: _Part) -> None:
-        """One more part, which other logs may share."""
-        self.parts.append(part)
-        if part.sure:
-            self.sure |= part.sure
-            self.private |= part.private
-        if part.possible:
-            self.possible |= part.possible
+    def __init__(self, parts: Sequence[_Part]) -> None:
+        self.parts = parts  # in the order of PARTS; other logs may share each
+        self.sure = set[int]().union(*[part.sure for part in parts])
+        self.possible = set[int]().union(*[part.possible for part in parts])
+        self.private = frozenset[str]().union(*[part.private for part in parts])
 
     def has_any(self, wanted: frozenset[int]) -> bool:
         """Whether one of these keys holds."""

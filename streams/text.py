@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tunemill.schemas.records import LogRecord
+from tunemill.schemas.records import LogRecord, Message
 
 _ASKED_BY = {"system": "system", "developer": "system", "user": "user"}
 
@@ -21,11 +21,20 @@ class Texts:
 
 def texts_of(log: LogRecord) -> Texts:
     """The log's text in four parts that do not overlap."""
-    pieces: dict[str, list[str | None]] = {"system": [], "user": [], "assistant": [], "rest": []}
+    pieces: dict[str, list[str]] = {"system": [], "user": [], "assistant": [], "rest": []}
+    arguments: list[str] = []
     for message in log.messages:
-        pieces[_ASKED_BY.get(message.role, "rest")] += message.content, message.refusal
+        _sort_in(message, pieces[_ASKED_BY.get(message.role, "rest")], arguments)
     for message in log.output:
-        pieces["assistant"] += message.content, message.refusal
-    for message in (*log.messages, *log.output):
-        pieces["rest"] += [call.arguments for call in message.tool_calls]
-    return Texts({name: "\n".join(filter(None, texts)) for name, texts in pieces.items()})
+        _sort_in(message, pieces["assistant"], arguments)
+    pieces["rest"] += arguments
+    return Texts({name: "\n".join(texts) for name, texts in pieces.items()})
+
+
+def _sort_in(message: Message, texts: list[str], arguments: list[str]) -> None:
+    if message.content:
+        texts.append(message.content)
+    if message.refusal:
+        texts.append(message.refusal)
+    if message.tool_calls:
+        arguments += [call.arguments for call in message.tool_calls if call.arguments]
