@@ -44,6 +44,12 @@ class Stub:
         return web.Response(body=body, content_type="application/json", headers=_HEADERS)
 
 
+async def _one_index(request: web.Request) -> web.Response:
+    """Behind an alias there is one index, as nearly always."""
+    alias = request.match_info["alias"]
+    return web.json_response({f"{alias}-1": {"aliases": {alias: {"is_write_index": True}}}}, headers=_HEADERS)
+
+
 async def _agree(request: web.Request) -> web.Response:
     answer = _INFO if request.path == "/" else {"acknowledged": True, "docs": []}
     return web.json_response(answer, headers=_HEADERS)
@@ -54,6 +60,7 @@ def serve(port: int) -> None:
     stub, app = Stub(), web.Application(client_max_size=2**30)
     app.router.add_post("/behave", stub.behave)
     app.router.add_route("*", "/{index}/_bulk", stub.bulk)
+    app.router.add_get("/_alias/{alias}", _one_index)
     app.router.add_route("*", "/{rest:.*}", _agree)
     web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
 
