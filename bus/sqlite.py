@@ -44,6 +44,7 @@ READ = f"SELECT {COLUMNS} FROM messages WHERE topic = ? AND offset >= ? ORDER BY
 TAIL = f"SELECT {COLUMNS} FROM messages WHERE topic = ? ORDER BY offset DESC LIMIT ?"  # noqa: S608  constants
 AT = f"SELECT {COLUMNS} FROM messages WHERE topic = ? AND offset = ?"  # noqa: S608  constants
 SCRUB = "UPDATE messages SET value = ?, key = NULL WHERE topic = ? AND offset = ?"
+SCRUBS = "PRAGMA user_version"  # how often something was scrubbed since nothing was left of what had been
 EMPTY = "UPDATE messages SET value = x'', key = NULL, headers = ? WHERE topic = ? AND offset = ?"
 PLACE = "SELECT next_offset FROM places WHERE reader_group = ? AND topic = ?"
 REMEMBER = """
@@ -245,15 +246,24 @@ def _scrub(connection: sqlite3.Connection, topic: str, values: Mapping[int, byte
             else connection.execute(EMPTY, (headers, topic, offset))
             for offset, value in values.items()
         ]
+        (scrubs,) = connection.execute(SCRUBS).fetchone()
+        if done:
+            connection.execute(f"{SCRUBS} = {scrubs + 1:d}")  # PRAGMA takes no parameters
     return sum(one.rowcount for one in done)
 
 
 def _expunge(connection: sqlite3.Connection) -> None:
     """Overwriting what is deleted is not enough: pages also hold copies of what SQLite moved to others before."""
+    (scrubs,) = connection.execute(SCRUBS).fetchone()
+    if not scrubs:
+        return
     connection.execute("VACUUM")
     is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if is_busy:
         raise sqlite3.OperationalError("another process reads the bus file: its old pages are still in use")
+    with _writing(connection):
+        if connection.execute(SCRUBS).fetchone() == (scrubs,):
+            connection.execute(f"{SCRUBS} = 0")
 
 
 def _places(connection: sqlite3.Connection, group: str | None, topics: Sequence[str]) -> dict[str, int]:
