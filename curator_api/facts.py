@@ -23,12 +23,11 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
 
     row_id: NDArray[np.bytes_]  # (n,) S32: the digest
     key: NDArray[np.uint64]  # of row_key
-    draw: NDArray[np.uint64]  # of "<seed>:<row_key>": how ties are broken
+    draw: NDArray[np.uint64]  # of the key and the seed: what is drawn for a row, and how ties are broken, is made of it
     place: NDArray[np.uint64]  # of the text of the beginning
     conversation: NDArray[np.uint64]  # its digest's first 8 bytes
     ingredient: NDArray[np.uint16]
     ts_ms: NDArray[np.int64]  # 0: none
-    characters: NDArray[np.uint32]
     slices: dict[str, NDArray[np.uint32]]  # codes: places in `values`
     values: dict[str, tuple[str, ...]]
     sketch: NDArray[np.uint8] | None  # (n, SLOTS)
@@ -80,16 +79,21 @@ class Facts:
         Args:
             sketches: of these rows; given for every page or for none.
         """
-        logs = [(_u64(log_id), self._rows + i) for i, row in enumerate(rows) for log_id in row.log_ids]
+        keys = {row.row_key: _u64(row.row_key) for row in rows}
+        logs = [
+            (keys[log_id] if log_id in keys else _u64(log_id), self._rows + i)
+            for i, row in enumerate(rows)
+            for log_id in row.log_ids
+        ]
+        key = np.array([keys[row.row_key] for row in rows], dtype=np.uint64)
         page = Columns(
             row_id=np.array([bytes.fromhex(row.row_id()) for row in rows], dtype="S32"),
-            key=np.array([_u64(row.row_key) for row in rows], dtype=np.uint64),
-            draw=np.array([_u64(f"{self._seed}:{row.row_key}") for row in rows], dtype=np.uint64),
+            key=key,
+            draw=key ^ np.uint64(_u64(f"seed {self._seed}")),
             place=np.array([int.from_bytes(row.place()[:8]) for row in rows], dtype=np.uint64),
             conversation=np.array([int(row.conversation[:16], 16) for row in rows], dtype=np.uint64),
             ingredient=np.array([row.ingredient for row in rows], dtype=np.uint16),
             ts_ms=np.array([row.ts_ms or 0 for row in rows], dtype=np.int64),
-            characters=np.array([row.characters() for row in rows], dtype=np.uint32),
             slices={name: self._coded(name, rows) for name in self._codes},
             values={},
             sketch=sketches[0] if sketches else None,
@@ -125,8 +129,10 @@ class Facts:
 
     def _coded(self, name: str, rows: Sequence[Row]) -> NDArray[np.uint32]:
         codes = self._codes[name]
-        found = (row.slices.get(name, ABSENT) for row in rows)
-        return np.array([codes.setdefault(value, len(codes)) for value in found], dtype=np.uint32)
+        values = [row.slices.get(name, ABSENT) for row in rows]
+        for value in dict.fromkeys(values):
+            codes.setdefault(value, len(codes))
+        return np.array([codes[value] for value in values], dtype=np.uint32)
 
 
 def _arrays(columns: Columns) -> dict[str, NDArray[Any]]:
