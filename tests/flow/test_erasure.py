@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -374,6 +375,62 @@ def test_a_run_that_ends_after_the_erasure_shows_nothing_either(tmp_path: Path) 
         assert b"## Gates" in content
         manifest = json.loads((tmp_path / "manifest.json").read_text())
         assert manifest["files"]["report.md"] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+async def test_the_canary_is_nowhere_and_does_not_come_back(tmp_path: Path) -> None:
+    """Everywhere at once: logs, their topic, an edit, feedback, a dead letter, drafts, versions, a correction, a run's report."""
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(40), canary_log()]), f'{{"torn": "{CANARY}'.encode())
+        said = Feedback(feedback_id="f1", ts_ms=1, name="right", log_id="bad", score=0.0, correction=f"no, {CANARY}")
+        await api.bus.publish(FEEDBACK, [Outgoing(wire.encode(said), key=said.feedback_id)])
+        await worker.work()
+        await joined(api)
+        change = {"output": [{"role": "assistant", "content": f"edited {CANARY}"}], "why": CANARY}
+        assert (await api.client.patch("/v1/logs/bad", json=change)).status_code == 200
+        corrected = {"kind": "search", "query": "", "answer": "corrected"}
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await api.client.post("/v1/datasets", json={"name": "better", "ingredients": [corrected]})
+        versions_of = [await publish(api, "all"), await publish(api, "better")]
+        body = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": f"mine, {CANARY}"}]}
+        assert (await api.client.patch("/v1/datasets/all/rows/bad", json=body)).status_code < 300
+        versions_of.append(await publish(api, "all"))
+        assert [CANARY in await exported(api, one["name"], one["version"]) for one in versions_of] == [True] * 3
+        assert f"no, {CANARY}" in await exported(api, "better", 1)
+        folder = api.files / "runs/default/saw"
+        folder.mkdir(parents=True)
+        (folder / "report.md").write_text(a_report())
+        write_manifest(folder, {"run_id": "saw"})
+        with api.registry.begin() as connection:
+            connection.execute(insert(runs).values(**a_run("saw", versions_of[0], artefact_url=str(folder))))
+        before = stores_with(tmp_path)
+        receipt = await erased(api, subject=CANARY)
+        after = stores_with(tmp_path)
+        for store in sorted(before):
+            print(f"{store:40} {before[store]:3} -> {after[store]}")
+        assert set(before) >= {"bus.db", "registry.db", "files/datasets", "files/runs", "index/logs-default"}
+        assert not after
+        assert (receipt["verified"], len(receipt["versions"])) == (True, 3)
+        again = StreamWorker(api.bus, open_index(f"local:{tmp_path / 'again'}"))
+        assert (await again.work("from the start"))[Outcome.INDEXED] == 40
+        assert len(await ids(again.index)) == 40
+        await again.index.close()
+        assert not stores_with(tmp_path)
+        assert CANARY not in json.dumps(receipt)
+
+
+async def joined(api: Running) -> None:
+    """Come back when the feedback has reached its log."""
+    async with asyncio.timeout(30):
+        while True:
+            log = await api.index.get("bad")
+            if log is not None and log.feedback:
+                return
+            await asyncio.sleep(0.1)
+
+
+def stores_with(folder: Path) -> Counter[str]:
+    """In how many places of each store the canary is."""
+    return Counter("/".join(name.split(":")[0].split("/")[:2]) for name in where(folder, CANARY))
 
 
 def a_run(run_id: str, of: dict[str, Any], **more: Any) -> dict[str, Any]:
