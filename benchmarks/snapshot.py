@@ -46,10 +46,13 @@ def main() -> None:
     parser.add_argument(
         "--sizes", type=_sizes, default=(), help="rows of the versions that growth is fitted over: 1000,10000"
     )
+    parser.add_argument(
+        "--engine", choices=("elasticsearch", "embedded"), help="where the logs lie, if not where they can"
+    )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args()
     with ExitStack() as engines:
-        url = _engine(engines)
+        url = _engine(engines, given.engine)
         project = f"bench-{uuid.uuid4().hex[:8]}"
         with _filled(url, project) as fill:
             also = {"growth": _growth(url, project, fill, given.sizes)} if given.sizes else {}
@@ -121,11 +124,14 @@ def _side(side: str, url: str, project: str) -> Found:
     return dict(json.loads(made.stdout.splitlines()[-1]))
 
 
-def _engine(engines: ExitStack) -> str:
+def _engine(engines: ExitStack, wanted: str | None) -> str:
     try:
-        return engines.enter_context(choose.elasticsearch())
+        if wanted != "embedded":
+            return engines.enter_context(choose.elasticsearch())
     except EngineAbsent:
-        return f"local:{engines.enter_context(tempfile.TemporaryDirectory())}"
+        if wanted:
+            raise
+    return f"local:{engines.enter_context(tempfile.TemporaryDirectory())}"
 
 
 @contextmanager

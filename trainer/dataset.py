@@ -93,7 +93,7 @@ def _part_rows(part: Part, content: bytes) -> list[Row]:
         raise DigestMismatch(
             f"{part.path} is not the file that was published", "restore it, or publish the version again"
         )
-    return [_row(row) for row in pq.read_table(io.BytesIO(content)).to_pylist()]
+    return [_row(row) for row in pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).to_pylist()]
 
 
 def _row(stored: Row) -> Row:

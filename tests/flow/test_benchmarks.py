@@ -49,6 +49,17 @@ def test_an_engine_that_is_not_there_is_named() -> None:
     assert b"elasticsearch, embedded, stub" in done.stderr
 
 
+def test_publishing_is_measured_against_an_export_by_hand_and_a_small_change_against_a_whole_version() -> None:
+    found = run("snapshot", "--engine", "embedded", "--rows", "300", "--rounds", "1", "--sizes", "100,200")
+    assert found["rows_per_s"] > 0
+    assert found["ratio_hand_written"] > 0
+    assert found["peak_bytes_whole"] > found["peak_bytes"] > 0
+    assert found["small_change"]["time_ratio"] > 0
+    assert 0 < found["small_change"]["bytes_ratio"] < 1
+    assert set(found["growth"]["seconds"]) == {"100", "200"}
+    assert "the index dump" in found["settings"]["hand_written"]
+
+
 def test_latency_of_the_embedded_engine() -> None:
     found = run("latency", "--engine", "embedded", "--seconds", "1", "--rounds", "1")
     assert 0 < found["figures"]["p50"]["median"] <= found["figures"]["p99"]["median"]
