@@ -38,10 +38,14 @@ class _Message(msgspec.Struct, omit_defaults=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Message).decode
+_decode_plain = msgspec.json.Decoder(RowMessage).decode
+_CALLS = '"tool_calls":'  # inside a text the quotes would be escaped
 
 
 def to_text(message: RowMessage) -> str:
     """A message as JSON: the same message gives the same text."""
+    if not message.tool_calls:
+        return _encode(message).decode()  # it says the same, and takes half the time
     calls = tuple(
         _Call(id=call.id, type="function", function=_Function(call.name, _arguments(call.arguments)))
         for call in message.tool_calls
@@ -52,6 +56,8 @@ def to_text(message: RowMessage) -> str:
 
 def from_text(text: str) -> RowMessage:
     """The message in a text that `to_text` gave."""
+    if _CALLS not in text:
+        return _decode_plain(text)
     stored = _decode(text)
     calls = tuple(
         ToolCall(id=call.id, name=call.function.name, arguments=_argument_text(call.function.arguments))

@@ -49,3 +49,13 @@ def test_a_message_has_what_it_says_and_nothing_else() -> None:
 def test_arguments_that_are_no_object_for_others_stay_text(text: str) -> None:
     message = RowMessage(role="assistant", tool_calls=(ToolCall(name="add", arguments=text),))
     assert json.loads(to_text(message))["tool_calls"][0]["function"]["arguments"] == text
+
+
+@pytest.mark.parametrize("said", ['"tool_calls":[]', '{"tool_calls":[{"id":"x"}]}', '\\"tool_calls":'])
+def test_a_text_about_calls_is_no_call(said: str) -> None:
+    call = ToolCall(name="add", arguments="{}")
+    for message in (
+        RowMessage(role="user", content=said, name=said),
+        RowMessage(role="assistant", content=said, tool_calls=(call,)),
+    ):
+        assert from_text(to_text(message)) == message
