@@ -1,5 +1,6 @@
 """What keeps a row out by itself, and what becomes of it before: private data, licences, runs of words, sides of pairs."""
 
+import dataclasses
 import random
 from typing import Any
 
@@ -115,6 +116,31 @@ def test_what_is_left_out_is_counted_by_the_slices_that_a_row_would_have_had() -
     assert isinstance(other, Row) and other.slices == {**wanted, "app": "none"}
 
 
+WHAT = st.fixed_dictionaries(
+    {
+        "app": st.sampled_from([None, "web", "bot"]),
+        "model": st.sampled_from(["m", "n"]),
+        "finish_reason": st.sampled_from(["stop", None]),
+        "language": st.sampled_from(["en", "de"]),
+        "tags": st.sampled_from([("topic:a",), ("topic:b",), ()]),
+        "answer": st.sampled_from(["4", "4" * 500]),
+        "metadata": st.sampled_from([{}, {"age": "old"}, {"age": "new", "other": "x"}]),
+    }
+)
+
+
+@given(st.lists(WHAT, min_size=2, max_size=8))
+@settings(max_examples=60)
+def test_the_slices_of_a_log_do_not_depend_on_the_logs_before_it(logs: list[dict[str, Any]]) -> None:
+    recipe = {"slices": ("app", "model", "finish", "language", "topic", "length"), "groups": ("age",)}
+    one = sieve(**recipe)
+    for number, what in enumerate(logs):
+        log = tagged(str(number), **what)
+        first, alone = outcome(one, log), outcome(sieve(**recipe), log)
+        assert isinstance(first, Row) and isinstance(alone, Row)
+        assert first.slices == alone.slices
+
+
 def test_a_row_of_a_version_keeps_its_slices_and_an_edit_changes_its_length() -> None:
     row = made(tagged("a"), slices={"meta:age": "old", "length": ">=4000"})
     wanted = sieve(groups=("age",), slices=("length", "language"))
@@ -127,9 +153,7 @@ def test_a_row_of_a_version_keeps_its_slices_and_an_edit_changes_its_length() ->
 def test_an_edit_of_a_pair_without_the_worse_answer_keeps_it_and_one_that_is_no_row_is_left_out() -> None:
     worse = (RowMessage(role="assistant", content="5"),)
     row = made(tagged("a"), rejected=worse)
-    kept = sieve(shape="preference").row(
-        row, RowEdit((RowMessage(role="user", content="?"), *worse[:0], row.messages[-1]))
-    )
+    kept = sieve(shape="preference").row(row, RowEdit((RowMessage(role="user", content="?"), row.messages[-1])))
     assert isinstance(kept, Row) and kept.rejected == worse
     silent = sieve(shape="preference").row(row, RowEdit((RowMessage(role="user", content="?"),)))
     assert isinstance(silent, Left) and silent.reason is Reason.NO_ANSWER
@@ -155,9 +179,7 @@ def test_a_row_of_two_answers_is_as_free_as_the_stricter() -> None:
 
 def test_imported_rows_go_by_the_licence_of_their_set() -> None:
     row = made(tagged("a"), log_id=None, model=None, terms="proprietary")
-    wanted = sieve()
-    object.__setattr__(wanted, "licences", Licences({"licence:prop*": "no"}))
-    result = wanted.row(row)
+    result = dataclasses.replace(sieve(), licences=Licences({"licence:prop*": "no"})).row(row)
     assert isinstance(result, Left) and result.reason is Reason.LICENCE
 
 
