@@ -5,12 +5,13 @@ Each step may be cut off anywhere and done again. In this order:
 2. forget: the ledger, whose events keep every replay from bringing them back; then the index;
 3. drafts: imported rows that say the same;
 4. topics: messages, feedback and dead letters, where the bus can change what it has;
-5. versions: every published one without the rows of these logs, as a new revision;
-6. runs: those that wait are stopped, reports lose the rows that they show, and it is said which run saw a log;
-7. files: what the versions were before;
-8. disk: what deletion leaves in the engines' files is overwritten;
-9. verify: the index is asked for the logs once more; for what came meanwhile all of it is done again;
-10. close: what the request itself says about them goes, too, and its receipt is handed over.
+5. media that no other log shows;
+6. versions: every published one without the rows of these logs, as a new revision;
+7. runs: those that wait are stopped, reports lose the rows that they show, and it is said which run saw a log;
+8. files: what the versions were before;
+9. disk: what deletion leaves in the engines' files is overwritten;
+10. verify: the index is asked for the logs once more; for what came meanwhile all of it is done again;
+11. close: what the request itself says about them goes, too, and its receipt is handed over.
 """
 
 import asyncio
@@ -28,18 +29,19 @@ from tunemill.curator_api import erasure_store as store
 from tunemill.curator_api import ledger
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.erase_runs import held_by, hide_samples, stop_runs
-from tunemill.curator_api.erasure_items import items_of
+from tunemill.curator_api.erasure_items import items_of, media_in
 from tunemill.curator_api.erasure_store import Item, LeaseLost, Request
 from tunemill.curator_api.errors import CuratorError, Unavailable
 from tunemill.curator_api.gather import policy
 from tunemill.curator_api.job_work import told_within
+from tunemill.curator_api.media_bytes import files_of
 from tunemill.curator_api.problems import translated
 from tunemill.curator_api.queries import read_query
 from tunemill.curator_api.receipt import INDEX, Line, Receipt, about_to_remove, step_done
 from tunemill.curator_api.redact import Asked, clean, redact, redacted_by
 from tunemill.curator_api.rows import IMPORTED
 from tunemill.curator_api.scrub import Erased, can_scrub, logs_of, scrub
-from tunemill.indexer.ast import Is, Or, Query
+from tunemill.indexer.ast import Everything, Is, Or, Query
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.fields import METADATA
 from tunemill.registry import outbox
@@ -55,7 +57,7 @@ PAGE = 500  # logs; a few MiB
 RELAYED_WITHIN_S, _RELAYED_LOOK_S = 30.0, 0.1
 ROUNDS = 3  # of finding logs that came while others were erased
 
-DRAFTS, FILES, REPORTS, REGISTRY = "imported rows", "dataset files", "run reports", "registry"
+DRAFTS, MEDIA, FILES, REPORTS, REGISTRY = "imported rows", "media", "dataset files", "run reports", "registry"
 
 _log = structlog.get_logger()
 
@@ -244,8 +246,19 @@ async def _topics(work: Erasing) -> list[Line]:
     return lines
 
 
+async def _media(work: Erasing) -> list[Line]:
+    """5. Images and other files that no other log shows; to know, every log is looked at, which is done only if there are any."""
+    media = set(await work.names("media"))
+    if media:
+        async for dumped in work.on.index.dump(Everything()):
+            media -= await asyncio.to_thread(media_in, [one.record for one in dumped])
+    paths = [path for one in sorted(media) for path in files_of(work.on, one)]
+    await asyncio.to_thread(work.on.files.delete, paths)
+    return [Line(store=MEDIA, removed=len(media), note="that no other log shows")]
+
+
 async def _versions(work: Erasing) -> list[Line]:
-    """5. The keys are those of logs, and of rows that were imported and say what one of the logs says."""
+    """6. The keys are those of logs, and of rows that were imported and say what one of the logs says."""
     asked = Asked(work.request.request_id, work.request.by, [*await work.names("log"), *await work.names("row")])
     await asyncio.to_thread(redact, work.on, asked)
     hit = await asyncio.to_thread(redacted_by, work.on, work.request.request_id)
@@ -254,7 +267,7 @@ async def _versions(work: Erasing) -> list[Line]:
 
 
 async def _runs(work: Erasing) -> list[Line]:
-    """6. After this nobody begins to train on what the versions were."""
+    """7. After this nobody begins to train on what the versions were."""
     held = await asyncio.to_thread(held_by, work.on, work.request.receipt.versions)
     told = await asyncio.to_thread(stop_runs, work.on, held, by=work.request.by)
     await work.note(msgspec.structs.replace(work.request.receipt, runs=tuple(told)))
@@ -263,7 +276,7 @@ async def _runs(work: Erasing) -> list[Line]:
 
 
 async def _files(work: Erasing) -> list[Line]:
-    """7. What nobody can reach by a version any more."""
+    """8. What nobody can reach by a version any more."""
     rows = await work.names("row")
     row_ids = {key.removeprefix(IMPORTED) for key in rows}
     removed = await asyncio.to_thread(clean, work.on, {*await work.names("log"), *rows}, row_ids)
@@ -271,7 +284,7 @@ async def _files(work: Erasing) -> list[Line]:
 
 
 async def _disk(work: Erasing) -> list[Line]:
-    """8. After the stream was told: what it has in hand meanwhile it deletes by itself."""
+    """9. After the stream was told: what it has in hand meanwhile it deletes by itself."""
     await _told_everyone(work)
     await work.on.index.expunge()
     return []
@@ -287,7 +300,7 @@ async def _told_everyone(work: Erasing) -> None:
 
 
 async def _verify(work: Erasing) -> list[Line]:
-    """9. Also logs that came meanwhile: of the subject or the query, or such as a stream had in hand."""
+    """10. Also logs that came meanwhile: of the subject or the query, or such as a stream had in hand."""
     late = await _late(work)
     await _take_in(work, late)
     left = [tagged.log.log_id for tagged in late] + [log_id async for log_id in _left(work)]
@@ -312,7 +325,7 @@ async def _left(work: Erasing) -> AsyncIterator[str]:
 
 
 async def _close(work: Erasing) -> list[Line]:
-    """10. The subject's name, the query and the list of logs go. The ledger keeps the logs' ids: they must not come back."""
+    """11. The subject's name, the query and the list of logs go. The ledger keeps the logs' ids: they must not come back."""
     logs = await asyncio.to_thread(store.count_logs, work.registry, work.request.request_id)
     receipt = msgspec.structs.replace(work.request.receipt, logs=max(logs, work.request.receipt.logs))
     await work.note(receipt)
@@ -331,6 +344,7 @@ STEPS: dict[str, Step] = {
     "forget": _forget,
     "drafts": _drafts,
     "topics": _topics,
+    "media": _media,
     "versions": _versions,
     "runs": _runs,
     "files": _files,

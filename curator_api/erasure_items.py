@@ -1,4 +1,9 @@
-"""By which names a log is known elsewhere: to feedback by its answer and trace, to imported rows by what it says. Pure."""
+"""By which names a log is known elsewhere: its answer and trace to feedback, what it says to imported rows, tokens to media. Pure."""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
 
 from tunemill.curator_api.erasure_store import Item
 from tunemill.curator_api.private import without_private_data
@@ -6,11 +11,20 @@ from tunemill.curator_api.rows import Row, from_log, imported_row
 from tunemill.privacy.pii import KINDS, PrivateData
 from tunemill.schemas.records import LogRecord, TaggedLog
 
+_SIGN = b"@@@langfuseMedia:"
+_TOKEN = re.compile(rb"@@@langfuseMedia:[^@]*\|id=([A-Za-z0-9_-]{22})\|")  # as `page_chat` shows them
+
 
 def items_of(tagged: TaggedLog, private_data: PrivateData) -> list[Item]:
     """A log, and by which other names it is known."""
     log = tagged.log
-    return [*_named(log), *(Item("row", key) for key in _row_keys(tagged, private_data))]
+    rows = [Item("row", key) for key in _row_keys(tagged, private_data)]
+    return [*_named(log), *rows, *(Item("media", one) for one in sorted(media_in([msgspec.json.encode(tagged)])))]
+
+
+def media_in(records: Iterable[bytes]) -> set[str]:
+    """The ids of the images and other media whose tokens stand in the JSON of these logs."""
+    return {found.decode() for record in records if _SIGN in record for found in _TOKEN.findall(record)}
 
 
 def _named(log: LogRecord) -> list[Item]:

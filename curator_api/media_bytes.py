@@ -155,5 +155,11 @@ def _store(curator: Curator, media_id: str, content: bytes, content_type: str) -
         curator.files.put(f"{path}.json", msgspec.json.encode(stored))
 
 
+def files_of(curator: Curator, media_id: str) -> tuple[str, str]:
+    """The files that are kept of one: its bytes, and what stands for them."""
+    path = _path(curator, media_id)
+    return path, f"{path}.json"
+
+
 def _path(curator: Curator, media_id: str) -> str:
     return f"media/{curator.settings.project}/{media_id}"

@@ -125,6 +125,7 @@ async def test_a_subject_is_gone_from_index_topics_and_registry(tmp_path: Path) 
         assert removed(receipt) == {
             "search index": 3,
             "imported rows": 0,
+            "media": 0,
             "run reports": 0,
             "dataset files": 0,
             "topic llm.logs": 4,
@@ -416,6 +417,21 @@ async def test_the_canary_is_nowhere_and_does_not_come_back(tmp_path: Path) -> N
         await again.index.close()
         assert not stores_with(tmp_path)
         assert CANARY not in json.dumps(receipt)
+
+
+async def test_media_go_that_no_other_log_shows(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        own, shared = "o" * 22, "s" * 22
+        tokens = {one: f"@@@langfuseMedia:type=image/png|id={one}|source=bytes@@@" for one in (own, shared)}
+        folder = api.files / "media/default"
+        folder.mkdir(parents=True)
+        for name in (own, f"{own}.json", shared, f"{shared}.json"):
+            (folder / name).write_text("{}")
+        await worker.publish(pack([a_log("bad", tokens[own] + tokens[shared]), a_log("good", tokens[shared])]))
+        await worker.work()
+        receipt = await erased(api, log_id="bad")
+        assert removed(receipt)["media"] == 1
+        assert sorted(path.name for path in folder.iterdir()) == [shared, f"{shared}.json"]
 
 
 async def joined(api: Running) -> None:
