@@ -458,3 +458,11 @@ async def test_a_run_ends_between_two_shelves_where_another_policy_is_set_and_co
 )
 def test_a_shelf_is_filled_for_an_eighth_of_the_age(days: int | None, width: int) -> None:
     assert retention_limits.width_ms(Policy(max_age_days=days)) == width * DAY_MS
+
+
+def test_no_shelf_goes_while_all_fit() -> None:
+    filled = Shelf("s1", 1, 10, newest_ms=1, begun_ms=0, is_filled=True)
+    shelves = [filled, Shelf("s2", 9, 90, newest_ms=2, begun_ms=0, is_filled=False)]
+    for size, goes in ((None, None), (100, None), (99, filled)):
+        assert retention_limits.next_to_drop(shelves, Policy(max_bytes=size), DAY_MS) == goes
+    assert retention_limits.next_to_drop([shelves[1]], Policy(max_bytes=1), DAY_MS) is None
