@@ -6,7 +6,7 @@ there already is only counted.
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from tunemill.curator_api import draft_store, parquet_rows
 from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.datasets import ThisDataset
-from tunemill.curator_api.errors import InvalidRow, Unprocessable
+from tunemill.curator_api.errors import InvalidRow, TooLarge, Unprocessable
 from tunemill.curator_api.file_payloads import ImportOut, LineError
 from tunemill.curator_api.gather import policy
 from tunemill.curator_api.payloads import Storable
@@ -90,7 +90,9 @@ def _import(
 ) -> ImportOut:
     registry, project = curator.registry, curator.settings.project
     draft_store.find(registry, project, name)
-    tally = _read(body, let_in(policy(curator)), stops=stops, first_line=first_line)
+    most = curator.settings.max_inflated_bytes
+    lines = _lines(body, first_line, most_bytes=most)
+    tally = _read(lines, let_in(policy(curator)), stops=stops)
     rows, errors = tally.rows, tally.errors
     if not rows and not errors:
         raise Unprocessable("the body has no rows: send one JSON object a line, a JSON array of objects, or Parquet")
@@ -109,9 +111,9 @@ def _import(
     )
 
 
-def _read(body: bytes, allowed: frozenset[str], *, stops: bool, first_line: int) -> _Tally:
+def _read(lines: Iterable[tuple[int, Any]], allowed: frozenset[str], *, stops: bool) -> _Tally:
     tally = _Tally()
-    for number, line in _lines(body, first_line):
+    for number, line in lines:
         try:
             read = read_line(line) if isinstance(line, bytes) else read_value(line)
             _refuse_private(read.row, allowed)
@@ -123,13 +125,16 @@ def _read(body: bytes, allowed: frozenset[str], *, stops: bool, first_line: int)
     return tally
 
 
-def _lines(body: bytes, first_line: int) -> Iterator[tuple[int, Any]]:
+def _lines(body: bytes, first_line: int, *, most_bytes: int) -> Iterator[tuple[int, Any]]:
     """Each line as bytes, or each item or row as a value, with its number."""
     if body.startswith(parquet_rows.MAGIC):
         try:
-            yield from enumerate(parquet_rows.values(io.BytesIO(body)), start=first_line)
+            yield from enumerate(parquet_rows.values(io.BytesIO(body), most_bytes=most_bytes), start=first_line)
         except parquet_rows.NotParquet as error:
             raise Unprocessable(str(error)) from error
+        except parquet_rows.MoreThanAllowed as error:
+            reason = f"the Parquet file holds more than {most_bytes} bytes: send its rows in several requests"
+            raise TooLarge(reason, limit=most_bytes) from error
     elif body.lstrip()[:1] == b"[":
         yield from ((number, bytes(item)) for number, item in enumerate(_items(body), start=first_line))
     else:

@@ -19,14 +19,26 @@ class NotParquet(Exception):
     """It begins like a Parquet file and cannot be read as one. Says nothing of what it holds."""
 
 
-def values(file: BinaryIO) -> Iterator[dict[str, Any]]:
+class MoreThanAllowed(Exception):
+    """The file holds more than may be read out of it: a small one may stand for more than the memory holds."""
+
+
+def values(file: BinaryIO, *, most_bytes: int | None = None) -> Iterator[dict[str, Any]]:
     """The rows as JSON-like objects, in order; never more than some hundred of them are in memory.
+
+    Args:
+        most_bytes: so much may be read out of it; what is over that is not.
 
     Raises:
         NotParquet: the file is cut off or damaged.
+        MoreThanAllowed: it holds more.
     """
+    read = 0
     try:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=ROWS_AT_ONCE):
+            read += batch.nbytes
+            if most_bytes is not None and read > most_bytes:
+                raise MoreThanAllowed
             yield from (_opened(row) for row in batch.to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise NotParquet("it begins like a Parquet file and cannot be read as one: it may be cut off") from error

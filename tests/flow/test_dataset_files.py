@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from tunemill.cli.app import app
 from tunemill.curator_api.file_payloads import FormatName
 from tunemill.curator_api.row_formats import FORMATS
+from tunemill.curator_api.settings import Settings
 from tunemill.registry import tables
 
 USER, ANSWER = {"role": "user", "content": "What is 2+2?"}, {"role": "assistant", "content": "4"}
@@ -135,6 +136,17 @@ async def test_a_body_that_holds_no_row_is_refused(tmp_path: Path, body: bytes, 
         await begun(api)
         answer = await api.client.post("/v1/datasets/files/import", content=body)
         assert (answer.status_code, reason in answer.json()["detail"]) == (status, True)
+
+
+async def test_parquet_that_holds_far_more_than_its_size_is_refused(tmp_path: Path) -> None:
+    said = {"prompt": "x" * 2**20, "completion": "y"}  # kept once in the file, and once a row when it is read out
+    async with running_api(tmp_path, settings=Settings(max_inflated_bytes=50 * 2**20)) as api:
+        await begun(api)
+        body = parquet(*[said] * 100)
+        assert len(body) < 2**20
+        answer = await api.client.post("/v1/datasets/files/import", content=body)
+        assert (answer.status_code, answer.json()["limit"]) == (413, 50 * 2**20)
+        assert stored(api) == []
 
 
 async def test_a_worse_answer_brings_no_private_data_in_either(tmp_path: Path) -> None:
