@@ -274,7 +274,7 @@ async def _of_models(step: _Step, one: Pairs) -> AsyncIterator[list[Outcome]]:
     async for logs in _matching(step, one.query):
         yield await asyncio.to_thread(_scored, step, one, logs, prompts)
     for some in _chunks(list(prompts.values()), PAGE // 2):
-        sides = await _by_id(step, [side.log_id for prompt in some for side in {prompt.best, prompt.worst}])
+        sides = await _by_id(step, [log_id for prompt in some for log_id in {side.log_id for side in prompt}])
         yield await asyncio.to_thread(_of_prompts, step, some, sides)
 
 
@@ -290,8 +290,9 @@ def _scored(step: _Step, one: Pairs, logs: Sequence[TaggedLog], prompts: dict[in
             left.append(step.sieve.left_log(tagged, Reason.NO_PAIR, ingredient=step.number))
         else:
             asked = prompt_of(made.row)
-            prompts[asked], gone = with_answer(prompts.get(asked), Scored(score, tagged.log.log_id))
-            left += [Left(log_id, Reason.NO_PAIR, {}, step.number) for log_id in gone]
+            answer = Scored(score, tagged.log.log_id, made.row.slices)
+            prompts[asked], gone = with_answer(prompts.get(asked), answer)
+            left += [Left(one.log_id, Reason.NO_PAIR, one.slices, step.number) for one in gone]
     return left
 
 
@@ -302,7 +303,8 @@ def _of_prompts(step: _Step, prompts: Sequence[Prompt], logs: dict[str, TaggedLo
 def _of_prompt(step: _Step, prompt: Prompt, logs: dict[str, TaggedLog]) -> Candidate | Left:
     better, worse = logs.get(prompt.best.log_id), logs.get(prompt.worst.log_id)
     if better is None or worse is None:  # deleted since
-        return _missing(step, prompt.best.log_id if better is None else prompt.worst.log_id)
+        gone = prompt.best if better is None else prompt.worst
+        return _missing(step, gone.log_id)._replace(slices=gone.slices)
     if prompt.best.score == prompt.worst.score:
         return step.sieve.left_log(better, Reason.NO_PAIR, ingredient=step.number)
     made, other = (step.sieve.log(tagged, ingredient=step.number) for tagged in (better, worse))

@@ -16,6 +16,7 @@ class Scored(NamedTuple):
 
     score: float
     log_id: str
+    slices: dict[str, str]  # of its row
 
 
 class Prompt(NamedTuple):
@@ -36,14 +37,15 @@ def score_of(tagged: TaggedLog, name: str) -> float | None:
     return next((one.score for one in reversed(tagged.feedback) if one.name == name and one.score is not None), None)
 
 
-def with_answer(prompt: Prompt | None, answer: Scored) -> tuple[Prompt, tuple[str, ...]]:
-    """The prompt with one more answer, and the log_ids that no pair will be made of."""
+def with_answer(prompt: Prompt | None, answer: Scored) -> tuple[Prompt, list[Scored]]:
+    """The prompt with one more answer, and those that no pair will be made of."""
     if prompt is None:
-        return Prompt(answer, answer), ()
+        return Prompt(answer, answer), []
     best = min((prompt.best, answer), key=_better)
     worst = max((prompt.worst, answer), key=_better)
-    gone = {prompt.best.log_id, prompt.worst.log_id, answer.log_id} - {best.log_id, worst.log_id}
-    return Prompt(best, worst), tuple(gone)
+    met = {one.log_id: one for one in (*prompt, answer)}
+    gone = [one for log_id, one in met.items() if log_id not in (best.log_id, worst.log_id)]
+    return Prompt(best, worst), gone
 
 
 def pair(

@@ -22,9 +22,13 @@ def counter(folder: Path | None, name: str) -> Count:
     Of a pair the longer answer counts.
 
     Raises:
-        InvalidRecipe: there is none; says which there are.
+        InvalidRecipe: there is none, and says which there are; or it cannot be read.
     """
-    tokenizer = Tokenizer.from_file(str(_file(folder, name)))
+    file = _file(folder, name)
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises no narrower one
+        raise InvalidRecipe(f"{PLACE}: its file cannot be read: the operator must look", place=PLACE) from error
 
     def count(rows: Sequence[Row]) -> list[int]:
         texts = [_text(row.messages) for row in rows]

@@ -225,7 +225,9 @@ def test_system_prompts_are_no_repetition_and_the_worse_answer_is_looked_at() ->
     assert Contamination([], words=13).holds([worse]) == [False]
 
 
-@given(st.permutations([Scored(score, f"l{number}") for number, score in enumerate((0.1, 0.5, 0.5, 0.9, 0.9, 0.1))]))
+@given(
+    st.permutations([Scored(score, f"l{number}", {}) for number, score in enumerate((0.1, 0.5, 0.5, 0.9, 0.9, 0.1))])
+)
 def test_the_best_and_the_worst_answer_are_the_same_in_every_order_and_the_others_are_named_once(
     answers: list[Scored],
 ) -> None:
@@ -233,8 +235,8 @@ def test_the_best_and_the_worst_answer_are_the_same_in_every_order_and_the_other
     gone: list[str] = []
     for answer in answers:
         prompt, more = with_answer(prompt, answer)
-        gone += more
-    assert prompt == Prompt(Scored(0.9, "l3"), Scored(0.1, "l5"))
+        gone += [one.log_id for one in more]
+    assert prompt == Prompt(Scored(0.9, "l3", {}), Scored(0.1, "l5", {}))
     assert sorted(gone) == ["l0", "l1", "l2", "l4"]
 
 

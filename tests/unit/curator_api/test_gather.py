@@ -178,6 +178,9 @@ async def test_rows_are_as_long_as_a_named_tokenizer_says(tmp_path: Path, tokeni
         assert (await api.client.post("/v1/datasets", json=body)).json()["place"] == "filters.lengths.tokenizer"
         body["filters"] = {"lengths": {"tokenizer": "other", "max_tokens": 5}}
         problem = (await api.client.post("/v1/datasets", json=body)).json()
+        (tokenizers / "words" / "tokenizer.json").write_text("{")
+        broken = (await api.client.get("/v1/datasets/d/preview")).json()
+        assert (broken["place"], broken["status"]) == ("filters.lengths.tokenizer", 422)
         assert (problem["place"], "there are words" in problem["detail"]) == ("filters.lengths.tokenizer", True)
 
 
