@@ -71,7 +71,7 @@ async def import_rows(
     source: Annotated[Label, Query(description="the file or set that the rows come from")] = "",
     licence: Annotated[Label | None, Query(description="of that set")] = None,
     on_error: Annotated[OnError, Query(description="whether a line that cannot be imported ends the import")] = "skip",
-    first_line: Annotated[int, Query(ge=1, le=2**31 - 1, description="the number of the first line sent")] = 1,
+    first_line: Annotated[int, Query(ge=1, le=2 * 10**9, description="the number of the first line sent")] = 1,
 ) -> ImportOut:
     """Add rows: OpenAI's chat and preference formats, ShareGPT, Alpaca, prompt and completion, prompt with chosen and rejected.
 
