@@ -37,3 +37,8 @@ def test_one_sketch_in_full() -> None:
 def test_of_nothing_there_are_none() -> None:
     found, has = sketches([])
     assert (found.shape, has.shape) == ((0, SLOTS), (0,))
+
+
+def test_of_fewer_than_sixteen_pairs_of_words_there_is_no_sketch() -> None:
+    words = [f"w{number}" for number in range(17)]
+    assert sketches([" ".join(words), " ".join(words[:16])])[1].tolist() == [True, False]
