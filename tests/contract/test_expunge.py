@@ -1,15 +1,19 @@
-"""What is deleted from an index can be taken off its disk, on both engines."""
+"""What is deleted from an index or the registry can be taken off its disk, on every engine that can."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from elasticsearch import AsyncElasticsearch
 from fakes.curator_api import tagged
+from sqlalchemy import delete, insert, update
 
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchRequest
+from tunemill.registry.open import expunge, migrate, open_registry
+from tunemill.registry.tables import saved_searches
 from tunemill.schemas.records import Feedback
 
 WORDS = [f"canary{number:03d}x" for number in range(300)]
@@ -79,3 +83,25 @@ async def test_nothing_is_made_anew_where_nothing_was_deleted(tmp_path: Path) ->
     await index.expunge()
     assert folder.stat().st_ino != before
     await index.close()
+
+
+def test_what_was_deleted_from_the_registry_is_gone_from_its_file(tmp_path: Path) -> None:
+    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    migrate(registry)
+    chance = random.Random(1)
+    names = [f"canary{number:04d}" for number in range(1500)]
+
+    def values(name: str) -> dict[str, str]:
+        return {"name": name, "query": f"{name} {'x' * chance.randint(1, 900)}"}
+
+    with registry.begin() as connection:
+        said = {"project": "p", "by": "b", "created_ms": 1, "updated_ms": 1}
+        connection.execute(insert(saved_searches), [{**said, **values(name)} for name in names])
+        for name in chance.sample(names, 700):  # rows that grow and shrink are moved, and leave copies behind
+            connection.execute(update(saved_searches).where(saved_searches.c.name == name).values(**values(name)))
+        connection.execute(delete(saved_searches).where(saved_searches.c.name.in_(names[::2])))
+    assert expunge(registry)
+    raw = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert not [name for name in names[::2] if name.encode() in raw]
+    assert all(name.encode() in raw for name in names[1::2])
+    registry.dispose()

@@ -340,7 +340,8 @@ async def test_a_version_that_is_amended_meanwhile_holds_nothing_of_it(
         await worker.work()
         await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
         await publish(api, "all")
-        await api.client.delete("/v1/datasets/all/rows/log-1")
+        for number in range(3):  # one of them lies in the bucket of the canary
+            await api.client.delete(f"/v1/datasets/all/rows/log-{number}")
         rewrite, gone = amending.rewrite, asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -352,7 +353,7 @@ async def test_a_version_that_is_amended_meanwhile_holds_nothing_of_it(
 
         monkeypatch.setattr(amending, "rewrite", slow)
         amended = await publish(api, "all", amend="1")
-        assert (amended["rows"], gone.is_set()) == (4, True)
+        assert (amended["rows"], gone.is_set()) == (2, True)
         assert where(tmp_path, CANARY) == []
 
 
