@@ -140,7 +140,7 @@ def brought_up(engine: Engine, project: str, logs: Sequence[TaggedLog]) -> list[
     """These logs with what people did to them and the index does not have yet."""
     revisions = {tagged.log.log_id: tagged.revision for tagged in logs}
     rows = edit_store.edits_of(engine, project, list(revisions), after=revisions)
-    return [with_edits(tagged, rows.get(tagged.log.log_id, ())) for tagged in logs]
+    return [with_edits(tagged, rows.get(tagged.log.log_id, ())) for tagged in logs] if rows else list(logs)
 
 
 def with_edits(tagged: TaggedLog, rows: Sequence[EditRow]) -> TaggedLog:

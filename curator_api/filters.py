@@ -1,8 +1,10 @@
 """What keeps a row out of a dataset by itself, in the order of `Reason`, a page of rows at a time. Pure."""
 
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -23,7 +25,7 @@ from tunemill.curator_api.rows import (
     fault,
     from_log,
 )
-from tunemill.curator_api.slices import OF_METADATA, Described, slice_of
+from tunemill.curator_api.slices import LENGTHS, OF_METADATA, Described, slice_of
 from tunemill.privacy.pii import KINDS, PrivateData
 from tunemill.schemas.records import Message, TaggedLog
 
@@ -40,7 +42,7 @@ class Candidate(NamedTuple):
     kinds: AbstractSet[str] = _ALL_KINDS  # of private data that nobody said is none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sieve:
     """Everything by which rows of one draft are let in."""
 
@@ -177,10 +179,8 @@ class Sieve:
         return {**self._slices(told), **{name: row.slices[name] for name in self.names if name in row.slices}}
 
     def _slices(self, told: Described) -> dict[str, str]:
-        long = slice_of(told, "length") if "length" in self.names else None
-        more = [
-            told.metadata.get(name.removeprefix(OF_METADATA)) for name in self.names if name.startswith(OF_METADATA)
-        ]
+        long = bisect(LENGTHS, told.characters)
+        more = [told.metadata.get(name) for name in self._keys]
         key = (told.language, told.app, told.model, told.finish_reason, told.tags, long, *more)
         found = self._known.get(key)
         if found is None:
@@ -188,6 +188,11 @@ class Sieve:
                 self._known.clear()
             found = self._known[key] = {name: slice_of(told, name) for name in self.names}
         return found
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        """The keys of metadata that the slices go by."""
+        return [name.removeprefix(OF_METADATA) for name in self.names if name.startswith(OF_METADATA)]
 
 
 def _length_reason(filters: Filters, tokens: int | None) -> Reason | None:
