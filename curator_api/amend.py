@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import NamedTuple
 
@@ -87,7 +88,8 @@ def _edited(sieve: Sieve, recipe: Recipe, logs: Mapping[str, Outcome], row: Row)
         found = sieve.row(row)
     if isinstance(found, Left):
         return None
-    return msgspec.structs.replace(found, conversation=row.conversation, ingredient=row.ingredient)
+    kept = {"conversation": row.conversation, "ingredient": row.ingredient, "session_id": None}
+    return msgspec.structs.replace(found, **kept)
 
 
 class _Amended(NamedTuple):
@@ -113,7 +115,8 @@ def _amend(curator: Curator, order: Order, amended: _Amended, changes: Mapping[s
     if not rewritten.rows.manifest.rows:
         detail = "every row was taken out since"
         raise EmptyDataset(detail, matched=base.rows, excluded={Reason.DELETED_BY_PERSON: base.rows})
-    report = _report(curator, plan, base, counted.tally)
+    tally = counted.tally(plan.changes.erased)
+    report = _report(curator, plan, base, tally)
     named = name(curator.files, place, rewritten.rows, card_of(order.name, report, base.draft))
     lineage = msgspec.structs.replace(base.lineage or Lineage(), amends=base.version)
     return version_store.insert_version(
@@ -130,7 +133,7 @@ def _amend(curator: Curator, order: Order, amended: _Amended, changes: Mapping[s
             point_ms=plan.point_ms,
             draft=base.draft,
             report=report,
-            tally=counted.tally,
+            tally=tally,
             lineage=lineage,
             keys=rewritten.rows.keys,
             erased_seen=plan.erased_seen,
@@ -143,19 +146,35 @@ def _amend(curator: Curator, order: Order, amended: _Amended, changes: Mapping[s
 
 
 class _Counted:
-    """A version's tally while its rows change."""
+    """A version's tally while its rows change. What changed is held until the end: a row that moved is seen twice."""
 
     def __init__(self, names: Sequence[str], tally: Tally) -> None:
-        self._names = names
-        self.tally = tally
+        self._names, self._tally = names, tally
+        self._left: dict[str, StoredRow] = {}  # by the key that stood for them
+        self._came: dict[str, StoredRow] = {}
 
     def see(self, left: Sequence[StoredRow], came: Sequence[StoredRow]) -> None:
-        """Take rows out and others in; what is gone was taken out by a person."""
-        gone = [Left(row.row_keys[0], Reason.DELETED_BY_PERSON, row.row.slices) for row in left[len(came) :]]
-        self.tally = self.tally - self._of(left) + self._of(came) + Tally.of(self._names, (), gone)
+        """Take rows out and others in."""
+        for row in left:
+            known = self._came.pop(row.row_keys[0], None)
+            if known is None or known.row_id != row.row_id:
+                self._left[row.row_keys[0]] = row
+        self._came.update((row.row_keys[0], row) for row in came)
 
-    def _of(self, rows: Sequence[StoredRow]) -> Tally:
-        return Tally.of(self._names, [(row.row, row.split) for row in rows])
+    def tally(self, erased: AbstractSet[str]) -> Tally:
+        """What is in the version and what is left out: by people, by an erasure, or as a duplicate that came or went."""
+        before = {key: row.row.slices for row in self._left.values() for key in row.row_keys}
+        after = {key: row.row.slices for row in self._came.values() for key in row.row_keys}
+        gone = before.keys() - after.keys()
+        out = [Left(key, Reason.ERASED if key in erased else Reason.DELETED_BY_PERSON, before[key]) for key in gone]
+        repeated = (self._left.keys() & after.keys()) - self._came.keys()
+        out += [Left(key, Reason.DUPLICATE_CONTENT, after[key]) for key in repeated]
+        alone = (self._came.keys() | gone) - self._left.keys()
+        no_longer = [Left(key, Reason.DUPLICATE_CONTENT, (before | after)[key]) for key in alone]
+        return self._tally - self._of(self._left, no_longer) + self._of(self._came, out)
+
+    def _of(self, rows: Mapping[str, StoredRow], left: Sequence[Left]) -> Tally:
+        return Tally.of(self._names, [(row.row, row.split) for row in rows.values()], left)
 
 
 def _report(curator: Curator, plan: Plan, base: Version, tally: Tally) -> Report:

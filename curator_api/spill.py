@@ -5,14 +5,14 @@ decided by stays in memory in columns.
 """
 
 import os
-import struct
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from types import TracebackType
 from typing import Self
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from tunemill.curator_api.facts import Columns, Facts, Sketches
 from tunemill.curator_api.parts import StoredRow, order
@@ -21,9 +21,9 @@ from tunemill.curator_api.rows import Row
 from tunemill.curator_api.select import Selected
 from tunemill.schemas.manifest import SPLITS
 
-_PILES = 256  # rows by the first byte of their place: one pile at a time is read back
+_PILES, _PILE_SHIFT = 256, 56  # rows by the first byte of their place: one pile at a time is read back
 _HELD_BYTES = 16 * 2**20  # written out together, so that a pile lies in few pieces
-_HEAD = struct.Struct("<IQ")  # bytes of a row, and its number
+_ARRAY = b"\xdd"  # of msgpack, before a count of 32 bits: rows one after the other are read as one list
 
 Sketch = Callable[[Sequence[Row]], Sketches]
 
@@ -42,10 +42,9 @@ class Spill:
         self._file = tempfile.TemporaryFile(prefix="tunemill-")  # noqa: SIM115  # closed by close()
         self._piles = [bytearray() for _ in range(_PILES)]
         self._pieces: list[list[tuple[int, int]]] = [[] for _ in range(_PILES)]  # offset and length
-        self._held = 0
         self._end = 0
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(Row).decode
+        self._encode_into = msgspec.msgpack.Encoder().encode_into
+        self._decode = msgspec.msgpack.Decoder(list[Row]).decode
 
     def __enter__(self) -> Self:
         return self
@@ -60,15 +59,10 @@ class Spill:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take in the next rows; none of them is kept in memory for long."""
-        number = len(self._facts)
         columns = self._facts.add_page(rows, self._sketch(rows) if self._sketch else None)
-        for row, pile in zip(rows, (columns.place >> 56).tolist(), strict=True):
-            content = self._encode(row)
-            self._piles[pile] += _HEAD.pack(len(content), number)
-            self._piles[pile] += content
-            self._held += _HEAD.size + len(content)
-            number += 1
-        if self._held >= _HELD_BYTES:
+        for row, pile in zip(rows, (columns.place >> _PILE_SHIFT).tolist(), strict=True):
+            self._encode_into(row, self._piles[pile], -1)
+        if sum(map(len, self._piles)) >= _HELD_BYTES:
             self._write_out()
 
     def columns(self) -> Columns:
@@ -78,11 +72,12 @@ class Spill:
     def kept(self, columns: Columns, selected: Selected) -> Iterator[list[StoredRow]]:
         """The rows that stay, in their order, some at a time; rows that say the same as one."""
         self._write_out()
-        ids = columns.row_id.tobytes()
-        for pile in range(_PILES):
-            if found := list(self._read(pile)):
-                rows = _together(found, ids, columns, selected)
-                yield sorted(rows, key=order)
+        piles = columns.place >> _PILE_SHIFT
+        numbers = np.argsort(piles, kind="stable")  # of the rows of each pile, as they lie in it
+        ends = np.cumsum(np.bincount(piles.astype(np.intp), minlength=_PILES))
+        for pile, its in enumerate(np.split(numbers, ends[:-1])):
+            if len(its):
+                yield sorted(_together(self._read(pile, len(its)), its, columns, selected), key=order)
 
     def _write_out(self) -> None:
         for pile, held in enumerate(self._piles):
@@ -92,38 +87,34 @@ class Spill:
                 self._end += len(held)
                 held.clear()
         self._file.flush()
-        self._held = 0
 
-    def _read(self, pile: int) -> Iterator[tuple[int, Row]]:
-        content = b"".join(os.pread(self._file.fileno(), length, offset) for offset, length in self._pieces[pile])
-        view, at = memoryview(content), 0
-        while at < len(view):
-            length, number = _HEAD.unpack_from(view, at)
-            at += _HEAD.size
-            yield number, self._decode(view[at : at + length])
-            at += length
+    def _read(self, pile: int, count: int) -> list[Row]:
+        pieces = (os.pread(self._file.fileno(), length, offset) for offset, length in self._pieces[pile])
+        return self._decode(b"".join((_ARRAY, count.to_bytes(4), *pieces)))
 
 
 def _together(
-    found: Sequence[tuple[int, Row]], ids: bytes, columns: Columns, selected: Selected
+    rows: Sequence[Row], numbers: NDArray[np.intp], columns: Columns, selected: Selected
 ) -> Iterator[StoredRow]:
     """The rows of one pile that stay. Those that say the same lie in one pile, and one of them stands for all."""
-
-    def row_id(numbered: tuple[int, Row]) -> bytes:
-        return ids[32 * numbered[0] : 32 * numbered[0] + 32]
-
-    for identity, same in groupby(sorted(found, key=row_id), key=row_id):
-        rows = dict(same)
-        kept = next((number for number in rows if selected.reason[number] == 0), None)
+    ids, places = columns.row_id[numbers].tobytes().hex(), columns.place[numbers].tolist()
+    reasons, splits = selected.reason[numbers].tolist(), selected.split[numbers].tolist()
+    conversations = selected.conversation[numbers].tolist()
+    same: dict[str, list[int]] = {}
+    for at in range(len(rows)):
+        same.setdefault(ids[64 * at : 64 * at + 64], []).append(at)
+    for row_id, its in same.items():
+        kept = next((at for at in its if reasons[at] == 0), None)
         if kept is not None:
-            keys = {row.row_key for row in rows.values()} - {rows[kept].row_key}
-            logs = {log_id for row in rows.values() for log_id in row.log_ids}
+            keys = {rows[at].row_key for at in its} - {rows[kept].row_key}
+            logs = {log_id for at in its for log_id in rows[at].log_ids}
+            row = msgspec.structs.replace(
+                rows[kept], log_ids=tuple(sorted(logs)), conversation=f"{conversations[kept]:016x}"
+            )
             yield StoredRow(
-                row=msgspec.structs.replace(
-                    rows[kept], log_ids=tuple(sorted(logs)), conversation=f"{int(selected.conversation[kept]):016x}"
-                ),
-                row_id=identity.hex(),
-                row_keys=(rows[kept].row_key, *sorted(keys)),
-                place=int(columns.place[kept]),
-                split=SPLITS[selected.split[kept]],
+                row=row,
+                row_id=row_id,
+                row_keys=(row.row_key, *sorted(keys)),
+                place=places[kept],
+                split=SPLITS[splits[kept]],
             )

@@ -103,6 +103,15 @@ async def test_an_edited_question_moves_a_row_and_the_digest_is_that_of_a_plain_
         amended, plain = await publish(api, amend="v1"), await publish(api, "twin")
         assert amended["rows"] == plain["rows"] == 199
         assert amended["digest"] == plain["digest"]
+        assert plain["report"]["excluded"] == {"duplicate_content": 1}
+        assert amended["report"]["excluded"] == {"duplicate_content": 1}
+        for name in ("math", "twin"):
+            await edit(api, 6, "answer 6", name=name)
+            await api.client.delete(f"/v1/datasets/{name}/rows/l0005")
+        amended, plain = await publish(api, amend="latest"), await publish(api, "twin")
+        assert amended["digest"] == plain["digest"]
+        assert plain["report"]["excluded"] == {"deleted_by_person": 1}
+        assert amended["report"]["excluded"] == {"deleted_by_person": 1}
 
 
 async def test_amending_keeps_no_log_that_was_erased_since(tmp_path: Path) -> None:
