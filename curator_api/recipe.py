@@ -14,9 +14,8 @@ from tunemill.indexer.query import SavedText, parse
 from tunemill.schemas.manifest import NAME
 
 SLICES = f"slices are {', '.join(NAMES)} and meta:<key>"
-REFERENCE = re.compile(
-    rf"{NAME.pattern}@(v[1-9][0-9]{{0,8}}|(?!v[0-9]+$){NAME.pattern})"
-)  # a version, or an alias of one
+# A version, or an alias of one, which does not look like a number.
+REFERENCE = re.compile(rf"{NAME.pattern}@(v[1-9][0-9]{{0,8}}|(?!v[0-9]+$){NAME.pattern})")
 
 Problem = tuple[str, str]  # the place in the recipe, and what is wrong there
 Take = Literal["oldest", "newest", "random", "balanced", "diverse"]
