@@ -79,11 +79,11 @@ def export(
         if out is None:
             for some in whence.content(split, 0):
                 sys.stdout.buffer.write(some)
-            return
-        written = _written(out, whence, split)
+        written = {} if out is None else _written(out, whence, split)
         losses = whence.losses(split)
-    answer = {**written, "format": row_format, "digest": version["digest"], "losses": losses}
-    tell(answer, f"{written['rows']} rows written to {out}", as_json=as_json)
+    if out is not None:
+        answer = {**written, "format": row_format, "digest": version["digest"], "losses": losses}
+        tell(answer, f"{written['rows']} rows written to {out}", as_json=as_json)
     for reason, rows in losses.items():
         complain(f"{rows} rows: {reason} (see the table of losses in docs/datasets-files.md)")
 

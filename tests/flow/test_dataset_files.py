@@ -194,6 +194,23 @@ async def test_a_version_leaves_in_every_format_and_what_it_loses_is_counted(tmp
             assert again["formats"] == {name: told["written"]}
 
 
+async def test_pairs_come_in_are_published_and_leave_in_every_format_that_holds_them(tmp_path: Path) -> None:
+    at = "/v1/datasets/pairs/versions/1/export"
+    recipe = {"name": "pairs", "shape": "preference", "ingredients": [{"kind": "imported"}], "test_share": 0}
+    async with running_api(tmp_path) as api:
+        assert (await api.client.post("/v1/datasets", json=recipe)).status_code == 201
+        await api.client.post("/v1/datasets/pairs/import", content=lines(PAIR, {**PAIR, "prompt": "What?"}))
+        version = (await api.client.post("/v1/datasets/pairs/versions", json={})).json()
+        assert (version["rows"], version["shape"]) == (2, "preference")
+        for name in ("openai", "sharegpt", "alpaca", "preference"):
+            whole = (await api.client.get(at, params={"format": name})).content
+            assert (await api.client.get(f"{at}/losses", params={"format": name})).json()["losses"] == {}
+            again = (await api.client.post("/v1/datasets/pairs/import", content=whole)).json()
+            assert (again["known"], again["formats"]) == (2, {name: 2})
+        told = (await api.client.get(f"{at}/losses", params={"format": "prompt_completion"})).json()
+        assert (told["written"], told["losses"]) == (2, {"rejected": 2})
+
+
 async def test_an_export_that_was_begun_with_another_content_is_refused(tmp_path: Path) -> None:
     async with running_api(tmp_path, *LOGS) as api:
         version = await published(api)

@@ -81,6 +81,8 @@ def test_an_export_writes_a_whole_file_or_none_and_tells_losses(tmp_path: Path) 
         nowhere = run(server, tmp_path, "export", "s@v1", "-o", str(tmp_path / "no/folder"))
         assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
         assert run(server, tmp_path, "export", "s@v1", "--split", "test").stdout_bytes == lines(ROWS[2_000:])
+        piped = run(server, tmp_path, "export", "s@v1", "--split", "test", "--format", "alpaca")
+        assert (piped.stdout_bytes, "3 rows: names" in piped.stderr) == (lines(ROWS[2_000:]), True)
         assert list(tmp_path.iterdir()) == []
         done = run(server, tmp_path, "export", "s@v1", "--format", "sharegpt", "--split", "train", "-o", str(out))
         asked = [urlsplit(one.path) for one in server.asked[-2:]]
