@@ -3,7 +3,8 @@
 All patterns in one automaton would read the text once, but one with a gap (`order[^.]{0,60}refund`) has to remember how long ago each
 beginning was: the states of some such patterns multiply until matching takes a hundred times as long. So patterns with gaps stay
 alone, and are only tried on a text that holds the words without which they can't match (RE2's FilteredRE2 finds which those are).
-The others lie in a few automata rather than one, for the same reason: over varied text, two small ones have fewer states.
+Patterns with gaps that no words can be asked for lie in small automata of their own. The others lie in a few automata rather than
+one, for the same reason: over varied text, two small ones have fewer states.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,10 @@ from typing import Any
 
 import re2
 
-_SET_PATTERNS = 30  # per automaton, by trial; whole words in one are as cheap as a few
+# Per automaton, by trial on texts seen before and on new ones, for which states are made; whole words in one are as cheap as a few.
+_PLAIN_PATTERNS = 40
+_GAP_PATTERNS = 8
+_FEW_PATTERNS = 16  # which are cheapest in one: to ask an automaton costs a microsecond, however short the text is
 _FILTER_PATTERNS = 36  # per filter, whose automaton has RE2's 8 MiB, which more patterns overrun
 _MAX_SET_BYTES = 64 * 2**20  # over its budget RE2 finds nothing, silently; the default is 8 MiB
 # What may stand for several characters of many kinds: `.{0,9}`, `[^.]*`, `\w+`, `(?:...){0,3}`.
@@ -40,11 +44,15 @@ class Patterns:
         gaps = [pattern for pattern in self._keys if _GAP.search(f" {pattern}")]
         alone = _filterable(gaps)
         literals = [pattern for pattern in self._keys if _LITERAL.fullmatch(pattern)]
-        rest = [pattern for pattern in self._keys if pattern not in {*alone, *literals}]
-        together = [literals, *_parted(rest, _SET_PATTERNS)] if literals else _parted(rest, _SET_PATTERNS)
+        everywhere = [pattern for pattern in gaps if pattern not in {*alone, *literals}]
+        plain = [pattern for pattern in self._keys if pattern not in {*gaps, *literals}]
+        if len(plain) + len(everywhere) <= _FEW_PATTERNS:
+            together = [[*plain, *everywhere], literals]
+        else:
+            together = [*_parted(plain, _PLAIN_PATTERNS), *_parted(everywhere, _GAP_PATTERNS), literals]
         # Sets of one: they say whether it matches, which is cheaper than where.
         self._alone = {self._keys[pattern]: _set([pattern], quiet()) for pattern in alone}
-        self._sets = [(_set(part, quiet(max_mem=_MAX_SET_BYTES)), self._keys_of(part)) for part in together]
+        self._sets = [(_set(part, quiet(max_mem=_MAX_SET_BYTES)), self._keys_of(part)) for part in together if part]
         self._filters = [(_filter(part), self._keys_of(part)) for part in _parted(alone, _FILTER_PATTERNS)]
 
     def match(self, texts: Iterable[tuple[bytes, set[int], set[int]]]) -> None:

@@ -179,9 +179,15 @@ class _Known:
 
     def __init__(self, parts: Sequence[_Part]) -> None:
         self.parts = parts  # in the order of PARTS; other logs may share each
-        self.sure = set[int]().union(*[part.sure for part in parts])
-        self.possible = set[int]().union(*[part.possible for part in parts])
-        self.private = frozenset[str]().union(*[part.private for part in parts])
+        self.sure: set[int] = set()
+        self.possible: set[int] = set()
+        self.private: frozenset[str] = frozenset()
+        for part in parts:
+            if part.sure:
+                self.sure |= part.sure
+                self.private |= part.private
+            if part.possible:
+                self.possible |= part.possible
 
     def has_any(self, wanted: frozenset[int]) -> bool:
         """Whether one of these keys holds."""
