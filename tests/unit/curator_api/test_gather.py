@@ -100,7 +100,7 @@ async def test_a_log_with_one_fault_is_left_out_for_that(
 async def test_what_is_deleted_erased_or_not_there_is_left_out_for_that(tmp_path: Path) -> None:
     logs = [tagged(name, answer=name) for name in ("good", "gone", "taken")]
     async with holding(tmp_path, *logs) as api:
-        await begin(api, {"kind": "logs", "log_ids": ["good", "gone", "taken", "nowhere", "good"]})
+        await begin(api, {"kind": "logs", "log_ids": ["good", "gone", "nowhere", "taken", "good", "nowhere"]})
         await api.client.delete("/v1/datasets/d/rows/taken")
         await api.client.delete("/v1/logs/gone")
         answer = await found(api)
