@@ -94,7 +94,9 @@ async def test_a_draft_means_what_the_search_means_when_it_is_published(tmp_path
         assert (second["rows"], second["draft"]["ingredients"][0]["query"]) == (1, 'tag:"topic:math" model:"large"')
         dataset = (await api.client.get("/v1/datasets/sums")).json()
         assert dataset["draft"]["ingredients"][0]["query"] == "saved:math"
-        assert [version["draft"]["ingredients"][0]["query"] for version in dataset["versions"]][-1] == 'tag:"topic:math"'
+        assert [version["draft"]["ingredients"][0]["query"] for version in dataset["versions"]][
+            -1
+        ] == 'tag:"topic:math"'
 
 
 async def test_a_version_says_its_query_as_it_was_typed_where_that_says_all(tmp_path: Path) -> None:
