@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunemill.curator_api.contamination import Contamination
+from tunemill.curator_api.errors import InvalidRecipe
 from tunemill.curator_api.filters import Candidate, Sieve
 from tunemill.curator_api.licences import Licences, strictest
 from tunemill.curator_api.pairs import Prompt, Scored, pair, prompt_of, with_answer
 from tunemill.curator_api.recipe import Filters, Recipe, Search, slice_names
 from tunemill.curator_api.rows import Changes, Left, Reason, Row, RowEdit, RowMessage, from_log
 from tunemill.curator_api.seen import Seen
+from tunemill.curator_api.tokens import check_known
 from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.records import Message, Tag, TaggedLog, ToolCall
 
@@ -175,6 +178,15 @@ def test_of_the_names_that_fit_a_model_the_longest_decides(table: dict[str, str]
 def test_a_row_of_two_answers_is_as_free_as_the_stricter() -> None:
     assert [strictest("yes", other) for other in ("yes", "unknown", "no")] == ["yes", "unknown", "no"]  # type: ignore[arg-type]
     assert strictest("no", "unknown") == "no"
+
+
+@pytest.mark.parametrize("name", ["..", "t/..", ""])
+def test_a_tokenizer_has_a_name_and_never_a_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tokenizers" / "t").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "tokenizers"):
+        (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(InvalidRecipe, match="there is no tokenizer"):
+        check_known(tmp_path / "tokenizers", name)
 
 
 def test_imported_rows_go_by_the_licence_of_their_set() -> None:
