@@ -29,6 +29,8 @@ def counter(folder: Path | None, name: str) -> Count:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises no narrower one
         raise InvalidRecipe(f"{PLACE}: its file cannot be read: the operator must look", place=PLACE) from error
+    tokenizer.no_truncation()  # many files cut texts, or fill them up to the longest beside them
+    tokenizer.no_padding()
 
     def count(rows: Sequence[Row]) -> list[int]:
         texts = [_text(row.messages) for row in rows]

@@ -156,11 +156,13 @@ async def test_the_project_says_whose_answers_may_be_trained_on_and_the_longest_
 
 @pytest.fixture
 def tokenizers(tmp_path: Path) -> Path:
-    """One that counts words."""
+    """One that counts words; its file says, as many do, to cut texts and to fill them up."""
     folder = tmp_path / "tokenizers"
     (folder / "words").mkdir(parents=True)
     words = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
     words.pre_tokenizer = Whitespace()
+    words.enable_truncation(4)
+    words.enable_padding()
     words.save(str(folder / "words" / "tokenizer.json"))
     return folder
 
