@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Literal
 
 import msgspec
@@ -181,6 +182,9 @@ def _of_ingredients(recipe: Recipe) -> Iterator[Problem]:
             )
         if isinstance(one, FromVersion) and not REFERENCE.fullmatch(one.of):
             yield f"{place}.of", "name a version as in general@v1, or by an alias as in general@latest"
+    shares = [one.share for one in recipe.ingredients if isinstance(one, FromVersion) and one.share is not None]
+    if sum(Fraction(str(share)) for share in shares) >= 1:
+        yield "ingredients", f"the shares of {len(shares)} versions are all rows or more: together they must be below 1"
 
 
 def _of_sampling(place: str, one: Search | Pairs) -> Iterator[Problem]:

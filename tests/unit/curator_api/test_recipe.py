@@ -126,6 +126,10 @@ BALANCED = Search(query="x", take="balanced", limit=3)
         ),
         (Recipe(ingredients=(FromVersion(of="../etc"),)), "ingredients[0].of"),
         (Recipe(ingredients=(FromVersion(of="general@v0"),)), "ingredients[0].of"),
+        (
+            Recipe(ingredients=(SEARCH, FromVersion(of="a@v1", share=0.3), FromVersion(of="b@v1", share=0.7))),
+            "ingredients",
+        ),
         (Recipe(ingredients=(SEARCH,), filters=Filters(lengths=Lengths(tokenizer="t"))), "filters.lengths"),
         (
             Recipe(ingredients=(SEARCH,), filters=Filters(lengths=Lengths(tokenizer="t", min_tokens=9, max_tokens=2))),
