@@ -11,6 +11,7 @@ from tunemill.schemas.manifest import NAME, valid_name
 
 LATEST = "latest"
 _NUMBER = re.compile(r"v?([1-9][0-9]{0,8})")
+_LIKE_A_NUMBER = re.compile(r"v?[0-9]+")
 
 
 def find_one(engine: Engine, project: str, name: str, wanted: str) -> Version:
@@ -58,7 +59,7 @@ def checked_alias(alias: str) -> str:
     Raises:
         Unprocessable: it may not; says what is allowed.
     """
-    if not valid_name(alias) or alias == LATEST or _NUMBER.fullmatch(alias):
+    if not valid_name(alias) or alias == LATEST or _LIKE_A_NUMBER.fullmatch(alias):
         raise Unprocessable(
             f"not a name for a version: it must match {NAME.pattern}, and be neither `{LATEST}` nor a number",
             pattern=NAME.pattern,

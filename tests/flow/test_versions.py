@@ -251,7 +251,7 @@ async def test_versions_have_names_which_stand_wherever_a_version_is_named(tmp_p
         assert (await get(api, "math/aliases"))["latest"] == 2
         assert (await get(api, "math/diff", **{"from": "v1", "to": "best"}))["changed"] == 1
         assert (await put("best", "9")).status_code == 404
-        for taken in ("latest", "v3", "3", "Best"):
+        for taken in ("latest", "v3", "3", "v0", "1234567890", "Best"):
             assert (await put(taken, "1")).status_code == 422
         assert (await api.client.delete("/v1/datasets/math/aliases/best")).status_code == 204
         assert (await api.client.get("/v1/datasets/math/versions/best")).status_code == 404
