@@ -12,7 +12,7 @@ from tunemill.indexer import elastic_rebuild, elastic_scan, elastic_shelves, map
 from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.document import refusal, to_document
 from tunemill.indexer.elastic_client import connect, error_type, translated
-from tunemill.indexer.elastic_copies import delete_copies, look_up, settle, wanted
+from tunemill.indexer.elastic_copies import Settled, delete_copies, look_up, settle, wanted
 from tunemill.indexer.elastic_expunge import expunge
 from tunemill.indexer.elastic_feedback import Call, ElasticFeedback
 from tunemill.indexer.elastic_indices import is_outdated, size_of
@@ -77,7 +77,7 @@ class ElasticIndex:
     async def write(self, logs: Sequence[TaggedLog]) -> Sequence[Written]:
         """Store each log unless it is there; waits for an engine that is busy or away."""
         refused, bulk = await asyncio.to_thread(_created, logs)
-        sent = [log.log.log_id for at, log in enumerate(logs) if at not in refused]
+        sent = [log for at, log in enumerate(logs) if at not in refused]
         outcomes = iter(await self._create(bulk, sent))
         written = [refused.get(at) or _written(log, next(outcomes)) for at, log in enumerate(logs)]
         await self._warn_of_conflicts(
@@ -234,31 +234,46 @@ class ElasticIndex:
     async def _send(self, bulk: Bulk, *, alias: str = "") -> list[ItemOutcome]:
         return await send_all(self._client, bulk, alias=alias or self.alias, make_index=self.setup)
 
-    async def _create(self, bulk: Bulk, log_ids: Sequence[str]) -> list[ItemOutcome]:
+    async def _create(self, bulk: Bulk, logs: Sequence[TaggedLog]) -> list[ItemOutcome]:
         """Create each of these logs unless one of the indices has it; the outcomes in order."""
         outcomes = await self._send(bulk)
-        places = {log_ids[at]: at for at in reversed(range(len(bulk))) if outcomes[at].verdict is not Verdict.REJECTED}
+        places = {
+            logs[at].log.log_id: at for at in reversed(range(len(bulk))) if outcomes[at].verdict is not Verdict.REJECTED
+        }
         settled = await settle(self._client, self.alias, places, make_index=self.setup)
-        for at, log_id in enumerate(log_ids):
-            if log_id in settled.several and outcomes[at].verdict is Verdict.INDEXED:
-                outcomes[at] = _HAD_COPIES
+        created = [at for at, outcome in enumerate(outcomes) if outcome.verdict is Verdict.INDEXED]
+        for at in await self._not_left(settled, logs, created):
+            outcomes[at] = _HAD_COPIES
         if again := [places[log_id] for log_id in settled.gone]:
-            results = await self._create(bulk.only(again), [log_ids[at] for at in again])
+            results = await self._create(bulk.only(again), [logs[at] for at in again])
             for at, outcome in zip(again, results, strict=True):
                 outcomes[at] = outcome
         return outcomes
+
+    async def _not_left(self, settled: Settled, logs: Sequence[TaggedLog], created: Sequence[int]) -> list[int]:
+        """The places of those created logs of which another copy is left, or may be: what it holds has to be read first."""
+        ids = {at: logs[at].log.log_id for at in created}
+        asked = [log_id for log_id in ids.values() if log_id in settled.elsewhere - settled.several]
+        left = await until_answered(partial(self._digests, asked), self.setup) if asked else {}
+        return [
+            at
+            for at, log_id in ids.items()
+            if log_id in settled.several or left.get(log_id, logs[at].content_digest) != logs[at].content_digest
+        ]
+
+    async def _digests(self, log_ids: Sequence[str]) -> dict[str, str]:
+        """Of each of these logs that is there, what it holds."""
+        found = await look_up(self._client, [wanted(self.alias, log_id, "content_digest") for log_id in log_ids])
+        return {doc["_id"]: doc["_source"]["content_digest"] for doc in found if doc is not None}
 
     async def _warn_of_conflicts(self, duplicates: Sequence[TaggedLog]) -> None:
         """Say how many logs came with an id that holds other content: a producer makes its ids badly."""
         if not duplicates:
             return
         try:
-            found = await look_up(
-                self._client, [wanted(self.alias, log.log.log_id, "content_digest") for log in duplicates]
-            )
+            stored = await self._digests([log.log.log_id for log in duplicates])
         except IndexUnavailable:
             return
-        stored = {doc["_id"]: doc["_source"]["content_digest"] for doc in found if doc is not None}
         count = sum(stored.get(log.log.log_id, log.content_digest) != log.content_digest for log in duplicates)
         if count:
             ID_CONFLICTS.inc(count)

@@ -5,7 +5,8 @@ A log is created in the index that is written to; whether an older one holds it 
 they still are as they were read; 5. where one went, it is done again from 2., and what has no copy left is created again. The first
 copy is the one in the index that was begun first: all who read by id take it. Nobody locks, and the list of indices is asked for each
 time and never kept: whoever went by an old one could miss the copy that another writer made. Who was killed before 5. had told nobody
-that the log is written: it comes again, and 3. is done for logs that were there already, too.
+that the log is written: it comes again, and 3. is done for logs that were there already, too. Another writer may have done 4. before
+this one came to 3.: where one copy is left and it is not in the newest index, what it holds says whose it is.
 """
 
 import asyncio
@@ -54,6 +55,9 @@ class Settled(NamedTuple):
 
     several: set[str]  # there was more than one copy of these
     gone: set[str]  # of them: there is none left
+    elsewhere: set[
+        str
+    ]  # there is one copy of these, which another writer may have left when it took ours for the later one
 
 
 def wanted(alias: str, document_id: str, *fields: str) -> dict[str, Any]:
@@ -85,16 +89,18 @@ async def settle(
     client: AsyncElasticsearch, alias: str, log_ids: Collection[str], *, make_index: Callable[[], Awaitable[None]]
 ) -> Settled:
     """Leave one copy of each of these logs, which were created just now or were there already."""
-    settled = Settled(set(), set())
+    settled = Settled(set(), set(), set())
     if not log_ids:
         return settled
-    in_several = await until_answered(partial(_in_several, client, alias, log_ids), make_index)
+    in_several, elsewhere = await until_answered(partial(_spread, client, alias, log_ids), make_index)
+    settled.elsewhere.update(elsewhere)
     asked = [wanted(alias, log_id) | {"_source": False} for log_id in in_several]
     while asked:
         copies = await until_answered(partial(_copies, client, alias, asked), make_index)
         settled.gone.update(
             doc["_id"] for doc, found in zip(asked, copies, strict=True) if not found and doc["_id"] in settled.several
         )
+        settled.elsewhere.update(doc["_id"] for doc, found in zip(asked, copies, strict=True) if len(found) == 1)
         asked = [doc for doc, found in zip(asked, copies, strict=True) if len(found) > 1]
         settled.several.update(doc["_id"] for doc in asked)
         later = Bulk()
@@ -118,17 +124,17 @@ async def delete_copies(
         is_done = all(outcome.verdict is not Verdict.NO_INDEX for outcome in outcomes)  # else it was rebuilt meanwhile
 
 
-async def _in_several(client: AsyncElasticsearch, alias: str, log_ids: Collection[str]) -> list[str]:
-    """Those of these logs that more than one index holds, searchable or not: nearly always none."""
+async def _spread(client: AsyncElasticsearch, alias: str, log_ids: Collection[str]) -> tuple[list[str], set[str]]:
+    """Those of these logs that several indices hold, and those that the newest does not: nearly always none."""
     while True:
         names = await indices_of(client, alias)
         if len(names) == 1:
-            return []
+            return [], set()
         answered = await asyncio.gather(*(_held(client, name, log_ids) for name in names))
         if None not in answered:
             break
     holding = Counter(log_id for held in answered for log_id in held or ())
-    return [log_id for log_id, indices in holding.items() if indices > 1]
+    return [log_id for log_id, indices in holding.items() if indices > 1], set(holding).difference(answered[-1] or ())
 
 
 async def _held(client: AsyncElasticsearch, index: str, log_ids: Collection[str]) -> list[str] | None:

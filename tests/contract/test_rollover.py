@@ -12,7 +12,7 @@ from elasticsearch import AsyncElasticsearch
 from engines.own_index import opened
 from fakes.search_memory import MemorySearch
 
-from tunemill.indexer import elastic_copies
+from tunemill.indexer import elastic, elastic_copies
 from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.elastic_indices import indices_of
 from tunemill.indexer.elastic_write import send_all
@@ -193,6 +193,31 @@ async def test_a_log_of_which_others_took_the_first_copy_is_written_again(
     before_deletions(monkeypatch, take)
     assert outcomes(await index.write([log("a"), log("b"), log("c")])) == ["indexed", "duplicate", "indexed"]
     assert [await where(index, raw, name) for name in "abc"] == [["000002"], ["000001"], ["000002"]]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("said", "end"), [("the other half", "duplicate"), ("some words", "indexed")])
+async def test_who_finds_only_what_another_wrote_does_not_say_that_theirs_is_there(
+    said: str,
+    end: str,
+    index: ElasticIndex,
+    other: ElasticIndex,
+    raw: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a part of a call would be lost, which its worker joins to what is there when it learns of it."""
+
+    async def write_first(*arguments: Any, **options: Any) -> elastic_copies.Settled:
+        monkeypatch.undo()
+        source = (await raw.get(f"/{index.alias}-000002/_doc/a")).json()["_source"] | {"content_digest": "some words"}
+        (await raw.put(f"/{index.alias}-000001/_create/a", json=source)).raise_for_status()  # one that was on its way
+        assert outcomes(await other.write([log("a")])) == ["duplicate"]
+        return await elastic_copies.settle(*arguments, **options)
+
+    await index.roll_over()
+    monkeypatch.setattr(elastic, "settle", write_first)
+    assert outcomes(await index.write([log("a", said), log("b")])) == [end, "indexed"]
+    assert [await where(index, raw, name) for name in "ab"] == [["000001"], ["000002"]]
 
 
 @pytest.mark.live
