@@ -26,7 +26,7 @@ from tunemill.curator_api.rows import (
     from_log,
 )
 from tunemill.curator_api.slices import LENGTHS, OF_METADATA, Described, slice_of
-from tunemill.privacy.pii import KINDS, PrivateData
+from tunemill.privacy.pii import KINDS, PrivateData, may_hold, without_private
 from tunemill.schemas.records import Message, TaggedLog
 
 Outcome = Row | Left
@@ -176,7 +176,8 @@ class Sieve:
     def _of_row(self, row: Row) -> dict[str, str]:
         """Of a row that is no log's: what it has already stays, because a version does not keep all that it was told by."""
         told = Described(row.language, row.app, row.model, row.finish_reason, row.tags, row.characters())
-        return {**self._slices(told), **{name: row.slices[name] for name in self.names if name in row.slices}}
+        kept = {name: self._shown(row.slices[name]) for name in self.names if name in row.slices}
+        return {**self._slices(told), **kept}
 
     def _slices(self, told: Described) -> dict[str, str]:
         long = bisect(LENGTHS, told.characters)
@@ -186,8 +187,12 @@ class Sieve:
         if found is None:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            found = self._known[key] = {name: slice_of(told, name) for name in self.names}
+            found = self._known[key] = {name: self._shown(slice_of(told, name)) for name in self.names}
         return found
+
+    def _shown(self, value: str) -> str:
+        """A slice's value as it may stand in reports, cards and sources."""
+        return without_private(value)[0] if self.masks and may_hold(value) else value
 
     @cached_property
     def _keys(self) -> list[str]:

@@ -32,7 +32,7 @@ from tunemill.curator_api.report import Report, report_on
 from tunemill.curator_api.rewrite import rewrite
 from tunemill.curator_api.rows import Left, Reason
 from tunemill.curator_api.store import Files
-from tunemill.curator_api.tally import Tally
+from tunemill.curator_api.tally import Tally, without_erased_values
 from tunemill.curator_api.version_keys import find, from_bytes
 from tunemill.curator_api.version_store import TALLY, Version, event_id_of
 from tunemill.registry.tables import audit, datasets, now_ms, redactions, versions
@@ -130,12 +130,13 @@ def _redact_one(curator: Curator, asked: Asked, version: Version) -> bool:
         if version_store.find_version(curator.registry, curator.project, version.name, version.version) != version:
             return False  # the files of its last revision are gone
         raise
-    report = _report(version, counted.tally)
+    tally = without_erased_values(counted.tally)
+    report = _report(version, tally)
     named = name(files, place, rewritten.rows, card_of(version.name, report, version.draft))
     if (named.digest, named.sources_url) == (version.digest, version.sources_url):
         return True  # the keys are those of other texts
     with curator.registry.begin() as connection:
-        return _commit(connection, curator.project, asked, _Revised(version, named, report, counted.tally))
+        return _commit(connection, curator.project, asked, _Revised(version, named, report, tally))
 
 
 class _Revised(NamedTuple):

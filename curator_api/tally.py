@@ -140,6 +140,11 @@ class Counting:
         return {value: Slice(kept[value], out.get(value, {})) for value in sorted({*kept, *out})}
 
 
+def without_erased_values(tally: Tally) -> Tally:
+    """The tally without the values of slices that erased logs had and no row has: such a value may say whose they were."""
+    return msgspec.structs.replace(tally, slices={name: _merged(values) for name, values in tally.slices.items()})
+
+
 def bucket(number: int) -> int:
     """The bucket that a number lies in: four in each doubling, so that a number is known within a quarter."""
     if number < _STEPS:
@@ -154,6 +159,15 @@ def smallest_in(place: int) -> int:
         return place
     octave = place // _STEPS - 1
     return (place - _STEPS * octave) << octave
+
+
+def _merged(values: Mapping[str, Slice]) -> dict[str, Slice]:
+    gone = {value: its for value, its in values.items() if not its.rows and Reason.ERASED in its.out}
+    out: Counter[str] = Counter()
+    for its in gone.values():
+        out.update(its.out)
+    found = {value: its for value, its in values.items() if value not in gone}
+    return _slices(found, {ABSENT: Slice(0, dict(out))}, 1) if gone else found
 
 
 def _present(counts: Mapping[str, int]) -> Counts:

@@ -175,7 +175,7 @@ async def test_versions_lose_the_rows_and_keep_their_numbers(tmp_path: Path) -> 
     async with embedded(tmp_path) as (api, worker):
         await worker.publish(pack([*logs(200), canary_log()]))
         await worker.work()
-        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await api.client.post("/v1/datasets", json={"name": "all", "query": "", "groups": ["subject"]})
         await api.client.post("/v1/datasets", json={"name": "clean", "query": "id:log-1"})
         first = await publish(api, "all")
         await api.client.delete("/v1/datasets/all/rows/log-7")

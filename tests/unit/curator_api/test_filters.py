@@ -153,6 +153,19 @@ def test_a_row_of_a_version_keeps_its_slices_and_an_edit_changes_its_length() ->
     assert isinstance(edited, Row) and edited.edited and edited.slices["length"] == "<200"
 
 
+def test_private_data_is_replaced_in_the_values_of_slices_too() -> None:
+    log, looked_by = tagged("a", metadata={"team": MAIL}), {"groups": ("team",)}
+    row = made(log, slices={"meta:team": MAIL})
+    for policy, shown in (("snapshot", "[PII:email]"), ("never", MAIL)):
+        result = sieve(policy, **looked_by)
+        for found in (
+            outcome(result, log),
+            result.row(row),
+            outcome(result, msgspec.structs.replace(log, consent="no")),
+        ):
+            assert found.slices["meta:team"] == shown
+
+
 def test_an_edit_of_a_pair_without_the_worse_answer_keeps_it_and_one_that_is_no_row_is_left_out() -> None:
     worse = (RowMessage(role="assistant", content="5"),)
     row = made(tagged("a"), rejected=worse)

@@ -14,7 +14,7 @@ from tunemill.curator_api.recipe import Cap, Decontaminate, Filters, FromVersion
 from tunemill.curator_api.report import MOST_WARNINGS, Report, report_on
 from tunemill.curator_api.rows import Left, Reason, Row, RowMessage
 from tunemill.curator_api.select import NearDuplicates
-from tunemill.curator_api.tally import Counting, Tally, bucket, smallest_in
+from tunemill.curator_api.tally import Counting, Tally, bucket, smallest_in, without_erased_values
 from tunemill.schemas.ids import digest
 
 TEMPLATES = Path(charts.__file__).parent / "templates"
@@ -98,6 +98,26 @@ def test_every_slice_adds_up_to_what_was_looked_at(one: Tally) -> None:
     for values in one.slices.values():
         assert sum(its.rows for its in values.values()) == one.rows
         assert sum(sum(its.out.values()) for its in values.values()) == one.matched - one.rows
+
+
+def test_a_value_that_only_erased_logs_had_is_told_no_more() -> None:
+    out = [
+        *left(Reason.ERASED, app="Ann"),
+        *left(Reason.CONSENT, 2, app="Ann"),
+        *left(Reason.ERASED, app="shop"),
+        *left(Reason.CONSENT, app="Bob"),
+        *left(Reason.CONSENT, app="none"),
+    ]
+    before = Tally.of(NAMES, [(row("a"), "train")], out)
+    after = without_erased_values(before)
+    assert (after.matched, after.excluded) == (before.matched, before.excluded)
+    assert {value: its.out for value, its in after.slices["app"].items()} == {
+        "Bob": {"consent": 1},
+        "none": {"consent": 3, "erased": 1},
+        "shop": {"erased": 1},
+    }
+    assert after.slices["language"] == before.slices["language"]
+    assert without_erased_values(after) == after
 
 
 def test_pages_count_as_the_whole() -> None:
