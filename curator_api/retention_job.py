@@ -149,6 +149,7 @@ class _Run:
         return False
 
     async def _forget_texts(self, log_ids: Sequence[str]) -> None:
+        await asyncio.to_thread(store.renew, self._on.registry, self._job)  # not if it was cancelled meanwhile
         await asyncio.to_thread(retention_store.forget_texts, self._on.registry, self._on.project, log_ids)
 
     async def _count(self, logs: int) -> None:

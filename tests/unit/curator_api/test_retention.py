@@ -18,7 +18,7 @@ from tunemill.curator_api.edit_store import Act
 from tunemill.curator_api.job_runner import do_next
 from tunemill.curator_api.job_work import Jobs
 from tunemill.curator_api.retention_store import Policy
-from tunemill.indexer.ast import Everything
+from tunemill.indexer.ast import Everything, Query
 from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.open import open_index
 from tunemill.indexer.search import Forget, IndexSize, SearchIndex, Shelf
@@ -451,6 +451,32 @@ async def test_a_run_ends_between_two_shelves_where_another_policy_is_set_and_co
     index.drop_shelf = regret  # type: ignore[method-assign]
     assert (await run(on)).status == "cancelled"
     assert steps == ["s1"]
+
+
+async def test_a_cancelled_run_drops_nothing_more(registry: Engine) -> None:
+    index, pages = await shelved(), MemorySearch(*logs())
+    whole, scan = index.drop_shelf, pages.scan
+
+    def cancel() -> None:
+        (job, *_) = store.find_all(registry, "default", limit=1)
+        store.cancel(registry, "default", job.job_id, by="person:ann")
+
+    async def drop_late(name: str, *, before: Forget) -> int:
+        cancel()
+        return await whole(name, before=before)
+
+    async def scan_late(query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
+        cancel()
+        async for log in scan(query, limit=limit):
+            yield log
+
+    index.drop_shelf, pages.scan = drop_late, scan_late  # type: ignore[method-assign]
+    for one in (index, pages):
+        before = len(one.logs)
+        on = jobs(registry, one)
+        keep(on, days=20)
+        left = await run(on)
+        assert (left.status, left.seen, len(one.logs)) == ("cancelled", 0, before)
 
 
 @pytest.mark.parametrize(
