@@ -27,6 +27,7 @@ REASONS = (
     Reason.WEIGHTED_OUT,
     Reason.CAPPED,
 )
+_NO_TIME = np.iinfo(np.int64).max  # of a conversation whose rows have none: it counts as the youngest
 _AT_A_TIME = 2**16  # conversations: as Python's numbers they take many times their room
 
 
@@ -49,7 +50,7 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
     reason: NDArray[np.uint8]  # a place in REASONS; 0: it is in the dataset
     split: NDArray[np.uint8]  # a place in the manifest's SPLITS
     same: NDArray[np.int64]  # the row that stands for a duplicate or near-duplicate; of all others itself
-    conversation: NDArray[np.uint64]  # the first of the conversations that are joined with its own
+    conversation: NDArray[np.uint64]  # the oldest of the conversations that are joined with its own
     near: NearDuplicates | None = None  # None: not asked for
 
 
@@ -186,11 +187,16 @@ def _sample(facts: Columns, recipe: Recipe, rows: Rows) -> Rows:
 
 
 def _conversations(facts: Columns, same: Rows) -> NDArray[np.uint64]:
-    """The conversation of each row. A row that was said in several joins them into one."""
+    """The conversation of each row. A row that was said in several joins them into the oldest: what comes later follows."""
     names, own = np.unique(facts.conversation, return_inverse=True)
-    firsts = np.arange(len(names))
+    begun = np.full(len(names), _NO_TIME)
+    np.minimum.at(begun, own, np.where(facts.ts_ms == 0, _NO_TIME, facts.ts_ms))
+    by_age = np.argsort(begun, kind="stable")
+    age = np.empty(len(names), np.int64)
+    age[by_age] = np.arange(len(names))
+    own, firsts = age[own], np.arange(len(names))
     join(firsts, own, own[same])
-    return names[firsts[own]]
+    return names[by_age[firsts[own]]]
 
 
 def _split(conversation: NDArray[np.uint64], *, seed: int, test_share: float) -> NDArray[np.uint8]:

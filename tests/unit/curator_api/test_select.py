@@ -1,6 +1,7 @@
 """Which rows of a draft are in the dataset: duplicates, limits, splits, whatever order the rows come in."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -132,9 +133,13 @@ def test_rows_that_say_the_same_are_drawn_alike_whichever_stands_for_them() -> N
     assert 60 < len(left) < 140
 
 
-def old_sides(rows: Sequence[Row], *, seed: int, test_share: float) -> dict[str, str]:
-    """The split by row_id, as it was found before in a dictionary of texts: what is published keeps its sides."""
+def sides_by_name(rows: Sequence[Row], *, seed: int, test_share: float) -> dict[str, str]:
+    """The split by row_id, found in a dictionary of texts."""
     parent: dict[str, str] = {}
+    begun: dict[str, float] = {}
+    for one in rows:
+        name = one.conversation[:16]
+        begun[name] = min(begun.get(name, math.inf), one.ts_ms or math.inf)
 
     def root(key: str) -> str:
         while parent.setdefault(key, key) != key:
@@ -146,8 +151,8 @@ def old_sides(rows: Sequence[Row], *, seed: int, test_share: float) -> dict[str,
         keys.setdefault(one.row_id(), set()).add(one.conversation[:16])
     for first, *others in map(sorted, keys.values()):
         for other in others:
-            low, high = sorted((root(first), root(other)))
-            parent[high] = low
+            old, young = sorted((root(first), root(other)), key=lambda name: (begun[name], name))
+            parent[young] = old
 
     def draw(conversation: str) -> float:
         return int.from_bytes(hashlib.sha256(f"{seed}:{conversation}".encode()).digest()[:8]) / 2**64
@@ -159,7 +164,7 @@ def old_sides(rows: Sequence[Row], *, seed: int, test_share: float) -> dict[str,
 @given(made_rows, st.integers(0, 1000), st.sampled_from((0.0, 0.1, 0.5, 1.0)))
 def test_a_conversation_stands_on_the_side_that_its_digest_says(rows: list[Row], seed: int, share: float) -> None:
     found = selected(rows, recipe(*WHOLE, seed=seed, test_share=share))
-    wanted = old_sides(rows, seed=seed, test_share=share)
+    wanted = sides_by_name(rows, seed=seed, test_share=share)
     assert [SPLITS[side] for side in found.split] == [wanted[one.row_id()] for one in rows]
 
 
@@ -177,6 +182,17 @@ def test_no_conversation_is_torn_apart_and_one_that_is_restored_keeps_its_side(r
         for one, joined in zip(rows, found.conversation.tolist(), strict=True)
     ]
     assert selected(restored, of).split.tolist() == found.split.tolist()
+
+
+def test_what_repeats_an_older_row_moves_it_to_no_other_side() -> None:
+    of = recipe(test_share=0.5, seed=1)
+    before = many(100)
+    repeats = [row(f"new-{n}", before[n].messages[0].content, ts_ms=n + 1_000) for n in range(100)]
+    imported = [row(f"imported-{n}", before[n].messages[0].content) for n in range(100)]
+    sides = kept(before, of)
+    assert len(set(sides.values())) == 2
+    found = selected([*repeats, *imported, *before], of).split
+    assert [SPLITS[side] for side in found] == [*sides.values()] * 3
 
 
 @pytest.mark.parametrize("take", ["random", "oldest", "newest"])
