@@ -11,7 +11,8 @@ from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.dataset_payloads import DatasetOut, DatasetsOut, DatasetSummary
 from tunemill.curator_api.draft import checked_name
-from tunemill.curator_api.draft_store import Dataset
+from tunemill.curator_api.draft_store import Dataset, Edits
+from tunemill.curator_api.errors import InvalidRecipe
 from tunemill.curator_api.payloads import Storable
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.queries import saved_texts
@@ -38,7 +39,7 @@ async def create_dataset(dataset: DatasetIn, here: Here, person: Person) -> Data
     recipe = await asyncio.to_thread(draft_of, here, dataset)
     edits = await _checked_rows(here, name, recipe, dataset)
     made = await asyncio.to_thread(draft_store.create, here.registry, here.project, name, recipe)
-    await asyncio.to_thread(_change_rows, here, name, edits, by=person)
+    await asyncio.to_thread(draft_store.edit_rows, here.registry, here.project, name, edits, by=person)
     return _dataset_out(made, [])
 
 
@@ -73,11 +74,12 @@ def get_draft(name: ThisDataset, here: Here, _person: Person) -> DraftOut:
 @router.put("/{name}/draft", responses=responses(400, 404, 422))
 async def change_draft(name: ThisDataset, draft: DraftIn, here: Here, person: Person) -> DatasetOut:
     """Give the draft another recipe. Rows that were changed, deleted or imported stay so; `rows` changes more of them."""
+    if draft.name not in (None, name):
+        raise InvalidRecipe(f"name: the recipe is of another dataset than {name!r}", place="name")
     recipe = await asyncio.to_thread(draft_of, here, draft)
     await asyncio.to_thread(draft_store.find, here.registry, here.project, name)
     edits = await _checked_rows(here, name, recipe, draft)
-    await asyncio.to_thread(draft_store.change, here.registry, here.project, name, recipe)
-    await asyncio.to_thread(_change_rows, here, name, edits, by=person)
+    await asyncio.to_thread(draft_store.change, here.registry, here.project, name, recipe, edits, by=person)
     return await asyncio.to_thread(view, here, name)
 
 
@@ -105,18 +107,13 @@ def draft_of(curator: Curator, given: DraftIn) -> Recipe:
     return recipe
 
 
-async def _checked_rows(curator: Curator, name: str, recipe: Recipe, given: DraftIn) -> dict[str, RowEdit | None]:
+async def _checked_rows(curator: Curator, name: str, recipe: Recipe, given: DraftIn) -> Edits:
     """What a client wants to become of rows, by row_key."""
     edits = {key: checked_edit(text.messages, text.rejected) for key, text in given.rows.edit.items()}
     wanted: dict[str, RowEdit | None] = {**edits, **dict.fromkeys(given.rows.delete)}
     for row_key, edit in wanted.items():
         await check_change(curator, name, recipe, row_key, edit)
     return wanted
-
-
-def _change_rows(curator: Curator, name: str, edits: dict[str, RowEdit | None], *, by: str) -> None:
-    for row_key, edit in edits.items():
-        draft_store.edit_row(curator.registry, curator.project, name, row_key, edit, by=by)
 
 
 def _dataset_out(dataset: Dataset, versions: list[Version]) -> DatasetOut:

@@ -1,6 +1,6 @@
 """Drafts in the registry: their recipes, the rows people changed, the rows they imported."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,8 @@ from tunemill.registry.tables import audit, datasets, erasures, imported_rows, n
 
 _PAGE = 500  # rows that are read at once
 _KEYS_AT_ONCE = 500  # in one statement: engines limit how many values it may have
+
+Edits = Mapping[str, RowEdit | None]  # by row_key; None takes the row out of the draft
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,44 +69,28 @@ def find(engine: Engine, project: str, name: str) -> Dataset:
     return _dataset(row._mapping)
 
 
-def change(engine: Engine, project: str, name: str, draft: Recipe) -> None:
-    """Give a dataset's draft another recipe; its changed and imported rows stay.
+def change(engine: Engine, project: str, name: str, draft: Recipe, edits: Edits, *, by: str) -> None:
+    """Give a dataset's draft another recipe, and change rows; those that were changed before, or imported, stay.
 
     Raises:
-        NotFound: there is no such dataset.
+        NotFound: there is no such dataset, or the log of an edited row was erased.
     """
     with engine.begin() as connection:
         values = {"draft": msgspec.to_builtins(draft), "updated_ms": now_ms()}
         changed = connection.execute(update(datasets).where(_of(datasets, project, name)).values(values))
-    if not changed.rowcount:
-        raise NotFound(f"there is no dataset {name!r}")
+        if not changed.rowcount:
+            raise NotFound(f"there is no dataset {name!r}")
+        _edit_rows(connection, project, name, edits, by)
 
 
-def edit_row(engine: Engine, project: str, name: str, row_key: str, edit: RowEdit | None, *, by: str) -> None:
-    """Put an edit in place of the row's own messages; None takes the row out of the draft. The last edit holds.
+def edit_rows(engine: Engine, project: str, name: str, edits: Edits, *, by: str) -> None:
+    """Put edits in place of rows' own messages, all or none; the last edit of a row holds.
 
     Raises:
-        NotFound: the row's log was erased; nothing that was in it may be written down again.
+        NotFound: the log of one was erased; nothing that was in it may be written down again.
     """
-    here = and_(_of(row_edits, project, name), row_edits.c.row_key == row_key)
-    erased = select(erasures.c.log_id).where(erasures.c.project == project, erasures.c.log_id == row_key)
     with engine.begin() as connection:
-        _touch(connection, project, name)
-        if connection.execute(erased).first() is not None:
-            raise NotFound("there is no such log")
-        connection.execute(delete(row_edits).where(here))
-        connection.execute(
-            insert(row_edits).values(
-                project=project,
-                name=name,
-                row_key=row_key,
-                action="delete" if edit is None else "edit",
-                messages=None if edit is None else msgspec.to_builtins(edit.messages),
-                rejected=msgspec.to_builtins(edit.rejected) if edit is not None and edit.rejected else None,
-                by=by,
-                ts_ms=now_ms(),
-            )
-        )
+        _edit_rows(connection, project, name, edits, by)
 
 
 def changes(engine: Engine, project: str, name: str) -> Changes:
@@ -188,6 +174,30 @@ def has_imported(engine: Engine, project: str, name: str, row_key: str) -> bool:
     here = and_(_of(imported_rows, project, name), imported_rows.c.row_key == row_key)
     with engine.connect() as connection:
         return connection.execute(select(imported_rows.c.row_key).where(here)).one_or_none() is not None
+
+
+def _edit_rows(connection: Connection, project: str, name: str, edits: Edits, by: str) -> None:
+    if not edits:
+        return
+    _touch(connection, project, name)
+    now, keys = now_ms(), list(edits)
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        some = keys[start : start + _KEYS_AT_ONCE]
+        erased = select(erasures.c.log_id).where(erasures.c.project == project, erasures.c.log_id.in_(some))
+        if connection.execute(erased).first() is not None:
+            raise NotFound("there is no such log")
+        connection.execute(delete(row_edits).where(_of(row_edits, project, name), row_edits.c.row_key.in_(some)))
+        line = {"project": project, "name": name, "by": by, "ts_ms": now}
+        connection.execute(insert(row_edits), [line | _edit_values(key, edits[key]) for key in some])
+
+
+def _edit_values(row_key: str, edit: RowEdit | None) -> dict[str, object]:
+    return {
+        "row_key": row_key,
+        "action": "delete" if edit is None else "edit",
+        "messages": None if edit is None else msgspec.to_builtins(edit.messages),
+        "rejected": msgspec.to_builtins(edit.rejected) if edit is not None and edit.rejected else None,
+    }
 
 
 def _edit(messages: object, rejected: object) -> RowEdit:

@@ -136,6 +136,13 @@ class RecipeBody(_Part):
 class RowChanges(_Part):
     """What people did to rows of a draft, by row_key."""
 
+    edit: dict[LogId, "RowText"] = {}
+    delete: list[LogId] = []
+
+
+class RowChangesIn(RowChanges):
+    """What a client wants to become of rows."""
+
     edit: dict[LogId, "RowText"] = Field({}, max_length=10_000)
     delete: list[LogId] = Field([], max_length=100_000)
 
@@ -161,7 +168,10 @@ class DraftIn(RecipeBody):
     ingredients: list[IngredientBody] = Field([], max_length=100)
     query: SearchText | None = None
     limit: Limit = None
-    rows: RowChanges = Field(default_factory=lambda: RowChanges.model_validate({}))
+    rows: RowChangesIn = Field(default_factory=lambda: RowChangesIn.model_validate({}))
+    name: Annotated[str | None, Field(max_length=1_000)] = Field(
+        None, description="of the dataset, if it is said again"
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

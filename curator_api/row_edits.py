@@ -25,7 +25,7 @@ async def change_row(curator: Curator, name: str, row_key: str, edit: RowEdit | 
     registry, project = curator.registry, curator.project
     draft = (await asyncio.to_thread(draft_store.find, registry, project, name)).draft
     await check_change(curator, name, draft, row_key, edit)
-    await asyncio.to_thread(draft_store.edit_row, registry, project, name, row_key, edit, by=by)
+    await asyncio.to_thread(draft_store.edit_rows, registry, project, name, {row_key: edit}, by=by)
 
 
 def checked_edit(messages: Sequence[Any], rejected: Sequence[Any]) -> RowEdit:

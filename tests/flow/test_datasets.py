@@ -384,7 +384,11 @@ async def test_an_edit_that_comes_after_its_logs_erasure_is_not_written_down(tmp
         ledger.erase(api.registry, "default", "m1", by="person:x")
         text = RowEdit((RowMessage(role="assistant", content="what m1 said"),))
         with pytest.raises(NotFound):
-            draft_store.edit_row(api.registry, "default", "math", "m1", text, by="person:y")
+            draft_store.edit_rows(api.registry, "default", "math", {"m2": text, "m1": text}, by="person:y")
+        draft = Recipe(ingredients=(Search(query="x"),))
+        with pytest.raises(NotFound):
+            draft_store.change(api.registry, "default", "math", draft, {"m1": None}, by="person:y")
+        assert draft_store.find(api.registry, "default", "math").draft != draft
         with api.registry.connect() as connection:
             assert connection.execute(select(tables.row_edits)).all() == []
 

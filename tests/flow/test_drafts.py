@@ -17,6 +17,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from typer.testing import CliRunner
 
 from tunemill.cli.app import app
+from tunemill.curator_api import draft_store
+from tunemill.curator_api.rows import RowEdit, RowMessage
 from tunemill.curator_api.settings import Settings
 from tunemill.indexer.open import open_index
 from tunemill.schemas.records import Feedback, Said, TaggedLog
@@ -204,3 +206,20 @@ async def test_yaml_gives_back_any_text_that_a_recipe_may_hold(tmp_path: Path, t
         with serving(answer) as server:
             shown = await asyncio.to_thread(lambda: run("show", "d", "--yaml", url=server.url))
         assert yaml.safe_load(shown)["ingredients"][0]["source"] == text
+
+
+async def test_what_is_shown_of_a_draft_can_be_put_back(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *(tagged(f"log-{number}") for number in range(3))) as api:
+        body = {"ingredients": [{"kind": "search", "query": ""}], "seed": 3, "rows": {"delete": ["log-1"]}}
+        assert (await api.client.post("/v1/datasets", json={"name": "d", **body})).status_code == 201
+        shown = (await api.client.get("/v1/datasets/d/draft")).json()
+        assert shown["rows"]["delete"] == ["log-1"]
+        assert (await api.client.put("/v1/datasets/d/draft", json=shown)).status_code == 200
+        assert (await api.client.get("/v1/datasets/d/draft")).json() == shown
+        other = await api.client.put("/v1/datasets/d/draft", json={**shown, "name": "e", "seed": 4})
+        assert (other.status_code, other.json()["place"]) == (422, "name")
+        said = RowEdit((RowMessage(role="user", content="q"), RowMessage(role="assistant", content="a")))
+        edits = {f"more-{number}": said for number in range(10_001)}
+        draft_store.edit_rows(api.registry, "default", "d", edits, by="person:x")
+        shown = (await api.client.get("/v1/datasets/d/draft")).json()
+        assert (len(shown["rows"]["edit"]), shown["seed"]) == (10_001, 3)
