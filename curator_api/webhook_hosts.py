@@ -21,7 +21,8 @@ def refusal(url: str, hosts: Sequence[str]) -> str | None:
     if parts.scheme not in PORTS or not parts.hostname or parts.username or parts.password or parts.fragment:
         return "it must be http(s)://host[:port]/path, without a user or a fragment"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if f"{host}:{port or PORTS[parts.scheme]}" not in {*hosts, *(f"{one}:{PORTS[parts.scheme]}" for one in hosts)}:
+    port = PORTS[parts.scheme] if port is None else port
+    if f"{host}:{port}" not in {*hosts, *(f"{one}:{PORTS[parts.scheme]}" for one in hosts)}:
         return "its host is not among those that TUNEMILL_WEBHOOK_HOSTS lists for this server"
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         return "it must be https: without it, anybody on the way could read and change what is sent"

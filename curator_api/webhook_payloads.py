@@ -1,14 +1,16 @@
 """What goes over HTTP of webhooks."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from tunemill.curator_api.payloads import Given, Taken
+from tunemill.curator_api.payloads import Given, Storable, Taken
 
 
 class WebhookIn(Taken):
     """An address that is to hear of events."""
 
-    url: str = Field(max_length=2_000, examples=["https://ci.example.com/hooks/tunemill"])
+    url: Annotated[str, Field(max_length=2_000, examples=["https://ci.example.com/hooks/tunemill"]), Storable]
 
 
 class WebhookOut(Given):

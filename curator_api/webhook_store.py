@@ -124,12 +124,13 @@ def sent(engine: Engine, one: Delivery, *, at_ms: int) -> None:
 
 
 def failed(engine: Engine, one: Delivery, error: str, *, at_ms: int) -> bool:
-    """It did not arrive; whether it is given up: then nobody tries again."""
+    """It did not arrive, unless somebody took over after our claim ended and it did; whether it is given up: nobody tries again."""
     is_last = one.attempts >= len(WAITS_MS)
     next_ms = None if is_last else at_ms + WAITS_MS[one.attempts]
     values = {"attempts": one.attempts + 1, "next_ms": next_ms, "last_error": error[:64]}
     with engine.begin() as connection:
-        connection.execute(update(webhook_deliveries).where(_is(one.webhook_id, one.event_id)).values(values))
+        waits = and_(_is(one.webhook_id, one.event_id), webhook_deliveries.c.sent_ms.is_(None))
+        connection.execute(update(webhook_deliveries).where(waits).values(values))
     return is_last
 
 

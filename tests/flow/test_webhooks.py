@@ -177,6 +177,19 @@ async def test_a_delivery_that_was_claimed_by_one_who_died_is_claimed_again(engi
     assert again.event_id == "e1"
 
 
+async def test_who_fails_after_another_has_sent_it_does_not_send_it_again(engine: Engine) -> None:
+    webhook_store.add(engine, PROJECT, "https://ci.example.com", by="anna")
+    published(engine, 1)
+    now_ms = 4_000_000_000_000
+    (late,) = webhook_store.claim(engine, at_ms=now_ms, limit=8)
+    (other,) = webhook_store.claim(engine, at_ms=now_ms + webhook_store.CLAIM_MS, limit=8)
+    webhook_store.sent(engine, other, at_ms=now_ms)
+    webhook_store.failed(engine, late, "ConnectTimeout", at_ms=now_ms)
+    assert webhook_store.claim(engine, at_ms=2 * now_ms, limit=8) == []
+    (hook,) = webhook_store.find_all(engine, PROJECT)
+    assert (hook.sent, hook.waiting) == (1, 0)
+
+
 async def test_a_removed_webhook_hears_of_nothing_that_waits(engine: Engine) -> None:
     made, _ = webhook_store.add(engine, PROJECT, "https://ci.example.com", by="anna")
     published(engine, 1)
@@ -191,6 +204,8 @@ async def test_over_http_the_secret_is_shown_once_and_hosts_are_held_to_the_list
             refused = await api.client.post("/v1/webhooks", json={"url": "http://169.254.169.254/latest"})
             assert refused.status_code == 422
             assert "TUNEMILL_WEBHOOK_HOSTS" in refused.json()["detail"]
+            unstorable = await api.client.post("/v1/webhooks", json={"url": f"{server.url}/\0"})
+            assert unstorable.status_code == 422
             made = (await api.client.post("/v1/webhooks", json={"url": server.url})).raise_for_status().json()
             assert made["secret"].startswith("whsec_")
             listed = (await api.client.get("/v1/webhooks")).text

@@ -28,6 +28,7 @@ def test_listed_hosts_may_be_called(url: str) -> None:
         ("https://example.com/hook", "TUNEMILL_WEBHOOK_HOSTS"),
         ("https://ci.example.com.evil.org/", "TUNEMILL_WEBHOOK_HOSTS"),
         ("https://ci.example.com:8443/", "TUNEMILL_WEBHOOK_HOSTS"),
+        ("https://ci.example.com:0/", "TUNEMILL_WEBHOOK_HOSTS"),
         ("https://hooks.example.com/", "TUNEMILL_WEBHOOK_HOSTS"),
         ("http://127.0.0.1/", "TUNEMILL_WEBHOOK_HOSTS"),
         ("http://169.254.169.254/latest", "TUNEMILL_WEBHOOK_HOSTS"),
