@@ -14,6 +14,7 @@ MEMBERS = frozenset({"instruction", "input", "output", "system", "history", "cho
 LOSES: Mapping[str, str] = {
     "developer_role": "a developer's message becomes a system's",
     "names": "who a message is from, beyond its role",
+    "call_ids": "the id of a tool's call, on a message that is no answer to one",
     "tools": "left out: tools or calls of tools",
     "several_systems": "left out: more than one system or developer message",
     "turns_not_in_pairs": "left out: a conversation that is not question, answer, question, answer",
@@ -46,6 +47,7 @@ def to_value(row: Row) -> Written:
     told = {
         "developer_role": any(message.role == "developer" for message in systems),
         "names": any(message.name is not None for message in everything),
+        "call_ids": any(message.tool_call_id is not None for message in everything),
     }
     return Written(value, tuple(name for name, holds in told.items() if holds))
 

@@ -30,7 +30,7 @@ def values(file: BinaryIO, *, most_bytes: int | None = None) -> Iterator[dict[st
         most_bytes: so much may be read out of it; what is over that is not.
 
     Raises:
-        NotParquet: the file is cut off or damaged.
+        NotParquet: the file is cut off or damaged, or holds what Python has no value for.
         MoreThanAllowed: it holds more.
     """
     read = 0
@@ -42,6 +42,10 @@ def values(file: BinaryIO, *, most_bytes: int | None = None) -> Iterator[dict[st
             yield from (_opened(row) for row in batch.to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise NotParquet("it begins like a Parquet file and cannot be read as one: it may be cut off") from error
+    except (ValueError, ArithmeticError, LookupError) as error:  # as Python's own types say no
+        raise NotParquet(
+            "a value in it cannot be read: text must be UTF-8, and times of the years 1 to 9999"
+        ) from error
 
 
 def _opened(row: dict[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _call_value(call: ToolCall, lost: dict[str, None]) -> dict[str, object]:
 
 
 def _message(turn: Any, where: str) -> RowMessage:
-    if not isinstance(turn, dict) or turn.get("from") not in _ROLES:
+    if not isinstance(turn, dict) or not isinstance(turn.get("from"), str) or turn["from"] not in _ROLES:
         raise InvalidRow(f"{where}.from must be one of {', '.join(_ROLES)}")
     if not isinstance(turn.get("value"), str):
         raise InvalidRow(f"{where}.value must be text")

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -136,6 +137,17 @@ async def test_a_body_that_holds_no_row_is_refused(tmp_path: Path, body: bytes, 
         await begun(api)
         answer = await api.client.post("/v1/datasets/files/import", content=body)
         assert (answer.status_code, reason in answer.json()["detail"]) == (status, True)
+
+
+async def test_parquet_whose_text_is_not_utf8_is_the_senders_mistake(tmp_path: Path) -> None:
+    offsets, text = pa.py_buffer(struct.pack("<2i", 0, 2)), pa.py_buffer(b"\xff\xfe")
+    made = io.BytesIO()
+    pq.write_table(pa.table({"prompt": pa.StringArray.from_buffers(1, offsets, text), "completion": ["a"]}), made)
+    async with running_api(tmp_path) as api:
+        await begun(api)
+        reply = await api.client.post("/v1/datasets/files/import", content=made.getvalue())
+        assert reply.status_code == 422
+        assert "UTF-8" in reply.json()["detail"]
 
 
 async def test_parquet_that_holds_far_more_than_its_size_is_refused(tmp_path: Path) -> None:

@@ -165,6 +165,11 @@ def test_other_peoples_rows_are_read_in_their_own_shapes(
     assert (read.format, read.row.messages, read.row.rejected) == (name, messages, rejected)
 
 
+def test_the_id_of_a_call_beside_a_question_is_named_where_it_is_lost() -> None:
+    row = row_of((RowMessage(role="user", content="q", tool_call_id="c"), GOOD), None)
+    assert FORMATS["alpaca"].to_value(row).lost == ("call_ids",)
+
+
 def test_members_that_no_row_has_a_place_for_are_named() -> None:
     turns = [{"role": "user", "content": "q", "refusal": None}, {"role": "assistant", "content": "a", "score": 1}]
     value = {"messages": turns, "prompt_id": "p", "category": None, "row_id": "r", "x" * 99: 1}
@@ -196,6 +201,7 @@ def test_two_rows_that_differ_in_the_worse_answer_have_two_keys() -> None:
         ),
         ({"prompt": "q", "chosen": "a", "rejected": " "}, "with the worse answer"),
         ({"conversations": [{"from": "bot", "value": "q"}]}, "conversations[0].from"),
+        ({"conversations": [{"from": ["human"], "value": "q"}]}, "conversations[0].from"),
         ({"conversations": [{"from": "human", "value": 3}]}, "conversations[0].value"),
         ({"conversations": [{"from": "function_call", "value": "{"}]}, "call as JSON"),
         ({"conversations": [{"from": "function_call", "value": "{}"}]}, "name a function"),
