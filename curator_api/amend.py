@@ -75,8 +75,11 @@ async def _logs(curator: Curator, plan: Plan, recipe: Recipe, log_ids: Sequence[
     """The rows that these logs make now, or why they make none."""
     if not log_ids:
         return {}
-    ingredients = (Logs(log_ids=tuple(log_ids)),)
-    these = msgspec.structs.replace(plan, recipe=msgspec.structs.replace(recipe, ingredients=ingredients))
+    wanted = {
+        "ingredients": (Logs(log_ids=tuple(log_ids)),),
+        "slices": slice_names(recipe),
+    }  # also those of ingredients
+    these = msgspec.structs.replace(plan, recipe=msgspec.structs.replace(recipe, **wanted))
     return {one.row_key: one async for page in gather(curator, these) for one in page}
 
 

@@ -92,6 +92,17 @@ async def test_one_edited_answer_of_a_thousand_writes_one_part_by_either_way(tmp
         assert len([path for path in listed(api) - before if path.endswith((".parquet", ".zst"))]) == 2
 
 
+async def test_an_amended_row_stays_in_the_slices_that_ingredients_go_by(tmp_path: Path) -> None:
+    logs = [tagged(f"l{number:04}", f"question {number}", model=f"m{number % 2}") for number in range(20)]
+    balanced = {"kind": "search", "query": "", "limit": 19, "take": "balanced", "by": "model"}
+    async with running_api(tmp_path, *logs) as api:
+        body = {"name": "math", "ingredients": [balanced], "slices": ["app"]}
+        assert (await api.client.post("/v1/datasets", json=body)).status_code == 201
+        before = (await publish(api))["report"]["slices"]["model"]
+        await edit(api, 4, "another answer")
+        assert (await publish(api, amend="1"))["report"]["slices"]["model"] == before
+
+
 async def test_an_edited_question_moves_a_row_and_the_digest_is_that_of_a_plain_publish(tmp_path: Path) -> None:
     async with running_api(tmp_path, *LOGS[:200]) as api:
         await start(api)
