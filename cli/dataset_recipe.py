@@ -1,5 +1,6 @@
 """`tunemill dataset new`, `add`, `preview`, `bad-rows` and `licence`: what a draft is made of, and what it would be."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,10 @@ from tunemill.cli.client import DEFAULT_URL, AsJson, DatasetName, Key, Url, at, 
 from tunemill.cli.dataset_files import content_of
 from tunemill.cli.output import cell, complain, fields, print_json, safe, say, table, tell
 from tunemill.curator_api.recipe import Answer, Recipe, Take
+from tunemill.streams.errors import RulesInvalid
+from tunemill.streams.marked_yaml import read_marked
+
+_MOST_CHARACTERS = 2**26  # of a file: it may hold thousands of edited rows
 
 Limit = Annotated[int | None, typer.Option(help="At most so many rows of it.", min=1)]
 
@@ -171,17 +176,24 @@ def licence(
 
 
 def recipe_in(file: Path, name: str) -> dict[str, Any]:
-    """The recipe in a YAML file, as the API takes it."""
+    """The recipe in a YAML file, as the API takes it. Dates are text there, and so are the names of members."""
     try:
-        tree = yaml.safe_load(content_of(file))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f" at line {place.line + 1}" if place else ""
-        complain(f"{file} cannot be read as YAML ({type(error).__name__}){where}")
+        text = content_of(file).decode("utf-8-sig")
+        tree = read_marked(text, str(file), most=_MOST_CHARACTERS).plain()
+    except UnicodeDecodeError as error:
+        complain(f"{file} is not UTF-8")
+        raise typer.Exit(2) from error
+    except RulesInvalid as error:
+        complain(str(error))
         raise typer.Exit(2) from error
     if not isinstance(tree, dict):
         complain(f"{file} should hold a recipe: `ingredients:` with a list under it")
         raise typer.Exit(2)
+    try:
+        json.dumps(tree, allow_nan=False)
+    except ValueError as error:
+        complain(f"{file} holds what is no number: .nan or .inf")
+        raise typer.Exit(2) from error
     if tree.get("name", name) != name:
         complain(f"{file} is of the dataset {safe(str(tree['name']))}, not of {name}")
         raise typer.Exit(2)

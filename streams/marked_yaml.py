@@ -33,14 +33,18 @@ class Marked:
         return [item.plain() for item in self.value] if isinstance(self.value, list) else self.value
 
 
-def read_marked(text: str, place: str) -> Marked:
+def read_marked(text: str, place: str, *, most: int = _MAX_CHARS) -> Marked:
     """The one document in the text.
+
+    Args:
+        place: what a problem is told of, such as the file.
+        most: characters that are read.
 
     Raises:
         RulesInvalid: it is no YAML, or uses what is not taken here: aliases, keys that are no text or stand twice.
     """
-    if len(text) > _MAX_CHARS:
-        raise RulesInvalid(place, [RuleError(1, 1, f"more than {_MAX_CHARS:,} characters")])
+    if len(text) > most:
+        raise RulesInvalid(place, [RuleError(1, 1, f"more than {most:,} characters")])
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:

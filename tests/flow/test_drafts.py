@@ -17,6 +17,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from typer.testing import CliRunner
 
 from tunemill.cli.app import app
+from tunemill.cli.dataset_recipe import recipe_in
 from tunemill.curator_api import draft_store
 from tunemill.curator_api.rows import RowEdit, RowMessage
 from tunemill.curator_api.settings import Settings
@@ -180,7 +181,14 @@ async def test_pairs_of_models_answers_are_added_from_the_command_line_and_bad_r
 
 
 async def test_what_no_recipe_says_is_told_before_anything_is_sent(tmp_path: Path) -> None:
-    files = {"list.yaml": "[1]", "broken.yaml": "a: [", "other.yaml": "name: other\ningredients: []"}
+    files = {
+        "list.yaml": "[1]",
+        "broken.yaml": "a: [",
+        "deep.yaml": "[" * 5_000,
+        "other.yaml": "name: other\ningredients: []",
+        "twice.yaml": "ingredients: []\nseed: 1\ningredients: []",
+        "no-number.yaml": "ingredients: []\ntest_share: .nan",
+    }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     runs = CliRunner(env={"TUNEMILL_URL": "http://127.0.0.1:9"})
@@ -195,6 +203,15 @@ async def test_what_no_recipe_says_is_told_before_anything_is_sent(tmp_path: Pat
         ["licence", "x"],
     ):
         assert runs.invoke(app, ["dataset", *args]).exit_code == 2
+
+
+def test_names_and_dates_in_a_file_are_text(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("name: d\nweights: [{by: language, keep: {no: 0.5, en: 1}}]\ngroups: [2026-01-01]")
+    assert recipe_in(file, "d") == {
+        "weights": [{"by": "language", "keep": {"no": 0.5, "en": 1}}],
+        "groups": ["2026-01-01"],
+    }
 
 
 @pytest.mark.parametrize("text", ["\x85 end", "中文 🎉", "a: b\n- c", "\u2028"])

@@ -5,7 +5,6 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -30,6 +29,7 @@ from tunemill.curator_api.recipe import (
     queries,
 )
 from tunemill.curator_api.recipe_payloads import DatasetIn, DraftIn, RecipeBody, body_of, invalid, recipe_of
+from tunemill.streams.marked_yaml import read_marked
 
 SEARCH = Search(query="x")
 SEARCH_TREE = {"kind": "search", "query": "x"}
@@ -77,7 +77,7 @@ def test_a_recipe_is_the_same_in_the_registry_over_http_and_in_yaml(recipe: Reci
     over_http = json.loads(body_of(recipe).model_dump_json())
     assert recipe_of(DraftIn.model_validate(over_http)) == recipe
     draft = {**over_http, "name": "d", "rows": {"edit": {}, "delete": []}}
-    assert recipe_of(DatasetIn.model_validate(yaml.safe_load(as_yaml(draft)))) == recipe
+    assert recipe_of(DatasetIn.model_validate(read_marked(as_yaml(draft), "file").plain())) == recipe
 
 
 PAIRS = [
