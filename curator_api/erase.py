@@ -150,13 +150,13 @@ async def _erase(work: Erasing) -> None:
             if name not in work.request.receipt.steps:
                 await work.done(name, await step(work))
                 _log.info("erasure_step", request_id=work.request.request_id, step=name)
-        if work.request.receipt.verified or turn == ROUNDS - 1:
-            break
+        if work.request.receipt.verified or work.request.receipt.logs or turn == ROUNDS - 1:
+            break  # its logs are counted only when it is closed: it is not known any more which they were
         await work.note(msgspec.structs.replace(work.request.receipt, steps=("find",)))
     if "close" not in work.request.receipt.steps:
         await work.done("close", await _close(work))
     receipt = msgspec.structs.replace(work.request.receipt, counted={})
-    await asyncio.to_thread(store.finish, work.registry, work.request, "done", receipt)
+    await asyncio.to_thread(store.finish, work.registry, work.request, receipt)
 
 
 async def _find(work: Erasing) -> list[Line]:
@@ -372,9 +372,8 @@ async def _kept(registry: Engine, claimed: Request) -> AsyncIterator[None]:
 
 
 def _fail(work: Erasing, error: Exception) -> None:
-    """End it with an error of ours; its text might hold text of a log. What was removed stays removed."""
+    """Leave it with an error of ours; its text might hold text of a log. What was removed stays removed."""
     _log.error("erasure_failed", request_id=work.request.request_id, error=type(error).__name__)
     message = str(error) if isinstance(error, CuratorError) else f"unforeseen {type(error).__name__}"
     with contextlib.suppress(LeaseLost):
-        failed = msgspec.structs.replace(work.request.receipt, error=message, counted={})
-        store.finish(work.registry, work.request, "failed", failed)
+        store.fail(work.registry, work.request, msgspec.structs.replace(work.request.receipt, error=message))

@@ -1,17 +1,18 @@
 """Requests to erase, in the registry: what each is about, how far it is, and its receipt.
 
-    running -> done | failed
+    running -> done | failed -> running
 
 One request of a project is worked on at a time, the oldest first, by whoever holds its lease. What a request is about are items:
 logs, the answers and traces that name them elsewhere, and imported rows that say the same. A subject or a query stands in the
-request until it is done, and is then only known by its digest. Every function blocks on SQL.
+request until it is done, and is then only known by its digest. One that failed is tried again: what it is about stays known, for
+nobody else could say it any more. Every function blocks on SQL.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.curator_api import ledger
@@ -21,6 +22,7 @@ from tunemill.registry.tables import audit, erasure_items, erasure_requests, imp
 from tunemill.schemas.ids import new_id
 
 LEASE_MS = 30_000  # how long a request lies idle after its process was killed
+AGAIN_MS = 3_600_000  # after so long a request that failed is tried again
 JOIN_MS = 10_000  # for so long a request waits for more logs to join it
 LONGEST_NAME = 512  # characters; the id of a longer answer or trace could be no key of a table, and is not looked for
 _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
@@ -70,16 +72,22 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def start(engine: Engine, project: str, kind: Kind, value: str, *, by: str) -> Request:
-    """Have something erased, by this process or another; of a request for the same that is under way, that one."""
+    """Have something erased, by this process or another; of a request for the same that is not done, that one: if it failed, it
+    goes on."""
     scope = Scope(kind=kind, digest=scope_digest(value), value=value)
     with engine.begin() as connection:
-        for known in _newest_first(connection, project, erasure_requests.c.status == "running"):
-            if (known.scope.kind, known.scope.digest) == (kind, scope.digest):
-                return known
+        if known := _not_done(connection, project, scope):
+            return known if known.status == "running" else _going_on(connection, known)
         made = _made(connection, project, new_id(), scope, by)
         line = {"ts_ms": made.created_ms, "project": project, "by": by, "action": "erasure.start"}
         connection.execute(insert(audit).values(**line, target=made.request_id))
         return made
+
+
+def find_not_done(engine: Engine, project: str, kind: Kind, value: str) -> Request | None:
+    """The request for the same that is under way, or that failed."""
+    with engine.connect() as connection:
+        return _not_done(connection, project, Scope(kind=kind, digest=scope_digest(value)))
 
 
 def join(connection: Connection, project: str, joining: Joining, items: Iterable[Item], *, by: str) -> None:
@@ -95,7 +103,10 @@ def join(connection: Connection, project: str, joining: Joining, items: Iterable
     )
     # Locked: whoever takes it up does so before, and it is passed over here, or after, and sees these logs.
     rows = connection.execute(select(erasure_requests).where(fresh).with_for_update()).all()
-    waiting = [one for one in map(_request, rows) if one.scope.value is None and one.scope.kind == joining.kind]
+    unbegun = [
+        one for one in map(_request, rows) if not one.receipt.steps
+    ]  # a step that is done is not done for more logs
+    waiting = [one for one in unbegun if one.scope.value is None and one.scope.kind == joining.kind]
     scope = Scope(kind=joining.kind, digest=scope_digest(joining.value))
     request = waiting[0] if waiting else _made(connection, project, new_id(), scope, by)
     put_items(connection, request.request_id, items)
@@ -144,19 +155,18 @@ def find_done(engine: Engine, project: str, kind: Kind, value: str) -> Request |
 
 
 def claim(engine: Engine, project: str, owner: str) -> Request | None:
-    """Take the oldest request that is not done; None when there is none, somebody else is at work, or more logs may join it."""
+    """Take the oldest request that is not done; None when there is none, somebody else is at work, or each waits for its time."""
     now = now_ms()
-    running = (erasure_requests.c.project == project, erasure_requests.c.status == "running")
+    failed = and_(erasure_requests.c.status == "failed", erasure_requests.c.lease_until_ms <= now)
+    here = and_(erasure_requests.c.project == project, or_(erasure_requests.c.status == "running", failed))
     with engine.begin() as connection:
-        oldest = select(erasure_requests).where(*running).order_by(erasure_requests.c.created_ms).with_for_update()
+        oldest = select(erasure_requests).where(here).order_by(erasure_requests.c.created_ms).with_for_update()
         rows = connection.execute(oldest).all()
         held = [row for row in rows if row.lease_owner not in (None, owner) and row.lease_until_ms >= now]
         ready = [row for row in rows if row.lease_until_ms is None or row.lease_until_ms <= now or row.lease_owner]
         if held or not ready:
             return None
-        values = {"lease_owner": owner, "lease_until_ms": now + LEASE_MS}
-        connection.execute(_update(ready[0].request_id).values(**values))
-        return _request(connection.execute(select(erasure_requests).where(_is(ready[0].request_id))).one())
+        return _going_on(connection, _request(ready[0]), lease_owner=owner, lease_until_ms=now + LEASE_MS)
 
 
 def renew(engine: Engine, claimed: Request) -> None:
@@ -192,16 +202,23 @@ def forget_what(engine: Engine, claimed: Request) -> Request:
     return msgspec.structs.replace(claimed, scope=scope)
 
 
-def finish(engine: Engine, claimed: Request, status: Status, receipt: Receipt) -> None:
-    """Hand the receipt over.
+def finish(engine: Engine, claimed: Request, receipt: Receipt) -> None:
+    """It is done: hand the receipt over.
 
     Raises:
         LeaseLost: it is not ours any more.
     """
     claimed = forget_what(engine, claimed)
-    ended = {"status": status, "finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
-    with engine.begin() as connection:
-        _fence(connection, claimed, {**ended, "receipt": msgspec.to_builtins(receipt)})
+    _end(engine, claimed, "done", receipt, lease_until_ms=None)
+
+
+def fail(engine: Engine, claimed: Request, receipt: Receipt) -> None:
+    """It met an error; it goes on after a while, or when somebody asks for the same again.
+
+    Raises:
+        LeaseLost: it is not ours any more.
+    """
+    _end(engine, claimed, "failed", receipt, lease_until_ms=now_ms() + AGAIN_MS)
 
 
 def let_go(engine: Engine, claimed: Request) -> None:
@@ -263,6 +280,25 @@ def forget_rows(engine: Engine, project: str, row_keys: Sequence[str]) -> int:
 def in_parts(found: Sequence[str]) -> Iterator[Sequence[str]]:
     """Some names at a time, as one statement takes them."""
     return (found[start_at : start_at + _IDS_AT_ONCE] for start_at in range(0, len(found), _IDS_AT_ONCE))
+
+
+def _not_done(connection: Connection, project: str, scope: Scope) -> Request | None:
+    waiting = _newest_first(connection, project, erasure_requests.c.status.in_(("running", "failed")))
+    return next((one for one in waiting if (one.scope.kind, one.scope.digest) == (scope.kind, scope.digest)), None)
+
+
+def _going_on(connection: Connection, request: Request, **lease: Any) -> Request:
+    """The request under way again, from where it was."""
+    receipt = msgspec.to_builtins(msgspec.structs.replace(request.receipt, error=None))
+    values = {"status": "running", "finished_ms": None, "lease_owner": None, "lease_until_ms": None, **lease}
+    connection.execute(_update(request.request_id).values(**values, receipt=receipt))
+    return _request(connection.execute(select(erasure_requests).where(_is(request.request_id))).one())
+
+
+def _end(engine: Engine, claimed: Request, status: Status, receipt: Receipt, *, lease_until_ms: int | None) -> None:
+    ended = {"status": status, "finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": lease_until_ms}
+    with engine.begin() as connection:
+        _fence(connection, claimed, {**ended, "receipt": msgspec.to_builtins(receipt)})
 
 
 def _made(connection: Connection, project: str, request_id: str, scope: Scope, by: str) -> Request:

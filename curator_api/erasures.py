@@ -93,7 +93,8 @@ async def _count(curator: Curator, kind: Kind, value: str) -> int:
 
 def _start(curator: Curator, kind: Kind, value: str, total: int, person: str) -> ErasureRequestOut:
     registry, project = curator.registry, curator.project
-    done = None if total else store.find_done(registry, project, kind, value)
+    is_over = not total and store.find_not_done(registry, project, kind, value) is None
+    done = store.find_done(registry, project, kind, value) if is_over else None
     return _out(curator, done or store.start(registry, project, kind, value, by=person))
 
 

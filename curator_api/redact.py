@@ -59,10 +59,16 @@ def redact(curator: Curator, asked: Asked) -> None:
     """Take the rows of these keys out of every version of the project.
 
     Raises:
-        DamagedFile: a version's files are not what they were.
+        DamagedFile: a version's files are not what they were; all others are done.
     """
+    damaged: DamagedFile | None = None
     for version in _all_versions(curator):
-        _redact_until_done(curator, asked, version)
+        try:
+            _redact_until_done(curator, asked, version)
+        except DamagedFile as error:
+            damaged = error
+    if damaged is not None:
+        raise damaged
 
 
 def redacted_by(curator: Curator, request_id: str) -> tuple[RedactedVersion, ...]:

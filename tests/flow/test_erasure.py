@@ -6,24 +6,28 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from fakes import erase_and_die
 from fakes.bytes_kept import opened, where
 from fakes.curator_api import Running, running_api
 from fakes.stream_worker import StreamWorker
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Engine, delete, insert, select
 
 from tunemill.bus.port import Outgoing
 from tunemill.curator_api import amend as amending
 from tunemill.curator_api import erase, erasure_store
 from tunemill.curator_api import publish as publishing
+from tunemill.curator_api.errors import Unavailable
+from tunemill.curator_api.receipt import Line
 from tunemill.curator_api.store import Files
+from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
 from tunemill.registry.tables import outbox, runs, versions
@@ -90,14 +94,19 @@ async def erased(api: Running, **wanted: Any) -> dict[str, Any]:
 
 async def ended(api: Running, request_id: str) -> dict[str, Any]:
     """An erasure once it is over."""
+    now = await seen(api, request_id, lambda now: now["status"] != "running")
+    assert now["status"] == "done", now
+    return now
+
+
+async def seen(api: Running, request_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """An erasure as soon as this holds of it."""
     async with asyncio.timeout(60):
         while True:
-            now = (await api.client.get(f"/v1/erasures/{request_id}")).json()
-            if now["status"] != "running":
-                break
+            now: dict[str, Any] = (await api.client.get(f"/v1/erasures/{request_id}")).json()
+            if holds(now):
+                return now
             await asyncio.sleep(0.05)
-    assert now["status"] == "done", now
-    return dict(now)
 
 
 def removed(receipt: dict[str, Any]) -> dict[str, int]:
@@ -290,6 +299,91 @@ async def test_deleting_a_log_and_the_job_reach_versions_too(tmp_path: Path, mon
         assert (await version(api, "all", 1))["rows"] == 30
         left = where(tmp_path, CANARY)
         assert {name.split(":")[-1].strip() for name in left} <= {"registry.db", "jobs", "registry.db-wal"}, left
+
+
+@pytest.mark.parametrize("again", ["asked", "later"])
+async def test_one_that_failed_goes_on_and_still_knows_its_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(5), canary_log()]))
+        await worker.work()
+        for name in ("damaged", "whole"):
+            await api.client.post("/v1/datasets", json={"name": name, "query": ""})
+            await publish(api, name)
+        (manifest,) = (api.files / "datasets/default/damaged/manifests").iterdir()
+        content = manifest.read_bytes()
+        manifest.unlink()
+        monkeypatch.setattr(erasure_store, "AGAIN_MS", 1_000 if again == "later" else 10**9)
+        started = (await api.client.post("/v1/erasures", json={"subject": CANARY})).json()
+        told = await seen(api, started["request_id"], lambda now: now["status"] != "running")
+        assert (told["status"], "missing" in told["error"], told["verified"]) == ("failed", True, False)
+        assert (await version(api, "whole", 1))["rows"] == 5
+        manifest.write_bytes(content)
+        if again == "asked":
+            receipt = await erased(api, subject=CANARY)
+        else:
+            await seen(api, started["request_id"], lambda now: now["status"] != "failed")
+            receipt = await ended(api, started["request_id"])
+        assert (receipt["request_id"], receipt["error"]) == (started["request_id"], None)
+        assert {one["name"] for one in receipt["versions"]} == {"damaged", "whole"}
+        assert where(tmp_path, CANARY) == []
+
+
+async def test_no_log_joins_a_request_of_which_a_step_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure_store, "JOIN_MS", 100)
+    monkeypatch.setattr(erase, "LONGEST_WAIT_S", 0.2)
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(5), canary_log(), canary_log("worse", 2)]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await publish(api, "all")
+        expunge, is_away = api.index.expunge, True
+
+        async def away() -> None:
+            if is_away:
+                raise IndexUnavailable("it is away")
+            await expunge()
+
+        monkeypatch.setattr(api.index, "expunge", away)
+        await api.client.delete("/v1/logs/bad")
+        (request,) = (await api.client.get("/v1/erasures")).json()["erasures"]
+        await seen(api, request["request_id"], lambda now: "files" in now["steps"])
+        await api.client.delete("/v1/logs/worse")
+        is_away = False
+        both = [
+            await ended(api, one["request_id"]) for one in (await api.client.get("/v1/erasures")).json()["erasures"]
+        ]
+        assert [receipt["logs"] for receipt in both] == [1, 1]
+        assert where(tmp_path, CANARY) == []
+
+
+async def test_one_that_was_not_verified_is_not_when_it_is_closed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([canary_log()]))
+        await worker.work()
+        verify, overwrite, closed = erase.STEPS["verify"], erase.expunge, 0
+
+        async def late(work: erase.Erasing) -> list[Line]:
+            """Somebody writes the log again and again."""
+            await verify(work)
+            await work.note(msgspec.structs.replace(work.request.receipt, verified=False))
+            return []
+
+        def away(registry: Engine) -> bool:
+            nonlocal closed
+            closed += 1
+            if closed > 1:
+                return overwrite(registry)
+            monkeypatch.setitem(erase.STEPS, "verify", verify)
+            raise Unavailable("it is away")
+
+        monkeypatch.setitem(erase.STEPS, "verify", late)
+        monkeypatch.setattr(erase, "expunge", away)
+        receipt = await erased(api, log_id="bad")
+        assert (receipt["logs"], receipt["verified"], closed) == (1, False, 2)
 
 
 async def test_what_a_killed_publisher_left_is_found(tmp_path: Path) -> None:
