@@ -10,7 +10,7 @@ import msgspec
 
 from tunemill.curator_api import draft_store, version_refs, version_store
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.errors import DamagedFile, EmptyDataset, Unavailable
+from tunemill.curator_api.errors import DamagedFile, EmptyDataset, Unavailable, Unprocessable
 from tunemill.curator_api.filters import Outcome, Sieve
 from tunemill.curator_api.gather import Plan, gather, planned, sieve_of
 from tunemill.curator_api.lineage import Lineage
@@ -36,6 +36,7 @@ async def amend(curator: Curator, order: Order, wanted: str) -> Version:
 
     Raises:
         NotFound: there is no such dataset or version.
+        Unprocessable: the rows were let in by a looser policy for private data than is in force.
         EmptyDataset: no row is left.
         Unchanged: the latest version has this content.
         PublishedMeanwhile: somebody else published another version meanwhile.
@@ -47,6 +48,7 @@ async def amend(curator: Curator, order: Order, wanted: str) -> Version:
         latest = await asyncio.to_thread(version_store.latest, curator.registry, curator.project, order.name)
         base = await asyncio.to_thread(version_refs.find_one, curator.registry, curator.project, order.name, wanted)
         plan = await planned(curator, order.name, base.draft)
+        _refuse_looser(plan, base)
         changes = await _changes(curator, plan, base)
         try:
             return await asyncio.to_thread(_amend, curator, order, _Amended(plan, base, latest), changes)
@@ -57,6 +59,15 @@ async def amend(curator: Curator, order: Order, wanted: str) -> Version:
             if now.digest == base.digest:
                 raise  # else an erasure took its files away, and left others
     raise Unavailable("logs of this version are being erased right now: publish again in a moment")
+
+
+def _refuse_looser(plan: Plan, base: Version) -> None:
+    was = base.report.private_data or "never"
+    if base.draft.filters.private_data == "project" and was == "never" and plan.private_data != "never":
+        raise Unprocessable(
+            f"version {base.version} is as the logs are, and by now private data is to be replaced: restore it, and publish "
+            "the draft, in which every row is held to that"
+        )
 
 
 async def _changes(curator: Curator, plan: Plan, base: Version) -> dict[str, Change]:

@@ -125,6 +125,24 @@ async def test_an_edited_question_moves_a_row_and_the_digest_is_that_of_a_plain_
         assert amended["report"]["excluded"] == {"deleted_by_person": 1}
 
 
+async def test_no_amending_takes_private_data_past_a_stricter_policy(tmp_path: Path) -> None:
+    logs = [tagged(f"l{number:04}", f"number {number} is u{number}@example.com") for number in range(9)]
+    async with running_api(tmp_path, *logs) as api:
+        await api.client.post("/v1/rules", json={"document": "private_data: never\nrules: []\n"})
+        await start(api)
+        assert (await publish(api))["report"]["private_data"] == "never"
+        await api.client.delete("/v1/datasets/math/rows/l0001")
+        await publish(api, amend="1")
+        await api.client.post("/v1/rules", json={"document": "private_data: snapshot\nrules: []\n"})
+        await api.client.delete("/v1/datasets/math/rows/l0002")
+        refused = await api.client.post("/v1/datasets/math/versions", json={"amend": "2"})
+        assert (refused.status_code, "restore it" in refused.json()["detail"]) == (422, True)
+        await api.client.post("/v1/datasets/math/restore", json={"version": "2"})
+        assert (await publish(api))["report"]["masked"] == {"email": 8}
+        await api.client.delete("/v1/datasets/math/rows/l0003")
+        assert (await publish(api, amend="3"))["rows"] == 7
+
+
 async def test_amending_keeps_no_log_that_was_erased_since(tmp_path: Path) -> None:
     index = MemorySearch(*LOGS[:50])
     async with running_api(tmp_path, index=index) as api:
