@@ -205,9 +205,8 @@ class ElasticIndex:
         return await elastic_shelves.shelves(self._client, self.alias)
 
     async def roll_over(self) -> bool:
-        """New logs go into another index from now on."""
-        await elastic_shelves.roll_over(self._client, self.alias)
-        return True
+        """New logs go into another index from now on; False: no node has room for one."""
+        return await elastic_shelves.roll_over(self._client, self.alias)
 
     async def drop_shelf(self, name: str, *, before: Forget) -> int:
         """Drop an index whole, with what was said of its logs."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
+import structlog
 from elasticsearch import AsyncElasticsearch
 
 from tunemill.indexer.ast import Everything
@@ -13,6 +14,10 @@ from tunemill.indexer.elastic_scan import dump
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.search import Shelf
 from tunemill.schemas.ids import new_id
+
+START_S = 10  # for a new index's shard, which takes tenths of a second
+
+_log = structlog.get_logger()
 
 
 class _Record(msgspec.Struct):
@@ -48,8 +53,8 @@ async def shelves(client: AsyncElasticsearch, alias: str) -> list[Shelf]:
     return sorted(found, key=lambda shelf: (shelf.is_filled is False, shelf.newest_ms or 0, shelf.name))
 
 
-async def roll_over(client: AsyncElasticsearch, alias: str) -> None:
-    """Have new documents go into another index behind an alias.
+async def roll_over(client: AsyncElasticsearch, alias: str) -> bool:
+    """Have new documents go into another index behind an alias; False: no node has room for one, and all stays as it is.
 
     It is made first and takes its place in one step: `_rollover` would leave searches without an answer until its shard is started.
     """
@@ -58,7 +63,13 @@ async def roll_over(client: AsyncElasticsearch, alias: str) -> None:
     filling = filling_alias(alias, new_id())
     with translated():
         index = next_index(alias, await client.indices.get(index=f"{alias}-*", features="aliases"))
-        await client.indices.create(index=index, aliases={filling: {"is_hidden": True}})
+        made = await client.indices.create(index=index, aliases={filling: {"is_hidden": True}}, timeout=f"{START_S}s")
+    # Nodes whose disks are nearly full take no new ones: then nobody could write or search.
+    if not made["shards_acknowledged"]:
+        _log.warning("index_not_begun", index=index)
+        await drop_half_made(client, alias)
+        return False
+    with translated():
         await client.indices.update_aliases(
             actions=[
                 {"remove": {"index": index, "alias": filling, "must_exist": True}},
@@ -66,6 +77,7 @@ async def roll_over(client: AsyncElasticsearch, alias: str) -> None:
                 {"add": {"index": index, "alias": alias, "is_write_index": True}},
             ]
         )
+    return True
 
 
 async def drop(

@@ -229,7 +229,7 @@ class SearchIndex(Protocol):
         """What the logs are spread over, by its newest log, the one that is being filled last; none: all lie in one place."""
 
     async def roll_over(self) -> bool:
-        """New logs go into another shelf from now on; False: they do not, because this engine has none."""
+        """New logs go into another shelf from now on; False: they do not, because the engine has none, or no room."""
 
     async def drop_shelf(self, name: str, *, before: Forget) -> int:
         """Drop a filled shelf whole, with what was said of its logs; how many logs.

@@ -12,7 +12,7 @@ from elasticsearch import AsyncElasticsearch
 from engines.own_index import opened
 from fakes.search_memory import MemorySearch
 
-from tunemill.indexer import elastic, elastic_copies
+from tunemill.indexer import elastic, elastic_copies, elastic_shelves, mapping
 from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.elastic_indices import indices_of
 from tunemill.indexer.elastic_write import send_all
@@ -354,6 +354,25 @@ async def test_a_rollover_that_was_killed_half_way_is_forgotten_by_the_next(
     await index.roll_over()
     assert await names(index, raw) == {"000001": False, "000002": True}
     assert list((await raw.get(f"/{index.alias}-*")).json()) == [f"{index.alias}-000001", f"{index.alias}-000002"]
+
+
+@pytest.mark.live
+async def test_an_index_that_no_node_has_room_for_does_not_take_the_place_of_one_that_is_there(
+    index: ElasticIndex, raw: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elastic_shelves, "START_S", 1)
+    await index.write([log("a")])
+    template = mapping.templates(index.alias.removeprefix("logs-"))[index.alias]
+    settings = template["template"]["settings"] | {"index.routing.allocation.require._name": "nobody"}
+    body = template | {"template": {**template["template"], "settings": settings}}
+    (await raw.put(f"/_index_template/{index.alias}", json=body)).raise_for_status()
+    assert not await index.roll_over()
+    assert outcomes(await index.write([log("b")])) == ["indexed"]
+    await index.refresh()
+    assert (await index.search(SearchRequest(parse("")))).total == 2
+    assert list((await raw.get(f"/{index.alias}-*")).json()) == [f"{index.alias}-000001"]
+    await index.setup()
+    assert await index.roll_over()
 
 
 async def forgotten(_log_ids: Sequence[str]) -> None:
