@@ -12,7 +12,7 @@ from tunemill.curator_api.published import of_key, read_buckets
 from tunemill.curator_api.rows import Row
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.version_keys import Keys, Where, find, from_bytes, joined, keys_of, without
-from tunemill.schemas.manifest import DatasetManifest, SourcesManifest
+from tunemill.schemas.manifest import SPLITS, DatasetManifest, SourcesManifest
 
 Change = Callable[[Row], Row | None] | None  # None: the row leaves
 See = Callable[[Sequence[StoredRow], Sequence[StoredRow]], None]  # rows that left, and rows that came
@@ -39,7 +39,8 @@ def rewrite(
 
     Args:
         changes: by row_key, or by log_id where what was made of a log leaves. A row that other row_keys say too stays with
-            these. A row whose beginning changes moves to another bucket; its split stays.
+            these. A row whose beginning changes moves to another bucket; its split stays, but where a row of another split says
+            what it says by now: then they are one.
         see: is told of the rows of each bucket that left and came, for whoever counts them.
 
     Raises:
@@ -53,6 +54,10 @@ def rewrite(
     with writing(files, place) as writer:
         moved = made.change(writer, touched, changes)
         made.note(writer.finish())  # what moved may go to a bucket that was just written
+        made.take_in(writer, moved)
+        made.note(writer.finish())
+        moved = made.leave_twins(writer)
+        made.note(writer.finish())
         made.take_in(writer, moved)
         made.note(writer.finish())
     rows = made.result(writer.written_bytes)
@@ -74,6 +79,9 @@ class _Rewriting:
             for part, beside in zip(manifest.parts, sources.sources, strict=True)
         }
         self._new_keys: dict[Where, Keys] = {}
+        self._fresh: dict[
+            tuple[str, str], StoredRow
+        ] = {}  # by split and row_id: what was not said in its bucket before
         self.changed = 0
 
     def change(
@@ -84,7 +92,7 @@ class _Rewriting:
         for where, rows in self._read(sorted(touched)):
             stay: list[StoredRow] = []
             for row in (new for old in rows for new in changed(old, touched[where], changes)):
-                home = (row.split, bucket_of(row.place, self._manifest.bits[row.split]))
+                home = self._home(row, row.split)
                 (stay if home == where else moved[home]).append(row)
             self._replace(writer, where, rows, stay)
         return moved
@@ -95,6 +103,31 @@ class _Rewriting:
         for where in sorted(moved):
             rows = there.get(where, [])
             self._replace(writer, where, rows, [*rows, *moved[where]])
+
+    def leave_twins(self, writer: Writer) -> dict[Where, list[StoredRow]]:
+        """Take out rows that came and say what a row of another split says; gives them as rows of that split."""
+        others = defaultdict[Where, list[StoredRow]](list)
+        for row in self._fresh.values():
+            for split in self._manifest.bits.keys() - {row.split}:
+                if (where := self._home(row, split)) in self._entries:
+                    others[where].append(row)
+        leave: dict[Where, dict[str, Where]] = defaultdict(dict)
+        for where, rows in self._read(sorted(others)):
+            said = {row.row_id for row in rows}
+            for row in others[where]:
+                twin_came = (where[0], row.row_id) in self._fresh
+                if row.row_id in said and not (
+                    twin_came and row.split == SPLITS[0]
+                ):  # of two that came the first split's stays
+                    leave[self._home(row, row.split)][row.row_id] = where
+        moved: dict[Where, list[StoredRow]] = defaultdict(list)
+        for where, rows in self._read(sorted(leave)):
+            for row in rows:
+                if row.row_id in leave[where]:
+                    to = leave[where][row.row_id]
+                    moved[to].append(msgspec.structs.replace(row, split=to[0]))
+            self._replace(writer, where, rows, [row for row in rows if row.row_id not in leave[where]])
+        return moved
 
     def note(self, entries: Iterable[Entry]) -> None:
         """Take in buckets that are written now."""
@@ -112,6 +145,10 @@ class _Rewriting:
             written_bytes=written_bytes,
         )
 
+    def _home(self, row: StoredRow, split: str) -> Where:
+        """Where a row lies, or would lie, in a split."""
+        return split, bucket_of(row.place, self._manifest.bits[split])
+
     def _read(self, wheres: Sequence[Where]) -> Iterator[tuple[Where, list[StoredRow]]]:
         entries = [self._entries[where] for where in wheres]
         return zip(wheres, read_buckets(self._files, self._place, entries), strict=True)
@@ -122,6 +159,8 @@ class _Rewriting:
             return
         left = [row for row in before if row not in after]
         came = [row for row in after if row not in before]
+        known = {row.row_id for row in before}
+        self._fresh.update(((row.split, row.row_id), row) for row in came if row.row_id not in known)
         self.changed += len(came)
         if self._see is not None:
             self._see(left, came)

@@ -150,6 +150,24 @@ def test_an_edit_that_repeats_another_row_becomes_one_with_it(tmp_path: Path) ->
     assert change(files, (new.rows, name(files, PLACE, new.rows)), {"log-00002": None}).removed == 0
 
 
+@pytest.mark.parametrize(
+    ("edits", "splits"),
+    [
+        ({1: "question 7"}, {"train": 1, "test": 1}),
+        ({7: "question 1"}, {"train": 2, "test": 0}),
+        ({1: "other", 7: "other"}, {"train": 2, "test": 0}),
+        ({1: "question 7", 7: "other"}, {"train": 2, "test": 1}),
+    ],
+)
+def test_no_edit_puts_the_same_row_on_both_sides(tmp_path: Path, edits: dict[int, str], splits: dict[str, int]) -> None:
+    files = Files(str(tmp_path))
+    made = write(files, [stored(1), stored(2), stored(7)])
+    new = change(files, made, {f"log-{number:05}": asks(question) for number, question in edits.items()})
+    assert new.rows.manifest.splits == splits
+    both = change(files, (new.rows, name(files, PLACE, new.rows)), {f"log-{number:05}": None for number in (1, 7)})
+    assert both.rows.manifest.splits == {"train": 1, "test": 0}  # it stood there under both keys
+
+
 def test_a_damaged_part_is_found_before_anything_is_made_of_it(tmp_path: Path) -> None:
     files = Files(str(tmp_path))
     made = write(files, [stored(1)])
