@@ -205,7 +205,6 @@ def test_more_rows_move_no_row_to_the_other_side_and_keep_what_the_limit_allows(
     wide = recipe(Search(query="", limit=60, take=take), test_share=0.3, seed=5)
     assert few.items() <= kept(many(100), wide).items()  # a higher limit adds, and takes nothing
     if take == "random":
-        assert few.keys() - more.keys() <= few.keys()
         assert len(both) >= 20
 
 
