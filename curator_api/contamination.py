@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 
 from tunemill.curator_api.rows import Messages, Row
 
-_WORD = re.compile(r"\w+")
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese are written without spaces: there each character is a word
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff"
+    r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _ASKED = frozenset({"user", "assistant"})  # a system prompt is shared by what is trained on and what is evaluated
 

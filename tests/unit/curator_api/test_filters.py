@@ -237,6 +237,16 @@ def runs(text: str, length: int, *, counts_short: bool) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + length]) for start in range(len(words) - length + 1)}
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["小明有五个苹果，他又买了三个苹果，现在一共有几个？", "りんごが五つあります。三つ買うと全部でいくつですか。"],
+)
+def test_where_words_are_not_set_apart_each_character_is_one(asked: str) -> None:
+    against = Contamination([[made(tagged("a", asked))]], words=13)
+    rows = [f"x{asked}y", f"{asked[:12]}!", asked.replace("，", " , "), asked[3:]]
+    assert against.holds([made(tagged("b", one, "5")) for one in rows]) == [True, False, True, True]
+
+
 def test_system_prompts_are_no_repetition_and_the_worse_answer_is_looked_at() -> None:
     long = " ".join(f"word{number}" for number in range(20))
     prompted = tagged(
