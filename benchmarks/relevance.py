@@ -5,13 +5,14 @@
 Judgements are `{query: {sha256 of the first user message: grade}}`, grades from 0, the text as it came. A log is known by its first
 user message, and of several logs with the same one only the first found counts; what nobody graded counts as 0. The gain of a
 grade is 2^grade - 1. Each query is asked as people ask it, all words first and then some; beside it, once for the logs with all words
-alone and once with its words joined by OR.
+alone and once with its words joined by OR. A text that is no query, such as a question with a colon, is asked for by its words.
 """
 
 import asyncio
 import hashlib
 import json
 import math
+import re
 import statistics
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from engines.own_index import opened
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import report
 from tunemill.indexer.ast import And, Or, Query
+from tunemill.indexer.errors import QueryError
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchPage, SearchRequest
 from tunemill.indexer.wider import search_wider
@@ -120,7 +122,7 @@ async def _measure(
         for start in range(0, len(logs), 2000):
             await index.write(logs[start : start + 2000])
         await index.refresh()
-        asked = {text: parse(text) for text in graded}
+        asked = {text: meant(text) for text in graded}
         by_or = {text: loosened(query) for text, query in asked.items()}
 
         async def as_people_ask(request: SearchRequest) -> SearchPage:
@@ -131,6 +133,14 @@ async def _measure(
             ALL_WORDS: await _quality(index.search, asked, digests, graded),
             ANY_WORD: await _quality(index.search, by_or, digests, graded),
         }
+
+
+def meant(text: str) -> Query:
+    """The query that a text is; one that is none has its words."""
+    try:
+        return parse(text)
+    except QueryError:
+        return parse(" ".join(f'"{word}"' for word in re.findall(r"\w+", text)))
 
 
 def loosened(query: Query) -> Query:

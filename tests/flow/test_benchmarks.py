@@ -83,7 +83,7 @@ def test_quality_is_that_of_the_first_ten_and_of_the_first_fifty(tmp_path: Path)
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     graded = {
         "refund": {digests[1]: 3, digests[11]: 2},  # the second, and one after the tenth
-        "refund sum": {digests[0]: 1},  # no log has both
+        'refund: "sum': {digests[0]: 1},  # no query, but its words, and no log has both
         "sum": {digests[0]: 0},  # nothing is relevant: left out
     }
     judgements.write_text(json.dumps(graded))
