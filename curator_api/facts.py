@@ -34,6 +34,8 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     has_sketch: NDArray[np.bool_]
     log_keys: NDArray[np.uint64]  # of every log that a row was made of
     log_rows: NDArray[np.uint32]  # the row of each
+    joined: NDArray[np.uint64]  # conversations that are one with a row's own
+    joined_rows: NDArray[np.uint32]  # the row of each
 
 
 class _Column:
@@ -85,6 +87,7 @@ class Facts:
             for i, row in enumerate(rows)
             for log_id in row.log_ids
         ]
+        joined = [(int(one, 16), self._rows + i) for i, row in enumerate(rows) for one in row.joined]
         key = np.array([keys[row.row_key] for row in rows], dtype=np.uint64)
         page = Columns(
             row_id=np.array([bytes.fromhex(row.row_id()) for row in rows], dtype="S32"),
@@ -100,6 +103,8 @@ class Facts:
             has_sketch=sketches[1] if sketches else np.zeros(len(rows), dtype=np.bool_),
             log_keys=np.array([key for key, _ in logs], dtype=np.uint64),
             log_rows=np.array([row for _, row in logs], dtype=np.uint32),
+            joined=np.array([one for one, _ in joined], dtype=np.uint64),
+            joined_rows=np.array([row for _, row in joined], dtype=np.uint32),
         )
         if self._frozen is not None:
             self._columns = {name: _Column(column) for name, column in _arrays(self._frozen).items()}

@@ -75,6 +75,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
     corrected: bool = False
     masked: tuple[str, ...] = ()
     ingredient: int = 0
+    joined: tuple[str, ...] = ()
 
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -262,6 +263,7 @@ def _origin(stored: StoredRow) -> Origin:
         corrected=row.corrected,
         masked=row.masked,
         ingredient=row.ingredient,
+        joined=row.joined,
     )
 
 

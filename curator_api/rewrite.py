@@ -111,21 +111,20 @@ class _Rewriting:
             for split in self._manifest.bits.keys() - {row.split}:
                 if (where := self._home(row, split)) in self._entries:
                     others[where].append(row)
-        leave: dict[Where, dict[str, Where]] = defaultdict(dict)
+        leave: dict[Where, dict[str, StoredRow]] = defaultdict(dict)
         for where, rows in self._read(sorted(others)):
-            said = {row.row_id for row in rows}
+            there = {row.row_id: row for row in rows}
             for row in others[where]:
-                twin_came = (where[0], row.row_id) in self._fresh
-                if row.row_id in said and not (
-                    twin_came and row.split == SPLITS[0]
-                ):  # of two that came the first split's stays
-                    leave[self._home(row, row.split)][row.row_id] = where
+                both_came = (where[0], row.row_id) in self._fresh
+                if row.row_id in there and not (
+                    both_came and row.split == SPLITS[0]
+                ):  # of both the first split's stays
+                    leave[self._home(row, row.split)][row.row_id] = there[row.row_id]
         moved: dict[Where, list[StoredRow]] = defaultdict(list)
         for where, rows in self._read(sorted(leave)):
             for row in rows:
-                if row.row_id in leave[where]:
-                    to = leave[where][row.row_id]
-                    moved[to].append(msgspec.structs.replace(row, split=to[0]))
+                if twin := leave[where].get(row.row_id):
+                    moved[self._home(row, twin.split)].append(_beside(row, twin))
             self._replace(writer, where, rows, [row for row in rows if row.row_id not in leave[where]])
         return moved
 
@@ -198,6 +197,12 @@ def _said_by(row: StoredRow, keys: tuple[str, ...], gone: AbstractSet[str]) -> S
     if row.row_keys[0] in gone:
         one = msgspec.structs.replace(one, ts_ms=None, app=None, model=None, finish_reason=None)
     return msgspec.structs.replace(row, row=one, row_keys=keys)
+
+
+def _beside(row: StoredRow, twin: StoredRow) -> StoredRow:
+    """The row on the side of another that says the same, and of its conversation, which that side is drawn by."""
+    conversations = {"conversation": twin.row.conversation, "joined": twin.row.joined}
+    return msgspec.structs.replace(row, row=msgspec.structs.replace(row.row, **conversations), split=twin.split)
 
 
 def _merged(rows: Iterable[StoredRow]) -> Iterator[StoredRow]:

@@ -188,14 +188,15 @@ def _sample(facts: Columns, recipe: Recipe, rows: Rows) -> Rows:
 
 def _conversations(facts: Columns, same: Rows) -> NDArray[np.uint64]:
     """The conversation of each row. A row that was said in several joins them into the oldest: what comes later follows."""
-    names, own = np.unique(facts.conversation, return_inverse=True)
+    names, met = np.unique(np.concatenate([facts.conversation, facts.joined]), return_inverse=True)
+    own = met[: len(facts.conversation)]
     begun = np.full(len(names), _NO_TIME)
     np.minimum.at(begun, own, np.where(facts.ts_ms == 0, _NO_TIME, facts.ts_ms))
     by_age = np.argsort(begun, kind="stable")
     age = np.empty(len(names), np.int64)
     age[by_age] = np.arange(len(names))
-    own, firsts = age[own], np.arange(len(names))
-    join(firsts, own, own[same])
+    met, own, firsts = age[met], age[own], np.arange(len(names))
+    join(firsts, met, np.concatenate([own[same], own[facts.joined_rows]]))
     return names[by_age[firsts[own]]]
 
 

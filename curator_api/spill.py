@@ -108,8 +108,13 @@ def _together(
         if kept is not None:
             keys = {rows[at].row_key for at in its} - {rows[kept].row_key}
             logs = {log_id for at in its for log_id in rows[at].log_ids}
+            conversation = f"{conversations[kept]:016x}"
+            joined = {one for at in its for one in (rows[at].conversation[:16], *rows[at].joined)} - {conversation}
             row = msgspec.structs.replace(
-                rows[kept], log_ids=tuple(sorted(logs)), conversation=f"{conversations[kept]:016x}"
+                rows[kept],
+                log_ids=tuple(sorted(logs)),
+                conversation=conversation,
+                joined=tuple(sorted(joined)),
             )
             yield StoredRow(
                 row=row,

@@ -19,6 +19,7 @@ from sqlalchemy import select, update
 
 from tunemill.curator_api.parts import read_origins
 from tunemill.registry import tables
+from tunemill.schemas.records import TaggedLog
 
 TESTS = Path(__file__).parents[1]
 LOGS = [tagged(f"l{n:04}", f"question {n}", f"answer {n}", ts_ms=n, session_id=f"s{n // 3}") for n in range(1_000)]
@@ -227,6 +228,27 @@ async def test_a_restored_version_is_published_to_the_digest_that_it_had(tmp_pat
         assert (await publish(api))["rows"] == first["rows"] - 1
         refused = await api.client.post("/v1/datasets/math/restore", json={"version": "1", "as": "copy"})
         assert refused.status_code == 409
+
+
+async def test_later_turns_come_to_the_side_of_the_version_that_is_taken(tmp_path: Path) -> None:
+    """Of two conversations that were one in the version, because the same was said in both."""
+
+    def turn(session: str, number: int, asked: str, ts_ms: int) -> TaggedLog:
+        return tagged(f"{session}-{number}-{ts_ms}", asked, session_id=f"{session}-{number}", ts_ms=ts_ms)
+
+    some = range(20)
+    logs = [turn(name, number, f"hello {number}", at) for number in some for at, name in ((1, "old"), (2, "young"))]
+    logs += [turn("young", number, f"question {number}", 3) for number in some]
+    async with running_api(tmp_path, *logs) as api:
+        await start(api, test_share=0.5)
+        await publish(api)
+        await api.index.write([turn("young", number, f"later {number}", 4) for number in some])
+        both = [{"kind": "version", "of": "math@v1"}, {"kind": "search", "query": ""}]
+        await api.client.put("/v1/datasets/math/draft", json={"ingredients": both, "test_share": 0.5})
+        rows = (await get(api, "math/rows", limit=500))["rows"]
+        sides = {row["row_key"]: row["split"] for row in rows}
+        assert {sides[f"young-{number}-3"] for number in some} == {"train", "test"}
+        assert all(sides[f"young-{number}-3"] == sides[f"young-{number}-4"] for number in some)
 
 
 def row_keys(version: dict[str, Any]) -> list[str]:

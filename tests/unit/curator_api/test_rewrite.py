@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tunemill.curator_api.errors import DamagedFile
 from tunemill.curator_api.parts import StoredRow, order, read_origins
-from tunemill.curator_api.publish_files import Named, Written, name, write_rows
+from tunemill.curator_api.publish_files import Named, Written, name, sources_file, write_rows
 from tunemill.curator_api.rewrite import Change, Rewritten, rewrite
 from tunemill.curator_api.rows import Row, RowMessage
 from tunemill.curator_api.store import Files
@@ -164,6 +164,13 @@ def test_no_edit_puts_the_same_row_on_both_sides(tmp_path: Path, edits: dict[int
     made = write(files, [stored(1), stored(2), stored(7)])
     new = change(files, made, {f"log-{number:05}": asks(question) for number, question in edits.items()})
     assert new.rows.manifest.splits == splits
+    beside = zip(new.rows.manifest.parts, new.rows.sources, strict=True)
+    origins = [
+        (part.split, one)
+        for part, sources in beside
+        for one in read_origins((tmp_path / PLACE / sources_file(sources)).read_bytes())
+    ]
+    assert all(split == ("test" if one.conversation == f"{7:016x}" else "train") for split, one in origins)
     both = change(files, (new.rows, name(files, PLACE, new.rows)), {f"log-{number:05}": None for number in (1, 7)})
     assert both.rows.manifest.splits == {"train": 1, "test": 0}  # it stood there under both keys
 

@@ -178,7 +178,7 @@ def test_no_conversation_is_torn_apart_and_one_that_is_restored_keeps_its_side(r
         sides.setdefault(one.conversation, set()).add(int(side))
     assert all(len(side) == 1 for side in sides.values())
     restored = [
-        msgspec.structs.replace(one, conversation=f"{joined:016x}")
+        msgspec.structs.replace(one, conversation=f"{joined:016x}", joined=(one.conversation[:16],))
         for one, joined in zip(rows, found.conversation.tolist(), strict=True)
     ]
     assert selected(restored, of).split.tolist() == found.split.tolist()
@@ -246,7 +246,7 @@ def test_a_version_keeps_its_rows_when_what_it_has_is_selected_again() -> None:
     ]
     found = selected(rows, of)
     left = [
-        msgspec.structs.replace(one, conversation=f"{joined:016x}")
+        msgspec.structs.replace(one, conversation=f"{joined:016x}", joined=(one.conversation[:16],))
         for one, reason, joined in zip(rows, found.reason, found.conversation.tolist(), strict=True)
         if REASONS[reason] is None
     ]
