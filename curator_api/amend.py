@@ -13,10 +13,11 @@ from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import DamagedFile, EmptyDataset, Unavailable, Unprocessable
 from tunemill.curator_api.filters import Outcome, Sieve
 from tunemill.curator_api.gather import Plan, gather, planned, sieve_of
+from tunemill.curator_api.leftovers import clean
 from tunemill.curator_api.lineage import Lineage
 from tunemill.curator_api.parts import StoredRow
 from tunemill.curator_api.publish import Order, card_of, made_before
-from tunemill.curator_api.publish_files import folder, name
+from tunemill.curator_api.publish_files import folder, is_whole, name
 from tunemill.curator_api.published import read_manifest, read_sources
 from tunemill.curator_api.recipe import FromVersion, Imported, Logs, Recipe, slice_names
 from tunemill.curator_api.report import Report, report_on
@@ -53,7 +54,7 @@ async def amend(curator: Curator, order: Order, wanted: str) -> Version:
         try:
             return await asyncio.to_thread(_amend, curator, order, _Amended(plan, base, latest), changes)
         except ErasedMeanwhile:
-            continue
+            await asyncio.to_thread(clean, curator, order.name)  # what was written of erased logs
         except DamagedFile:
             now = await asyncio.to_thread(version_refs.find_one, curator.registry, curator.project, order.name, wanted)
             if now.digest == base.digest:
@@ -156,6 +157,7 @@ def _amend(curator: Curator, order: Order, amended: _Amended, changes: Mapping[s
             by=order.by,
             idempotency_key=order.idempotency_key,
         ),
+        partial(is_whole, curator.files, place, named),
     )
 
 

@@ -34,11 +34,12 @@ from tunemill.curator_api.erasure_store import Item, LeaseLost, Request
 from tunemill.curator_api.errors import CuratorError, Unavailable
 from tunemill.curator_api.gather import policy
 from tunemill.curator_api.job_work import told_within
+from tunemill.curator_api.leftovers import being_written, clean_all
 from tunemill.curator_api.media_bytes import files_of
 from tunemill.curator_api.problems import translated
 from tunemill.curator_api.queries import read_query
 from tunemill.curator_api.receipt import INDEX, Line, Receipt, about_to_remove, step_done
-from tunemill.curator_api.redact import Asked, clean, redact, redacted_by
+from tunemill.curator_api.redact import Asked, held_in_versions, redact, redacted_by
 from tunemill.curator_api.rows import IMPORTED
 from tunemill.curator_api.scrub import Erased, can_scrub, logs_of, scrub
 from tunemill.indexer.ast import Everything, Is, Or, Query
@@ -46,6 +47,7 @@ from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.fields import METADATA
 from tunemill.registry import outbox
 from tunemill.registry.open import expunge
+from tunemill.registry.tables import now_ms
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import TaggedLog
 from tunemill.schemas.topics import ERASURES
@@ -215,7 +217,8 @@ async def _forget_logs(work: Erasing, log_ids: Sequence[str]) -> None:
 
 async def _drafts(work: Erasing) -> list[Line]:
     """3. Rows that somebody brought into a draft and that say what one of the logs said."""
-    removed = await asyncio.to_thread(store.forget_rows, work.registry, work.on.project, await work.names("row"))
+    rows, project, by = await work.names("row"), work.on.project, work.request.by
+    removed = await asyncio.to_thread(store.forget_rows, work.registry, project, rows, by=by)
     return [Line(store=DRAFTS, removed=removed, note="whose text is that of a log as a dataset has it")]
 
 
@@ -259,7 +262,10 @@ async def _media(work: Erasing) -> list[Line]:
 
 async def _versions(work: Erasing) -> list[Line]:
     """6. The keys are those of logs, and of rows that were imported and say what one of the logs says."""
-    asked = Asked(work.request.request_id, work.request.by, [*await work.names("log"), *await work.names("row")])
+    rows, project, by = await work.names("row"), work.on.project, work.request.by
+    held = await asyncio.to_thread(held_in_versions, work.on, rows)
+    await asyncio.to_thread(ledger.keep_out, work.registry, project, sorted(held), by=by)  # who publishes finds it
+    asked = Asked(work.request.request_id, by, [*await work.names("log"), *rows])
     await asyncio.to_thread(redact, work.on, asked)
     hit = await asyncio.to_thread(redacted_by, work.on, work.request.request_id)
     await work.note(msgspec.structs.replace(work.request.receipt, versions=hit))
@@ -276,11 +282,20 @@ async def _runs(work: Erasing) -> list[Line]:
 
 
 async def _files(work: Erasing) -> list[Line]:
-    """8. What nobody can reach by a version any more."""
+    """8. What nobody can reach by a version any more. Who was at work on a file meanwhile is done with it, or dead."""
+    await _written_out(work.on)
     rows = await work.names("row")
     row_ids = {key.removeprefix(IMPORTED) for key in rows}
-    removed = await asyncio.to_thread(clean, work.on, {*await work.names("log"), *rows}, row_ids)
+    removed = await asyncio.to_thread(clean_all, work.on, {*await work.names("log"), *rows}, row_ids)
     return [Line(store=FILES, removed=removed, note="files of datasets that held a row or an id of these logs")]
+
+
+async def _written_out(on: Curator) -> None:
+    now = now_ms()
+    while True:
+        if not await asyncio.to_thread(being_written, on, now):
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _disk(work: Erasing) -> list[Line]:

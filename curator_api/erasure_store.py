@@ -265,16 +265,9 @@ def count_logs(engine: Engine, request_id: str) -> int:
         return connection.execute(select(func.count()).select_from(erasure_items).where(here)).scalar_one()
 
 
-def forget_rows(engine: Engine, project: str, row_keys: Sequence[str]) -> int:
-    """Take imported rows out of every draft, with what people made of them, and say how many they were."""
-    removed = 0
-    for some in in_parts(row_keys):
-        with engine.begin() as connection:
-            for table in (row_edits, imported_rows):
-                here = delete(table).where(table.c.project == project, table.c.row_key.in_(some))
-                gone = connection.execute(here).rowcount
-            removed += gone
-    return removed
+def forget_rows(engine: Engine, project: str, row_keys: Sequence[str], *, by: str) -> int:
+    """Take imported rows out of every draft, with what people made of them, and keep them out. Says how many there were."""
+    return sum(_forget_rows(engine, project, some, by) for some in in_parts(row_keys))
 
 
 def in_parts(found: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -299,6 +292,20 @@ def _end(engine: Engine, claimed: Request, status: Status, receipt: Receipt, *, 
     ended = {"status": status, "finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": lease_until_ms}
     with engine.begin() as connection:
         _fence(connection, claimed, {**ended, "receipt": msgspec.to_builtins(receipt)})
+
+
+def _forget_rows(engine: Engine, project: str, row_keys: Sequence[str], by: str) -> int:
+    here = and_(imported_rows.c.project == project, imported_rows.c.row_key.in_(row_keys))
+    changed = and_(row_edits.c.project == project, row_edits.c.row_key.in_(row_keys))
+    while True:
+        try:
+            with engine.begin() as connection:
+                there = connection.execute(select(imported_rows.c.row_key).where(here)).scalars().all()
+                ledger.keep_many_out(connection, project, there, by=by)
+                connection.execute(delete(row_edits).where(changed))
+                return connection.execute(delete(imported_rows).where(here)).rowcount
+        except IntegrityError:  # somebody else keeps one of them out just now
+            continue
 
 
 def _made(connection: Connection, project: str, request_id: str, scope: Scope, by: str) -> Request:

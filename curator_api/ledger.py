@@ -68,6 +68,31 @@ def erase_many(connection: Connection, project: str, log_ids: Sequence[str], *, 
     return set(fresh)
 
 
+def keep_out(engine: Engine, project: str, row_keys: Sequence[str], *, by: str) -> None:
+    """Imported rows that said what an erased log said: who publishes them just now is refused, and who imports them again finds
+    them left out."""
+    while True:
+        try:
+            with engine.begin() as connection:
+                keep_many_out(connection, project, row_keys, by=by)
+            return
+        except IntegrityError:  # somebody else did so meanwhile
+            continue
+
+
+def keep_many_out(connection: Connection, project: str, row_keys: Sequence[str], *, by: str) -> None:
+    """Likewise within the caller's transaction.
+
+    Raises:
+        IntegrityError: somebody else did so meanwhile; the whole transaction can be done again.
+    """
+    now = now_ms()
+    fresh = sorted(set(row_keys) - erased_in(connection, project, row_keys))
+    rows = [{"erasure_id": new_id(), "project": project, "log_id": key, "by": by, "ts_ms": now} for key in fresh]
+    if rows:
+        connection.execute(insert(erasures), rows)
+
+
 def is_erased(engine: Engine, project: str, log_id: str) -> bool:
     """Whether somebody had this log forgotten."""
     return bool(erased_among(engine, project, [log_id]))

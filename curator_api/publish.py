@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import EmptyDataset, Unavailable
 from tunemill.curator_api.frozen import Frozen, frozen
 from tunemill.curator_api.gather import planned
+from tunemill.curator_api.leftovers import clean
 from tunemill.curator_api.lineage import Lineage, lineage_of
-from tunemill.curator_api.publish_files import Card, folder, name, write_rows
+from tunemill.curator_api.publish_files import Card, folder, is_whole, name, write_rows
 from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.report import Report, declared
 from tunemill.curator_api.tally import Tally
@@ -50,7 +52,7 @@ async def publish(curator: Curator, order: Order) -> Version:
             async with frozen(curator, plan) as found:
                 return await asyncio.to_thread(_publish, curator, order, parent, found)
         except ErasedMeanwhile:
-            continue
+            await asyncio.to_thread(clean, curator, order.name)  # what was written of erased logs
     raise Unavailable("logs of this draft are being erased right now: publish again in a moment")
 
 
@@ -124,6 +126,7 @@ def _publish(curator: Curator, order: Order, parent: int | None, found: Frozen) 
             by=order.by,
             idempotency_key=order.idempotency_key,
         ),
+        partial(is_whole, curator.files, place, named),
     )
 
 

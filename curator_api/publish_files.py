@@ -48,6 +48,7 @@ class Named(msgspec.Struct, frozen=True, kw_only=True):
     manifest_url: str
     sources_url: str
     written_bytes: int
+    paths: frozenset[str]  # of all files but the card, relative to the files URL
 
 
 def folder(project: str, name: str) -> str:
@@ -103,7 +104,8 @@ def writing(files: Files, place: str) -> Iterator[Writer]:
 
 def _put_buckets(files: Files, place: str, some: Sequence[Bucket]) -> tuple[list[Entry], int]:
     """Write these buckets' files; the bytes that were really written."""
-    contents: dict[str, bytes] = {}
+    parts: dict[str, bytes] = {}
+    origins: dict[str, bytes] = {}
     entries = []
     for bucket in some:
         content, sources = parquet_bytes(bucket.rows), sources_bytes(bucket.stored)
@@ -115,9 +117,11 @@ def _put_buckets(files: Files, place: str, some: Sequence[Bucket]) -> tuple[list
             bucket=bucket.number,
         )
         entry = Entry(part, sha256(sources))
-        contents |= {f"{place}/{part.path}": content, f"{place}/{entry.sources_path}": sources}
+        parts[f"{place}/{part.path}"] = content
+        origins[f"{place}/{entry.sources_path}"] = sources
         entries.append(entry)
-    return entries, put_many(files, contents)
+    # Sources first: of each part that is there it can be told whose rows it holds, also if the writer is killed.
+    return entries, put_many(files, origins) + put_many(files, parts)
 
 
 def put_many(files: Files, contents: Mapping[str, bytes]) -> int:
@@ -207,7 +211,19 @@ def name(files: Files, place: str, rows: Written, card: Card | None = None) -> N
         manifest_url=manifest_url,
         sources_url=files.url(sources_path),
         written_bytes=written_bytes + len(manifest),
+        paths=frozenset((path, *beside, *_paths(place, rows))),
     )
+
+
+def is_whole(files: Files, place: str, named: Named) -> bool:
+    """Whether all files of a version are there: an erasure may have taken one that others had written before, and left it unnamed."""
+    return named.paths.issubset(files.list(place))
+
+
+def _paths(place: str, rows: Written) -> Iterator[str]:
+    for part, sources in zip(rows.manifest.parts, rows.sources, strict=True):
+        yield f"{place}/{part.path}"
+        yield f"{place}/{sources_file(sources)}"
 
 
 def sources_file(digest: str) -> str:

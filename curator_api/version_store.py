@@ -1,10 +1,11 @@
 """Published versions in the registry. Inserting one, together with its event, is the only commit point of publishing."""
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.curator_api.errors import NotFound, PublishedMeanwhile, Unchanged
@@ -14,11 +15,12 @@ from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.report import Report
 from tunemill.curator_api.tally import Tally
 from tunemill.curator_api.version_keys import Keys, find
-from tunemill.registry.tables import audit, datasets, erasures, now_ms, versions
+from tunemill.registry.tables import audit, datasets, erasure_requests, erasures, now_ms, versions
 from tunemill.schemas.ids import digest, new_id
 from tunemill.schemas.records import DatasetReady
 from tunemill.schemas.topics import DATASETS_READY, Topic
 
+CLOCKS_MS = 60_000  # that clocks of servers may differ by
 TALLY = "tally"  # beside the report, in its column
 
 
@@ -69,11 +71,14 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErasedMeanwhile(Exception):
-    """One of the logs was erased while the files were written: gather again, without it."""
+    """One of the logs was erased while the files were written, or a file went with others' logs: gather again."""
 
 
-def insert_version(engine: Engine, proposal: Proposal) -> Version:
+def insert_version(engine: Engine, proposal: Proposal, is_whole: Callable[[], bool]) -> Version:
     """Make a version visible, and its event due, in one transaction.
+
+    Args:
+        is_whole: whether all its files are there; asked where an erasure may have taken some.
 
     Raises:
         Unchanged: the latest version has this content.
@@ -83,7 +88,7 @@ def insert_version(engine: Engine, proposal: Proposal) -> Version:
     for _ in range(3):
         try:
             with engine.begin() as connection:
-                return _insert(connection, proposal)
+                return _insert(connection, proposal, is_whole)
         except IntegrityError:  # somebody took this number; there is a next one
             continue
     raise RuntimeError("a version's number was taken three times in a row")
@@ -92,8 +97,13 @@ def insert_version(engine: Engine, proposal: Proposal) -> Version:
 def find_versions(engine: Engine, project: str, name: str) -> list[Version]:
     """All versions of a dataset, the newest first."""
     with engine.connect() as connection:
-        newest_first = _of(project, name).order_by(versions.c.version.desc())
-        return [_version(row._mapping) for row in connection.execute(newest_first)]
+        return versions_in(connection, project, name)
+
+
+def versions_in(connection: Connection, project: str, name: str) -> list[Version]:
+    """Likewise within the caller's transaction."""
+    newest_first = _of(project, name).order_by(versions.c.version.desc())
+    return [_version(row._mapping) for row in connection.execute(newest_first)]
 
 
 def count_versions(engine: Engine, project: str) -> dict[str, tuple[int, int]]:
@@ -157,13 +167,14 @@ def erasure_count(engine: Engine, project: str) -> int:
         return _erasure_count(connection, project)
 
 
-def _insert(connection: Connection, proposal: Proposal) -> Version:
+def _insert(connection: Connection, proposal: Proposal, is_whole: Callable[[], bool]) -> Version:
     here = (datasets.c.project == proposal.project, datasets.c.name == proposal.name)
     connection.execute(select(datasets.c.name).where(*here).with_for_update())
     if proposal.idempotency_key and (
         made := _by_key(connection, proposal.project, proposal.name, proposal.idempotency_key)
     ):
         return made
+    _refuse_erased(connection, proposal, is_whole)
     newest_first = _of(proposal.project, proposal.name).order_by(versions.c.version.desc()).limit(1)
     newest = connection.execute(newest_first).one_or_none()
     if newest is not None and newest.digest == proposal.digest:
@@ -174,7 +185,6 @@ def _insert(connection: Connection, proposal: Proposal) -> Version:
             name=proposal.name,
             version=newest.version,
         )
-    _refuse_erased(connection, proposal)
     version = _numbered(proposal, 1 if newest is None else newest.version + 1)
     connection.execute(insert(versions).values(_values(proposal, version)))
     event = _event(
@@ -190,7 +200,9 @@ def _by_key(connection: Connection, project: str, name: str, key: str) -> Versio
     return None if row is None else _version(row._mapping)
 
 
-def _refuse_erased(connection: Connection, proposal: Proposal) -> None:
+def _refuse_erased(connection: Connection, proposal: Proposal, is_whole: Callable[[], bool]) -> None:
+    if _are_erased_since(connection, proposal) and not is_whole():
+        raise ErasedMeanwhile
     if _erasure_count(connection, proposal.project) == proposal.erased_seen:
         return
     erased: AbstractSet[str] = set(
@@ -198,6 +210,15 @@ def _refuse_erased(connection: Connection, proposal: Proposal) -> None:
     )
     if find(proposal.keys, erased):
         raise ErasedMeanwhile
+
+
+def _are_erased_since(connection: Connection, proposal: Proposal) -> bool:
+    """Whether a request to erase is at work, or was since the rows were gathered."""
+    since = or_(
+        erasure_requests.c.finished_ms.is_(None), erasure_requests.c.finished_ms > proposal.point_ms - CLOCKS_MS
+    )
+    found = select(erasure_requests.c.request_id).where(erasure_requests.c.project == proposal.project, since)
+    return connection.execute(found.limit(1)).first() is not None
 
 
 def _erasure_count(connection: Connection, project: str) -> int:

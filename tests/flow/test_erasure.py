@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from sqlalchemy import Engine, delete, insert, select
 
 from tunemill.bus.port import Outgoing
 from tunemill.curator_api import amend as amending
-from tunemill.curator_api import erase, erasure_store
+from tunemill.curator_api import erase, erasure_store, leftovers
 from tunemill.curator_api import publish as publishing
 from tunemill.curator_api.errors import Unavailable
 from tunemill.curator_api.receipt import Line
@@ -32,6 +32,7 @@ from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
 from tunemill.registry.tables import outbox, runs, versions
 from tunemill.schemas import wire
+from tunemill.schemas.ids import new_id
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
 from tunemill.schemas.records import DatasetRedacted, Feedback, LogBatch, LogRecord, Message, ToolCall
@@ -424,6 +425,110 @@ async def test_a_version_that_is_published_meanwhile_holds_nothing_of_it(
         assert (published["rows"], gone.is_set()) == (5, True)
         await erased(api, subject=CANARY)
         assert [name for name in where(tmp_path, CANARY) if "tmp" not in name] == []
+
+
+def erasing_before(api: Running, monkeypatch: pytest.MonkeyPatch, step: str, **wanted: Any) -> asyncio.Event:
+    """An erasure from its begin to its end while somebody publishes, before this function of theirs; set once it is over."""
+    theirs, gone, loop = getattr(publishing, step), asyncio.Event(), asyncio.get_running_loop()
+
+    def slow(*args: Any, **more: Any) -> Any:
+        if not gone.is_set():
+            asyncio.run_coroutine_threadsafe(erased(api, **wanted), loop).result(60)
+            loop.call_soon_threadsafe(gone.set)
+        return theirs(*args, **more)
+
+    monkeypatch.setattr(publishing, step, slow)
+    return gone
+
+
+async def test_rows_that_are_written_after_an_erasure_do_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(5), canary_log()]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        gone = erasing_before(api, monkeypatch, "write_rows", subject=CANARY)
+        assert ((await publish(api, "all"))["rows"], gone.is_set()) == (5, True)
+        assert where(tmp_path, CANARY) == []
+
+
+@pytest.mark.parametrize("step", ["write_rows", "name"])
+@pytest.mark.parametrize("dataset", ["theirs", "copy"])
+async def test_an_imported_row_is_in_no_version_that_is_published_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, step: str
+) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([a_log("bad", f"who is {CANARY}?", "me"), a_log("good")]))
+        await worker.work()
+        body = "\n".join(
+            json.dumps({"prompt": question, "completion": "me"}) for question in (f"who is {CANARY}?", "who are you?")
+        )
+        await api.client.post("/v1/datasets", json={"name": "theirs", "query": "id:none"})
+        assert (await api.client.post("/v1/datasets/theirs/import", content=body)).json()["imported"] == 2
+        if dataset == "copy":
+            await publish(api, "theirs")
+            copy = {"name": "copy", "ingredients": [{"kind": "version", "of": "theirs@v1"}]}
+            assert (await api.client.post("/v1/datasets", json=copy)).status_code == 201
+        gone = erasing_before(api, monkeypatch, step, log_id="bad")
+        made = await publish(api, dataset)
+        assert (made["rows"], gone.is_set()) == (1, True)
+        assert (await api.client.get(f"/v1/datasets/{dataset}/versions/1/verify")).json()["ok"]
+        assert where(tmp_path, CANARY) == []
+        await api.client.post("/v1/datasets/theirs/import", content=body)
+        assert (await api.client.get("/v1/datasets/theirs/rows")).json()["excluded"] == {"erased": 1}
+
+
+async def test_a_file_that_others_took_away_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two logs say the same and one is erased: the part that nobody names yet goes, and who was about to name it writes it anew."""
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([a_log("bad", "the same?", "yes"), a_log("good", "the same?", "yes")]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "one", "query": "id:good"})
+        gone = erasing_before(api, monkeypatch, "name", log_id="bad")
+        assert ((await publish(api, "one"))["rows"], gone.is_set()) == (1, True)
+        assert (await api.client.get("/v1/datasets/one/versions/1/verify")).json()["ok"]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_of_every_part_that_a_killed_publisher_left_it_is_known_whose_rows_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(5), canary_log()]))
+        await worker.work()
+        change = {"output": [{"role": "assistant", "content": f"edited {CANARY}"}], "why": "better"}
+        await api.client.patch("/v1/logs/bad", json=change)
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        put_many, left = Files.put_many, calls
+
+        def killed(files: Files, contents: Mapping[str, bytes]) -> int:
+            """Killed after so many calls."""
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Unavailable("killed")
+            return put_many(files, contents)
+
+        monkeypatch.setattr(Files, "put_many", killed)
+        assert (await api.client.post("/v1/datasets/all/versions", json={})).status_code == 503
+        assert (where(api.files, CANARY) != []) == (calls == 2)
+        await api.client.patch("/v1/logs/bad", json={**change, "output": [{"role": "assistant", "content": CANARY}]})
+        left = 10**9
+        await erased(api, subject=CANARY)
+        assert where(tmp_path, CANARY) == []
+
+
+async def test_a_file_that_is_half_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "LEFT_BEHIND_MS", 1_000)
+    async with embedded(tmp_path) as (api, worker):
+        await worker.publish(pack([*logs(2), canary_log()]))
+        await worker.work()
+        await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
+        await publish(api, "all")
+        (api.files / f"datasets/default/all/parts/.x.parquet.{new_id()}.tmp").write_text(CANARY)
+        await erased(api, subject=CANARY)
+        assert where(tmp_path, CANARY) == []
 
 
 async def test_a_version_that_is_amended_meanwhile_holds_nothing_of_it(
