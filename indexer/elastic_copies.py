@@ -21,7 +21,7 @@ from elasticsearch import AsyncElasticsearch
 
 from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.elastic_client import answers_as, translated
-from tunemill.indexer.elastic_indices import indices_of
+from tunemill.indexer.elastic_indices import holding, indices_of
 from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.outcome import Verdict
@@ -113,11 +113,11 @@ async def settle(
 async def delete_copies(
     client: AsyncElasticsearch, alias: str, log_ids: Sequence[str], *, make_index: Callable[[], Awaitable[None]]
 ) -> None:
-    """Make these logs unfindable at once, wherever they lie."""
+    """Make these logs unfindable at once, wherever they lie, also where a rebuild that was killed left them."""
     is_done = False
     while not is_done:
         bulk = Bulk()
-        for index in await until_answered(partial(indices_of, client, alias), make_index):
+        for index in await until_answered(partial(holding, client, alias), make_index):
             for log_id in log_ids:
                 bulk.delete(log_id, index)
         outcomes = await send_all(client, bulk, alias=alias, make_index=None, refresh=True)

@@ -23,6 +23,12 @@ async def indices_of(client: AsyncElasticsearch, alias: str) -> dict[str, bool]:
     return dict(sorted(is_written.items(), key=lambda item: (item[1], item[0])))
 
 
+async def holding(client: AsyncElasticsearch, alias: str) -> list[str]:
+    """The indices behind an alias, and those that an attempt makes or left half made, which hold copies of its documents."""
+    with translated():
+        return sorted(await client.indices.get_alias(name=[alias, filling_alias(alias, "*")]))
+
+
 def next_index(alias: str, names: Iterable[str]) -> str:
     """A name for one more index behind an alias; names of other aliases' indices do not count."""
     own = rf"{re.escape(alias)}-(\d{{6,}})(\.\d+)?"

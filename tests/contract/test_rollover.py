@@ -14,7 +14,7 @@ from fakes.search_memory import MemorySearch
 
 from tunemill.indexer import elastic, elastic_copies, elastic_shelves, mapping
 from tunemill.indexer.elastic import ElasticIndex
-from tunemill.indexer.elastic_indices import indices_of
+from tunemill.indexer.elastic_indices import holding, indices_of
 from tunemill.indexer.elastic_write import send_all
 from tunemill.indexer.errors import CursorInvalid, SearchIndexError
 from tunemill.indexer.query import parse
@@ -254,6 +254,20 @@ async def test_an_erased_log_is_gone_from_every_index_at_once(index: ElasticInde
 
 
 @pytest.mark.live
+async def test_an_erased_log_is_gone_from_what_a_rebuild_left_half_made(
+    index: ElasticIndex, raw: httpx.AsyncClient
+) -> None:
+    await index.write([log("a"), log("b")])
+    source = (await raw.get(f"/{index.alias}-000001/_doc/a")).json()["_source"]
+    half_made = f"/{index.alias}-000001.2"
+    await raw.put(half_made, json={"aliases": {f"{index.alias}.filling-1": {"is_hidden": True}}})
+    (await raw.put(f"{half_made}/_doc/a", json=source)).raise_for_status()
+    await index.delete(["a"])
+    assert (await raw.get(f"{half_made}/_doc/a")).status_code == 404
+    assert [await index.get(name) for name in "ab"] == [None, log("b")]
+
+
+@pytest.mark.live
 async def test_who_listed_the_indices_before_one_was_rebuilt_lists_them_again(
     index: ElasticIndex, other: ElasticIndex, raw: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +280,11 @@ async def test_who_listed_the_indices_before_one_was_rebuilt_lists_them_again(
     async def listed(client: AsyncElasticsearch, alias: str) -> dict[str, bool]:
         return lists.pop() if lists else await indices_of(client, alias)
 
+    async def held(client: AsyncElasticsearch, alias: str) -> list[str]:
+        return list(lists.pop()) if lists else await holding(client, alias)
+
     monkeypatch.setattr(elastic_copies, "indices_of", listed)
+    monkeypatch.setattr(elastic_copies, "holding", held)
     lists += [before]
     assert await index.get("a") == log("a")
     lists += [before]
