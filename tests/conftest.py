@@ -13,6 +13,7 @@ from engines.s3 import make_bucket, s3
 LONGEST = "flow/test_demo.py"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what must stay together where several processes share the tests, and begin with what takes longest.
 
