@@ -11,7 +11,7 @@ this one came to 3.: where one copy is left and it is not in the newest index, w
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from elasticsearch import AsyncElasticsearch
 
 from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.elastic_client import answers_as, translated
-from tunemill.indexer.elastic_indices import holding, indices_of
+from tunemill.indexer.elastic_indices import half_made, indices_of
 from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.outcome import Verdict
@@ -114,14 +114,25 @@ async def delete_copies(
     client: AsyncElasticsearch, alias: str, log_ids: Sequence[str], *, make_index: Callable[[], Awaitable[None]]
 ) -> None:
     """Make these logs unfindable at once, wherever they lie, also where a rebuild that was killed left them."""
-    is_done = False
-    while not is_done:
-        bulk = Bulk()
-        for index in await until_answered(partial(holding, client, alias), make_index):
-            for log_id in log_ids:
-                bulk.delete(log_id, index)
-        outcomes = await send_all(client, bulk, alias=alias, make_index=None, refresh=True)
-        is_done = all(outcome.verdict is not Verdict.NO_INDEX for outcome in outcomes)  # else it was rebuilt meanwhile
+    while Verdict.NO_INDEX in await _delete_in(client, alias, indices_of, log_ids, make_index):
+        pass  # it was rebuilt meanwhile
+    # Only then, so that a rebuild which is under way finds nothing missing that is still in its source.
+    await _delete_in(client, alias, half_made, log_ids, make_index)
+
+
+async def _delete_in(
+    client: AsyncElasticsearch,
+    alias: str,
+    indices: Callable[[AsyncElasticsearch, str], Awaitable[Iterable[str]]],
+    log_ids: Sequence[str],
+    make_index: Callable[[], Awaitable[None]],
+) -> set[Verdict]:
+    bulk = Bulk()
+    for index in await until_answered(partial(indices, client, alias), make_index):
+        for log_id in log_ids:
+            bulk.delete(log_id, index)
+    outcomes = await send_all(client, bulk, alias=alias, make_index=None, refresh=True)
+    return {outcome.verdict for outcome in outcomes}
 
 
 async def _spread(client: AsyncElasticsearch, alias: str, log_ids: Collection[str]) -> tuple[list[str], set[str]]:

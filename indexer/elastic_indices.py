@@ -23,12 +23,6 @@ async def indices_of(client: AsyncElasticsearch, alias: str) -> dict[str, bool]:
     return dict(sorted(is_written.items(), key=lambda item: (item[1], item[0])))
 
 
-async def holding(client: AsyncElasticsearch, alias: str) -> list[str]:
-    """The indices behind an alias, and those that an attempt makes or left half made, which hold copies of its documents."""
-    with translated():
-        return sorted(await client.indices.get_alias(name=[alias, filling_alias(alias, "*")]))
-
-
 def next_index(alias: str, names: Iterable[str]) -> str:
     """A name for one more index behind an alias; names of other aliases' indices do not count."""
     own = rf"{re.escape(alias)}-(\d{{6,}})(\.\d+)?"
@@ -47,11 +41,16 @@ def filling_alias(alias: str, attempt: str) -> str:
     return f"{alias}.filling-{attempt}"
 
 
+async def half_made(client: AsyncElasticsearch, alias: str) -> list[str]:
+    """The indices that an attempt makes, or left half made."""
+    with translated():
+        return sorted(await client.indices.get_alias(name=filling_alias(alias, "*"), allow_no_indices=True))
+
+
 async def drop_half_made(client: AsyncElasticsearch, alias: str) -> None:
     """Drop the indices that an attempt left half made."""
-    with translated():
-        answer = await client.indices.get_alias(name=filling_alias(alias, "*"), allow_no_indices=True)
-        for name in answer:
+    for name in await half_made(client, alias):
+        with translated():
             await client.indices.delete(index=name, ignore_unavailable=True)
 
 

@@ -14,7 +14,7 @@ from fakes.search_memory import MemorySearch
 
 from tunemill.indexer import elastic, elastic_copies, elastic_shelves, mapping
 from tunemill.indexer.elastic import ElasticIndex
-from tunemill.indexer.elastic_indices import holding, indices_of
+from tunemill.indexer.elastic_indices import indices_of
 from tunemill.indexer.elastic_write import send_all
 from tunemill.indexer.errors import CursorInvalid, SearchIndexError
 from tunemill.indexer.query import parse
@@ -280,11 +280,7 @@ async def test_who_listed_the_indices_before_one_was_rebuilt_lists_them_again(
     async def listed(client: AsyncElasticsearch, alias: str) -> dict[str, bool]:
         return lists.pop() if lists else await indices_of(client, alias)
 
-    async def held(client: AsyncElasticsearch, alias: str) -> list[str]:
-        return list(lists.pop()) if lists else await holding(client, alias)
-
     monkeypatch.setattr(elastic_copies, "indices_of", listed)
-    monkeypatch.setattr(elastic_copies, "holding", held)
     lists += [before]
     assert await index.get("a") == log("a")
     lists += [before]
