@@ -143,6 +143,10 @@ class Files:
                 self._fs.pipe_file(full, content, **create)
         except FileExistsError:
             return False
+        except OSError:  # S3 answers 409 to who puts a name at the same moment as another
+            if isinstance(self._fs, LocalFileSystem) or not self._fs.exists(full):
+                raise
+            return False
         return True
 
     def _delete(self, full: str) -> None:

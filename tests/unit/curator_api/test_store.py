@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,22 @@ def test_of_many_writers_of_one_name_one_has_it(files: Files) -> None:
         thread.join()
     assert len(refused) == 7
     assert int(files.read("parts/a")) not in refused
+
+
+def test_who_puts_a_name_at_the_same_moment_as_another_has_what_they_wrote(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 may answer 409 to one of them."""
+    files = Files(bucket)
+    put = files._fs.pipe_file
+
+    def conflict(path: str, content: bytes, **more: Any) -> None:
+        put(path, content, **more)
+        raise OSError("ConditionalRequestConflict")
+
+    monkeypatch.setattr(files._fs, "pipe_file", conflict)
+    assert files.put("parts/a", b"one") == files.url("parts/a")
+    assert files.put_many({"parts/b": b"two"}) == 0
 
 
 def test_what_another_process_wrote_is_seen(bucket: str) -> None:
