@@ -1,5 +1,7 @@
 """What an erasure does to training runs: those that are not over are stopped, and reports lose the rows that they show. It blocks."""
 
+from contextlib import suppress
+
 import msgspec
 from sqlalchemy import select
 
@@ -41,7 +43,7 @@ def stop_runs(curator: Curator, held: Held, *, by: str) -> list[ExposedRun]:
 
 def hide_samples(curator: Curator, told: list[ExposedRun]) -> int:
     """Take the rows out of the reports of runs that saw a log; how many reports showed some."""
-    return sum(_hide(curator, run.run_id) for run in told if run.exposure == "exposed" and run.artefact_url)
+    return sum(_hide(curator, run.run_id) for run in told if run.exposure == "exposed")
 
 
 def _all_runs(curator: Curator) -> list[run_store.Values]:
@@ -51,15 +53,19 @@ def _all_runs(curator: Curator) -> list[run_store.Values]:
 
 
 def _hide(curator: Curator, run_id: str) -> bool:
-    """The report, then the manifest that holds its digest: done again after a crash, it ends the same."""
+    """The report, then the manifest that holds its digest: done again after a crash, it ends the same.
+
+    A report may be there and the manifest not, or not be told of yet: of a trainer that was killed, or is uploading it.
+    """
     folder = f"runs/{curator.project}/{run_id}"
     try:
         report = curator.files.read(f"{folder}/{REPORT}").decode()
-        manifest = msgspec.json.decode(curator.files.read(f"{folder}/manifest.json"))
-    except DamagedFile:  # somebody took the run's folder away
+    except DamagedFile:  # it is not uploaded, or somebody took the run's folder away
         return False
     shorter = without_samples(report)
     content = (report if shorter is None else shorter).encode()
     curator.files.replace(f"{folder}/{REPORT}", content)
-    curator.files.replace(f"{folder}/manifest.json", canonical_json(manifest_with(manifest, content)))
+    with suppress(DamagedFile):
+        manifest = msgspec.json.decode(curator.files.read(f"{folder}/manifest.json"))
+        curator.files.replace(f"{folder}/manifest.json", canonical_json(manifest_with(manifest, content)))
     return shorter is not None

@@ -184,8 +184,7 @@ async def _finish(
 
 async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: str, last: Line) -> str:
     """Upload, then tell. Only with the lease: renewed before, and refused by the token after."""
-    if await asyncio.to_thread(is_redacted, engine, claim):
-        await asyncio.to_thread(hide_rows, folder.artefact)
+    was_redacted = await _hide_erased(engine, claim, folder)
     url = await asyncio.to_thread(upload, folder.artefact, files_url, project=claim.project, run_id=claim.run_id)
     columns = {
         "result": last.data["result"],
@@ -196,9 +195,21 @@ async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: 
     }
     text = "the run succeeded" if last.message == "succeeded" else "the adapter is rejected by a gate"
     await asyncio.to_thread(move, engine, claim, last.message, text, data=last.data["result"], **columns)
+    if not was_redacted and await _hide_erased(
+        engine, claim, folder
+    ):  # since: an erasure may not have seen the report yet
+        await asyncio.to_thread(upload, folder.artefact, files_url, project=claim.project, run_id=claim.run_id)
     for done_with in (folder.checkpoints, folder.artefact):  # gigabytes with a large model; the log stays
         await asyncio.to_thread(shutil.rmtree, done_with, ignore_errors=True)
     return last.message
+
+
+async def _hide_erased(engine: Engine, claim: Claim, folder: WorkFolder) -> bool:
+    """Take the rows out of the report if some were erased since the run was asked for; whether they were."""
+    if not await asyncio.to_thread(is_redacted, engine, claim):
+        return False
+    await asyncio.to_thread(hide_rows, folder.artefact)
+    return True
 
 
 def _failure(exit_code: int, last: Line | None, folder: WorkFolder, claim: Claim) -> TrainerError:

@@ -667,10 +667,14 @@ async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tm
         folder.mkdir(parents=True)
         (folder / "report.md").write_text(a_report())
         write_manifest(folder, {"run_id": "saw"})
+        uploading = api.files / "runs/default/killed/report.md"
+        uploading.parent.mkdir()
+        uploading.write_text(a_report())
         rows = [
             a_run("saw", first, artefact_url=str(folder)),
             a_run("waits", first, status="queued", started_ms=None),
             a_run("trains", first, status="running"),
+            a_run("killed", first, status="running"),
             a_run("other", first, digest="another"),
             a_run("child", first, name="elsewhere", digest="x", recipe={"base": str(folder)}),
         ]
@@ -683,17 +687,18 @@ async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tm
             "saw": "exposed",
             "waits": "redacted before training",
             "trains": "exposed",
+            "killed": "exposed",
             "other": "not exposed",
             "child": "exposed",
         }
         with api.registry.connect() as connection:
             asked = select(runs.c.run_id).where(runs.c.cancel_requested_ms.is_not(None)).order_by(runs.c.run_id)
-            assert connection.execute(asked).scalars().all() == ["trains", "waits"]
+            assert connection.execute(asked).scalars().all() == ["killed", "trains", "waits"]
         content = (folder / "report.md").read_bytes()
         assert b"Rows were shown here" in content
         manifest = json.loads((folder / "manifest.json").read_text())
         assert manifest["files"]["report.md"] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        assert removed(receipt)["run reports"] == 1
+        assert removed(receipt)["run reports"] == 2
 
 
 async def test_in_a_bucket_nothing_is_left_either(tmp_path: Path, bucket: str) -> None:
