@@ -103,7 +103,7 @@ def _edited(sieve: Sieve, recipe: Recipe, logs: Mapping[str, Outcome], row: Row)
         found = sieve.row(row)
     if isinstance(found, Left):
         return None
-    kept = {"conversation": row.conversation, "ingredient": row.ingredient, "session_id": None}
+    kept = {"conversation": row.conversation, "joined": row.joined, "ingredient": row.ingredient, "session_id": None}
     return msgspec.structs.replace(found, **kept)
 
 

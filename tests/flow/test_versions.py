@@ -242,8 +242,15 @@ async def test_later_turns_come_to_the_side_of_the_version_that_is_taken(tmp_pat
     async with running_api(tmp_path, *logs) as api:
         await start(api, test_share=0.5)
         await publish(api)
+        said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "an edited answer"}]
+        edits = {f"young-{number}-3": {"messages": [{**said[0], "content": f"q {number}"}, said[1]]} for number in some}
+        hello = [f"{name}-{number}-{at}" for number in some for at, name in ((1, "old"), (2, "young"))]
+        draft = {"ingredients": [{"kind": "search", "query": ""}], "test_share": 0.5}
+        changes = {"edit": edits, "delete": hello}
+        await api.client.put("/v1/datasets/math/draft", json={**draft, "rows": changes})
+        assert (await publish(api, amend="1"))["rows"] == 20  # in which nothing but these rows says what was one
         await api.index.write([turn("young", number, f"later {number}", 4) for number in some])
-        both = [{"kind": "version", "of": "math@v1"}, {"kind": "search", "query": ""}]
+        both = [{"kind": "version", "of": "math@v2"}, {"kind": "search", "query": ""}]
         await api.client.put("/v1/datasets/math/draft", json={"ingredients": both, "test_share": 0.5})
         rows = (await get(api, "math/rows", limit=500))["rows"]
         sides = {row["row_key"]: row["split"] for row in rows}
