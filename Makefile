@@ -33,7 +33,7 @@ up: .venv/demo.installed  ## an empty server on the embedded engines
 	$(BIN)/tunemill up $(ARGS)
 
 test: .venv/dev.installed  ## all tests, in two processes; the live ones with real Kafka and Elasticsearch where they can be had
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 live: .venv/dev.installed  ## only the tests that need real Kafka and Elasticsearch
 	$(BIN)/pytest -m live $(ARGS)

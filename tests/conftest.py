@@ -10,20 +10,12 @@ from engines import choose
 from engines.errors import EngineAbsent
 from engines.s3 import make_bucket, s3
 
-LONGEST = "flow/test_demo.py"
+LONGEST = ("flow/test_demo.py", "live/*.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what must stay together where several processes share the tests, and begin with what takes longest.
-
-    The live tests are one group, so that one Kafka and one Elasticsearch serve them all; the others go file by file, because
-    the tests of a file share what is dear to make.
-    """
-    for item in items:
-        group = "live" if item.get_closest_marker("live") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: (not item.path.match(LONGEST), item.get_closest_marker("live") is None))
+    """Begin with the files that take longest, so that of several processes which share the files none ends late."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONGEST) if item.path.match(name)), len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
