@@ -43,10 +43,15 @@ class Api:
         """Post JSON and return the answer's; members that are None are left out.
 
         Args:
-            once: a key by which the server knows this request again.
+            once: a key by which the server knows this request again: it is sent twice where no answer says whether it arrived.
         """
-        headers = {} if once is None else {"Idempotency-Key": once}
-        return self._call("POST", path, json=_given(body or {}), headers=headers)
+        asked = {"json": _given(body or {}), "headers": {} if once is None else {"Idempotency-Key": once}}
+        try:
+            return self._call("POST", path, **asked)
+        except httpx.TransportError:
+            if once is None:
+                raise
+        return self._call("POST", path, **asked)
 
     def post_lines(self, path: str, content: bytes, **params: Any) -> Any:
         """Post a body of JSON lines; parameters that are None are left out."""

@@ -63,6 +63,20 @@ def test_what_matches_is_counted_first_and_followed_to_its_end(command: tuple[st
     assert keys[0] is None and keys[1] and keys[2] is None
 
 
+def test_a_job_whose_answer_was_cut_off_is_asked_for_once_more_by_its_key() -> None:
+    cut = Answer(202, json.dumps(JOB).encode(), sent=5)
+    answers = iter([json_answer(COUNTED), cut, json_answer(JOB), json_answer(DONE)])
+    with serving(lambda _asked: next(answers)) as server:
+        result = run("bulk", "delete", "refund", "--yes", server=server)
+    assert result.exit_code == 0, result.stderr
+    first, second = server.asked[1:3]
+    assert first.json() == second.json()
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    with serving(lambda _asked: Answer(200, b"{}", sent=1)) as server:
+        assert run("bulk", "delete", "refund", "--yes", server=server).exit_code == 1
+    assert len(server.asked) == 1  # the count, which has no key
+
+
 def test_json_is_all_there_is_on_standard_output() -> None:
     with serving(in_turn(COUNTED, JOB, DONE)) as server:
         result = run("bulk", "tag", "refund", "--add", "team:x", "--yes", "--json", server=server)
