@@ -11,7 +11,7 @@ from tunemill.indexer.elastic_client import translated
 from tunemill.indexer.elastic_feedback import Call
 from tunemill.indexer.elastic_indices import drop_half_made, filling_alias, indices_of, next_index, size_in
 from tunemill.indexer.elastic_scan import dump
-from tunemill.indexer.errors import SearchIndexError
+from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.search import Shelf
 from tunemill.schemas.ids import new_id
 
@@ -28,7 +28,11 @@ _RECORD = msgspec.json.Decoder(_Record)
 
 
 async def shelves(client: AsyncElasticsearch, alias: str) -> list[Shelf]:
-    """The indices behind an alias by their newest log, the one that is written to last."""
+    """The indices behind an alias by their newest log, the one that is written to last.
+
+    Raises:
+        IndexUnavailable: one was rebuilt between two questions; it can be asked again.
+    """
     is_written = await indices_of(client, alias)
     newest = {"terms": {"field": "_index", "size": len(is_written)}, "aggs": {"newest": {"max": {"field": "ts"}}}}
     with translated():
@@ -37,6 +41,8 @@ async def shelves(client: AsyncElasticsearch, alias: str) -> list[Shelf]:
         answer = await client.search(
             index=alias, size=0, aggs={"by_index": newest}, track_total_hits=False, allow_partial_search_results=False
         )
+    if not is_written.keys() <= stats["indices"].keys() & settings.keys():
+        raise IndexUnavailable("an index was rebuilt meanwhile: its name is another now")
     newest_ms = {
         bucket["key"]: int(bucket["newest"]["value"]) for bucket in answer["aggregations"]["by_index"]["buckets"]
     }

@@ -16,7 +16,7 @@ from tunemill.indexer import elastic, elastic_copies, elastic_shelves, mapping
 from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.elastic_indices import indices_of
 from tunemill.indexer.elastic_write import send_all
-from tunemill.indexer.errors import CursorInvalid, SearchIndexError
+from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, SearchIndexError
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex, SearchRequest, Shelf
 from tunemill.schemas.outcome import Outcome, Written
@@ -287,6 +287,10 @@ async def test_who_listed_the_indices_before_one_was_rebuilt_lists_them_again(
     assert set((await index.stored(log_ids=["a", "b", "c"], trace_ids=[])).logs) == {"a", "b"}
     lists += [before, before]
     assert outcomes(await index.write([log("a"), log("c")])) == ["duplicate", "indexed"]
+    monkeypatch.setattr(elastic_shelves, "indices_of", listed)
+    lists += [before]
+    with pytest.raises(IndexUnavailable):
+        await index.shelves()
     lists += [before]
     await elastic_copies.delete_copies(index._client, index.alias, ["a", "c"], make_index=index.setup)
     assert not lists
