@@ -1,7 +1,6 @@
 """What a version was made from: searches, other versions, imports, logs, and what people said. Pure."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -56,8 +55,3 @@ def lineage_of(asked: Recipe, meant: Recipe, matched: Sequence[int], *, logs: in
     return Lineage(
         searches=tuple(searches), versions=tuple(versions), imports=tuple(imports), logs=logs, feedback=feedback
     )
-
-
-def from_stored(value: Any) -> Lineage:
-    """A lineage as the registry holds it; an empty one of a version that has none."""
-    return msgspec.convert(value or {}, Lineage)
