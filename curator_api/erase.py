@@ -20,6 +20,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import structlog
@@ -34,6 +35,7 @@ from tunemill.curator_api.erasure_store import Item, LeaseLost, Request
 from tunemill.curator_api.errors import CuratorError, Unavailable
 from tunemill.curator_api.gather import policy
 from tunemill.curator_api.job_work import told_within
+from tunemill.curator_api.leases import kept
 from tunemill.curator_api.leftovers import being_written, clean_all
 from tunemill.curator_api.media_bytes import files_of
 from tunemill.curator_api.problems import translated
@@ -53,7 +55,6 @@ from tunemill.schemas.records import TaggedLog
 from tunemill.schemas.topics import ERASURES
 
 LOOK_EVERY_S = 1.0
-RENEW_EVERY_S = store.LEASE_MS / 3000
 LONGEST_WAIT_S = 30.0  # between attempts while something is away
 PAGE = 500  # logs; a few MiB
 RELAYED_WITHIN_S, _RELAYED_LOOK_S = 30.0, 0.1
@@ -128,7 +129,7 @@ async def do_next(on: Curator, owner: str) -> bool:
     _log.info("erasure_taken_up", request_id=claimed.request_id, steps=len(claimed.receipt.steps))
     work = Erasing(on, claimed)
     try:
-        async with _kept(on.registry, claimed):
+        async with kept(partial(store.renew, on.registry, claimed), lease_ms=store.LEASE_MS):
             await _erase(work)
     except LeaseLost:
         _log.info("erasure_left", request_id=claimed.request_id)
@@ -366,24 +367,6 @@ STEPS: dict[str, Step] = {
     "disk": _disk,
     "verify": _verify,
 }
-
-
-@contextlib.asynccontextmanager
-async def _kept(registry: Engine, claimed: Request) -> AsyncIterator[None]:
-    """Meanwhile the lease is renewed, however long a step takes."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(RENEW_EVERY_S)
-            with contextlib.suppress(Exception):  # lost, or the registry is away: the next step will notice
-                await asyncio.to_thread(store.renew, registry, claimed)
-
-    renewing = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        renewing.cancel()
-        await asyncio.wait({renewing})
 
 
 def _fail(work: Erasing, error: Exception) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from functools import partial
 
 import structlog
 from sqlalchemy import Engine
@@ -14,11 +14,11 @@ from tunemill.curator_api.errors import CuratorError, Unavailable
 from tunemill.curator_api.job_kinds import KINDS
 from tunemill.curator_api.job_store import Job, LeaseLost
 from tunemill.curator_api.job_work import Jobs, NotTaken, told_within
+from tunemill.curator_api.leases import kept
 from tunemill.curator_api.problems import translated
 from tunemill.schemas.ids import new_id
 
 LOOK_EVERY_S = 1.0
-RENEW_EVERY_S = store.LEASE_MS / 3000
 LONGEST_WAIT_S = 30.0  # between attempts while something is away
 
 _log = structlog.get_logger()
@@ -50,7 +50,7 @@ async def do_next(on: Jobs, owner: str, stop: asyncio.Event) -> bool:
         return False
     _log.info("job_taken_up", job_id=claimed.job_id, kind=claimed.kind, status=claimed.status, seen=claimed.seen)
     try:
-        async with _kept(on.registry, claimed):
+        async with kept(partial(store.renew, on.registry, claimed), lease_ms=store.LEASE_MS):
             await _work(on, claimed, stop)
     except LeaseLost:
         _log.info("job_left", job_id=claimed.job_id, kind=claimed.kind)
@@ -69,24 +69,6 @@ async def _work(on: Jobs, claimed: Job, stop: asyncio.Event) -> None:
     if work is None:
         raise NotTaken(f"work of the kind {claimed.kind} cannot be taken back")
     await work(on, claimed, stop)
-
-
-@contextlib.asynccontextmanager
-async def _kept(registry: Engine, claimed: Job) -> AsyncIterator[None]:
-    """Meanwhile the lease is renewed, however long the index lets us wait."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(RENEW_EVERY_S)
-            with contextlib.suppress(Exception):  # lost, or the registry is away: the next step will notice
-                await asyncio.to_thread(store.renew, registry, claimed)
-
-    renewing = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        renewing.cancel()
-        await asyncio.wait({renewing})
 
 
 def _fail(registry: Engine, claimed: Job, error: Exception) -> None:

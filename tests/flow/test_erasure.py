@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -219,7 +220,7 @@ async def test_killed_at_any_step_the_next_start_goes_on(tmp_path: Path, step: s
         await publish(api, "all")
     script = [sys.executable, erase_and_die.__file__, str(tmp_path), CANARY, step]
     there = {**os.environ, "PYTHONPATH": str(Path(erase_and_die.__file__).parents[1])}
-    assert (await (await asyncio.create_subprocess_exec(*script, env=there)).wait()) == 0
+    assert await (await asyncio.create_subprocess_exec(*script, env=there)).wait() == -signal.SIGKILL
     async with embedded(tmp_path) as (api, _):
         (request,) = (await api.client.get("/v1/erasures")).json()["erasures"]
         receipt = await ended(api, request["request_id"])
