@@ -73,7 +73,12 @@ def _extras(_data: Path) -> Iterator[Finding]:
 
 
 def _missing(packages: Sequence[str]) -> list[str]:
-    return [package for package in packages if importlib.util.find_spec(package) is None]
+    return [package for package in packages if not _is_there(package)]
+
+
+def _is_there(package: str) -> bool:
+    # Faust puts another object in its module's place, which says nothing of where it came from.
+    return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 def _disk(data: Path) -> Iterator[Finding]:
@@ -93,7 +98,7 @@ def _disk(data: Path) -> Iterator[Finding]:
 
 
 def _accelerator(_data: Path) -> Iterator[Finding]:
-    if importlib.util.find_spec("torch") is None:
+    if not _is_there("torch"):
         return
     import torch
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import faust  # noqa: F401  # once it is imported, Python does not find it any more
 import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
