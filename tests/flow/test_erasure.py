@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -412,25 +412,18 @@ async def test_a_version_that_is_published_meanwhile_holds_nothing_of_it(
         await worker.publish(pack([*logs(5), canary_log()]))
         await worker.work()
         await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
-        named, gone = publishing.name, asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def slow(*args: Any, **more: Any) -> Any:
-            if not gone.is_set():
-                asyncio.run_coroutine_threadsafe(erased(api, subject=CANARY), loop).result(60)
-                loop.call_soon_threadsafe(gone.set)
-            return named(*args, **more)
-
-        monkeypatch.setattr(publishing, "name", slow)
+        gone = erasing_before(api, monkeypatch, publishing, "name", subject=CANARY)
         published = await publish(api, "all")
         assert (published["rows"], gone.is_set()) == (5, True)
         await erased(api, subject=CANARY)
         assert [name for name in where(tmp_path, CANARY) if "tmp" not in name] == []
 
 
-def erasing_before(api: Running, monkeypatch: pytest.MonkeyPatch, step: str, **wanted: Any) -> asyncio.Event:
+def erasing_before(
+    api: Running, monkeypatch: pytest.MonkeyPatch, place: ModuleType, step: str, **wanted: Any
+) -> asyncio.Event:
     """An erasure from its begin to its end while somebody publishes, before this function of theirs; set once it is over."""
-    theirs, gone, loop = getattr(publishing, step), asyncio.Event(), asyncio.get_running_loop()
+    theirs, gone, loop = getattr(place, step), asyncio.Event(), asyncio.get_running_loop()
 
     def slow(*args: Any, **more: Any) -> Any:
         if not gone.is_set():
@@ -438,7 +431,7 @@ def erasing_before(api: Running, monkeypatch: pytest.MonkeyPatch, step: str, **w
             loop.call_soon_threadsafe(gone.set)
         return theirs(*args, **more)
 
-    monkeypatch.setattr(publishing, step, slow)
+    monkeypatch.setattr(place, step, slow)
     return gone
 
 
@@ -449,7 +442,7 @@ async def test_rows_that_are_written_after_an_erasure_do_not_stay(
         await worker.publish(pack([*logs(5), canary_log()]))
         await worker.work()
         await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
-        gone = erasing_before(api, monkeypatch, "write_rows", subject=CANARY)
+        gone = erasing_before(api, monkeypatch, publishing, "write_rows", subject=CANARY)
         assert ((await publish(api, "all"))["rows"], gone.is_set()) == (5, True)
         assert where(tmp_path, CANARY) == []
 
@@ -471,7 +464,7 @@ async def test_an_imported_row_is_in_no_version_that_is_published_meanwhile(
             await publish(api, "theirs")
             copy = {"name": "copy", "ingredients": [{"kind": "version", "of": "theirs@v1"}]}
             assert (await api.client.post("/v1/datasets", json=copy)).status_code == 201
-        gone = erasing_before(api, monkeypatch, step, log_id="bad")
+        gone = erasing_before(api, monkeypatch, publishing, step, log_id="bad")
         made = await publish(api, dataset)
         assert (made["rows"], gone.is_set()) == (1, True)
         assert (await api.client.get(f"/v1/datasets/{dataset}/versions/1/verify")).json()["ok"]
@@ -486,7 +479,7 @@ async def test_a_file_that_others_took_away_is_written_again(tmp_path: Path, mon
         await worker.publish(pack([a_log("bad", "the same?", "yes"), a_log("good", "the same?", "yes")]))
         await worker.work()
         await api.client.post("/v1/datasets", json={"name": "one", "query": "id:good"})
-        gone = erasing_before(api, monkeypatch, "name", log_id="bad")
+        gone = erasing_before(api, monkeypatch, publishing, "name", log_id="bad")
         assert ((await publish(api, "one"))["rows"], gone.is_set()) == (1, True)
         assert (await api.client.get("/v1/datasets/one/versions/1/verify")).json()["ok"]
 
@@ -542,16 +535,7 @@ async def test_a_version_that_is_amended_meanwhile_holds_nothing_of_it(
         await publish(api, "all")
         for number in range(40):  # of these, some lie in the bucket of the canary
             await api.client.delete(f"/v1/datasets/all/rows/log-{number}")
-        rewrite, gone = amending.rewrite, asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def slow(*args: Any, **more: Any) -> Any:
-            if not gone.is_set():
-                asyncio.run_coroutine_threadsafe(erased(api, subject=CANARY), loop).result(60)
-                loop.call_soon_threadsafe(gone.set)
-            return rewrite(*args, **more)
-
-        monkeypatch.setattr(amending, "rewrite", slow)
+        gone = erasing_before(api, monkeypatch, amending, "rewrite", subject=CANARY)
         amended = await publish(api, "all", amend="1")
         assert (amended["rows"], gone.is_set()) == (5, True)
         assert where(tmp_path, CANARY) == []
