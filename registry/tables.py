@@ -263,7 +263,7 @@ runs = Table(
     Column("version", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("manifest_url", Text, nullable=False),
-    Column("recipe", JSON, nullable=False, comment="resolved: no value is left to be derived"),
+    Column("recipe", JSON, nullable=False, comment="with its defaults; the plan has what `auto` came to"),
     Column("status", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, comment="the fencing token: a writer with an older one is refused"),
     Column("lease_owner", String(128)),
@@ -279,7 +279,47 @@ runs = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("started_ms", BigInteger),
     Column("finished_ms", BigInteger),
-    Index(None, "status"),
+    Column("priority", Integer, nullable=False, server_default="0", comment="of those that wait, the highest is next"),
+    Column(
+        "sources_url",
+        Text,
+        nullable=False,
+        server_default=text("''"),
+        comment="what names the files that say whence each row",
+    ),
+    Column("plan", JSON, comment="what was settled before training, with reasons"),
+    Column("launcher", String(64), comment="what runs it, and as which job; for a person"),
+    Index(None, "status", "priority", "created_ms"),
+)
+
+model_aliases = Table(
+    "model_aliases",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False, comment="the dataset"),
+    Column("alias", String(63), nullable=False),
+    Column("run_id", String(32), nullable=False),
+    Column("by", String(128), nullable=False),
+    Column("reason", Text, comment="of a person who set it against a gate"),
+    Column("updated_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "name", "alias"),
+)
+
+training_policies = Table(
+    "training_policies",
+    metadata,
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False, comment="the dataset"),
+    Column("train_on", String(72), nullable=False, comment="version | alias:<alias>"),
+    Column("recipe", JSON, nullable=False),
+    Column("quiet_s", Integer, nullable=False, comment="without another version before the last one is trained on"),
+    Column("priority", Integer, nullable=False),
+    Column("due_ms", BigInteger, comment="when it is trained on; null: nothing waits"),
+    Column("due_version", Integer, comment="what is then trained on"),
+    Column("by", String(128), nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project", "name"),
+    Index(None, "due_ms"),
 )
 
 run_events = Table(

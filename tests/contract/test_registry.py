@@ -205,6 +205,18 @@ def test_drafts_from_before_there_were_recipes_are_searches_with_what_was_import
     }
 
 
+def test_runs_from_before_there_were_priorities_have_the_usual_one_and_keep_what_they_say(before: Engine) -> None:
+    upgrade(before, "0005")
+    run = {"run_id": "r", "run_key": "k", "project": "p", "name": "math", "version": 1, "digest": "d"}
+    run |= {"manifest_url": "/m", "recipe": {"method": "lora"}, "status": "queued", "attempt": 0, "event_seq": 1}
+    of_before(before, "runs", run | {"created_ms": 5})
+    migrate(before)
+    with before.connect() as connection:
+        found = connection.execute(select(tables.runs)).mappings().one()
+    assert {name: found[name] for name in run} == run
+    assert (found["priority"], found["sources_url"], found["plan"], found["launcher"]) == (0, "", None, None)
+
+
 def test_a_registry_in_which_nothing_was_done_yet_counts_from_one(before: Engine) -> None:
     migrate(before)
     row = {"project": "p", "log_id": "a", "revision": 1, "kind": "tag", "tag": "x:1", "by": "person:ann", "ts_ms": 1}
