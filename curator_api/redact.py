@@ -14,7 +14,6 @@ from sqlalchemy import Connection, and_, insert, select, update
 from tunemill.curator_api import version_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import DamagedFile, Unavailable
-from tunemill.curator_api.events import announce
 from tunemill.curator_api.leftovers import readable_versions
 from tunemill.curator_api.parts import StoredRow
 from tunemill.curator_api.publish import card_of
@@ -28,6 +27,7 @@ from tunemill.curator_api.rows import Left, Reason
 from tunemill.curator_api.tally import Tally, without_erased_values
 from tunemill.curator_api.version_keys import Where, find, from_bytes
 from tunemill.curator_api.version_store import TALLY, Version, event_id_of
+from tunemill.registry.announce import announce
 from tunemill.registry.tables import audit, datasets, now_ms, redactions, versions
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import DatasetRedacted

@@ -9,12 +9,12 @@ from sqlalchemy import Connection, Engine, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.curator_api.errors import NotFound, PublishedMeanwhile, Unchanged
-from tunemill.curator_api.events import announce
 from tunemill.curator_api.lineage import Lineage
 from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.report import Report
 from tunemill.curator_api.tally import Tally
 from tunemill.curator_api.version_keys import Keys, find
+from tunemill.registry.announce import announce
 from tunemill.registry.tables import audit, datasets, erasure_requests, erasures, now_ms, versions
 from tunemill.schemas.ids import digest, new_id
 from tunemill.schemas.records import DatasetReady

@@ -1,7 +1,7 @@
 """Webhooks and their deliveries in the registry.
 
-A delivery is a row of the transaction that its event is a row of. Whoever sends it moves its next attempt away first, so that
-of several servers one sends it; one that dies meanwhile leaves it to be sent again. Every function blocks on SQL.
+A delivery is a row of the transaction that its event is a row of (`registry.announce`). Whoever sends it moves its next attempt
+away first, so that of several servers one sends it; one that dies meanwhile leaves it to be sent again. Functions here block.
 """
 
 from collections.abc import Sequence
@@ -85,14 +85,6 @@ def find_all(engine: Engine, project: str) -> list[Webhook]:
     mine = joined.where(webhooks.c.project == project).order_by(webhooks.c.created_ms, webhooks.c.webhook_id)
     with engine.connect() as connection:
         return [_webhook(row) for row in connection.execute(mine)]
-
-
-def enqueue(connection: Connection, project: str, event_id: str, body: bytes, *, at_ms: int) -> None:
-    """Have an event delivered to every webhook of the project, if the caller's transaction is committed."""
-    ids = connection.execute(select(webhooks.c.webhook_id).where(webhooks.c.project == project)).scalars().all()
-    if ids:
-        rows = [{"webhook_id": one, "event_id": event_id, "body": body, "attempts": 0, "next_ms": at_ms} for one in ids]
-        connection.execute(insert(webhook_deliveries), rows)
 
 
 def claim(engine: Engine, *, at_ms: int, limit: int) -> list[Delivery]:

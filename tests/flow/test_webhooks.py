@@ -16,9 +16,9 @@ from fakes.http_server import Answer, Asked, Server, serving
 from sqlalchemy import Engine
 
 from tunemill.curator_api import webhook_store
-from tunemill.curator_api.events import announce
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.webhook_delivery import deliver_until
+from tunemill.registry.announce import announce
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas.records import DatasetReady
 from tunemill.schemas.topics import DATASETS_READY
