@@ -268,6 +268,7 @@ def _event(project: str, version: Version, recipe: Any, *, event_id: str) -> Dat
         rows=version.rows,
         project=project,
         recipe=recipe,
+        sources_url=version.sources_url,
     )
 
 

@@ -172,6 +172,8 @@ class DatasetReady(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     rows: int
     project: str = PROJECT
     recipe: Json = None
+    priority: int = 0  # of the run that it starts: of those that wait, the highest is next
+    sources_url: str = ""  # of what names where its rows came from; empty: nobody says
 
 
 class DatasetRedacted(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +202,25 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str
     project: str = PROJECT
     data: Json = None  # metrics or the error
+
+
+class RunFinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A training run is over. A run that was resumed ends again, under another attempt."""
+
+    event_id: str  # run_id:finished:attempt
+    ts_ms: int
+    run_id: str
+    run_key: str
+    status: str  # succeeded | rejected | failed | cancelled
+    name: str
+    version: int
+    digest: str
+    method: str  # empty: its recipe named none
+    base: str  # likewise
+    project: str = PROJECT
+    artefact_url: str = ""  # empty: it made nothing
+    manifest_sha256: str = ""  # of the artefact's manifest
+    scores: Json = None  # before, after, retention, and what each gate said
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,5 +71,12 @@ RUNS_STATUS = Topic(
     producers=("trainer",),
     consumers=(),  # for whoever wants to follow runs
 )
+RUNS_FINISHED = Topic(
+    name="runs.finished",
+    record=records.RunFinished,
+    key="run_id",
+    producers=("trainer",),
+    consumers=(),  # for whoever uses what runs make
+)
 
-TOPICS = (LOGS, REJECTED, ERASURES, FEEDBACK, DATASETS_READY, DATASETS_REDACTED, RUNS_STATUS)
+TOPICS = (LOGS, REJECTED, ERASURES, FEEDBACK, DATASETS_READY, DATASETS_REDACTED, RUNS_STATUS, RUNS_FINISHED)

@@ -39,12 +39,13 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "dataset_ready": records.DatasetReady,
     "dataset_redacted": records.DatasetRedacted,
     "run_status": records.RunStatus,
+    "run_finished": records.RunFinished,
     "erasure": records.Erasure,
     "log_batch": records.LogBatch,
 }
 
 # Records whose schema has grown: the version that is written. Earlier ones stay beside it and are read for ever.
-VERSIONS = {"tagged_log": 3, "rejected_log": 2}
+VERSIONS = {"tagged_log": 3, "rejected_log": 2, "dataset_ready": 2}
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from tunemill.bus.port import Bus, Outgoing
 from tunemill.registry import outbox
 from tunemill.schemas.ids import new_id
-from tunemill.schemas.topics import DATASETS_READY, REJECTED, RUNS_STATUS, Topic
+from tunemill.schemas.topics import DATASETS_READY, REJECTED, RUNS_FINISHED, RUNS_STATUS, Topic
 from tunemill.telemetry.metrics import OUTBOX_PENDING
 from tunemill.trainer.claim import claim_next
 from tunemill.trainer.doorbell import GROUP, answer
@@ -23,6 +23,7 @@ LEASE_S = 60.0
 _IDLE_S = 0.5  # between looks at an empty queue or outbox
 _POLL_S = 1.0
 _BACK_OFF_S = (1.0, 30.0)  # after the first failure, and at most
+_TOLD = (RUNS_STATUS, RUNS_FINISHED)
 
 log = structlog.get_logger()
 
@@ -51,19 +52,19 @@ async def run_trainer(
         tasks.create_task(_until_stopped("runs", stop, work_on_runs))
         tasks.create_task(_until_stopped("outbox", stop, lambda: _relay(bus, engine, stop)))
     with suppress(Exception):  # what this leaves unsent is sent at the next start
-        await outbox.relay(engine, [RUNS_STATUS], _publisher(bus))
+        await outbox.relay(engine, _TOLD, _publisher(bus))
 
 
 async def _answer_doorbell(bus: Bus, engine: Engine, stop: asyncio.Event) -> None:
-    await bus.create_topics([DATASETS_READY, RUNS_STATUS, REJECTED])
+    await bus.create_topics([DATASETS_READY, *_TOLD, REJECTED])
     async with bus.subscribe([DATASETS_READY], group=GROUP) as subscription:
         while not stop.is_set():
             await answer(subscription, bus, engine, timeout_s=_POLL_S)
 
 
 async def _relay(bus: Bus, engine: Engine, stop: asyncio.Event) -> None:
-    sent = await outbox.relay(engine, [RUNS_STATUS], _publisher(bus))
-    OUTBOX_PENDING.set(await asyncio.to_thread(outbox.pending, engine, [RUNS_STATUS]))
+    sent = await outbox.relay(engine, _TOLD, _publisher(bus))
+    OUTBOX_PENDING.set(await asyncio.to_thread(outbox.pending, engine, _TOLD))
     if not sent:
         await _pause(stop, _IDLE_S)
 

@@ -20,6 +20,7 @@ from tunemill.schemas.records import (
     LogRecord,
     Message,
     RejectedLog,
+    RunFinished,
     RunStatus,
     Said,
     Tag,
@@ -103,6 +104,21 @@ RECORDS: dict[str, msgspec.Struct] = {
         digest="a",
         data=None,
     ),
+    "run_finished": RunFinished(
+        event_id="r:finished:1",
+        ts_ms=1,
+        run_id="r",
+        run_key="k",
+        status="succeeded",
+        name="d",
+        version=1,
+        digest="a",
+        method="lora",
+        base="/models/x",
+        artefact_url="/files/runs/default/r",
+        manifest_sha256="ef" * 32,
+        scores={"before": {"loss": 2.5}, "gates": []},
+    ),
     "erasure": Erasure(erasure_id="x", ts_ms=1, log_id="b"),
 }
 
@@ -132,6 +148,7 @@ SECOND: dict[str, msgspec.Struct] = {
     "rejected_log": msgspec.structs.replace(
         RECORDS["rejected_log"], attempts=3, first_ts_ms=0, redriven_ms=1_790_000_000_456
     ),
+    "dataset_ready": msgspec.structs.replace(RECORDS["dataset_ready"], priority=-3, sources_url="/sources/ab.json"),
 }
 THIRD: dict[str, msgspec.Struct] = {
     "tagged_log": msgspec.structs.replace(
