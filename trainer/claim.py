@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, update
 
 from tunemill.registry import outbox
@@ -18,7 +17,7 @@ from tunemill.registry.tables import now_ms, redactions, run_events, runs
 from tunemill.schemas.records import RunStatus
 from tunemill.schemas.topics import RUNS_STATUS
 from tunemill.trainer.errors import LeaseLost, TrainerError
-from tunemill.trainer.recipe import Recipe
+from tunemill.trainer.recipe import Recipe, resolve
 
 QUEUED = "queued"
 ACTIVE = ("preparing", "running", "evaluating")
@@ -196,7 +195,7 @@ def _claim(row: RowMapping, owner: str, attempt: int, failures: int) -> Claim:
         version=row["version"],
         digest=row["digest"],
         manifest_url=row["manifest_url"],
-        recipe=msgspec.convert(row["recipe"], Recipe),
+        recipe=resolve(row["recipe"]),
         failures=failures,
     )
 

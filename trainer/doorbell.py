@@ -7,7 +7,6 @@ when the recipe or the base model is wrong, so that a person sees why. Bytes tha
 import asyncio
 from typing import Any
 
-import msgspec
 import structlog
 from sqlalchemy import Engine
 
@@ -24,7 +23,7 @@ from tunemill.telemetry.metrics import REJECTED as REJECTED_COUNT
 from tunemill.trainer.claim import QUEUED, describe_error, insert_run
 from tunemill.trainer.errors import TrainerError
 from tunemill.trainer.identity import identify_base, run_key
-from tunemill.trainer.recipe import resolve
+from tunemill.trainer.recipe import resolve, spelled
 
 GROUP = "trainer"
 _DIGEST_CHARACTERS = 64
@@ -82,7 +81,7 @@ def _outcome(event: DatasetReady) -> dict[str, Any]:
         recipe = resolve(event.recipe)
         base = identify_base(recipe.base, recipe.revision)
         key = run_key(event.project, event.digest, base, recipe)
-        return {"recipe": msgspec.to_builtins(recipe), "status": QUEUED, "run_key": key}
+        return {"recipe": spelled(recipe), "status": QUEUED, "run_key": key}
     except TrainerError as error:
         # The key holds the error's code: the same order is a new run once the base model is there.
         key = digest([event.project, event.digest, event.recipe, error.code])

@@ -7,7 +7,10 @@ TrainerError
 │   ├── DatasetNotFound    no manifest or part at the event's URL
 │   ├── DigestMismatch     the files are not the version that was published
 │   ├── NothingToTrain     no row has a token to train on
+│   ├── DoesNotFit         the machine's memory does not hold the run
 │   └── Diverged           the loss is no longer a number
+├── OutOfMemory        the memory was not enough after all: worth another attempt with less at once
+├── DiskFull           no room for a checkpoint or the result
 ├── WorkerDied         the process ended without a word: worth another attempt
 ├── LeaseLost          another trainer has taken the run over: stop and write nothing
 └── Stopped            the supervisor asked the worker to stop; its checkpoint is written
@@ -68,6 +71,25 @@ class Diverged(InvalidRun):
     """The loss or the gradient is not a finite number."""
 
     code = "diverged"
+
+
+class DoesNotFit(InvalidRun):
+    """The estimate is more than the machine's memory: nothing was loaded."""
+
+    code = "does_not_fit"
+
+
+class OutOfMemory(TrainerError):
+    """The run needed more memory than there was; the next attempt takes fewer tokens at once."""
+
+    code = "out_of_memory"
+
+
+class DiskFull(TrainerError):
+    """There is no room left for a checkpoint or the result."""
+
+    code = "disk_full"
+    retryable = False
 
 
 class WorkerDied(TrainerError):

@@ -10,7 +10,7 @@ import msgspec
 from tunemill.schemas.ids import digest
 from tunemill.trainer.errors import BaseNotFound
 from tunemill.trainer.general_rows import general_rows_digest
-from tunemill.trainer.recipe import Recipe
+from tunemill.trainer.recipe import Recipe, spelled
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -63,7 +63,7 @@ def run_key(project: str, dataset_digest: str, base: BaseIdentity, recipe: Recip
             "dataset": dataset_digest,
             "weights": base.weights,
             "tokenizer": base.tokenizer,
-            "recipe": {**msgspec.to_builtins(recipe), "base": None, "revision": None},
+            "recipe": {**spelled(recipe), "base": None, "revision": None},
             "replay": general_rows_digest("replay", recipe.replay) if recipe.replay_share else None,
             "retention": general_rows_digest("retention", recipe.retention),
         }

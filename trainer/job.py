@@ -23,14 +23,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     digest: str
     manifest_url: str
+    sources_url: str = ""  # where the version says which logs its rows came from; "" before it did
     recipe: Recipe
+    squeeze: int = 0  # how often the tokens per forward pass are halved, after attempts that ran out of memory
+    devices: int = 1
+
+
+Kind = Literal["status", "metrics", "message", "done", "failed", "stopped"]
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing the worker says. `status` moves the run on; `done` and `failed` are last words."""
+    """One thing the worker says. `status` moves the run on; `done`, `failed` and `stopped` are last words."""
 
     ts_ms: int
-    kind: Literal["status", "metrics", "message", "done", "failed"]
+    kind: Kind
     message: str
     data: dict[str, Any] = {}
 
@@ -44,6 +50,15 @@ class WorkFolder:
         self.checkpoints = path / "checkpoints"
         self.before = path / "before.json"
         self.artefact = path / "artefact"
+        self.samples = self.artefact / "samples.jsonl"
+        self.plan = path / "plan.json"
+        self.replay = path / "replay.jsonl"  # the base model's own answers to the replay rows
+        self.stop = path / "stop"  # there: stop after this forward pass, with a checkpoint
+        self.tmp = path / "tmp"
+
+    def answers(self, when: Literal["before", "after"]) -> Path:
+        """The generated answers of an evaluation, as they come."""
+        return self.path / f"answers-{when}.jsonl"
 
     def progress(self, attempt: int) -> Path:
         """What the worker of this attempt says."""
@@ -60,7 +75,7 @@ class Speaker:
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
 
-    def say(self, kind: Literal["status", "metrics", "message", "done", "failed"], message: str, **data: Any) -> None:
+    def say(self, kind: Kind, message: str, **data: Any) -> None:
         """Append one line."""
         line = Line(ts_ms=time.time_ns() // 1_000_000, kind=kind, message=message, data=data)
         self._file.write(msgspec.json.encode(line) + b"\n")

@@ -1,128 +1,373 @@
-"""What to train and how: a partial recipe in, every knob's value out. Defaults and each knob's effect: `recipes/<method>.yaml`."""
+"""What to train and how: a partial recipe in, every knob's value out.
+
+Each knob's type, range, unit, default and effect stand here once. A knob of `AUTO` may be `"auto"`, which is its default: the
+struct then holds a usual value and names the knob in `auto`, until it is settled by the dataset, the model and the machine.
+"""
 
 import difflib
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
+from msgspec import Meta
 
 from tunemill.trainer.errors import InvalidRecipe
 
 METHODS = ("full", "lora", "qlora")
 PACKAGED = "packaged"  # the general rows that come with tunemill
+AUTO_SPELLED = "auto"
+AUTO = (
+    "epochs",
+    "learning_rate",
+    "rows_per_step",
+    "tokens_per_forward",
+    "max_length_tokens",
+    "gradient_checkpointing",
+    "checkpoint_steps",
+)
+
+
+def _unit(name: str) -> dict[str, str]:
+    return {"x-unit": name}
 
 
 class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a tuned model must show; losses in nats per trained token."""
+    """What a tuned model must show."""
 
-    min_task_gain: float  # the lower bound of the held-out loss's fall must be above this
-    retention_warn: float  # a rise of the retention loss above this is said aloud
-    retention_reject: float  # a rise above this rejects the run
+    min_task_gain: Annotated[
+        float,
+        Meta(
+            description="The lower bound of the held-out loss's fall must be above this.",
+            extra_json_schema=_unit("nats per trained token"),
+        ),
+    ] = 0.0
+    retention_warn: Annotated[
+        float,
+        Meta(
+            description="A larger rise of the retention loss is said aloud.",
+            extra_json_schema=_unit("nats per trained token"),
+        ),
+    ] = 0.05
+    retention_reject: Annotated[
+        float,
+        Meta(
+            description="A larger rise of the retention loss rejects the run.",
+            extra_json_schema=_unit("nats per trained token"),
+        ),
+    ] = 0.20
+    no_slice_worse_than: Annotated[
+        float | None,
+        Meta(
+            description="A slice whose held-out loss surely rises by more than this rejects the run; null: no slice does.",
+            extra_json_schema=_unit("nats per trained token"),
+        ),
+    ] = None
+    slice_rows: Annotated[
+        int,
+        Meta(ge=1, le=10**6, description="Smaller slices reject nothing.", extra_json_schema=_unit("held-out rows")),
+    ] = 20
+
+
+class EarlyStopping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When to stop before the last step: rows taken out of training are looked at, never the test rows."""
+
+    every_steps: Annotated[
+        int,
+        Meta(ge=1, le=10**6, description="How often is looked.", extra_json_schema=_unit("optimizer steps")),
+    ] = 10
+    patience: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="So many looks without a fall end the training.",
+            extra_json_schema=_unit("looks"),
+        ),
+    ] = 3
+    min_fall_nats: Annotated[
+        float,
+        Meta(ge=0.0, le=10.0, description="A smaller fall is none.", extra_json_schema=_unit("nats per trained token")),
+    ] = 0.0
+
+
+class Dpo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
+
+    beta: Annotated[
+        float,
+        Meta(ge=0.001, le=10.0, description="How strongly the tuned model is held to the base; larger: closer."),
+    ] = 0.1
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every knob with its value; nothing is left to be derived but what the worker's machine decides (`precision: auto`)."""
+    """Every knob with its value."""
 
-    method: Literal["full", "lora", "qlora"]
-    base: str  # a local folder, or hub/id with `revision`
-    revision: str | None  # a commit: 40 hexadecimal digits
-    seed: int
-    epochs: float
-    max_steps: int | None  # optimizer steps; None: epochs decide
-    learning_rate: float
-    schedule: Literal["linear", "cosine", "constant"]
-    warmup_share: float  # of all optimizer steps
-    weight_decay: float
-    max_grad_norm: float
-    rows_per_step: int
-    tokens_per_forward: int
-    max_length_tokens: int
-    overlong: Literal["error", "drop", "truncate_left"]
-    precision: Literal["auto", "fp32", "bf16"]
-    r: int
-    alpha: int
-    dropout: float
-    target_modules: str | tuple[str, ...]
-    replay_share: float
-    replay: str
-    retention: str
-    eval_loss_rows: int
-    eval_generate_rows: int
-    max_new_tokens: int
-    checkpoint_steps: int
-    gates: Gates
+    method: Annotated[
+        Literal["full", "lora", "qlora"],
+        Meta(
+            description="What is trained. full: every weight; lora: small matrices beside the frozen weights;"
+            " qlora: lora over a base held in 4 bits (NF4, double quantisation), for memory and not for speed."
+        ),
+    ] = "lora"
+    objective: Annotated[
+        Literal["sft", "dpo"],
+        Meta(description="sft: learn the answers; dpo: prefer the better answer of each pair (needs the extra `dpo`)."),
+    ] = "sft"
+    base: Annotated[
+        str, Meta(min_length=1, description="The model to start from: a local folder, or a hub id with revision.")
+    ]
+    revision: Annotated[
+        str | None, Meta(description="The commit of a hub model, 40 hexadecimal digits; a local folder needs none.")
+    ] = None
+    template: Annotated[
+        str | None,
+        Meta(description="A .jinja chat template; null: the tokenizer's own, and a plain one where it has none."),
+    ] = None
+    seed: Annotated[
+        int,
+        Meta(ge=0, le=2**31 - 1, description="Order of rows, start of the adapter, dropout: equal seed, equal result."),
+    ] = 0
+
+    epochs: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            le=1000,
+            description="How often each row is seen; more fits the rows closer, and forgets more.",
+            extra_json_schema=_unit("passes"),
+        ),
+    ] = 3.0
+    max_steps: Annotated[
+        Annotated[int, Meta(ge=1, le=10**7)] | None,
+        Meta(
+            description="Stop after so many steps, whatever the epochs say.",
+            extra_json_schema=_unit("optimizer steps"),
+        ),
+    ] = None
+    learning_rate: Annotated[
+        float,
+        Meta(
+            ge=1e-9,
+            le=1.0,
+            description="Too high and the model forgets and diverges, too low and it learns nothing;"
+            " adapters want about ten times the rate of full.",
+        ),
+    ] = 2e-4
+    schedule: Annotated[
+        Literal["linear", "cosine", "constant"],
+        Meta(description="linear, cosine: the rate falls to 0 over the run; constant: it stays."),
+    ] = "linear"
+    warmup_share: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=0.9,
+            description="While the rate climbs from 0; steadies the start.",
+            extra_json_schema=_unit("share of the steps"),
+        ),
+    ] = 0.03
+    weight_decay: Annotated[float, Meta(ge=0.0, le=1.0, description="Pulls weights towards 0.")] = 0.0
+    max_grad_norm: Annotated[float, Meta(ge=1e-6, le=1e6, description="Longer gradients are shortened to this.")] = 1.0
+
+    rows_per_step: Annotated[
+        int,
+        Meta(
+            ge=1, le=4096, description="Fewer: more, noisier steps.", extra_json_schema=_unit("rows per optimizer step")
+        ),
+    ] = 16
+    tokens_per_forward: Annotated[
+        int,
+        Meta(
+            ge=8,
+            le=2**20,
+            description="Rows are packed to at most this many; memory, not the result, depends on it.",
+            extra_json_schema=_unit("tokens per forward pass"),
+        ),
+    ] = 1024
+    packing: Annotated[
+        bool, Meta(description="Several rows in one forward pass, none seeing another; false: each row alone, slower.")
+    ] = True
+    max_length_tokens: Annotated[
+        int,
+        Meta(ge=8, le=2**20, description="Longer rows meet the policy `overlong`.", extra_json_schema=_unit("tokens")),
+    ] = 2048
+    overlong: Annotated[
+        Literal["error", "drop", "truncate_left"],
+        Meta(
+            description="error: refuse the run; drop: leave the row out; truncate_left: keep its end. Always counted."
+        ),
+    ] = "drop"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Meta(description="auto: bf16 where the machine computes it natively, else fp32."),
+    ] = "auto"
+    gradient_checkpointing: Annotated[
+        bool, Meta(description="Compute activations again instead of keeping them: less memory, about a third slower.")
+    ] = False
+
+    r: Annotated[int, Meta(ge=1, le=512, description="The adapter's rank: what it can hold.")] = 16
+    alpha: Annotated[int, Meta(ge=1, le=4096, description="The adapter counts alpha / r.")] = 32
+    dropout: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=0.9,
+            description="Left out while training.",
+            extra_json_schema=_unit("share of the adapter's inputs"),
+        ),
+    ] = 0.0
+    target_modules: Annotated[
+        str | tuple[str, ...], Meta(description="Which layers get an adapter: all-linear, or a list of names.")
+    ] = "all-linear"
+    rslora: Annotated[
+        bool, Meta(description="The adapter counts alpha / sqrt(r): steadier at high ranks (arXiv:2312.03732).")
+    ] = False
+    dora: Annotated[
+        bool,
+        Meta(
+            description="Weights are taken apart into size and direction (arXiv:2402.09353): up to four times slower,"
+            " and the result is merged, because servers load no such adapter."
+        ),
+    ] = False
+    lora_plus: Annotated[
+        Annotated[float, Meta(ge=1.0, le=64.0)] | None,
+        Meta(description="The adapter's B matrices learn so many times faster (arXiv:2402.12354); null: alike."),
+    ] = None
+
+    replay_share: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=0.9,
+            description="General rows among the trained ones, against forgetting.",
+            extra_json_schema=_unit("share of the trained rows"),
+        ),
+    ] = 0.1
+    replay: Annotated[
+        str,
+        Meta(description="Those rows: packaged, a JSONL file of OpenAI chat rows, or a dataset version as name@v3."),
+    ] = PACKAGED
+    replay_answers: Annotated[
+        Literal["given", "base"],
+        Meta(description="given: as they stand; base: the base model's own greedy answers in their place."),
+    ] = "given"
+    kl_to_base: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="Weight of the distance from the base model where no task answer is; against forgetting,"
+            " at the price of a second forward pass.",
+        ),
+    ] = 0.0
+    retention: Annotated[
+        str,
+        Meta(
+            description="What stands for the model's earlier abilities: packaged, a JSONL file of OpenAI chat rows,"
+            " or a version's test rows as name@v3."
+        ),
+    ] = PACKAGED
+    early_stopping: Annotated[
+        EarlyStopping | None, Meta(description="Stop once rows set aside no longer improve; null: train to the end.")
+    ] = None
+
+    eval_loss_rows: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**6,
+            description="Whose loss is measured before and after.",
+            extra_json_schema=_unit("held-out rows"),
+        ),
+    ] = 512
+    eval_generate_rows: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**6,
+            description="Answered before and after; the slow part of an evaluation.",
+            extra_json_schema=_unit("held-out rows"),
+        ),
+    ] = 64
+    max_new_tokens: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=8192,
+            description="Longest answer while evaluating; never much longer than the longest expected one.",
+            extra_json_schema=_unit("tokens"),
+        ),
+    ] = 256
+    judge_rows: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**4,
+            description="Compared by the trainer's judge, where it has one.",
+            extra_json_schema=_unit("held-out rows"),
+        ),
+    ] = 0
+    checkpoint_steps: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10**6,
+            description="A killed run goes on from the last multiple of this.",
+            extra_json_schema=_unit("optimizer steps"),
+        ),
+    ] = 25
+    merge: Annotated[bool, Meta(description="Write whole weights with the adapter merged in, beside the adapter.")] = (
+        False
+    )
+
+    dpo: Dpo = Dpo()
+    gates: Gates = Gates()
+    auto: tuple[str, ...] = ()  # the knobs that are not settled yet; never given, never shown
 
 
 def resolve(partial: Mapping[str, Any]) -> Recipe:
-    """The packaged recipe of the method with the given knobs put over it.
+    """A recipe with every knob: the given ones, and the defaults.
 
     Raises:
         InvalidRecipe: an unknown knob (the message names the nearest known one), a missing base, or an impossible value.
     """
     if not isinstance(partial, Mapping):
         raise InvalidRecipe("a recipe is an object of knobs", 'such as {"method": "lora", "base": "/models/smollm2"}')
-    method = partial.get("method", "lora")
-    if method not in METHODS:
-        raise InvalidRecipe(f"unknown method {method!r}", f"one of {', '.join(METHODS)}")
-    defaults = packaged(method)
-    _refuse_unknown(partial, (*defaults, "base"), place="")
-    gates = partial.get("gates", {})
-    if not isinstance(gates, Mapping):
-        raise InvalidRecipe("gates is an object", f"with the knobs {', '.join(defaults['gates'])}")
-    _refuse_unknown(gates, defaults["gates"], place="gates.")
+    if partial.get("method", "lora") not in METHODS:
+        raise InvalidRecipe(f"unknown method {partial['method']!r}", f"one of {', '.join(METHODS)}")
+    _refuse_unknown(partial, Recipe, place="")
+    for name, struct in _NESTED.items():
+        nested = partial.get(name)
+        if isinstance(nested, Mapping):
+            _refuse_unknown(nested, struct, place=f"{name}.")
     if not partial.get("base"):
         raise InvalidRecipe(
             "the recipe names no base model", "set base to a model folder, or to a hub id with revision"
         )
-    return _checked({**defaults, **partial, "gates": {**defaults["gates"], **gates}})
+    given = {knob: value for knob, value in partial.items() if knob not in AUTO or value != AUTO_SPELLED}
+    if "learning_rate" not in given and given.get("method") == "full":
+        given["learning_rate"] = 2e-5
+    try:
+        return msgspec.convert(
+            {**given, "auto": [knob for knob in AUTO if knob not in partial or partial[knob] == AUTO_SPELLED]}, Recipe
+        )
+    except msgspec.ValidationError as error:
+        raise InvalidRecipe(str(error), "see docs/recipes.md for each knob's type and range") from error
 
 
-@cache
-def packaged(method: str) -> dict[str, Any]:
-    """The packaged defaults of a method, as plain data."""
-    text = (files("tunemill.trainer") / "recipes" / f"{method}.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+def spelled(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a person writes it: whole, as plain data, "auto" where nothing is settled. `resolve` reads it back."""
+    knobs: dict[str, Any] = msgspec.to_builtins(recipe)
+    del knobs["auto"]
+    return knobs | dict.fromkeys(recipe.auto, AUTO_SPELLED)
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: Any, *, place: str) -> None:
+_NESTED: dict[str, type[msgspec.Struct]] = {"gates": Gates, "dpo": Dpo, "early_stopping": EarlyStopping}
+
+
+def _refuse_unknown(given: Mapping[str, Any], struct: type[msgspec.Struct], *, place: str) -> None:
+    known = [knob for knob in struct.__struct_fields__ if knob != "auto"]
     for knob in given:
         if knob not in known:
-            nearest = difflib.get_close_matches(str(knob), list(known), n=1, cutoff=0.0)[0]
+            nearest = difflib.get_close_matches(str(knob), known, n=1, cutoff=0.0)[0]
             raise InvalidRecipe(f"unknown knob {place}{knob}", f"did you mean {place}{nearest}?")
-
-
-def _checked(values: Mapping[str, Any]) -> Recipe:
-    try:
-        recipe = msgspec.convert(values, Recipe)
-    except msgspec.ValidationError as error:
-        raise InvalidRecipe(str(error), "see docs/training.md for each knob's type and range") from error
-    for knob, (low, high) in _RANGES.items():
-        value = getattr(recipe, knob)
-        if value is not None and not low <= value <= high:
-            raise InvalidRecipe(f"{knob} is {value}", f"it must lie between {low} and {high}")
-    return recipe
-
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**31 - 1),
-    "epochs": (0.01, 1000),
-    "max_steps": (1, 10**7),
-    "learning_rate": (1e-9, 1.0),
-    "warmup_share": (0.0, 0.9),
-    "weight_decay": (0.0, 1.0),
-    "max_grad_norm": (1e-6, 1e6),
-    "rows_per_step": (1, 4096),
-    "tokens_per_forward": (8, 2**20),
-    "max_length_tokens": (8, 2**20),
-    "r": (1, 512),
-    "alpha": (1, 4096),
-    "dropout": (0.0, 0.9),
-    "replay_share": (0.0, 0.9),
-    "eval_loss_rows": (0, 10**6),
-    "eval_generate_rows": (0, 10**6),
-    "max_new_tokens": (1, 8192),
-    "checkpoint_steps": (1, 10**6),
-}

@@ -22,13 +22,13 @@ from sqlalchemy import Engine
 from tunemill.telemetry.metrics import RUNS
 from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew
 from tunemill.trainer.errors import LeaseLost, TrainerError, WorkerDied
-from tunemill.trainer.job import STOPPED_EXIT, Line, Listener, Order, WorkFolder, write_whole
+from tunemill.trainer.job import Line, Listener, Order, WorkFolder, write_whole
 from tunemill.trainer.publish import hide_rows, upload
 
 POLL_S = 0.25
 GRACE_S = 60.0  # from SIGTERM to SIGKILL: a step and a checkpoint of a large model
 _RENEWALS_PER_LEASE = 4  # three may fail before the lease ends
-_LEVELS = {"failed": "error"}
+_LAST_WORDS = ("done", "failed", "stopped")
 
 log = structlog.get_logger()
 
@@ -122,7 +122,7 @@ async def _listen(
         lines = await asyncio.to_thread(listener.lines)
         if lines:
             await asyncio.to_thread(_pass_on, engine, claim, lines)
-            last = next((line for line in reversed(lines) if line.kind in ("done", "failed")), last)
+            last = next((line for line in reversed(lines) if line.kind in _LAST_WORDS), last)
         if lease.lost.is_set():
             raise LeaseLost(f"run {claim.run_id} was taken over")
         if ended:
@@ -169,7 +169,7 @@ async def _finish(
     elif lease.cancel_asked:
         status = "cancelled"
         await asyncio.to_thread(move, engine, claim, status, "the run was cancelled")
-    elif exit_code == STOPPED_EXIT:
+    elif last is not None and last.kind == "stopped":
         status = "queued"
         await asyncio.to_thread(
             release, engine, claim, "the trainer is shutting down; the run goes on from its checkpoint"

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     try:
         run(order, folder, speaker, stop)
     except Stopped as stopped:
-        speaker.say("message", stopped.message)
+        speaker.say("stopped", stopped.message)
         return STOPPED_EXIT
     except TrainerError as error:
         speaker.say("failed", error.message, code=error.code, remedy=error.remedy, retryable=error.retryable)

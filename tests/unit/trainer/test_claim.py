@@ -13,7 +13,7 @@ from tunemill.schemas import wire
 from tunemill.schemas.records import RunStatus
 from tunemill.trainer.claim import Claim, claim_next, fail_attempt, insert_run, move, note, release, renew
 from tunemill.trainer.errors import InvalidRun, LeaseLost, WorkerDied
-from tunemill.trainer.recipe import resolve
+from tunemill.trainer.recipe import resolve, spelled
 
 LEASE_MS = 60_000
 
@@ -27,9 +27,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def add(engine: Engine, run_id: str = "r1", key: str = "k1") -> bool:
-    import msgspec
-
-    recipe = msgspec.to_builtins(resolve({"method": "lora", "base": "/models/x"}))
+    recipe = spelled(resolve({"method": "lora", "base": "/models/x"}))
     values = {"run_id": run_id, "run_key": key, "project": "default", "name": "d", "version": 1, "digest": "a" * 64}
     values |= {"manifest_url": "m", "recipe": recipe, "status": "queued", "attempt": 0, "event_seq": 0}
     return insert_run(engine, values | {"created_ms": now_ms()}, "added")
