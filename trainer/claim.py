@@ -2,8 +2,8 @@
 
     queued -> preparing -> running -> evaluating -> succeeded | rejected | failed | cancelled
 
-Every change of state is one transaction over `runs`, `run_events` and the outbox (`runs.status`). A trainer that dies lets its lease
-end; the next one takes the run over with a higher token, and whatever the dead one still writes is refused.
+Every change of state is one transaction, in which `registry.run_log` tells it. A trainer that dies lets its lease end; the
+next one takes the run over with a higher token, and whatever the dead one still writes is refused.
 """
 
 from collections.abc import Mapping
@@ -12,16 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, update
 
-from tunemill.registry import outbox
+from tunemill.registry.run_log import ENDED, tell
 from tunemill.registry.tables import now_ms, redactions, run_events, runs
-from tunemill.schemas.records import RunStatus
-from tunemill.schemas.topics import RUNS_STATUS
 from tunemill.trainer.errors import LeaseLost, TrainerError
 from tunemill.trainer.recipe import Recipe, resolve
 
 QUEUED = "queued"
 ACTIVE = ("preparing", "running", "evaluating")
-ENDED = ("succeeded", "rejected", "failed", "cancelled")
 MAX_FAILURES = 3  # a run that killed three workers will kill the fourth
 
 
@@ -78,7 +75,7 @@ def move(
         columns |= {"finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
     with engine.begin() as connection:
         _fenced(connection, claim, {"status": status, **columns})
-        _tell(connection, claim.run_id, message, data=data)
+        tell(connection, claim.run_id, message, data=data)
 
 
 def release(engine: Engine, claim: Claim, message: str) -> None:
@@ -133,7 +130,7 @@ def insert_run(engine: Engine, values: Mapping[str, Any], message: str) -> bool:
     with engine.begin() as connection:
         added = connection.execute(statement).rowcount == 1
         if added:
-            _tell(connection, values["run_id"], message, data=values.get("error"))
+            tell(connection, values["run_id"], message, data=values.get("error"))
     return added
 
 
@@ -168,7 +165,7 @@ def _try_claim(engine: Engine, row: RowMapping, owner: str, lease_ms: int) -> Cl
         text = f"attempt {attempt} starts" if not ending else f"the run is {ending['status']}"
         if was_abandoned:
             text += "; its trainer had gone silent"
-        _tell(connection, row["run_id"], text, data=values.get("error") if ending else None)
+        tell(connection, row["run_id"], text, data=values.get("error") if ending else None)
     return None if ending else _claim(row, owner, attempt, failures)
 
 
@@ -209,36 +206,3 @@ def _fenced(connection: Connection, claim: Claim, values: Mapping[str, Any], *, 
             f"run {claim.run_id}: attempt {claim.attempt} no longer holds it", "another trainer goes on with it"
         )
     return int(connection.execute(select(runs.c.event_seq).where(runs.c.run_id == claim.run_id)).scalar_one())
-
-
-def _tell(connection: Connection, run_id: str, message: str, *, data: Mapping[str, Any] | None) -> None:
-    """Write the state as it now stands into the events and the outbox, under the next number."""
-    connection.execute(update(runs).where(runs.c.run_id == run_id).values(event_seq=runs.c.event_seq + 1))
-    row = connection.execute(select(runs).where(runs.c.run_id == run_id)).mappings().one()
-    level = "error" if row["status"] == "failed" else "warn" if row["status"] in ("rejected", "cancelled") else "info"
-    event = {"status": row["status"], **(data or {})}
-    connection.execute(
-        insert(run_events).values(
-            run_id=run_id,
-            seq=row["event_seq"],
-            ts_ms=now_ms(),
-            level=level,
-            type="message",
-            message=message,
-            data=event,
-        )
-    )
-    status = RunStatus(
-        event_id=f"{run_id}:{row['event_seq']}",
-        ts_ms=now_ms(),
-        run_id=run_id,
-        run_key=row["run_key"],
-        status=row["status"],
-        attempt=row["attempt"],
-        name=row["name"],
-        version=row["version"],
-        digest=row["digest"],
-        project=row["project"],
-        data=data,
-    )
-    outbox.append(connection, RUNS_STATUS, status, event_id=status.event_id)

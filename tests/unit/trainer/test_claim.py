@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, insert, select, update
 
 from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.tables import now_ms, outbox, run_events, runs
+from tunemill.registry.tables import now_ms, outbox, run_events, runs, webhook_deliveries, webhooks
 from tunemill.schemas import wire
-from tunemill.schemas.records import RunStatus
+from tunemill.schemas.records import RunFinished, RunStatus
+from tunemill.schemas.topics import RUNS_FINISHED, RUNS_STATUS, Topic
 from tunemill.trainer.claim import Claim, claim_next, fail_attempt, insert_run, move, note, release, renew
 from tunemill.trainer.errors import InvalidRun, LeaseLost, WorkerDied
 from tunemill.trainer.recipe import resolve, spelled
@@ -44,10 +46,18 @@ def row(engine: Engine, run_id: str = "r1") -> Any:
         return connection.execute(select(runs).where(runs.c.run_id == run_id)).mappings().one()
 
 
-def told(engine: Engine) -> list[tuple[str, str]]:
+def sent(engine: Engine, topic: Topic) -> list[tuple[str, bytes]]:
+    wanted = select(outbox.c.event_id, outbox.c.value).where(outbox.c.topic == topic.name).order_by(outbox.c.seq)
     with engine.connect() as connection:
-        rows = connection.execute(select(outbox.c.event_id, outbox.c.value).order_by(outbox.c.seq)).all()
-    return [(event_id, wire.decode(value, RunStatus).status) for event_id, value in rows]
+        return [(event_id, value) for event_id, value in connection.execute(wanted)]
+
+
+def told(engine: Engine) -> list[tuple[str, str]]:
+    return [(event_id, wire.decode(value, RunStatus).status) for event_id, value in sent(engine, RUNS_STATUS)]
+
+
+def ends(engine: Engine) -> list[RunFinished]:
+    return [wire.decode(value, RunFinished) for _, value in sent(engine, RUNS_FINISHED)]
 
 
 def test_the_same_key_is_one_run(engine: Engine) -> None:
@@ -105,11 +115,36 @@ def test_every_change_of_state_is_an_event_and_a_message(engine: Engine) -> None
         move(engine, claim, "running", "an ended run does not start again")
 
 
+def test_the_end_of_a_run_is_told_once_with_what_came_of_it_to_the_bus_and_to_webhooks(engine: Engine) -> None:
+    hook = {"webhook_id": "w", "project": "default", "url": "https://ci.example.com", "secret": "s", "by": "person:ann"}
+    with engine.begin() as connection:
+        connection.execute(insert(webhooks).values(hook | {"created_ms": 1}))
+    add(engine)
+    claim = take(engine)
+    move(engine, claim, "running", "starts")
+    assert ends(engine) == []
+    scores = {"before": {"loss": 2.0}, "after": {"loss": 1.0}, "retention": {}, "gates": [{"name": "task_gain"}]}
+    result = {**scores, "rows": {"train": 40}, "manifest_sha256": "ab" * 32}
+    move(engine, claim, "succeeded", "done", data=result, result=result, artefact_url="/files/runs/r1")
+
+    (end,) = ends(engine)
+    assert (end.event_id, end.run_id, end.run_key, end.status) == ("r1:finished:1", "r1", "k1", "succeeded")
+    assert (end.name, end.version, end.digest, end.project) == ("d", 1, "a" * 64, "default")
+    assert (end.method, end.base) == ("lora", "/models/x")
+    assert (end.artefact_url, end.manifest_sha256, end.scores) == ("/files/runs/r1", "ab" * 32, scores)
+    with engine.connect() as connection:
+        delivery = connection.execute(select(webhook_deliveries)).one()
+    body = msgspec.json.decode(delivery.body)
+    assert (delivery.event_id, body["type"]) == (end.event_id, "runs.finished")
+    assert msgspec.convert(body["data"], RunFinished) == end
+
+
 def test_three_dead_workers_end_the_run(engine: Engine) -> None:
     add(engine)
-    ends = [fail_attempt(engine, take(engine), WorkerDied("killed", "look")) for _ in range(3)]
+    statuses = [fail_attempt(engine, take(engine), WorkerDied("killed", "look")) for _ in range(3)]
 
-    assert ends == ["queued", "queued", "failed"]
+    assert statuses == ["queued", "queued", "failed"]
+    assert [(end.event_id, end.status) for end in ends(engine)] == [("r1:finished:3", "failed")]
     assert row(engine)["error"] == {"code": "worker_died", "message": "killed", "remedy": "look", "failures": 3}
     assert claim_next(engine, "a", lease_ms=LEASE_MS) is None
 
@@ -137,6 +172,7 @@ def test_a_cancelled_run_never_starts(engine: Engine) -> None:
 
     assert claim_next(engine, "a", lease_ms=LEASE_MS) is None
     assert row(engine)["status"] == "cancelled"
+    assert [(end.event_id, end.status) for end in ends(engine)] == [("r1:finished:1", "cancelled")]
 
 
 def test_the_oldest_run_comes_first_and_a_cancel_is_heard_when_renewing(engine: Engine) -> None:
