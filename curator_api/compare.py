@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from tunemill.curator_api.diff import Change, Said, changed_fields, diff
-from tunemill.curator_api.parts import StoredRow, read_origins
+from tunemill.curator_api.parts import StoredRow
 from tunemill.curator_api.publish_files import Entry
 from tunemill.curator_api.published import checked, entries_of, read_buckets, read_manifest, read_sources
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.version_store import Version
+from tunemill.schemas.origin import read_origins
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

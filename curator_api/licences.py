@@ -1,9 +1,8 @@
 """Whether what a model said may be trained on, by the project's table of models. Pure."""
 
 from collections.abc import Mapping
-from typing import Literal
 
-Trainable = Literal["yes", "no", "unknown"]
+from tunemill.schemas.origin import Trainable
 
 TERMS = "licence:"  # how a name begins that stands for the licence of an imported set
 

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from tunemill.curator_api.licences import Trainable, strictest
+from tunemill.curator_api.licences import strictest
 from tunemill.curator_api.rows import Reason, Row, RowMessage
 from tunemill.schemas.ids import canonical_json
+from tunemill.schemas.origin import Trainable
 from tunemill.schemas.records import TaggedLog
 
 

@@ -12,9 +12,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunemill.curator_api.licences import Trainable
 from tunemill.curator_api.message_text import from_text, to_text
 from tunemill.curator_api.rows import Messages, Row
+from tunemill.schemas.origin import Origin, read_origins
 
 ROWS_A_BUCKET = 32  # at most, on average
 MOST_BITS = 12  # 4,096 buckets a split
@@ -53,33 +53,7 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     tools: str | None
 
 
-class Origin(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """Where a row came from, as it lies beside the row: a line of JSON."""
-
-    row_id: str
-    row_keys: tuple[str, ...]
-    log_ids: tuple[str, ...] = ()
-    conversation: str
-    ts_ms: int | None = None
-    app: str | None = None
-    model: str | None = None
-    language: str | None = None
-    finish_reason: str | None = None
-    tags: tuple[str, ...] = ()
-    slices: dict[str, str] = {}
-    licence: Trainable = "unknown"
-    source: str = ""
-    terms: str | None = None
-    tokens: int | None = None
-    edited: bool = False
-    corrected: bool = False
-    masked: tuple[str, ...] = ()
-    ingredient: int = 0
-    joined: tuple[str, ...] = ()
-
-
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_decode_lines = msgspec.json.Decoder(Origin).decode_lines
 _ZSTD = pa.Codec("zstd", 1)
 _KEPT = tuple(name for name in Origin.__struct_fields__ if name not in {"row_id", "row_keys"})  # as they are in a row
 
@@ -159,19 +133,6 @@ def sources_bytes(rows: Sequence[StoredRow]) -> bytes:
     """Where these rows came from, in their order: a line of JSON each, compressed. Parquet would take ten times as long."""
     lines = b"".join(_encode(_origin(row)) + b"\n" for row in rows)
     return bytes(_ZSTD.compress(lines, asbytes=True))
-
-
-def read_origins(sources: bytes) -> list[Origin]:
-    """What `sources_bytes` wrote.
-
-    Raises:
-        ValueError: this is something else.
-    """
-    try:
-        lines = pa.input_stream(pa.py_buffer(sources), compression="zstd").read()
-    except OSError as error:
-        raise ValueError("not compressed by zstd") from error
-    return _decode_lines(lines)
 
 
 def rows_from(part: bytes, sources: bytes, split: str) -> list[StoredRow]:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from tunemill.curator_api.licences import Trainable
 from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.ids import canonical_json, digest
+from tunemill.schemas.origin import Trainable
 from tunemill.schemas.records import LogRecord, Message, TaggedLog, ToolCall
 
 IMPORTED = "import-"  # how the key of a row begins that came from a file, not from a log

@@ -1,1 +1,1 @@
-"""The contract: what crosses a process boundary. No I/O; the standard library, msgspec and the Avro codec only."""
+"""The contract: what crosses a process boundary. No I/O; the standard library, msgspec and codecs only."""

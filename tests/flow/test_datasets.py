@@ -21,7 +21,6 @@ from tunemill.bus.open import open_bus
 from tunemill.curator_api import draft_store, edit_store, ledger, relay
 from tunemill.curator_api.edit_store import Act
 from tunemill.curator_api.errors import NotFound
-from tunemill.curator_api.parts import read_origins
 from tunemill.curator_api.recipe import Recipe, Search
 from tunemill.curator_api.rows import RowEdit, RowMessage
 from tunemill.curator_api.store import AlreadyDifferent, Files
@@ -31,6 +30,7 @@ from tunemill.registry import tables
 from tunemill.registry.open import migrate, open_registry
 from tunemill.schemas import wire
 from tunemill.schemas.manifest import manifest_digest
+from tunemill.schemas.origin import read_origins
 from tunemill.schemas.records import DatasetReady
 from tunemill.schemas.topics import DATASETS_READY
 

@@ -17,8 +17,8 @@ from fakes.curator_api import Running, running_api, tagged
 from fakes.search_memory import MemorySearch
 from sqlalchemy import select, update
 
-from tunemill.curator_api.parts import read_origins
 from tunemill.registry import tables
+from tunemill.schemas.origin import read_origins
 from tunemill.schemas.records import TaggedLog
 
 TESTS = Path(__file__).parents[1]
