@@ -18,12 +18,12 @@ from ulid import ULID
 
 from tunemill.curator_api import ledger, version_store
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.publish_files import SOURCES_END, card_path, folder, sources_file
+from tunemill.curator_api.publish_files import card_path, folder
 from tunemill.curator_api.published import entries_of, read_manifest, read_sources
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.version_store import Version
 from tunemill.registry.tables import datasets, now_ms, versions
-from tunemill.schemas.manifest import DatasetManifest, SourcesManifest
+from tunemill.schemas.manifest import SOURCES_END, DatasetManifest, SourcesManifest, sources_file
 from tunemill.schemas.origin import Origin, read_origins
 
 LEFT_BEHIND_MS = 60_000  # no writer takes so long over one file

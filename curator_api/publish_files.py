@@ -12,9 +12,16 @@ from tunemill.curator_api.errors import DamagedFile
 from tunemill.curator_api.parts import Bucket, StoredRow, bits_for, buckets, columns_of, parquet_bytes, sources_bytes
 from tunemill.curator_api.store import AlreadyDifferent, Files
 from tunemill.curator_api.version_keys import Keys, joined, keys_of, to_bytes
-from tunemill.schemas.manifest import SPLITS, DatasetManifest, Part, SourcesManifest, manifest_bytes, manifest_digest
+from tunemill.schemas.manifest import (
+    SPLITS,
+    DatasetManifest,
+    Part,
+    SourcesManifest,
+    manifest_bytes,
+    manifest_digest,
+    sources_file,
+)
 
-SOURCES_END = ".jsonl.zst"
 _BATCH_ROWS, _BATCH_BYTES = 2_000, 16 * 2**20  # made and written at once: two of these are in memory
 
 Card = Callable[[DatasetManifest, str], str]  # of a manifest and its digest
@@ -224,11 +231,6 @@ def _paths(place: str, rows: Written) -> Iterator[str]:
     for part, sources in zip(rows.manifest.parts, rows.sources, strict=True):
         yield f"{place}/{part.path}"
         yield f"{place}/{sources_file(sources)}"
-
-
-def sources_file(digest: str) -> str:
-    """Where the sources beside a part lie, relative to the dataset's folder."""
-    return f"sources/{digest}{SOURCES_END}"
 
 
 def card_path(digest: str) -> str:

@@ -13,6 +13,7 @@ from tunemill.schemas.ids import canonical_json
 
 FORMAT = "tunemill-dataset/2"
 SOURCES_FORMAT = "tunemill-sources/2"
+SOURCES_END = ".jsonl.zst"  # how the names of files that `schemas.origin` reads end
 SPLITS = ("train", "test")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -57,6 +58,11 @@ class SourcesManifest(msgspec.Struct, frozen=True, kw_only=True):
     def keys_path(self) -> str:
         """Relative to the dataset's folder."""
         return f"sources/{self.keys}.keys"
+
+
+def sources_file(digest: str) -> str:
+    """Where the sources beside a part lie, relative to the dataset's folder."""
+    return f"sources/{digest}{SOURCES_END}"
 
 
 def manifest_bytes(manifest: DatasetManifest | SourcesManifest) -> bytes:

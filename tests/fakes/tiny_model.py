@@ -7,10 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
-from tunemill.schemas.manifest import DatasetManifest, Part, manifest_bytes, manifest_digest
+from tunemill.schemas.manifest import (
+    SOURCES_END,
+    DatasetManifest,
+    Part,
+    SourcesManifest,
+    manifest_bytes,
+    manifest_digest,
+)
+from tunemill.schemas.origin import Origin
 
 CHATML = (
     "{%- if tools %}<|im_start|>system\nTools: {{ tools | tojson }}<|im_end|>\n{% endif %}"
@@ -91,9 +101,18 @@ def tickets(count: int, *, start: int = 0) -> list[dict[str, Any]]:
 
 
 def publish_dataset(
-    files: Path, name: str, splits: dict[str, Sequence[dict[str, Any]]], *, shape: str = "chat"
+    files: Path,
+    name: str,
+    splits: dict[str, Sequence[dict[str, Any]]],
+    *,
+    shape: str = "chat",
+    sources: dict[str, Sequence[dict[str, Any]]] | None = None,
 ) -> tuple[str, str]:
-    """Write a dataset version under the files folder as its manifest says; gives the manifest's URL and digest."""
+    """Write a dataset version under the files folder as its manifest says; gives the manifest's URL and digest.
+
+    Args:
+        sources: by split, of each row the fields of its `Origin` but its ids; `sources_url` finds what is written of them.
+    """
     folder = files / "datasets" / "default" / name
     parts = [_write_part(folder, split, rows) for split, rows in splits.items() if rows]
     manifest = DatasetManifest(
@@ -106,10 +125,31 @@ def publish_dataset(
         parts=tuple(parts),
     )
     content = manifest_bytes(manifest)
-    path = folder / "manifests" / f"{manifest_digest(content)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return str(path), manifest_digest(content)
+    digest = manifest_digest(content)
+    if sources is not None:
+        written = [_write_origins(folder, rows, sources[split]) for split, rows in splits.items() if rows]
+        keys = _write(folder / "sources", b"", ".keys")
+        named = SourcesManifest(digest=digest, keys=keys, sources=tuple(written))
+        _write(folder / "sources", manifest_bytes(named), ".json")
+    _write(folder / "manifests", content, ".json")
+    return str(folder / "manifests" / f"{digest}.json"), digest
+
+
+def sources_url(manifest_url: str) -> str:
+    """Where what names the sources of a dataset version lies."""
+    manifest = Path(manifest_url)
+    beside = (manifest.parents[1] / "sources").glob("*.json")
+    return next(str(path) for path in beside if json.loads(path.read_bytes())["digest"] == manifest.stem)
+
+
+def _write_origins(folder: Path, rows: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> str:
+    ids = [_row_id(row) for row in rows]
+    origins = [
+        Origin(row_id=row_id, row_keys=(row_id,), log_ids=(row_id,), conversation=row_id, **fields)
+        for row_id, fields in zip(ids, known, strict=True)
+    ]
+    lines = b"".join(msgspec.json.encode(origin) + b"\n" for origin in origins)
+    return _write(folder / "sources", zstandard.compress(lines), SOURCES_END)
 
 
 def _write_part(folder: Path, split: str, rows: Sequence[dict[str, Any]]) -> Part:
@@ -121,11 +161,16 @@ def _write_part(folder: Path, split: str, rows: Sequence[dict[str, Any]]) -> Par
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(stored, schema=_SCHEMA), buffer)
     content = buffer.getvalue()
-    sha256 = hashlib.sha256(content).hexdigest()
-    path = folder / "parts" / f"{sha256}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    sha256 = _write(folder / "parts", content, ".parquet")
     return Part(sha256=sha256, bytes=len(content), rows=len(rows), split=split, bucket=0)
+
+
+def _write(folder: Path, content: bytes, ending: str) -> str:
+    """Write a file that is named by the SHA-256 of its bytes; gives that."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{sha256}{ending}").write_bytes(content)
+    return sha256
 
 
 def _row_id(row: dict[str, Any]) -> str:

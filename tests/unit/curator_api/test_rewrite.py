@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tunemill.curator_api.errors import DamagedFile
 from tunemill.curator_api.parts import StoredRow, order
-from tunemill.curator_api.publish_files import Named, Written, name, sources_file, write_rows
+from tunemill.curator_api.publish_files import Named, Written, name, write_rows
 from tunemill.curator_api.rewrite import Change, Rewritten, rewrite
 from tunemill.curator_api.rows import Row, RowMessage
 from tunemill.curator_api.store import Files
-from tunemill.schemas.manifest import SPLITS, SourcesManifest
+from tunemill.schemas.manifest import SPLITS, SourcesManifest, sources_file
 from tunemill.schemas.origin import read_origins
 
 PLACE = "datasets/p/d"
