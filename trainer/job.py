@@ -27,13 +27,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     squeeze: int = 0  # how often the tokens per forward pass are halved, after attempts that ran out of memory
     devices: int = 1
+    lease_s: float = 60.0  # for how long a worker goes on that nobody has said to be watched
 
 
-Kind = Literal["status", "metrics", "message", "done", "failed", "stopped"]
+Kind = Literal["status", "metrics", "message", "warn", "done", "failed", "stopped"]
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing the worker says. `status` moves the run on; `done`, `failed` and `stopped` are last words."""
+    """One thing the worker says. `status` moves the run on, `warn` is a message of that level; `done`, `failed`, `stopped` end it."""
 
     ts_ms: int
     kind: Kind
@@ -55,6 +56,13 @@ class WorkFolder:
         self.replay = path / "replay.jsonl"  # the base model's own answers to the replay rows
         self.stop = path / "stop"  # there: stop after this forward pass, with a checkpoint
         self.tmp = path / "tmp"
+        self.lock = path / "lock"  # held by the one worker that is at work here
+        self.alive = path / "alive"  # touched while somebody keeps the run's lease
+
+    def say_alive(self) -> None:
+        """Tell the worker that the run is still watched."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.alive.touch()
 
     def answers(self, when: Literal["before", "after"]) -> Path:
         """The generated answers of an evaluation, as they come."""

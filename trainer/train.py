@@ -54,12 +54,14 @@ def train(
     autocast: torch.dtype | None,
     on_step: Callable[[StepMetrics], None],
     should_stop: Callable[[], bool],
+    on_damaged: Callable[[int], None] = lambda _count: None,
 ) -> Trained:
-    """Train, going on from the newest checkpoint.
+    """Train, going on from the newest whole checkpoint.
 
     Args:
         packed: whether rows may share a forward pass (`forward.isolates_rows`).
-        should_stop: asked after every step.
+        should_stop: asked after every forward pass; a step that is not whole is thrown away.
+        on_damaged: told how many checkpoints were passed over, if any.
 
     Raises:
         NothingToTrain: no example has a trained token.
@@ -82,14 +84,16 @@ def train(
     parameters = list(trainable(model).values())
     device = parameters[0].device
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-    done, totals = checkpoint.restore(checkpoints, model, optimizer)
-    trained = int(totals.get("trained_tokens", 0))
-    seconds = totals.get("seconds", 0.0)
+    restored = checkpoint.restore(checkpoints, model, optimizer)
+    if restored.damaged:
+        on_damaged(restored.damaged)
+    totals = {"trained_tokens": 0, "seconds": 0.0, **restored.totals}
     epoch_of_plan, plan = -1, list[Step]()
 
     # 3. Steps
-    for step in range(done, steps):
+    for step in range(restored.step, steps):
         started = time.perf_counter()
+        random = checkpoint.random_state()
         epoch, place = divmod(step, steps_per_epoch)
         if epoch != epoch_of_plan:
             plan = epoch_steps(
@@ -107,6 +111,9 @@ def train(
                 loss = token_losses(model, batch, autocast).sum()
                 (loss / step_tokens).backward()
                 loss_sum += loss.item()
+            if should_stop():
+                checkpoint.save(checkpoints, model, optimizer, step=step, totals=totals, random=random)
+                raise Stopped(f"stopped after step {step}", "it goes on from there")
 
         # 3b. Update
         learning_rate = recipe.learning_rate * rate_share(recipe.schedule, step, steps, recipe.warmup_share)
@@ -121,9 +128,8 @@ def train(
         optimizer.zero_grad()
 
         # 3c. Tell, and keep
-        trained += step_tokens
         took_s = time.perf_counter() - started
-        seconds += took_s
+        totals = {"trained_tokens": totals["trained_tokens"] + step_tokens, "seconds": totals["seconds"] + took_s}
         through = sum(lengths[row] for rows in bins for row in rows)
         on_step(
             StepMetrics(
@@ -133,19 +139,16 @@ def train(
                 loss=loss_sum / step_tokens,
                 learning_rate=learning_rate,
                 grad_norm=grad_norm,
-                trained_tokens=trained,
+                trained_tokens=int(totals["trained_tokens"]),
                 tokens_per_s=through / took_s,
             )
         )
-        stopping = should_stop()
-        if stopping or (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == steps:
-            totals = {"trained_tokens": trained, "seconds": seconds}
-            checkpoint.save(checkpoints, model, optimizer, step=step + 1, totals=totals)
-        if stopping and step + 1 < steps:
-            raise Stopped(f"stopped after step {step + 1}", "it goes on from there")
+        if (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == steps:
+            random = checkpoint.random_state()
+            checkpoint.save(checkpoints, model, optimizer, step=step + 1, totals=totals, random=random)
 
     # 4. Done
-    return Trained(steps=steps, trained_tokens=trained, seconds=seconds)
+    return Trained(steps=steps, trained_tokens=int(totals["trained_tokens"]), seconds=totals["seconds"])
 
 
 def rate_share(schedule: str, step: int, steps: int, warmup_share: float) -> float:
