@@ -12,7 +12,7 @@ from tunemill.curator_api.exposure import Held, exposures
 from tunemill.curator_api.receipt import ExposedRun, RedactedVersion
 from tunemill.registry.tables import redactions, runs
 from tunemill.schemas.ids import canonical_json
-from tunemill.schemas.run_report import REPORT, manifest_with, without_samples
+from tunemill.schemas.run_report import REPORT, SAMPLES_FILE, manifest_with, without_rows
 
 
 def held_by(curator: Curator, hit: tuple[RedactedVersion, ...]) -> Held:
@@ -53,19 +53,20 @@ def _all_runs(curator: Curator) -> list[run_store.Values]:
 
 
 def _hide(curator: Curator, run_id: str) -> bool:
-    """The report, then the manifest that holds its digest: done again after a crash, it ends the same.
+    """The report and the samples, then the manifest that holds their digests: done again after a crash, it ends the same.
 
-    A report may be there and the manifest not, or not be told of yet: of a trainer that was killed, or is uploading it.
+    They may be there and the manifest not, or not be told of yet: of a trainer that was killed, or is uploading them.
     """
     folder = f"runs/{curator.project}/{run_id}"
-    try:
-        report = curator.files.read(f"{folder}/{REPORT}").decode()
-    except DamagedFile:  # it is not uploaded, or somebody took the run's folder away
+    shown, hidden = {}, {}
+    for name in (REPORT, SAMPLES_FILE):
+        with suppress(DamagedFile):  # it is not uploaded, or somebody took the run's folder away
+            shown[name] = curator.files.read(f"{folder}/{name}")
+            hidden[name] = without_rows(name, shown[name])
+            curator.files.replace(f"{folder}/{name}", hidden[name])
+    if not hidden:
         return False
-    shorter = without_samples(report)
-    content = (report if shorter is None else shorter).encode()
-    curator.files.replace(f"{folder}/{REPORT}", content)
     with suppress(DamagedFile):
         manifest = msgspec.json.decode(curator.files.read(f"{folder}/manifest.json"))
-        curator.files.replace(f"{folder}/manifest.json", canonical_json(manifest_with(manifest, content)))
-    return shorter is not None
+        curator.files.replace(f"{folder}/manifest.json", canonical_json(manifest_with(manifest, hidden)))
+    return shown != hidden

@@ -1,21 +1,26 @@
-"""The report of a training run without the rows that it shows, and the manifest of its folder that names it. Pure."""
+"""What a run's folder shows of rows, taken out again, and the manifest that names the files. Pure."""
 
 import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 REPORT = "report.md"
+SAMPLES_FILE = "samples.jsonl"  # rows with the answers before and after: nothing else is in it
 SAMPLES = "## Held-out answers"  # where a report begins to show rows: from there on to its end
 REMOVED = "Rows were shown here. They were removed, because one that the run was trained on was erased."
 
 
-def without_samples(report: str) -> str | None:
-    """The report without rows; None if it shows none."""
-    before, heading, _ = report.partition(f"\n{SAMPLES}\n")
-    return f"{before}\n{REMOVED}\n" if heading else None
+def without_rows(name: str, content: bytes) -> bytes:
+    """The report, or the samples, without rows; the same again if they show none."""
+    if name == SAMPLES_FILE:
+        return b""
+    before, heading, _ = content.partition(f"\n{SAMPLES}\n".encode())
+    return before + f"\n{REMOVED}\n".encode() if heading else content
 
 
-def manifest_with(manifest: Mapping[str, Any], report: bytes) -> dict[str, Any]:
-    """The manifest of a run's folder in which the report is this one."""
-    entry = {"sha256": hashlib.sha256(report).hexdigest(), "bytes": len(report)}
-    return {**manifest, "files": {**manifest["files"], REPORT: entry}}
+def manifest_with(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The manifest of a run's folder in which these files hold this."""
+    entries = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in files.items()
+    }
+    return {**manifest, "files": {**manifest["files"], **entries}}

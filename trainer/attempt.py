@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from tunemill.trainer.artefact import Made, assemble
 from tunemill.trainer.dataset import open_dataset
 from tunemill.trainer.errors import Stopped
 from tunemill.trainer.evaluate import Scores, evaluate
@@ -18,7 +18,6 @@ from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
 from tunemill.trainer.model import base_folder, compute_dtype, load_model, load_tokenizer
 from tunemill.trainer.prepare import Prepared, prepare
-from tunemill.trainer.publish import check_servable, save_weights, write_manifest
 from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.render import Example
 from tunemill.trainer.report import report
@@ -76,14 +75,20 @@ def run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callabl
     result = _result(before, after, prepared.counts, gates)
 
     # 6. The artefact
-    save_weights(model, tokenizer, folder.artefact, base=recipe.base)
-    result["notes"] = check_servable(folder.artefact)
-    samples = [_sample(example, tokenizer) for example in prepared.train[:_SAMPLES]]
+    shown = [_sample(example, tokenizer) for example in prepared.train[:_SAMPLES]]
     asked = [question.expected for question in prepared.asked]
     answers = list(zip(asked, before.answers, after.answers, strict=True))[:_SAMPLES]
-    text = report(order, status, result, gates, answers=answers, samples=samples)
-    write_whole(folder.artefact / "report.md", text.encode())
-    write_manifest(folder.artefact, _manifest(order, status, result, done, str(dtype)))
+    result["notes"] = assemble(
+        model,
+        tokenizer,
+        folder.artefact,
+        order=order,
+        status=status,
+        result=result,
+        report=report(order, status, result, gates, answers=answers, samples=shown),
+        samples=[],
+        made=Made(done, dtype, weights_folder),
+    )
     speaker.say("done", status, result=result, trained_tokens=done.trained_tokens, seconds=done.seconds)
 
 
@@ -133,33 +138,6 @@ def _result(before: Scores, after: Scores, counts: dict[str, int], gates: list[G
         "retention": {"before": before.retention(), "after": after.retention()},
         "rows": counts,
         "gates": msgspec.to_builtins(gates),
-    }
-
-
-def _manifest(order: Order, status: str, result: dict[str, Any], done: Trained, dtype: str) -> dict[str, Any]:
-    recipe = order.recipe
-    base = identify_base(recipe.base, recipe.revision)
-    return {
-        "run_id": order.run_id,
-        "status": status,
-        "base": {
-            "name": recipe.base,
-            "revision": recipe.revision,
-            "weights": base.weights,
-            "tokenizer": base.tokenizer,
-        },
-        "dataset": {
-            "project": order.project,
-            "name": order.name,
-            "version": order.version,
-            "digest": order.digest,
-            "manifest_url": order.manifest_url,
-        },
-        "recipe": msgspec.to_builtins(recipe),
-        "computed_in": dtype.removeprefix("torch."),
-        "versions": {"torch": str(torch.__version__), "tunemill": version("tunemill")},
-        "training": asdict(done),
-        "scores": result,
     }
 
 

@@ -127,6 +127,8 @@ def _with_adapter(model: Any, recipe: Recipe) -> torch.nn.Module:
         lora_dropout=recipe.dropout,
         target_modules=targets,
         bias="none",
+        use_rslora=recipe.rslora,
+        use_dora=recipe.dora,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)

@@ -23,7 +23,7 @@ from tunemill.telemetry.metrics import RUNS
 from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew
 from tunemill.trainer.errors import LeaseLost, TrainerError, WorkerDied
 from tunemill.trainer.job import Line, Listener, Order, WorkFolder, write_whole
-from tunemill.trainer.publish import hide_rows, upload
+from tunemill.trainer.publish import hide_rows, manifest_sha256, upload
 
 POLL_S = 0.25
 GRACE_S = 60.0  # from SIGTERM to SIGKILL: a step and a checkpoint of a large model
@@ -186,15 +186,16 @@ async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: 
     """Upload, then tell. Only with the lease: renewed before, and refused by the token after."""
     was_redacted = await _hide_erased(engine, claim, folder)
     url = await asyncio.to_thread(upload, folder.artefact, files_url, project=claim.project, run_id=claim.run_id)
+    result = {**last.data["result"], "manifest_sha256": manifest_sha256(folder.artefact)}
     columns = {
-        "result": last.data["result"],
+        "result": result,
         "artefact_url": url,
         "trained_tokens": last.data["trained_tokens"],
         "seconds": last.data["seconds"],
         "error": None,
     }
     text = "the run succeeded" if last.message == "succeeded" else "the adapter is rejected by a gate"
-    await asyncio.to_thread(move, engine, claim, last.message, text, data=last.data["result"], **columns)
+    await asyncio.to_thread(move, engine, claim, last.message, text, data=result, **columns)
     if not was_redacted and await _hide_erased(
         engine, claim, folder
     ):  # since: an erasure may not have seen the report yet

@@ -20,7 +20,7 @@ from tunemill.registry.tables import run_events, runs
 from tunemill.schemas import wire
 from tunemill.schemas.records import DatasetReady, RunStatus
 from tunemill.schemas.topics import DATASETS_READY, RUNS_STATUS, TOPICS
-from tunemill.trainer.publish import check_servable
+from tunemill.trainer.servable import obstacles, serving_notes
 from tunemill.trainer.service import run_trainer
 
 pytestmark = pytest.mark.timeout(240)
@@ -143,10 +143,13 @@ async def test_an_event_becomes_an_adapter_though_its_worker_is_killed(place: Pl
     assert folder == place.folder / "files" / "runs" / "default" / run["run_id"]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["dataset"]["digest"] == run["digest"]
-    assert set(manifest["files"]) == {"adapter_config.json", "adapter_model.safetensors", "report.md"}
+    assert set(manifest["files"]) == {
+        "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "tokenizer.json",
+        "tokenizer_config.json", "README.md", "report.md", "samples.jsonl",
+    }  # fmt: skip
     assert manifest["scores"]["after"] == result["after"]
     assert '{"team": "refund"}<|im_end|>' in (folder / "report.md").read_text()
-    assert check_servable(folder) == []
+    assert (obstacles(folder), serving_notes(folder)) == ([], [])
     assert list((place.folder / "work").rglob("*.safetensors")) == [], "checkpoints of an ended run take no disk"
     assert list((place.folder / "work").rglob("before.json")) == [], "answers to its rows are not kept"
 

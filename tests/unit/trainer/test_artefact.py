@@ -1,0 +1,163 @@
+"""What a run leaves: its files, what they say, and weights that load without tunemill and compute the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from fakes.tiny_model import save_tiny_model
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunemill.trainer.artefact import MERGED, Made, assemble
+from tunemill.trainer.job import Order
+from tunemill.trainer.model import load_model, load_tokenizer
+from tunemill.trainer.publish import MANIFEST, manifest_sha256
+from tunemill.trainer.recipe import resolve
+from tunemill.trainer.servable import obstacles, serving_notes
+from tunemill.trainer.train import Trained
+
+RESULT: dict[str, Any] = {
+    "before": {"loss": 2.0, "exact_match": 0.0, "json_fields": None, "stop_rate": 0.5},
+    "after": {"loss": 1.0, "exact_match": 0.5, "json_fields": None, "stop_rate": 1.0},
+    "retention": {"before": 3.0, "after": 3.1},
+    "gates": [{"name": "task_gain", "outcome": "pass", "value": 0.5, "limit": 0.0, "says": "the loss fell"}],
+}
+PROMPT = torch.tensor([[40, 50, 60, 70, 80, 90]])
+
+
+def an_order(base: Path, **recipe: Any) -> Order:
+    return Order(
+        run_id="run1",
+        attempt=1,
+        project="default",
+        name="tickets",
+        version=3,
+        digest="d" * 64,
+        manifest_url="/files/m.json",
+        sources_url="/files/sources/s.json",
+        recipe=resolve({"base": str(base), "precision": "fp32", **recipe}),
+    )
+
+
+def tuned(order: Order) -> Any:
+    """A model whose adapter does something."""
+    model: Any = load_model(order.recipe, Path(order.recipe.base))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name or order.recipe.method == "full":
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def made(tmp_path: Path, base: Path, **recipe: Any) -> tuple[Any, Path, list[str]]:
+    """A tuned model, its folder and what is noted."""
+    order, folder = an_order(base, **recipe), tmp_path / "artefact"
+    folder.mkdir()
+    (folder / "of_a_killed_attempt.safetensors").write_bytes(b"")
+    model = tuned(order)
+    said = {"row_id": "r1", "before": "a", "after": "b"}
+    notes = assemble(
+        model,
+        load_tokenizer(base),
+        folder,
+        order=order,
+        status="succeeded",
+        result=RESULT,
+        report="# Run run1",
+        samples=[said],
+        made=Made(Trained(steps=3, trained_tokens=99, seconds=1.0), torch.float32, base),
+    )
+    return model, folder, notes
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    return model.eval()(input_ids=PROMPT).logits
+
+
+def whole(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def test_a_lora_folder_says_what_it_was_made_of(tmp_path: Path, tiny_base: Path) -> None:
+    model, folder, notes = made(tmp_path, tiny_base, r=32)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert set(manifest["files"]) == {
+        "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "tokenizer.json",
+        "tokenizer_config.json", "README.md", "report.md", "samples.jsonl",
+    }  # fmt: skip
+    assert (manifest["run_id"], manifest["status"], manifest["scores"]) == ("run1", "succeeded", RESULT)
+    assert manifest["dataset"]["sources_url"] == "/files/sources/s.json"
+    assert manifest["environment"]["packages"]["torch"] == str(torch.__version__).partition("+")[0]
+    assert (manifest["environment"]["device"], manifest["environment"]["dtype"]) == ("cpu", "float32")
+    assert (manifest["recipe"]["learning_rate"], manifest["recipe"]["r"]) == ("auto", 32)
+    assert manifest["base"]["run"] is None
+    assert notes == manifest["serving"] == ["start vLLM with --max-lora-rank 32: its default is 16"]
+    assert json.loads((folder / "samples.jsonl").read_text()) == {"row_id": "r1", "before": "a", "after": "b"}
+    front, page = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
+    assert yaml.safe_load(front)["base_model"] == tiny_base.name
+    assert yaml.safe_load(front)["library_name"] == "peft"
+    assert all(said in page for said in ("tickets@v3", "d" * 64, "| 2.000 | 1.000 |", "the loss fell"))
+    assert AutoTokenizer.from_pretrained(folder).chat_template == load_tokenizer(tiny_base).chat_template
+    loaded = PeftModel.from_pretrained(whole(tiny_base), folder)
+    assert torch.equal(logits(loaded), logits(model))
+
+
+@pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}])
+def test_merged_weights_compute_what_the_adapter_does(tmp_path: Path, tiny_base: Path, options: Any) -> None:
+    model, folder, notes = made(tmp_path, tiny_base, merge=True, **options)
+    difference = (logits(whole(folder / MERGED)) - logits(model)).abs().max()
+    assert difference < 1e-5
+    assert (logits(model) - logits(whole(tiny_base))).abs().max() > 1e-2, "the adapter does something"
+    assert AutoTokenizer.from_pretrained(folder / MERGED).chat_template
+    assert "merged/model.safetensors" in json.loads((folder / MANIFEST).read_text())["files"]
+    assert bool(notes) == bool(options.get("dora"))
+
+
+def test_a_qlora_adapter_is_merged_into_the_full_weights(tmp_path: Path, tiny_base: Path) -> None:
+    _, folder, notes = made(tmp_path, tiny_base, method="qlora", merge=True)
+    expected = PeftModel.from_pretrained(whole(tiny_base), folder)
+    assert (logits(whole(folder / MERGED)) - logits(expected)).abs().max() < 1e-5
+    assert "4-bit" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"dora": True}, "DoRA"), ({"target_modules": ("q_proj", "lm_head")}, "lm_head")],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # peft's, on adapting a tied output layer
+def test_what_no_server_loads_is_merged_unasked(tmp_path: Path, options: Any, why: str) -> None:
+    base = save_tiny_model(tmp_path / "base", ["a text"])
+    _, folder, notes = made(tmp_path, base, **options)
+    assert why in notes[0]
+    assert (folder / MERGED / "config.json").exists()
+
+
+def test_full_training_leaves_a_model_and_what_is_trained_on_it_names_it(tmp_path: Path, tiny_base: Path) -> None:
+    model, folder, _ = made(tmp_path, tiny_base, method="full")
+    assert torch.equal(logits(whole(folder)), logits(model))
+    assert not (folder / MERGED).exists()
+    (tmp_path / "next").mkdir()
+    _, child, _ = made(tmp_path / "next", folder)
+    parent = json.loads((child / MANIFEST).read_text())["base"]["run"]
+    assert parent == {"run_id": "run1", "manifest_sha256": manifest_sha256(folder)}
+
+
+def test_what_vllm_takes_is_held_to_its_rules(tmp_path: Path, tiny_base: Path) -> None:
+    _, folder, _ = made(tmp_path, tiny_base, r=8)
+    assert (obstacles(folder), serving_notes(folder)) == ([], [])
+    config = json.loads((folder / "adapter_config.json").read_text())
+    for change, why in (
+        ({"bias": "all"}, "biases"),
+        ({"modules_to_save": ["lm_head"]}, "whole modules"),
+        ({"base_model_name_or_path": ""}, "no base model"),
+        ({"rank_pattern": {"q_proj": 4}}, "differ by layer"),
+        ({"r": 1024}, "above 512"),
+    ):
+        (folder / "adapter_config.json").write_text(json.dumps(config | change))
+        (found,) = obstacles(folder)
+        assert why in found
