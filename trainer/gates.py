@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from tunemill.trainer.recipe import Gates
+from tunemill.trainer.slices import SliceChange
 
 _STOP_RATE_FALL = 0.02  # answers that no longer end are the commonest harm of a wrong mask
 
@@ -27,6 +28,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     retention_rise: float | None  # nats per token
     exact_match_change: float | None
     stop_rate_change: float | None
+    slices: tuple[SliceChange, ...] = ()
 
 
 def judge(measured: Measured, limits: Gates) -> list[Gate]:
@@ -36,6 +38,7 @@ def judge(measured: Measured, limits: Gates) -> list[Gate]:
         _retention(measured.retention_rise, limits),
         _not_worse("exact_match", measured.exact_match_change, 0.0, "answers that match exactly"),
         _not_worse("stop_rate", measured.stop_rate_change, -_STOP_RATE_FALL, "answers that end by themselves"),
+        *([] if limits.no_slice_worse_than is None else [_slices(measured.slices, limits, limits.no_slice_worse_than)]),
     ]
 
 
@@ -56,7 +59,10 @@ def _task_gain(bound: float | None, limit: float) -> Gate:
     if bound > limit:
         says = f"the held-out loss fell by at least {bound:.3f} nats per token (one-sided 95 %)"
         return Gate(name="task_gain", outcome="pass", value=bound, limit=limit, says=says)
-    says = f"no sure gain: the lower bound of the held-out loss's fall is {bound:.3f} nats per token"
+    says = (
+        f"no sure gain: the lower bound of the held-out loss's fall is {bound:.3f} nats per token;"
+        " train on more rows or for more epochs, raise learning_rate, or hold more rows out to measure it better"
+    )
     return Gate(name="task_gain", outcome="reject", value=bound, limit=limit, says=says)
 
 
@@ -66,10 +72,26 @@ def _retention(rise: float | None, limits: Gates) -> Gate:
         return Gate(name="retention", outcome="warn", value=None, limit=limits.retention_reject, says=says)
     says = f"the loss on general rows changed by {rise:+.3f} nats per token"
     if rise > limits.retention_reject:
-        says += ": it forgot too much; lower learning_rate or epochs, or raise replay_share"
+        says += ": it forgot too much; lower learning_rate or epochs, raise replay_share, or set kl_to_base to 0.1"
         return Gate(name="retention", outcome="reject", value=rise, limit=limits.retention_reject, says=says)
     outcome: Literal["pass", "warn"] = "warn" if rise > limits.retention_warn else "pass"
     return Gate(name="retention", outcome=outcome, value=rise, limit=limits.retention_warn, says=says)
+
+
+def _slices(slices: Sequence[SliceChange], limits: Gates, limit: float) -> Gate:
+    """No slice of enough rows may surely rise by more than the limit."""
+    name = "no_slice_worse_than"
+    enough = [change for change in slices if change.rows >= limits.slice_rows]
+    if not enough:
+        says = f"no slice has {limits.slice_rows} held-out rows: none was judged; hold more out, or lower slice_rows"
+        return Gate(name=name, outcome="warn", value=None, limit=limit, says=says)
+    worst = max(enough, key=lambda change: change.low)
+    where = f"{worst.slice} {worst.value} ({worst.rows} rows)"
+    if worst.low > limit:
+        says = f"the loss of {where} rose by at least {worst.low:.3f} nats per token (95 %): add rows of this kind"
+        return Gate(name=name, outcome="reject", value=worst.low, limit=limit, says=says)
+    says = f"of {len(enough)} slices none is surely worse; the lower bound of the rise is highest for {where}"
+    return Gate(name=name, outcome="pass", value=worst.low, limit=limit, says=says)
 
 
 def _not_worse(name: str, change: float | None, limit: float, what: str) -> Gate:

@@ -14,7 +14,7 @@ _PACKAGED_FILES = {"retention": "general.jsonl", "replay": "replay.jsonl"}
 
 
 def general_rows(kind: Kind, source: str) -> list[dict[str, Any]]:
-    """OpenAI chat rows (`{"messages": [...]}`) from the packaged file or from a JSONL file.
+    """OpenAI chat rows (`{"messages": [...]}`, and a `topic` where a line names one) from the packaged or from a JSONL file.
 
     Raises:
         InvalidRun: the file is missing, or a line is not such a row (the message names the line).
@@ -45,7 +45,8 @@ def _content(kind: Kind, source: str) -> bytes:
 def _row(line: str, *, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-        return {"messages": [dict(message) for message in row["messages"]], "tools": row.get("tools")}
+        topic = {"topic": str(row["topic"])} if row.get("topic") else {}
+        return {"messages": [dict(message) for message in row["messages"]], "tools": row.get("tools"), **topic}
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidRun(
             f"{place}: not an OpenAI chat row", 'each line is {"messages": [{"role": …, "content": …}]}'

@@ -1,5 +1,6 @@
 """A version is used as it was published, or not at all."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tunemill.schemas.manifest import manifest_digest
 from tunemill.trainer.dataset import open_dataset
 from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
 from tunemill.trainer.general_rows import general_rows
+from tunemill.trainer.texts import words
 
 
 def test_rows_come_back_as_chat_rows(tmp_path: Path) -> None:
@@ -54,12 +56,21 @@ def test_a_version_that_cannot_be_trained_on_says_why(tmp_path: Path) -> None:
 
 
 def test_the_packaged_general_rows_do_not_overlap() -> None:
-    questions = [
-        {row["messages"][0]["content"] for row in general_rows(kind, "packaged")} for kind in ("retention", "replay")
-    ]
+    asked, replayed = (
+        {" ".join(words(row["messages"][0]["content"])) for row in general_rows(kind, "packaged")}
+        for kind in ("retention", "replay")
+    )
 
-    assert (len(questions[0]), len(questions[1])) == (60, 80)
-    assert not questions[0] & questions[1]
+    assert (len(asked), len(replayed)) == (120, 80)
+    assert not asked & replayed
+
+
+def test_the_packaged_general_rows_are_of_ten_topics_alike() -> None:
+    retention = [row["topic"] for row in general_rows("retention", "packaged")]
+    replay = {row["topic"] for row in general_rows("replay", "packaged")}
+
+    assert set(Counter(retention).values()) == {12}
+    assert replay == set(retention) == set(retention[:10]), "any first rows are of every topic"
 
 
 def test_a_bad_general_file_is_named_with_its_line(tmp_path: Path) -> None:

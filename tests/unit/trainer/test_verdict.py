@@ -1,0 +1,123 @@
+"""What a run's result says of the scores before and after."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tunemill.trainer.recipe import resolve
+from tunemill.trainer.score import Answered, Scores, scores_of
+from tunemill.trainer.verdict import Verdict, verdict
+
+TOPICS = ["arithmetic"] * 12 + ["words"] * 12
+
+
+def scores(
+    loss: float,
+    answer: str,
+    *,
+    retention_loss: float = 1.0,
+    retention: str = "known",
+    wrong: frozenset[int] = frozenset(),
+) -> Scores:
+    """Twenty held-out rows of ten tokens, and two dozen retention rows of which some are answered wrongly."""
+
+    def answered(expected: str, said: str) -> Answered:
+        return Answered(said, scores_of(expected, (), said, stopped=True, length_tokens=3))
+
+    return Scores(
+        losses=tuple(10 * loss + i / 10 for i in range(20)),
+        tokens=(10,) * 20,
+        retention_losses=tuple(5 * retention_loss + i / 10 for i in range(24)),
+        retention_tokens=(5,) * 24,
+        answers=tuple(answered('{"team": "a"}', answer) for _ in range(20)),
+        retention_answers=tuple(answered("known", "?" if i in wrong else retention) for i in range(24)),
+        seconds=0.0,
+    )
+
+
+def judged(before: Scores, after: Scores, **knobs: Any) -> Verdict:
+    recipe = resolve({"base": "/base", **knobs})
+    halves = [{"language": "de" if i < 10 else "en"} for i in range(20)]
+    return verdict(before, after, recipe, slices=halves, row_topics=TOPICS, question_topics=TOPICS, counts={})
+
+
+def test_every_metric_has_its_rows_its_interval_and_its_p() -> None:
+    found = judged(scores(2.0, "no"), scores(1.0, '{"team": "a"}')).result["metrics"]
+
+    assert found["loss"]["unit"] == "nats per trained token"
+    assert (found["loss"]["better"], found["exact_match"]["better"]) == ("less", "more")
+    assert found["loss"]["change"] == pytest.approx(-1.0)
+    assert (found["json_valid"]["before"], found["json_valid"]["after"]) == (0.0, 1.0)
+    assert found["perplexity"]["change"] < 0
+    assert "call_name" not in found, "no row expects a call"
+    for metric in found.values():
+        assert metric["rows"] == 20
+        assert metric["low"] <= metric["change"] <= metric["high"]
+        assert 0 < metric["p"] <= 1
+    assert found["exact_match"]["p"] < 0.01 < found["length_tokens"]["p"]
+
+
+def test_what_was_lost_is_said_in_words_and_numbers() -> None:
+    after = scores(1.0, "no", retention_loss=1.1, wrong=frozenset({0, 1, 2, 3, 12}))
+    found = judged(scores(2.0, "no"), after)
+
+    assert found.status == "succeeded"
+    assert found.result["forgetting"]["says"] == [
+        "The loss on 24 general rows rose: +0.100 nats per token (95 % interval +0.100 to +0.100).",
+        "5 of 24 general questions that it could answer are lost, most of them arithmetic (4 of 12).",
+    ]
+    topics = {topic["topic"]: topic for topic in found.result["forgetting"]["by_topic"]}
+    assert (topics["words"]["rows"], topics["words"]["could"], topics["words"]["lost"]) == (12, 12, 1)
+    assert topics["words"]["loss_after"] - topics["words"]["loss_before"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("known", "known", "Of 24 general questions that it could answer none is lost."),
+        ("other", "other", "None of 24 general questions could be answered before: of forgetting only the loss tells."),
+    ],
+)
+def test_nothing_lost_is_said_too(before: str, after: str, says: str) -> None:
+    found = judged(scores(2.0, "no", retention=before), scores(1.0, "no", retention=after))
+
+    assert found.forgetting.says[-1] == says
+
+
+def test_without_retention_rows_it_says_so() -> None:
+    empty = Scores((), (), (), (), (), (), 0.0)
+    found = verdict(empty, empty, resolve({"base": "/base"}), slices=[], row_topics=[], question_topics=[], counts={})
+
+    assert found.forgetting.says == ["No retention rows: forgetting was not measured."]
+    assert found.result["metrics"] == {}
+    assert found.status == "succeeded"
+
+
+def test_a_slice_that_surely_became_worse_rejects_where_a_limit_is_set() -> None:
+    before, after = scores(2.0, "no"), scores(1.0, "no")
+    worse = [after.losses[i] if i < 10 else before.losses[i] + 5.0 for i in range(20)]  # English rises by 0.5
+    after = Scores(
+        tuple(worse),
+        after.tokens,
+        after.retention_losses,
+        after.retention_tokens,
+        after.answers,
+        after.retention_answers,
+        0,
+    )
+
+    def outcome(**gates: Any) -> dict[str, str]:
+        return {gate.name: gate.outcome for gate in judged(before, after, gates=gates).gates}
+
+    assert "no_slice_worse_than" not in outcome()
+    assert outcome(no_slice_worse_than=0.2, slice_rows=10)["no_slice_worse_than"] == "reject"
+    assert outcome(no_slice_worse_than=0.6, slice_rows=10)["no_slice_worse_than"] == "pass"
+    assert outcome(no_slice_worse_than=0.2, slice_rows=11)["no_slice_worse_than"] == "warn", "too few rows to judge"
+
+
+def test_no_text_of_a_row_is_in_the_result() -> None:
+    found = judged(scores(2.0, "PRIVATE"), scores(1.0, "PRIVATE", retention="PRIVATE"))
+
+    assert "PRIVATE" not in json.dumps(found.result)
+    assert "known" not in json.dumps(found.result["metrics"] | {"by_topic": found.result["forgetting"]["by_topic"]})

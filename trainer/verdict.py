@@ -1,0 +1,105 @@
+"""From the scores before and after to what the run's result says: metrics with their certainty, slices, forgetting, gates. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tunemill.trainer.bootstrap import Change, paired
+from tunemill.trainer.forgetting import Forgetting, forgetting
+from tunemill.trainer.gates import Gate, Measured, judge, rejected
+from tunemill.trainer.recipe import Recipe
+from tunemill.trainer.score import Scores, column
+from tunemill.trainer.slices import SliceChange, Slices, changes
+
+_ANSWER_METRICS = {  # name -> unit, and which change is for the better
+    "exact_match": ("share of answers", "more"),
+    "f1": ("share of words", "more"),
+    "rouge_l": ("share of words", "more"),
+    "chrf": ("share of letters", "more"),
+    "json_valid": ("share of answers", "more"),
+    "json_fields": ("share of fields", "more"),
+    "call_name": ("share of calls", "more"),
+    "call_arguments": ("share of calls", "more"),
+    "stop_rate": ("share of answers", "more"),
+    "length_tokens": ("tokens", "neither"),
+}
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a run. No text of a row is in it."""
+
+    status: str  # succeeded | rejected
+    gates: list[Gate]
+    forgetting: Forgetting
+    result: dict[str, Any]  # what `runs.result` holds
+
+
+def verdict(
+    before: Scores,
+    after: Scores,
+    recipe: Recipe,
+    *,
+    slices: Sequence[Slices],
+    row_topics: Sequence[str],
+    question_topics: Sequence[str],
+    counts: dict[str, int],
+) -> Verdict:
+    """Compare and judge.
+
+    Args:
+        slices: of each held-out row whose loss was measured.
+        row_topics: of each retention row whose loss was measured.
+        question_topics: of each retention question.
+        counts: what became of the dataset's rows.
+    """
+    metrics = _metrics(before, after, recipe.seed)
+    of_slices = changes(slices, before.losses, after.losses, before.tokens, seed=recipe.seed)
+    forgotten = forgetting(before, after, row_topics=row_topics, question_topics=question_topics, seed=recipe.seed)
+    gates = judge(_measured(metrics, forgotten, of_slices), recipe.gates)
+    result = {
+        "before": before.summary(),
+        "after": after.summary(),
+        "retention": {"before": before.retention(), "after": after.retention()},
+        "rows": counts,
+        "gates": msgspec.to_builtins(gates),
+        "metrics": {name: _shown(name, change) for name, change in metrics.items()},
+        "slices": msgspec.to_builtins(of_slices),
+        "forgetting": msgspec.to_builtins(forgotten),
+        "judge": None,
+    }
+    return Verdict(
+        status="rejected" if rejected(gates) else "succeeded", gates=gates, forgetting=forgotten, result=result
+    )
+
+
+def _metrics(before: Scores, after: Scores, seed: int) -> dict[str, Change]:
+    """What could be measured on at least one row, by name."""
+    found = {
+        "loss": paired(before.losses, after.losses, weights=before.tokens, seed=seed),
+        "perplexity": paired(before.losses, after.losses, weights=before.tokens, seed=seed, shown=np.exp),
+    }
+    for name in _ANSWER_METRICS:
+        pairs = zip(column(before.answers, name), column(after.answers, name), strict=True)
+        both = [(was, now) for was, now in pairs if was is not None and now is not None]
+        found[name] = paired([was for was, _ in both], [now for _, now in both], seed=seed)
+    return {name: change for name, change in found.items() if change is not None}
+
+
+def _shown(name: str, change: Change) -> dict[str, Any]:
+    unit, better = _ANSWER_METRICS.get(name, ("nats per trained token" if name == "loss" else "", "less"))
+    numbers = msgspec.to_builtins(change)
+    del numbers["lower_bound"], numbers["upper_bound"]  # one-sided: the gates' own
+    return {"unit": unit, "better": better, **numbers}
+
+
+def _measured(metrics: dict[str, Change], forgotten: Forgetting, slices: Sequence[SliceChange]) -> Measured:
+    loss, matches, stops = (metrics.get(name) for name in ("loss", "exact_match", "stop_rate"))
+    return Measured(
+        task_gain_lower_bound=-loss.upper_bound if loss else None,
+        retention_rise=forgotten.loss.change if forgotten.loss else None,
+        exact_match_change=matches.change if matches else None,
+        stop_rate_change=stops.change if stops else None,
+        slices=tuple(slices),
+    )
