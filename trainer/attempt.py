@@ -1,7 +1,8 @@
 """One attempt at one run, as a straight line from the dataset to the artefact."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from tunemill.trainer.forward import isolates_rows
 from tunemill.trainer.gates import Gate, Measured, judge, rejected
 from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
+from tunemill.trainer.limits import limits_told
 from tunemill.trainer.model import base_folder, compute_dtype, load_model, load_tokenizer
 from tunemill.trainer.prepare import Prepared, prepare
 from tunemill.trainer.recipe import Recipe
@@ -28,58 +30,68 @@ _SAMPLES = 3
 _METRIC_LINES = 200  # per run; long runs tell every n-th step
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model to train, and how rows go through it."""
+
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    dtype: torch.dtype  # computed in
+    autocast: torch.dtype | None  # where the weights are held in another format
+    packed: bool  # whether rows share forward passes
+
+
 def run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callable[[], bool]) -> None:
-    """A run from its dataset to its artefact; each numbered step starts where a killed attempt got to."""
+    """A run from its dataset to its artefact; each numbered step starts where a killed attempt got to.
+
+    Args:
+        should_stop: asked between forward passes of the training.
+    """
+    with limits_told(folder.path):
+        _run(order, folder, speaker, should_stop)
+
+
+def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callable[[], bool]) -> None:
     recipe = order.recipe
-    # 1. Everything that can be refused, before anything large is loaded
+    # 1. What can be refused before anything large is read
     identify_base(recipe.base, recipe.revision)
+    weights = base_folder(recipe.base, recipe.revision)
+    tokenizer = load_tokenizer(weights)
     dataset = open_dataset(order.manifest_url, order.digest)
-    weights_folder = base_folder(recipe.base, recipe.revision)
-    tokenizer = load_tokenizer(weights_folder)
+
+    # 2. Rows, rendered whole
+    # 3. What the recipe leaves open, settled by rows, model and memory; refused where it does not fit
+    # 4. Rows as the model will see them
     prepared = prepare(dataset.train, dataset.test, recipe, tokenizer)
     speaker.say("message", "the rows are ready", **prepared.counts)
 
-    # 2. The model
-    model = load_model(recipe, weights_folder)
-    dtype = compute_dtype(recipe.precision)
-    autocast = dtype if recipe.method == "full" and dtype != torch.float32 else None
-    packed = isolates_rows(model, autocast)
-    if not packed:
-        speaker.say("message", "packed rows would see one another in this model: each row goes through it alone")
+    # 5. The model
+    loaded = _load(recipe, weights, tokenizer, speaker)
 
-    # 3. Before: kept, for training changes the model
-    before = _before(folder) or _score(model, tokenizer, prepared, recipe, packed=packed, autocast=autocast)
+    # 6. The base model's own answers to the general rows, where they are asked for
+    # 7. Before: kept, for training changes the model
+    before = _before(folder) or _score(loaded, prepared, recipe)
     write_whole(folder.before, msgspec.json.encode(before))
     if should_stop():
         raise Stopped("stopped before training", "the scores so far are kept")
 
-    # 4. Training
+    # 8. Training
     speaker.say("status", "running")
-    on_step = _metrics_teller(speaker)
-    done = train(
-        model,
-        prepared.train,
-        recipe,
-        folder.checkpoints,
-        packed=packed,
-        autocast=autocast,
-        on_step=on_step,
-        should_stop=should_stop,
-    )
+    done = _train(loaded, prepared, recipe, folder, speaker=speaker, should_stop=should_stop)
 
-    # 5. After, and the judgement
+    # 9. After, and the judgement
     speaker.say("status", "evaluating")
-    after = _score(model, tokenizer, prepared, recipe, packed=packed, autocast=autocast)
+    after = _score(loaded, prepared, recipe)
     gates = judge(_measured(before, after, recipe.seed), recipe.gates)
     status = "rejected" if rejected(gates) else "succeeded"
     result = _result(before, after, prepared.counts, gates)
 
-    # 6. The artefact
+    # 10. The artefact
     shown = [_sample(example, tokenizer) for example in prepared.train[:_SAMPLES]]
     asked = [question.expected for question in prepared.asked]
     answers = list(zip(asked, before.answers, after.answers, strict=True))[:_SAMPLES]
     result["notes"] = assemble(
-        model,
+        loaded.model,
         tokenizer,
         folder.artefact,
         order=order,
@@ -87,9 +99,41 @@ def run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callabl
         result=result,
         report=report(order, status, result, gates, answers=answers, samples=shown),
         samples=[],
-        made=Made(done, dtype, weights_folder),
+        made=Made(done, loaded.dtype, weights),
     )
     speaker.say("done", status, result=result, trained_tokens=done.trained_tokens, seconds=done.seconds)
+
+
+def _load(recipe: Recipe, weights: Path, tokenizer: PreTrainedTokenizerBase, speaker: Speaker) -> Loaded:
+    model = load_model(recipe, weights)
+    dtype = compute_dtype(recipe.precision)
+    autocast = dtype if recipe.method == "full" and dtype != torch.float32 else None
+    packed = recipe.packing and isolates_rows(model, autocast)
+    if recipe.packing and not packed:
+        speaker.say("warn", "packed rows would see one another in this model: each row goes through it alone, slower")
+    return Loaded(model, tokenizer, dtype, autocast, packed)
+
+
+def _train(
+    loaded: Loaded,
+    prepared: Prepared,
+    recipe: Recipe,
+    folder: WorkFolder,
+    *,
+    speaker: Speaker,
+    should_stop: Callable[[], bool],
+) -> Trained:
+    return train(
+        loaded.model,
+        prepared.train,
+        recipe,
+        folder.checkpoints,
+        packed=loaded.packed,
+        autocast=loaded.autocast,
+        on_step=_metrics_teller(speaker),
+        on_damaged=lambda count: speaker.say("warn", f"{count} damaged checkpoints are skipped", damaged=count),
+        should_stop=should_stop,
+    )
 
 
 def _before(folder: WorkFolder) -> Scores | None:
@@ -97,24 +141,16 @@ def _before(folder: WorkFolder) -> Scores | None:
     return msgspec.json.decode(folder.before.read_bytes(), type=Scores) if folder.before.exists() else None
 
 
-def _score(
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prepared: Prepared,
-    recipe: Recipe,
-    *,
-    packed: bool,
-    autocast: torch.dtype | None,
-) -> Scores:
+def _score(loaded: Loaded, prepared: Prepared, recipe: Recipe) -> Scores:
     return evaluate(
-        model,
-        tokenizer,
+        loaded.model,
+        loaded.tokenizer,
         prepared.held_out,
         asked=prepared.asked,
         retention=prepared.retention,
         recipe=recipe,
-        packed=packed,
-        autocast=autocast,
+        packed=loaded.packed,
+        autocast=loaded.autocast,
     )
 
 

@@ -16,6 +16,7 @@ import msgspec
 import torch
 from safetensors.torch import load_file, save_file
 
+from tunemill.trainer.limits import no_room
 from tunemill.trainer.model import trainable
 
 _KEEP = 2  # the newest, and one before it
@@ -54,13 +55,18 @@ def save(
     Args:
         random: `random_state()` at the end of that step.
         best: the step whose checkpoint is the result so far, with early stopping.
+
+    Raises:
+        DiskFull: there is no room for it; the checkpoints before it stay.
     """
     final = _place(folder, step)
     if final.exists():
         return
+    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_without_room(folder, model, optimizer)
     unfinished = folder / f"{final.name}.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    unfinished.mkdir()
     save_file({name: p.detach().contiguous() for name, p in trainable(model).items()}, unfinished / _WEIGHTS)
     torch.save({"optimizer": optimizer.state_dict(), "totals": dict(totals), "random": random}, unfinished / _STATE)
     digests = {name: _sha256(unfinished / name) for name in (_WEIGHTS, _STATE)}
@@ -125,6 +131,13 @@ def _place(folder: Path, step: int) -> Path:
 
 def _finished(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp") if folder.is_dir() else []
+
+
+def _refuse_without_room(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    moments = [tensor for of in optimizer.state.values() for tensor in of.values() if isinstance(tensor, torch.Tensor)]
+    needed = sum(tensor.nbytes for tensor in (*trainable(model).values(), *moments))
+    if shutil.disk_usage(folder).free < needed:
+        raise no_room(folder, needed)
 
 
 def _index(found: Path) -> _Index | None:
