@@ -14,11 +14,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from tunemill.trainer.errors import BaseNotFound
 from tunemill.trainer.recipe import Recipe
 
-_HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
+_HUB_FILES = ("*.json", "*.jinja")  # no code
+_HUB_WEIGHTS = ("*.safetensors",)
 
 
-def base_folder(base: str, revision: str | None) -> Path:
+def base_folder(base: str, revision: str | None, *, weights: bool = True) -> Path:
     """The folder of the base model; a hub model is downloaded at its pinned commit, safetensors only.
+
+    Args:
+        weights: False: a hub model's configuration and tokenizer are enough.
 
     Raises:
         BaseNotFound: the hub does not answer or does not have it.
@@ -28,8 +32,9 @@ def base_folder(base: str, revision: str | None) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
+    wanted = [*_HUB_FILES, *(_HUB_WEIGHTS if weights else ())]
     try:
-        return Path(snapshot_download(base, revision=revision, allow_patterns=list(_HUB_FILES)))
+        return Path(snapshot_download(base, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the hub's client raises its own, httpx's and OSError; each means: not here
         remedy = "check the id, the revision and the network, or set base to a local folder"
         raise BaseNotFound(f"{base} at {revision} cannot be fetched: {type(error).__name__}", remedy) from error
@@ -80,6 +85,8 @@ def load_model(recipe: Recipe, folder: Path) -> torch.nn.Module:
     if recipe.method == "qlora":
         options |= {"quantization_config": _nf4(weights_dtype), "device_map": {"": str(device())}}
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
+    if recipe.gradient_checkpointing:  # while training: in eval mode nothing is kept anyway
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if recipe.method != "full":
         model = _with_adapter(model, recipe)
     if recipe.method != "qlora":
