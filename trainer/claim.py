@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, upda
 
 from tunemill.registry.run_log import ENDED, tell
 from tunemill.registry.tables import now_ms, redactions, run_events, runs
-from tunemill.trainer.errors import LeaseLost, TrainerError
+from tunemill.trainer.errors import LeaseLost, OutOfMemory, TrainerError
 from tunemill.trainer.recipe import Recipe, resolve
 
 QUEUED = "queued"
@@ -36,10 +36,12 @@ class Claim:
     manifest_url: str
     recipe: Recipe
     failures: int  # workers that died over it
+    sources_url: str = ""
+    squeeze: int = 0  # of those, how many for want of memory
 
 
 def claim_next(engine: Engine, owner: str, *, lease_ms: int) -> Claim | None:
-    """Take the oldest run that waits, or whose trainer let its lease end; None when there is nothing to do.
+    """Take the oldest run of the highest priority that waits, or whose trainer let its lease end; None when there is nothing to do.
 
     A waiting run that somebody cancelled is ended here, as is one that has used up its attempts.
     """
@@ -61,6 +63,16 @@ def renew(engine: Engine, claim: Claim, *, lease_ms: int) -> bool:
         _fenced(connection, claim, {"lease_until_ms": now_ms() + lease_ms})
         asked = connection.execute(select(runs.c.cancel_requested_ms).where(runs.c.run_id == claim.run_id)).scalar_one()
     return asked is not None
+
+
+def started_by(engine: Engine, claim: Claim, job: str) -> None:
+    """Keep what works on the run, and as which job, for a person who looks for it there.
+
+    Raises:
+        LeaseLost: another trainer has it.
+    """
+    with engine.begin() as connection:
+        _fenced(connection, claim, {"launcher": job})
 
 
 def move(
@@ -87,7 +99,8 @@ def fail_attempt(engine: Engine, claim: Claim, error: TrainerError) -> str:
     """End the run, or put it back in the queue when another attempt may help. Says which: failed or queued."""
     failures = claim.failures + 1
     again = error.retryable and failures < MAX_FAILURES
-    described = {**describe_error(error), "failures": failures}
+    squeeze = claim.squeeze + (error.code == OutOfMemory.code)
+    described = {**describe_error(error), "failures": failures, **({OutOfMemory.code: squeeze} if squeeze else {})}
     status = QUEUED if again else "failed"
     message = f"attempt {claim.attempt} failed: {error.message}" + ("; it is tried again" if again else "")
     move(engine, claim, status, message, data=described, error=described, lease_owner=None, lease_until_ms=None)
@@ -137,12 +150,9 @@ def insert_run(engine: Engine, values: Mapping[str, Any], message: str) -> bool:
 def _next_row(engine: Engine) -> RowMapping | None:
     abandoned = runs.c.status.in_(ACTIVE) & (runs.c.lease_until_ms < now_ms())
     waiting = or_(runs.c.status == QUEUED, abandoned)
+    order = (runs.c.priority.desc(), runs.c.created_ms, runs.c.run_id)
     with engine.connect() as connection:
-        return (
-            connection.execute(select(runs).where(waiting).order_by(runs.c.created_ms, runs.c.run_id))
-            .mappings()
-            .first()
-        )
+        return connection.execute(select(runs).where(waiting).order_by(*order).limit(1)).mappings().first()
 
 
 def _try_claim(engine: Engine, row: RowMapping, owner: str, lease_ms: int) -> Claim | None:
@@ -194,6 +204,8 @@ def _claim(row: RowMapping, owner: str, attempt: int, failures: int) -> Claim:
         manifest_url=row["manifest_url"],
         recipe=resolve(row["recipe"]),
         failures=failures,
+        sources_url=row["sources_url"],
+        squeeze=int((row["error"] or {}).get(OutOfMemory.code, 0)),
     )
 
 

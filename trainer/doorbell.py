@@ -97,6 +97,8 @@ def _unknown_run(event: DatasetReady) -> dict[str, Any]:
         "version": event.version,
         "digest": event.digest,
         "manifest_url": event.manifest_url,
+        "sources_url": event.sources_url,
+        "priority": event.priority,
         "attempt": 0,
         "event_seq": 0,
         "created_ms": now_ms(),

@@ -1,9 +1,9 @@
-"""The trainer as a service: it answers the doorbell, works on one run at a time, and relays what became of runs. Imports no torch."""
+"""The trainer as a service: it answers the doorbell, works on a run a slot, and relays what became of runs. Imports no torch."""
 
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,12 +12,15 @@ from sqlalchemy import Engine
 
 from tunemill.bus.port import Bus, Outgoing
 from tunemill.registry import outbox
+from tunemill.registry.tables import now_ms
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.topics import DATASETS_READY, REJECTED, RUNS_FINISHED, RUNS_STATUS, Topic
 from tunemill.telemetry.metrics import OUTBOX_PENDING
 from tunemill.trainer.claim import claim_next
 from tunemill.trainer.doorbell import GROUP, answer
-from tunemill.trainer.supervise import supervise
+from tunemill.trainer.launch import LOCAL, open_launcher
+from tunemill.trainer.supervise import Workshop, supervise
+from tunemill.trainer.sweep import EVERY_S, sweep
 
 LEASE_S = 60.0
 _IDLE_S = 0.5  # between looks at an empty queue or outbox
@@ -29,30 +32,89 @@ log = structlog.get_logger()
 
 
 async def run_trainer(
-    bus: Bus, engine: Engine, files_url: str, work: Path, *, stop: asyncio.Event, lease_s: float = LEASE_S
+    bus: Bus,
+    engine: Engine,
+    files_url: str,
+    work: Path,
+    *,
+    stop: asyncio.Event,
+    lease_s: float = LEASE_S,
+    launcher: str = LOCAL,
+    slots: int | None = None,
+    devices: int = 1,
 ) -> None:
-    """Serve until `stop` is set; a run that is then under way writes its checkpoint and goes back into the queue.
+    """Serve until `stop` is set; runs that are then under way write their checkpoints and go back into the queue.
 
     Args:
         work: a folder for checkpoints and logs of runs. A trainer that sees the same folder resumes a run; another starts it anew.
-        lease_s: how long a silent trainer keeps its run.
-    """
-    owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
-    lease_ms = int(lease_s * 1000)
+        lease_s: how long a silent trainer keeps its runs.
+        launcher: the URL of what runs the workers (`launch.open_launcher`).
+        slots: how many runs at a time; None: as many as this machine has GPUs for, else one.
+        devices: of each run.
 
-    async def work_on_runs() -> None:
-        claim = await asyncio.to_thread(claim_next, engine, owner, lease_ms=lease_ms)
-        if claim is None:
-            await _pause(stop, _IDLE_S)
-        else:
-            await supervise(engine, claim, work, files_url, lease_ms=lease_ms, stop=stop)
+    Raises:
+        ValueError: no launcher has this URL, or this machine has fewer GPUs than the slots want.
+    """
+    environments = slot_environments(gpus() if launcher == LOCAL else [], slots, devices)
+    shop = Workshop(
+        engine=engine,
+        launcher=open_launcher(launcher),
+        work=work,
+        files_url=files_url,
+        lease_s=lease_s,
+        devices=devices,
+    )
+    owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
+
+    def slot(environment: Mapping[str, str]) -> Callable[[], Awaitable[None]]:
+        async def work_on_runs() -> None:
+            claim = await asyncio.to_thread(claim_next, engine, owner, lease_ms=shop.lease_ms)
+            if claim is None:
+                await _pause(stop, _IDLE_S)
+            else:
+                await supervise(shop, claim, env=environment, stop=stop)
+
+        return work_on_runs
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_until_stopped("doorbell", stop, lambda: _answer_doorbell(bus, engine, stop)))
-        tasks.create_task(_until_stopped("runs", stop, work_on_runs))
+        for environment in environments:
+            tasks.create_task(_until_stopped("runs", stop, slot(environment)))
+        tasks.create_task(_until_stopped("sweep", stop, lambda: _sweep(shop, stop)))
         tasks.create_task(_until_stopped("outbox", stop, lambda: _relay(bus, engine, stop)))
     with suppress(Exception):  # what this leaves unsent is sent at the next start
         await outbox.relay(engine, _TOLD, _publisher(bus))
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [name for name in told.split(",") if name]
+    return [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def slot_environments(found: Sequence[str], slots: int | None, devices: int) -> list[dict[str, str]]:
+    """For each slot what its workers' environment has besides: the GPUs that are its own, where there are any.
+
+    Raises:
+        ValueError: there are GPUs, but fewer than the slots want.
+    """
+    if not found:
+        return [{} for _ in range(slots or 1)]
+    count = len(found) // devices if slots is None else slots
+    if not 0 < count * devices <= len(found):
+        raise ValueError(
+            f"{max(count, 1)} slots of {devices} devices want more GPUs than the {len(found)} that are here"
+        )
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(found[i * devices : (i + 1) * devices])} for i in range(count)]
+
+
+async def _sweep(shop: Workshop, stop: asyncio.Event) -> None:
+    removed = await asyncio.to_thread(sweep, shop.engine, shop.work, now_ms=now_ms())
+    if removed:
+        log.info("work_folders_removed", folders=len(removed))
+    await _pause(stop, EVERY_S)
 
 
 async def _answer_doorbell(bus: Bus, engine: Engine, stop: asyncio.Event) -> None:

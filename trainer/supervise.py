@@ -4,12 +4,10 @@ The worker is another process, so that a crash of torch, a kill for memory or a 
 """
 
 import asyncio
-import os
+import errno
 import shutil
-import signal
 import sys
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +18,38 @@ import structlog
 from sqlalchemy import Engine
 
 from tunemill.telemetry.metrics import RUNS
-from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew
-from tunemill.trainer.errors import LeaseLost, TrainerError, WorkerDied
+from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew, started_by
+from tunemill.trainer.errors import DiskFull, LeaseLost, OutOfMemory, TrainerError, WorkerDied
 from tunemill.trainer.job import Line, Listener, Order, WorkFolder, write_whole
+from tunemill.trainer.launch import Ended, Job, Launcher, LauncherAway, job_id
 from tunemill.trainer.publish import hide_rows, manifest_sha256, upload
+from tunemill.trainer.sweep import clear
 
 POLL_S = 0.25
-GRACE_S = 60.0  # from SIGTERM to SIGKILL: a step and a checkpoint of a large model
+GRACE_S = 60.0  # from being asked to stop to being ended: a forward pass and a checkpoint of a large model
 _RENEWALS_PER_LEASE = 4  # three may fail before the lease ends
 _LAST_WORDS = ("done", "failed", "stopped")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_ROOM_BYTES = 2**20  # with less a worker could not even say what is wrong
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """With what, and where, runs are worked on."""
+
+    engine: Engine
+    launcher: Launcher
+    work: Path
+    files_url: str
+    lease_s: float
+    devices: int = 1  # that each run gets
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a lease holds."""
+        return int(self.lease_s * 1000)
 
 
 @dataclass(slots=True)
@@ -41,41 +60,48 @@ class _Lease:
     lost: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def supervise(
-    engine: Engine, claim: Claim, work: Path, files_url: str, *, lease_ms: int, stop: asyncio.Event
-) -> None:
+async def supervise(shop: Workshop, claim: Claim, *, env: Mapping[str, str], stop: asyncio.Event) -> None:
     """Bring the run to an end, or back into the queue.
 
     1. start the worker; 2. pass on what it says until it ends; 3. upload what it made; 4. write the end. 3 and 4 only with the lease.
+
+    Args:
+        env: what the worker's environment has besides.
+
+    Raises:
+        LauncherAway: no worker could be started; the run is back in the queue.
     """
-    folder = WorkFolder(work / claim.run_id)
+    folder = WorkFolder(shop.work / claim.run_id)
     with suppress(LeaseLost):
-        async with _kept_lease(engine, claim, lease_ms) as lease:
-            listener = Listener(folder.progress(claim.attempt))
-            process = await _start(claim, folder)
+        async with _kept_lease(shop, claim, folder) as lease:
             try:
-                last = await _listen(engine, claim, process, listener, lease=lease, stop=stop)
-            finally:
-                _kill(process)
-                await process.wait()
-            await _finish(engine, claim, folder, files_url, exit_code=process.returncode or 0, last=last, lease=lease)
+                ended, last = await _worked(shop, claim, folder, env, lease=lease, stop=stop)
+                await _finish(shop, claim, folder, ended=ended, last=last, lease=lease, stop=stop)
+            except LauncherAway as away:
+                await asyncio.to_thread(release, shop.engine, claim, f"no worker was started: {away.message}")
+                raise
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                await asyncio.to_thread(fail_attempt, shop.engine, claim, _disk_full(folder))
             return
     log.warning("lease_lost", run_id=claim.run_id, attempt=claim.attempt)
 
 
 @asynccontextmanager
-async def _kept_lease(engine: Engine, claim: Claim, lease_ms: int) -> AsyncIterator[_Lease]:
+async def _kept_lease(shop: Workshop, claim: Claim, folder: WorkFolder) -> AsyncIterator[_Lease]:
     lease = _Lease()
 
     async def keep() -> None:
         while not lease.lost.is_set():
             try:
-                lease.cancel_asked = await asyncio.to_thread(renew, engine, claim, lease_ms=lease_ms)
+                lease.cancel_asked = await asyncio.to_thread(renew, shop.engine, claim, lease_ms=shop.lease_ms)
+                await asyncio.to_thread(folder.say_alive)
             except LeaseLost:
                 lease.lost.set()
             except Exception as error:  # the registry may be back before the lease ends
                 log.warning("lease_renewal_failed", run_id=claim.run_id, error=type(error).__name__)
-            await asyncio.sleep(min(1.0, lease_ms / 1000 / _RENEWALS_PER_LEASE))
+            await asyncio.sleep(min(1.0, shop.lease_s / _RENEWALS_PER_LEASE))
 
     keeper = asyncio.create_task(keep())
     try:
@@ -86,8 +112,29 @@ async def _kept_lease(engine: Engine, claim: Claim, lease_ms: int) -> AsyncItera
             await keeper
 
 
-async def _start(claim: Claim, folder: WorkFolder) -> Process:
-    folder.path.mkdir(parents=True, exist_ok=True)
+async def _worked(
+    shop: Workshop, claim: Claim, folder: WorkFolder, env: Mapping[str, str], *, lease: _Lease, stop: asyncio.Event
+) -> tuple[Ended, Line | None]:
+    """A worker's whole life: how it ended, and its last word, if it had one. None is left of this attempt or the one before."""
+    job = _job(shop, claim, folder, env)
+    if claim.attempt > 1:
+        await _end(shop.launcher, job_id(claim.run_id, claim.attempt - 1))
+    if lease.lost.is_set():
+        raise LeaseLost(f"run {claim.run_id} was taken over")
+    await shop.launcher.submit(job)
+    try:
+        await asyncio.to_thread(started_by, shop.engine, claim, f"{shop.launcher.name} {job.job_id}")
+        log.info("worker_started", run_id=claim.run_id, attempt=claim.attempt, launcher=shop.launcher.name)
+        return await _listen(shop, claim, folder, job, lease=lease, stop=stop)
+    finally:
+        await _end(shop.launcher, job.job_id)
+
+
+def _job(shop: Workshop, claim: Claim, folder: WorkFolder, env: Mapping[str, str]) -> Job:
+    """What the worker is to do, written into its folder, and how it is to be started."""
+    folder.tmp.mkdir(parents=True, exist_ok=True)
+    folder.stop.unlink(missing_ok=True)
+    folder.say_alive()
     order = Order(
         run_id=claim.run_id,
         attempt=claim.attempt,
@@ -96,90 +143,119 @@ async def _start(claim: Claim, folder: WorkFolder) -> Process:
         version=claim.version,
         digest=claim.digest,
         manifest_url=claim.manifest_url,
+        sources_url=claim.sources_url,
         recipe=claim.recipe,
+        squeeze=claim.squeeze,
+        devices=shop.devices,
+        lease_s=shop.lease_s,
     )
     write_whole(folder.order, msgspec.json.encode(order))
-    command = [sys.executable, "-P", "-m", "tunemill.trainer.worker", str(folder.path), str(os.getpid())]
-    with folder.log(claim.attempt).open("ab") as output:
-        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output, start_new_session=True)
-    log.info("worker_started", run_id=claim.run_id, attempt=claim.attempt, pid=process.pid)
-    return process
+    scratch = str(folder.tmp)
+    return Job(
+        job_id=job_id(claim.run_id, claim.attempt),
+        argv=(sys.executable, "-P", "-m", "tunemill.trainer.worker", str(folder.path)),
+        env={"TMPDIR": scratch, "HF_DATASETS_CACHE": scratch, **env},
+        folder=folder.path,
+        devices=shop.devices,
+        log=folder.log(claim.attempt),
+    )
 
 
 async def _listen(
-    engine: Engine, claim: Claim, process: Process, listener: Listener, *, lease: _Lease, stop: asyncio.Event
-) -> Line | None:
-    """Pass on what the worker says until it ends; gives its last word, if it had one.
+    shop: Workshop, claim: Claim, folder: WorkFolder, job: Job, *, lease: _Lease, stop: asyncio.Event
+) -> tuple[Ended, Line | None]:
+    """Pass on what the worker says until it ends.
 
     Raises:
         LeaseLost: another trainer has the run.
     """
-    last: Line | None = None
-    kill_at: float | None = None
+    listener, last = Listener(folder.progress(claim.attempt)), None
     loop = asyncio.get_running_loop()
+    answered_at, end_at = loop.time(), float("inf")
     while True:
-        ended = process.returncode is not None
+        ended = None
+        try:
+            ended = await shop.launcher.poll(job.job_id)
+            answered_at = loop.time()
+        except LauncherAway:
+            if loop.time() - answered_at > shop.lease_s:
+                ended = Ended(exit_code=None, said=f"what runs it has not answered for {shop.lease_s:.0f} s")
         lines = await asyncio.to_thread(listener.lines)
         if lines:
-            await asyncio.to_thread(_pass_on, engine, claim, lines)
+            await asyncio.to_thread(_pass_on, shop.engine, claim, folder, lines)
             last = next((line for line in reversed(lines) if line.kind in _LAST_WORDS), last)
         if lease.lost.is_set():
             raise LeaseLost(f"run {claim.run_id} was taken over")
-        if ended:
-            return last
-        if kill_at is None and (lease.cancel_asked or stop.is_set()):
-            process.terminate()
-            kill_at = loop.time() + GRACE_S
-        if kill_at is not None and loop.time() > kill_at:
-            _kill(process)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), POLL_S)
+        if ended is not None:
+            return ended, last
+        if end_at == float("inf") and (lease.cancel_asked or stop.is_set()):
+            folder.stop.touch()
+            end_at = loop.time() + GRACE_S
+        if loop.time() > end_at:
+            with suppress(LauncherAway):
+                await shop.launcher.stop(job.job_id)
+        await asyncio.sleep(POLL_S)
 
 
-def _pass_on(engine: Engine, claim: Claim, lines: Sequence[Line]) -> None:
-    """The worker's lines as events, the newest metrics as progress, its status as the run's."""
+async def _end(launcher: Launcher, job: str) -> None:
+    """End the job and wait until it is gone.
+
+    Raises:
+        LauncherAway: it may still be there.
+    """
+    give_up_at = asyncio.get_running_loop().time() + GRACE_S
+    while asyncio.get_running_loop().time() < give_up_at:
+        with suppress(LauncherAway):
+            if await launcher.poll(job) is not None:
+                return
+            await launcher.stop(job)
+        await asyncio.sleep(POLL_S)
+    raise LauncherAway(f"job {job} cannot be ended", "look at what runs it")
+
+
+def _pass_on(engine: Engine, claim: Claim, folder: WorkFolder, lines: Sequence[Line]) -> None:
+    """The worker's lines as events, the newest metrics as progress, its status as the run's, with the plan made by then."""
     told: list[dict[str, Any]] = []
     progress: dict[str, Any] | None = None
     for line in lines:
         if line.kind == "status":
             note(engine, claim, told, progress)
             told, progress = [], None
-            move(engine, claim, line.message, f"the run is {line.message}")
-        elif line.kind in ("metrics", "message"):
-            told.append(
-                {"ts_ms": line.ts_ms, "level": "info", "type": line.kind, "message": line.message, "data": line.data}
-            )
+            columns = {"plan": msgspec.json.decode(folder.plan.read_bytes())} if folder.plan.exists() else {}
+            move(engine, claim, line.message, f"the run is {line.message}", **columns)
+        elif line.kind not in _LAST_WORDS:
+            kind, level = ("message", "warn") if line.kind == "warn" else (line.kind, "info")
+            told.append({"ts_ms": line.ts_ms, "level": level, "type": kind, "message": line.message, "data": line.data})
             progress = line.data if line.kind == "metrics" else progress
     if told:
         note(engine, claim, told, progress)
 
 
 async def _finish(
-    engine: Engine,
+    shop: Workshop,
     claim: Claim,
     folder: WorkFolder,
-    files_url: str,
     *,
-    exit_code: int,
+    ended: Ended,
     last: Line | None,
     lease: _Lease,
+    stop: asyncio.Event,
 ) -> None:
     if last is not None and last.kind == "done":
-        status = await _publish(engine, claim, folder, files_url, last)
+        status = await _publish(shop.engine, claim, folder, shop.files_url, last)
     elif lease.cancel_asked:
         status = "cancelled"
-        await asyncio.to_thread(move, engine, claim, status, "the run was cancelled")
-    elif last is not None and last.kind == "stopped":
+        await asyncio.to_thread(move, shop.engine, claim, status, "the run was cancelled")
+    elif last.kind == "stopped" if last is not None else stop.is_set():
         status = "queued"
-        await asyncio.to_thread(
-            release, engine, claim, "the trainer is shutting down; the run goes on from its checkpoint"
-        )
+        text = "the worker was stopped; the run goes on from its checkpoint"
+        await asyncio.to_thread(release, shop.engine, claim, text)
     else:
-        status = await asyncio.to_thread(fail_attempt, engine, claim, _failure(exit_code, last, folder, claim))
+        status = await asyncio.to_thread(fail_attempt, shop.engine, claim, _failure(ended, last, folder, claim))
     if status != "queued":
         RUNS.labels(status).inc()
-        folder.before.unlink(missing_ok=True)  # answers to held-out rows: only who resumes needs them
-    log.info("attempt_ended", run_id=claim.run_id, attempt=claim.attempt, status=status, exit_code=exit_code)
+        await asyncio.to_thread(clear, folder, status)
+    log.info("attempt_ended", run_id=claim.run_id, attempt=claim.attempt, status=status, exit_code=ended.exit_code)
 
 
 async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: str, last: Line) -> str:
@@ -200,8 +276,6 @@ async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: 
         engine, claim, folder
     ):  # since: an erasure may not have seen the report yet
         await asyncio.to_thread(upload, folder.artefact, files_url, project=claim.project, run_id=claim.run_id)
-    for done_with in (folder.checkpoints, folder.artefact):  # gigabytes with a large model; the log stays
-        await asyncio.to_thread(shutil.rmtree, done_with, ignore_errors=True)
     return last.message
 
 
@@ -213,20 +287,26 @@ async def _hide_erased(engine: Engine, claim: Claim, folder: WorkFolder) -> bool
     return True
 
 
-def _failure(exit_code: int, last: Line | None, folder: WorkFolder, claim: Claim) -> TrainerError:
-    if last is None:
-        how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-        return WorkerDied(
-            f"the worker ended by {how}", f"look at {folder.log(claim.attempt)} and at the machine's memory"
+def _failure(ended: Ended, last: Line | None, folder: WorkFolder, claim: Claim) -> TrainerError:
+    """Why the attempt came to nothing: by the worker's last word, or by what can be seen where it had none."""
+    if last is not None:
+        error = TrainerError(last.message, last.data["remedy"])
+        error.code = last.data["code"]
+        error.retryable = last.data["retryable"]
+        return error
+    if ended.out_of_memory:
+        return OutOfMemory(
+            f"the system ended the worker to have its memory ({ended.said})",
+            "lower max_length_tokens, take method qlora or a smaller base, or give the trainer more memory",
         )
-    error = TrainerError(last.message, last.data["remedy"])
-    error.code = last.data["code"]
-    error.retryable = last.data["retryable"]
-    return error
+    if shutil.disk_usage(folder.path).free < _ROOM_BYTES:
+        return _disk_full(folder)
+    return WorkerDied(
+        f"the worker ended by {ended.said}", f"look at {folder.log(claim.attempt)} and at the machine's memory"
+    )
 
 
-def _kill(process: Process) -> None:
-    """End the worker and whatever it started: it leads its own process group."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+def _disk_full(folder: WorkFolder) -> DiskFull:
+    return DiskFull(
+        f"no room is left for the run at {folder.path} or where results go", "make room, then: tunemill runs resume"
+    )

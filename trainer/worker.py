@@ -1,36 +1,113 @@
-"""`python -m tunemill.trainer.worker FOLDER SUPERVISOR_PID`: one attempt at one run, in a process of its own.
+"""`python -m tunemill.trainer.worker FOLDER [PARENT]`: one attempt at one run, in a process of its own; with PARENT it dies with it.
 
-Its order lies in the folder; what it has to say goes to the progress file. SIGTERM: finish the step, write a checkpoint, exit 75.
+Its order lies in the folder; what it has to say goes to the progress file. When the folder's `stop` file is there, at SIGTERM, and when
+nobody has kept the run's lease for as long as it holds, it finishes the forward pass, writes a checkpoint and exits with 75.
+For several devices it becomes `torchrun`, whose ranks are workers again.
 """
 
 import ctypes
+import errno
+import fcntl
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import msgspec
-from transformers.utils import logging as transformers_logging
 
-from tunemill.trainer.attempt import run
-from tunemill.trainer.errors import Stopped, TrainerError
+from tunemill.trainer.errors import DiskFull, Stopped, TrainerError, WorkerDied
 from tunemill.trainer.job import FAILED_EXIT, STOPPED_EXIT, Order, Speaker, WorkFolder
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_RANKS_GRACE_S = 60  # for the rank that writes the checkpoint
+_LOOKS_PER_LEASE = 4
+_LONGEST_STOP_S = 60.0  # from hearing that nobody watches any more to ending without a checkpoint
+_LOOK_S = 0.2
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StopFlag:
-    """Set by SIGTERM, asked after each step."""
+    """Whether to stop: somebody said so, or nobody watches the run any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: WorkFolder) -> None:
+        self._folder = folder
         self._set = False
 
     def __call__(self) -> bool:
-        return self._set
+        return self._set or self._folder.stop.exists()
 
     def listen(self) -> None:
         """Set the flag when SIGTERM comes."""
         signal.signal(signal.SIGTERM, lambda _number, _frame: setattr(self, "_set", True))
+
+    def watch(self, lease_s: float) -> None:
+        """Set the flag when the folder's `alive` file was not touched for so long, by our clock; a minute later end the process."""
+        threading.Thread(target=self._watch, args=(lease_s,), daemon=True).start()
+
+    def _watch(self, lease_s: float) -> None:
+        seen, since = None, time.monotonic()
+        while time.monotonic() - since < lease_s:
+            touched = self._folder.alive.stat().st_mtime_ns if self._folder.alive.exists() else 0
+            if touched != seen:
+                seen, since = touched, time.monotonic()
+            time.sleep(lease_s / _LOOKS_PER_LEASE)
+        self._set = True
+        time.sleep(_LONGEST_STOP_S)
+        os._exit(STOPPED_EXIT)
+
+
+def main(argv: list[str]) -> int:
+    """Do the order in the folder; the exit code says how it ended."""
+    folder = WorkFolder(Path(argv[1]))
+    if len(argv) > 2:
+        _die_with_parent(int(argv[2]))
+    order = msgspec.json.decode(folder.order.read_bytes(), type=Order)
+    rank = int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
+    stop = StopFlag(folder)
+    stop.listen()
+    stop.watch(order.lease_s)
+    speaker = Speaker(folder.progress(order.attempt))
+    try:
+        return _attempt(order, folder, speaker, stop, rank)
+    finally:
+        speaker.close()
+
+
+def _attempt(order: Order, folder: WorkFolder, speaker: Speaker, stop: StopFlag, rank: int | None) -> int:
+    """Only the first rank tells of its work and of stopping; each of them tells why it failed."""
+    try:
+        if rank is None:
+            _be_the_only_one(folder, order, stop)
+            if order.devices > 1:
+                _become_torchrun(folder, order.devices)
+        from transformers.utils import logging as transformers_logging
+
+        from tunemill.trainer.attempt import run
+
+        transformers_logging.disable_progress_bar()
+        run(order, folder, Speaker(Path(os.devnull)) if rank else speaker, stop)
+    except Stopped as stopped:
+        if rank:
+            return 0  # else torchrun would hurry the rank that writes the checkpoint
+        speaker.say("stopped", stopped.message)
+        return STOPPED_EXIT
+    except TrainerError as error:
+        return _failed(speaker, error)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return _failed(
+            speaker,
+            DiskFull(f"no room is left at {error.filename or folder.path}", "make room, then: tunemill runs resume"),
+        )
+    return 0
+
+
+def _failed(speaker: Speaker, error: TrainerError) -> int:
+    speaker.say("failed", error.message, code=error.code, remedy=error.remedy, retryable=error.retryable)
+    return FAILED_EXIT
 
 
 def _die_with_parent(parent: int) -> None:
@@ -41,26 +118,36 @@ def _die_with_parent(parent: int) -> None:
             os._exit(STOPPED_EXIT)
 
 
-def main(argv: list[str]) -> int:
-    """Do the order in the folder; the exit code says how it ended."""
-    folder = WorkFolder(Path(argv[1]))
-    _die_with_parent(int(argv[2]))
-    stop = StopFlag()
-    stop.listen()
-    transformers_logging.disable_progress_bar()
-    order = msgspec.json.decode(folder.order.read_bytes(), type=Order)
-    speaker = Speaker(folder.progress(order.attempt))
-    try:
-        run(order, folder, speaker, stop)
-    except Stopped as stopped:
-        speaker.say("stopped", stopped.message)
-        return STOPPED_EXIT
-    except TrainerError as error:
-        speaker.say("failed", error.message, code=error.code, remedy=error.remedy, retryable=error.retryable)
-        return FAILED_EXIT
-    finally:
-        speaker.close()
-    return 0
+def _be_the_only_one(folder: WorkFolder, order: Order, stop: StopFlag) -> None:
+    """Wait until no other worker is at work here; none will be while this process lives, whatever it becomes.
+
+    Raises:
+        WorkerDied: it does not end, though nobody has watched it for longer than it goes on by itself.
+        Stopped: somebody said so meanwhile.
+    """
+    lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    os.set_inheritable(lock, True)  # over exec
+    patience = time.monotonic() + 2 * (order.lease_s + _LONGEST_STOP_S)
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if stop():
+                raise Stopped("stopped before it began", "it goes on from its checkpoint") from None
+            if time.monotonic() > patience:
+                raise WorkerDied(f"another worker is at work in {folder.path}", "end it; it has no lease") from None
+            time.sleep(_LOOK_S)
+        else:
+            return
+
+
+def _become_torchrun(folder: WorkFolder, devices: int) -> None:
+    """Take its place in this very process: its parent stays ours, and the ranks die with it."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices))
+    patience = ("--shutdown-timeout", str(_RANKS_GRACE_S))
+    worker = ("-m", "tunemill.trainer.worker", str(folder.path), str(os.getpid()))
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # of the ranks, too
+    os.execve(sys.executable, (sys.executable, *torchrun, *patience, *worker), environment)  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

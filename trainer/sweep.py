@@ -1,0 +1,60 @@
+"""What the work folder keeps of runs that are over, and for how long.
+
+What has text of rows goes with the run's end, however it ended. Checkpoints go with a result; without one they wait for
+somebody who resumes the run.
+"""
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy import Engine, select
+
+from tunemill.registry.tables import runs
+from tunemill.trainer.job import WorkFolder
+
+EVERY_S = 3600.0
+_DAY_MS = 24 * 3600 * 1000
+_LOGS_MS = 30 * _DAY_MS  # of runs with a result
+_RESUMABLE_MS = 7 * _DAY_MS  # of runs without one, and of folders that no run is known for
+_WITH_RESULT = ("succeeded", "rejected")
+_WITHOUT_RESULT = ("failed", "cancelled")
+
+
+def clear(folder: WorkFolder, status: str) -> None:
+    """Remove what a run that has ended so needs no more; its logs stay, and its checkpoints unless it has a result."""
+    for gone in (folder.before, folder.answers("before"), folder.answers("after"), folder.replay, folder.stop):
+        gone.unlink(missing_ok=True)
+    shutil.rmtree(folder.tmp, ignore_errors=True)
+    shutil.rmtree(folder.artefact, ignore_errors=True)
+    if status in _WITH_RESULT:
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+
+
+def sweep(engine: Engine, work: Path, *, now_ms: int) -> list[str]:
+    """Clear the folders of runs that are over, remove those that are over for long; gives the names of the removed."""
+    if not work.is_dir():
+        return []
+    removed = []
+    for path in sorted(work.iterdir()):
+        folder = WorkFolder(path)
+        if not folder.order.is_file():
+            continue  # no folder of ours
+        status, since_ms = _state(engine, folder)
+        if status is not None and since_ms is not None and now_ms - since_ms > EVERY_S * 1000:
+            clear(folder, status)  # who ended the run did so, too, unless it died over it
+        keep_ms = _LOGS_MS if status in _WITH_RESULT else _RESUMABLE_MS
+        if since_ms is not None and now_ms - since_ms > keep_ms:
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path.name)
+    return removed
+
+
+def _state(engine: Engine, folder: WorkFolder) -> tuple[str | None, int | None]:
+    """The run's state and since when it is over; of a folder that no run is known for, since when nobody has written to it."""
+    with engine.connect() as connection:
+        wanted = select(runs.c.status, runs.c.finished_ms).where(runs.c.run_id == folder.path.name)
+        row = connection.execute(wanted).one_or_none()
+    if row is None:
+        return None, max(path.stat().st_mtime_ns for path in folder.path.iterdir()) // 1_000_000
+    over = row.status in (*_WITH_RESULT, *_WITHOUT_RESULT)
+    return row.status, row.finished_ms if over else None
