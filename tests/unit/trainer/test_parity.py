@@ -24,7 +24,12 @@ def made_chats(count: int) -> list[dict[str, Any]]:
     """Chats of one to four exchanges, some with a system message, some with tool calls, odd white space and letters."""
     draw = random.Random(5)
     pairs = [[message["content"] for message in row["messages"]] for row in general_rows("replay", "packaged")]
-    odd = ["  indented\n\ttabs ", "\n\nblank lines\n", "größer Ōsaka 東京 🙂", "<b>&amp;</b>", ""]
+    odd = [
+        "  indented\n\ttabs ",
+        "\n\nblank lines\n",
+        "größer Ōsaka 東京 🙂",
+        "<b>&amp;</b>",
+    ]  # none empty: TRL trains on those
     chats = []
     for _ in range(count):
         turns = [text for pair in draw.sample(pairs, draw.randint(1, 4)) for text in pair]

@@ -86,9 +86,19 @@ def test_a_template_that_rewrites_history_gives_one_example_per_answer(tokenizer
 
 
 def test_rows_that_give_nothing_are_counted(tokenizer: Any) -> None:
-    rendered = render([chat("only a question"), chat("q", "a")], tokenizer)
+    unknown = {"messages": [{"role": "user"}, {"role": "assistant", "content": "a"}]}
+    rendered = render([chat("only a question"), chat("q", "a"), chat("q", " \n"), unknown], tokenizer)
 
-    assert (rendered.no_answer, rendered.unrenderable, len(rendered.examples)) == ([0], [], 1)
+    assert rendered.unused == {0: "no_answer", 2: "no_answer", 3: "refused"}
+    assert rendered.counts() == {"no_answer": 2, "refused": 1}
+    assert [example.row for example in rendered.examples] == [1]
+
+
+def test_an_empty_answer_is_kept_in_its_row_and_not_trained_on(tokenizer: Any) -> None:
+    row = chat("a", "", "b", "two")
+
+    assert trained_text(tokenizer, row) == ["two<|im_end|>"]
+    assert render([row], tokenizer).counts() == {"empty_answers": 1}
 
 
 def test_a_prompt_is_what_stands_before_the_answer(tokenizer: Any) -> None:
