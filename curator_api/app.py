@@ -30,6 +30,7 @@ from tunemill.curator_api import (
     logs,
     media,
     media_bytes,
+    models,
     otlp_api,
     preview,
     problems,
@@ -93,6 +94,7 @@ _PARTS = (
     exports,
     datasets,
     licence_api,
+    models,
     runs,
     webhooks,
 )  # the first whose path fits answers

@@ -14,7 +14,9 @@ CuratorError
 │   ├── PublishedMeanwhile 409  somebody else published a version of this dataset while this one was made
 │   ├── VersionRedacted  409  the version is not what it was: erased rows were taken out of it
 │   ├── Finished         409  the run, or the job, is over
-│   ├── UnderWay         409  the job is still running
+│   ├── UnderWay         409  the run, or the job, is still running
+│   ├── GateNotPassed    409  the run's result was rejected, and nobody said why it should be used all the same
+│   ├── NoModel          409  the run left nothing that could be used
 │   ├── CannotBeUndone   409  what the job did is done for good
 │   ├── TotalChanged     409  another number of logs matches than when they were counted
 │   ├── RulesChanged     409  other rules are in force than those that yours were made from
@@ -135,10 +137,24 @@ class Finished(ClientError):
 
 
 class UnderWay(ClientError):
-    """The job is still running."""
+    """The run, or the job, is still running."""
 
     status = 409
     code = "under-way"
+
+
+class GateNotPassed(ClientError):
+    """A gate rejected the run's result, and no reason was given why it should be used all the same."""
+
+    status = 409
+    code = "gate-not-passed"
+
+
+class NoModel(ClientError):
+    """The run left nothing that could be used; `status_of_run` says how it is."""
+
+    status = 409
+    code = "no-model"
 
 
 class CannotBeUndone(ClientError):

@@ -30,6 +30,7 @@ class Score(NamedTuple):
     better: bool | None  # None: as it was
     largest: float  # what a full bar stands for
     unit: str
+    more_is_better: bool
 
 
 class Gate(NamedTuple):
@@ -78,7 +79,7 @@ def _score(name: str, on: str, unit: str, before: Any, after: Any, *, more_is_be
     change = after - before if _numbers(before, after) else None
     better = None if not change else (change > 0) == more_is_better
     largest = 1.0 if unit in _SHARES else max([value for value in (before, after) if _numbers(value)], default=1.0)
-    return Score(name, on, before, after, change, better, largest, unit)
+    return Score(name, on, before, after, change, better, largest, unit, more_is_better)
 
 
 def _gate(gate: Mapping[str, Any]) -> Gate:

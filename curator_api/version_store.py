@@ -148,9 +148,9 @@ def find_by_idempotency_key(engine: Engine, project: str, name: str, key: str) -
         return _by_key(connection, project, name, key)
 
 
-def request_run(engine: Engine, project: str, version: Version, recipe: Any) -> str:
+def request_run(engine: Engine, project: str, version: Version, recipe: Any, *, priority: int) -> str:
     """Have a version trained on; gives the event's id. The event is sent by the relay."""
-    event = _event(project, version, recipe, event_id=new_id())
+    event = ready(project, version, recipe, event_id=new_id(), priority=priority)
     with engine.begin() as connection:
         announce(connection, project, DATASETS_READY, event, event_id=event.event_id)
     return event.event_id
@@ -187,7 +187,7 @@ def _insert(connection: Connection, proposal: Proposal, is_whole: Callable[[], b
         )
     version = _numbered(proposal, 1 if newest is None else newest.version + 1)
     connection.execute(insert(versions).values(_values(proposal, version)))
-    event = _event(
+    event = ready(
         proposal.project, version, proposal.recipe, event_id=event_id_of(DATASETS_READY, proposal.project, version)
     )
     announce(connection, proposal.project, DATASETS_READY, event, event_id=event.event_id)
@@ -257,7 +257,8 @@ def event_id_of(topic: Topic, project: str, version: Version) -> str:
     return digest([topic.name, project, version.name, version.version, version.revision])[:32]
 
 
-def _event(project: str, version: Version, recipe: Any, *, event_id: str) -> DatasetReady:
+def ready(project: str, version: Version, recipe: Any, *, event_id: str, priority: int = 0) -> DatasetReady:
+    """The event that a version is there, with what is to be trained on it."""
     return DatasetReady(
         event_id=event_id,
         ts_ms=now_ms(),
@@ -269,6 +270,7 @@ def _event(project: str, version: Version, recipe: Any, *, event_id: str) -> Dat
         project=project,
         recipe=recipe,
         sources_url=version.sources_url,
+        priority=priority,
     )
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, update
 
+from tunemill.registry import model_aliases
 from tunemill.registry.run_log import ENDED, tell
 from tunemill.registry.tables import now_ms, redactions, run_events, runs
 from tunemill.trainer.errors import LeaseLost, OutOfMemory, TrainerError
 from tunemill.trainer.recipe import Recipe, resolve
 
 QUEUED = "queued"
+_BY = "trainer"
 ACTIVE = ("preparing", "running", "evaluating")
 MAX_FAILURES = 3  # a run that killed three workers will kill the fourth
 
@@ -78,7 +80,7 @@ def started_by(engine: Engine, claim: Claim, job: str) -> None:
 def move(
     engine: Engine, claim: Claim, status: str, message: str, *, data: Mapping[str, Any] | None = None, **columns: Any
 ) -> None:
-    """Change the run's state, tell it in its events and on `runs.status`: one transaction.
+    """Change the run's state, tell it in its events and on `runs.status`: one transaction. One that succeeds is the `candidate`.
 
     Raises:
         LeaseLost: another trainer has it; nothing was written.
@@ -87,6 +89,8 @@ def move(
         columns |= {"finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
     with engine.begin() as connection:
         _fenced(connection, claim, {"status": status, **columns})
+        if status == "succeeded":
+            model_aliases.put(connection, claim.project, claim.name, model_aliases.CANDIDATE, claim.run_id, by=_BY)
         tell(connection, claim.run_id, message, data=data)
 
 
