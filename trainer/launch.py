@@ -88,4 +88,10 @@ def open_launcher(url: str) -> Launcher:
         from tunemill.trainer.launch_local import LocalLauncher
 
         return LocalLauncher()
-    raise ValueError(f"launcher {url!r}: say {LOCAL} for processes of this machine")
+    if url.startswith("ray+"):
+        from tunemill.trainer.launch_ray import RayLauncher
+
+        return RayLauncher(url)
+    raise ValueError(
+        f"say {LOCAL} for processes of this machine, or ray+http://host:8265 for a Ray cluster's job server"
+    )

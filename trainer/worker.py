@@ -1,7 +1,7 @@
-"""`python -m tunemill.trainer.worker FOLDER [PARENT]`: one attempt at one run, in a process of its own; with PARENT it dies with it.
+"""`python -m tunemill.trainer.worker FOLDER [PARENT]`: one attempt at one run, as a process; with PARENT it dies with that one.
 
-Its order lies in the folder; what it has to say goes to the progress file. When the folder's `stop` file is there, at SIGTERM, and when
-nobody has kept the run's lease for as long as it holds, it finishes the forward pass, writes a checkpoint and exits with 75.
+Its order lies in the folder; what it has to say goes to the progress file. When the folder's `stop` file is there, at SIGTERM, and
+when nobody has kept the run's lease for as long as it holds, it finishes the forward pass, writes a checkpoint and exits with 75.
 For several devices it becomes `torchrun`, whose ranks are workers again.
 """
 
