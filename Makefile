@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check live bench
+.PHONY: help setup demo up test check live recipes bench
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ check: .venv/dev.installed  ## format, lint, types and import contracts, as CI r
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+recipes: .venv/dev.installed  ## what is made from the knobs of training recipes: schema, commented file, the page's table
+	$(BIN)/python -m tunemill.trainer.recipe_schema trainer/recipes docs/recipes.md
 
 bench: .venv/dev.installed  ## every benchmark, with the sample logs as input; the last ones need real Kafka and Elasticsearch
 	for name in decode sdk ingest "ingest --engine stub" latency profile search snapshot dedup backfill bulk reindex train memory scan relevance \

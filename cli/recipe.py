@@ -11,6 +11,17 @@ from tunemill.cli.output import complain
 
 _VERSION = re.compile(r"(?P<name>[^@]+)@(?P<version>[^@]+)")
 
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: `5e-4` is one, which YAML 1.1 took for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+"),
+    list("-+.0123456789"),
+)
+
 Method = Annotated[str | None, typer.Option(help="lora, qlora or full.")]
 Base = Annotated[str | None, typer.Option(help="The model to start from: a folder, or a hub id with its revision.")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A YAML file with any fields of a recipe.")]
@@ -41,7 +52,7 @@ def _read(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        fields = yaml.safe_load(file.read_text())
+        fields = _Loader(file.read_text()).get_single_data()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         complain(f"{file} cannot be read as YAML ({type(error).__name__})")
         raise typer.Exit(2) from error

@@ -59,6 +59,8 @@ class Case:
             return [length for length in self.facts.lengths if length <= limit]
         if recipe.overlong == "truncate_left":
             return [min(length, limit) for length in self.facts.lengths]
+        if recipe.overlong == "split":  # about: pieces end with an answer, and what stands before it comes again
+            return [piece for length in self.facts.lengths for piece in _pieces(length, limit)]
         return list(self.facts.lengths)
 
     def longest(self, recipe: Recipe) -> int:
@@ -100,6 +102,10 @@ def steps_of(recipe: Recipe, rows: int) -> int:
 def steps_of_epoch(recipe: Recipe, rows: int) -> int:
     """Optimizer steps that see each row once."""
     return math.ceil(rows / recipe.rows_per_step)
+
+
+def _pieces(length: int, limit: int) -> list[int]:
+    return [length] if length <= limit else [limit] * math.ceil(length / limit)
 
 
 def _max_length_tokens(recipe: Recipe, case: Case) -> tuple[float, str]:

@@ -1,6 +1,5 @@
 """What is left to us is settled by the rows, the model and the machine, each value with its reason; what cannot fit is refused."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -224,7 +223,8 @@ def test_the_plan_as_data_is_what_a_recipe_file_may_hold() -> None:
     assert {entry["name"] for entry in data["derived"]} == set(AUTO)
 
 
-def test_rows_that_are_cut_still_count() -> None:
-    cut = replace(facts(longest=700), longest_tokens=700)
-    plan = make_plan(recipe(max_length_tokens=200, overlong="truncate_left"), cut, SMALL, CPU)
-    assert plan.tokens == 159 * 100 + 200
+@pytest.mark.parametrize(("policy", "tokens"), [("drop", 0), ("truncate_left", 200), ("split", 4 * 200)])
+def test_long_rows_count_as_their_policy_leaves_them(policy: str, tokens: int) -> None:
+    plan = make_plan(recipe(max_length_tokens=200, overlong=policy), facts(longest=700), SMALL, CPU)
+    assert plan.tokens == 159 * 100 + tokens
+    assert plan.overlong == 1
