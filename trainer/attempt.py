@@ -1,9 +1,8 @@
 """One attempt at one run, as a straight line from the dataset to the artefact."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
@@ -12,19 +11,22 @@ from transformers import PreTrainedTokenizerBase
 from tunemill.trainer.artefact import Made, assemble
 from tunemill.trainer.dataset import open_dataset
 from tunemill.trainer.errors import Stopped
-from tunemill.trainer.evaluate import Scores, evaluate
+from tunemill.trainer.evaluate import evaluate
 from tunemill.trainer.forward import isolates_rows
-from tunemill.trainer.gates import Gate, Measured, judge, rejected
 from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
 from tunemill.trainer.limits import limits_told
+from tunemill.trainer.mix import base_answers
 from tunemill.trainer.model import base_folder, compute_dtype, load_model, load_tokenizer
-from tunemill.trainer.prepare import Prepared, prepare
+from tunemill.trainer.prepare import Prepared, prepare, render_all
 from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.render import Example
 from tunemill.trainer.report import report
-from tunemill.trainer.score import gain_lower_bound
+from tunemill.trainer.samples import side_by_side
+from tunemill.trainer.score import Scores
+from tunemill.trainer.slices import from_sources, seen
 from tunemill.trainer.train import StepMetrics, Trained, train
+from tunemill.trainer.verdict import Verdict, verdict
 
 _SAMPLES = 3
 _METRIC_LINES = 200  # per run; long runs tell every n-th step
@@ -60,17 +62,21 @@ def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callab
     dataset = open_dataset(order.manifest_url, order.digest)
 
     # 2. Rows, rendered whole
+    raw = render_all(dataset, recipe, tokenizer)
+
     # 3. What the recipe leaves open, settled by rows, model and memory; refused where it does not fit
     # 4. Rows as the model will see them
-    prepared = prepare(dataset.train, dataset.test, recipe, tokenizer)
+    prepared = prepare(raw, recipe, tokenizer)
     speaker.say("message", "the rows are ready", **prepared.counts)
 
     # 5. The model
     loaded = _load(recipe, weights, tokenizer, speaker)
 
     # 6. The base model's own answers to the general rows, where they are asked for
+    prepared = _with_base_answers(loaded, prepared, recipe, folder, speaker)
+
     # 7. Before: kept, for training changes the model
-    before = _before(folder) or _score(loaded, prepared, recipe)
+    before = _before(folder) or _score(loaded, prepared, recipe, folder.answers("before"))
     write_whole(folder.before, msgspec.json.encode(before))
     if should_stop():
         raise Stopped("stopped before training", "the scores so far are kept")
@@ -81,27 +87,26 @@ def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callab
 
     # 9. After, and the judgement
     speaker.say("status", "evaluating")
-    after = _score(loaded, prepared, recipe)
-    gates = judge(_measured(before, after, recipe.seed), recipe.gates)
-    status = "rejected" if rejected(gates) else "succeeded"
-    result = _result(before, after, prepared.counts, gates)
+    after = _score(loaded, prepared, recipe, folder.answers("after"))
+    judged = _judged(order, before, after, prepared, speaker)
+    result = judged.result
 
     # 10. The artefact
-    shown = [_sample(example, tokenizer) for example in prepared.train[:_SAMPLES]]
-    asked = [question.expected for question in prepared.asked]
-    answers = list(zip(asked, before.answers, after.answers, strict=True))[:_SAMPLES]
+    samples = side_by_side("held_out", prepared.asked, before.answers, after.answers)
+    samples += side_by_side("retention", prepared.asked_retention, before.retention_answers, after.retention_answers)
+    trained = [_sample(example, tokenizer) for example in prepared.train[:_SAMPLES]]
     result["notes"] = assemble(
         loaded.model,
         tokenizer,
         folder.artefact,
         order=order,
-        status=status,
+        status=judged.status,
         result=result,
-        report=report(order, status, result, gates, answers=answers, samples=shown),
-        samples=[],
+        report=report(order, judged.status, result, samples=samples, trained=trained),
+        samples=samples,
         made=Made(done, loaded.dtype, weights),
     )
-    speaker.say("done", status, result=result, trained_tokens=done.trained_tokens, seconds=done.seconds)
+    speaker.say("done", judged.status, result=result, trained_tokens=done.trained_tokens, seconds=done.seconds)
 
 
 def _load(recipe: Recipe, weights: Path, tokenizer: PreTrainedTokenizerBase, speaker: Speaker) -> Loaded:
@@ -141,40 +146,51 @@ def _before(folder: WorkFolder) -> Scores | None:
     return msgspec.json.decode(folder.before.read_bytes(), type=Scores) if folder.before.exists() else None
 
 
-def _score(loaded: Loaded, prepared: Prepared, recipe: Recipe) -> Scores:
+def _with_base_answers(
+    loaded: Loaded, prepared: Prepared, recipe: Recipe, folder: WorkFolder, speaker: Speaker
+) -> Prepared:
+    if not prepared.asked_replay:
+        return prepared
+    made, left_out = base_answers(
+        loaded.model, loaded.tokenizer, prepared.asked_replay, recipe, autocast=loaded.autocast, kept=folder.replay
+    )
+    counts = prepared.counts | {"replay": len(made), "base_answers_left_out": left_out}
+    speaker.say("message", "the base model has answered the general rows itself", replay=len(made), left_out=left_out)
+    return replace(prepared, train=prepared.train[: prepared.replay_from] + made, counts=counts)
+
+
+def _score(loaded: Loaded, prepared: Prepared, recipe: Recipe, kept: Path) -> Scores:
     return evaluate(
         loaded.model,
         loaded.tokenizer,
         prepared.held_out,
         asked=prepared.asked,
         retention=prepared.retention,
+        asked_retention=prepared.asked_retention,
         recipe=recipe,
         packed=loaded.packed,
         autocast=loaded.autocast,
+        kept=kept,
     )
 
 
-def _measured(before: Scores, after: Scores, seed: int) -> Measured:
-    def change(earlier: float | None, later: float | None) -> float | None:
-        return None if earlier is None or later is None else later - earlier
-
-    was, now = before.summary(), after.summary()
-    return Measured(
-        task_gain_lower_bound=gain_lower_bound(before.losses, after.losses, before.tokens, seed=seed),
-        retention_rise=change(before.retention(), after.retention()),
-        exact_match_change=change(was["exact_match"], now["exact_match"]),
-        stop_rate_change=change(was["stop_rate"], now["stop_rate"]),
+def _judged(order: Order, before: Scores, after: Scores, prepared: Prepared, speaker: Speaker) -> Verdict:
+    try:
+        said = from_sources(order.manifest_url, order.sources_url, split="test")
+    except (OSError, ValueError) as error:
+        says = "the version's sources cannot be read: there are no slices by application, model and language"
+        speaker.say("warn", says, error=type(error).__name__)
+        said = {}
+    rows = [prepared.test_rows[example.row] for example in prepared.held_out]
+    return verdict(
+        before,
+        after,
+        order.recipe,
+        slices=[{**said.get(row["row_id"], {}), **shown} for row, shown in zip(rows, seen(rows), strict=True)],
+        row_topics=[prepared.retention_rows[example.row].get("topic", "") for example in prepared.retention],
+        question_topics=[question.topic for question in prepared.asked_retention],
+        counts=prepared.counts,
     )
-
-
-def _result(before: Scores, after: Scores, counts: dict[str, int], gates: list[Gate]) -> dict[str, Any]:
-    return {
-        "before": before.summary(),
-        "after": after.summary(),
-        "retention": {"before": before.retention(), "after": after.retention()},
-        "rows": counts,
-        "gates": msgspec.to_builtins(gates),
-    }
 
 
 def _sample(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:

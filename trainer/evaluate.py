@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunemill.trainer.answers import answers
+from tunemill.trainer.answers import Answer, answers
 from tunemill.trainer.fit import trained_tokens
 from tunemill.trainer.forward import pack_rows, token_losses
 from tunemill.trainer.model import inference
@@ -44,9 +44,12 @@ def evaluate(
     with inference(model):
         losses = _row_losses(model, held_out, capacity, autocast)
         retention_losses = _row_losses(model, retention, capacity, autocast)
-    answered = [
-        _answered(model, tokenizer, some, recipe.max_new_tokens, autocast, kept) for some in (asked, asked_retention)
-    ]
+    answered = []
+    for some in (asked, asked_retention):
+        prompts = [question.prompt for question in some]
+        limit = _answer_limit(some, recipe.max_new_tokens)
+        given = answers(model, tokenizer, prompts, max_new_tokens=limit, autocast=autocast, kept=kept)
+        answered.append(tuple(_scored(*pair, tokenizer) for pair in zip(some, given, strict=True)))
     return Scores(
         losses=tuple(losses),
         tokens=tuple(trained_tokens(example) for example in held_out),
@@ -58,7 +61,7 @@ def evaluate(
     )
 
 
-def answer_limit(asked: Sequence[Question], max_new_tokens: int) -> int:
+def _answer_limit(asked: Sequence[Question], max_new_tokens: int) -> int:
     """How many tokens an answer to these questions may have: somewhat more than the longest expected one."""
     return min(max_new_tokens, max((question.expected_tokens for question in asked), default=0) + _SPARE_TOKENS)
 
@@ -79,27 +82,7 @@ def _row_losses(
     return sums
 
 
-def _answered(
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    asked: Sequence[Question],
-    max_new_tokens: int,
-    autocast: torch.dtype | None,
-    kept: Path | None,
-) -> tuple[Answered, ...]:
-    given = answers(
-        model,
-        tokenizer,
-        [question.prompt for question in asked],
-        max_new_tokens=answer_limit(asked, max_new_tokens),
-        autocast=autocast,
-        kept=kept,
-    )
-    found = []
-    for question, answer in zip(asked, given, strict=True):
-        text = answer.text(tokenizer)
-        scores = scores_of(
-            question.expected, question.calls, text, stopped=answer.stopped, length_tokens=len(answer.ids)
-        )
-        found.append(Answered(text, scores))
-    return tuple(found)
+def _scored(question: Question, answer: Answer, tokenizer: PreTrainedTokenizerBase) -> Answered:
+    text = answer.text(tokenizer)
+    scores = scores_of(question.expected, question.calls, text, stopped=answer.stopped, length_tokens=len(answer.ids))
+    return Answered(text, scores)

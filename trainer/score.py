@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +9,6 @@ import msgspec
 
 from tunemill.trainer import texts
 from tunemill.trainer.calls import Call, call_share, name_share, written_calls
-
-_RESAMPLES = 2000
-_LOWER_SHARE = 0.05  # a one-sided 95 % bound
 
 
 class AnswerScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,28 +115,6 @@ def mean_loss(sums: Sequence[float], tokens: Sequence[int]) -> float | None:
 def share(values: Sequence[bool]) -> float | None:
     """The share that is true; None of nothing."""
     return sum(values) / len(values) if values else None
-
-
-def gain_lower_bound(
-    before: Sequence[float], after: Sequence[float], tokens: Sequence[int], *, seed: int
-) -> float | None:
-    """A lower bound (one-sided 95 %) of the fall in loss per token, by the paired bootstrap over rows.
-
-    Both models are scored on the same rows, so rows are drawn with both their scores (Efron, 1979; Koehn, 2004).
-
-    Args:
-        before: each row's loss, summed over its trained tokens, in nats.
-        after: the same of the tuned model.
-    """
-    rows = [(b - a, n) for b, a, n in zip(before, after, tokens, strict=True) if n]
-    if not rows:
-        return None
-    draw = random.Random(seed)  # noqa: S311  # statistics, not a secret
-    gains = []
-    for _ in range(_RESAMPLES):
-        drawn = draw.choices(rows, k=len(rows))
-        gains.append(sum(gain for gain, _ in drawn) / sum(n for _, n in drawn))
-    return sorted(gains)[int(_LOWER_SHARE * _RESAMPLES)]
 
 
 def _json_value(text: str) -> dict[str, Any] | list[Any] | None:

@@ -18,6 +18,13 @@ def test_a_sure_gain_and_noise_are_told_apart() -> None:
     assert noise.low < 0 < noise.high
 
 
+def test_a_gain_of_one_row_alone_is_not_sure() -> None:
+    found = paired([20.0] * 20, [20.0] * 19 + [5.0], weights=[10] * 20, seed=0)
+
+    assert found is not None
+    assert found.change < 0 <= found.upper_bound
+
+
 def test_pairs_count_and_not_the_spread_between_rows() -> None:
     before = [float(i) for i in range(30)]
     found = paired(before, [value + 0.5 for value in before], seed=0)

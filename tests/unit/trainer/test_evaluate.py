@@ -1,0 +1,147 @@
+"""A model is measured a batch at a time: what was answered is not asked again, and no logits stay behind."""
+
+import gc
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes.tiny_model import chat, tickets
+
+from tunemill.trainer import answers as answers_module
+from tunemill.trainer.answers import answers
+from tunemill.trainer.evaluate import evaluate
+from tunemill.trainer.mix import base_answers
+from tunemill.trainer.model import load_model
+from tunemill.trainer.prepare import Prepared, prepare
+from tunemill.trainer.question import questions
+from tunemill.trainer.recipe import Recipe, resolve
+from tunemill.trainer.render import IGNORE, render
+from tunemill.trainer.score import Scores
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_base: Path) -> Recipe:
+    knobs = {"eval_generate_rows": 12, "max_new_tokens": 12, "precision": "fp32", "replay_answers": "base"}
+    return resolve({"base": str(tiny_base), "tokens_per_forward": 128, "max_length_tokens": 256, **knobs})
+
+
+@pytest.fixture(scope="module")
+def model(recipe: Recipe, tiny_base: Path) -> Any:
+    return load_model(recipe, tiny_base)
+
+
+@pytest.fixture(scope="module")
+def prepared(recipe: Recipe, tokenizer: Any) -> Prepared:
+    return prepare(tickets(60), tickets(30, start=500), recipe, tokenizer)
+
+
+def measured(model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe, kept: Path | None = None) -> Scores:
+    return evaluate(
+        model,
+        tokenizer,
+        prepared.held_out,
+        asked=prepared.asked,
+        retention=prepared.retention,
+        asked_retention=prepared.asked_retention,
+        recipe=recipe,
+        packed=True,
+        autocast=None,
+        kept=kept,
+    )
+
+
+def test_an_evaluation_that_was_killed_asks_only_what_is_left(
+    model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers_module, "_TOKENS_PER_BATCH", 200)
+    kept, whole = tmp_path / "answers.jsonl", measured(model, tokenizer, prepared, recipe)
+    asked: list[int] = []
+    generate = model.generate
+
+    def dies_at_third(**given: Any) -> Any:
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(len(given["input_ids"]))
+        return generate(**given)
+
+    monkeypatch.setattr(model, "generate", dies_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        measured(model, tokenizer, prepared, recipe, kept)
+    kept.write_bytes(kept.read_bytes() + b'{"prompt": "torn')
+    monkeypatch.setattr(model, "generate", lambda **given: asked.append(len(given["input_ids"])) or generate(**given))
+    again = measured(model, tokenizer, prepared, recipe, kept)
+
+    assert sum(asked) == 24, "twelve of each set, each once"
+    assert (again.answers, again.retention_answers, again.losses) == (
+        whole.answers,
+        whole.retention_answers,
+        whole.losses,
+    )
+    assert all(json.loads(line) for line in kept.read_bytes().splitlines()), "the torn line is gone"
+    assert measured(model, tokenizer, prepared, recipe, kept).answers == whole.answers
+    assert sum(asked) == 24
+
+
+def test_no_logits_stay_behind(model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe) -> None:
+    seen: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def look(_module: Any, _inputs: Any, output: Any) -> None:
+        gc.collect()
+        alive.append(sum(one() is not None for one in seen))
+        seen.append(weakref.ref(output.logits))
+
+    base = model.get_base_model()
+    hook = base.register_forward_hook(look)
+    measured(model, tokenizer, prepared, recipe)
+    hook.remove()
+
+    assert len(alive) > 20
+    assert max(alive) <= 1, "at most those of the pass before"
+
+
+def test_a_question_is_all_before_the_last_answer_that_says_something(tokenizer: Any) -> None:
+    call = {"type": "function", "function": {"name": "look_up", "arguments": {"q": "x"}}}
+    called = {**chat("q", ""), "row_id": "r1"}
+    called["messages"][-1]["tool_calls"] = [call]
+    rows = [called, {**chat("one", "ANSWER", "two", ""), "topic": "words"}]
+
+    asked = questions(rows, render(rows, tokenizer).examples, tokenizer)
+
+    assert [question.row_id for question in asked] == ["r1", ""]
+    assert [question.topic for question in asked] == ["", "words"]
+    assert [call.name for call in asked[0].calls] == ["look_up"]
+    assert "look_up" in asked[0].expected
+    assert (asked[1].messages, asked[1].expected) == (({"role": "user", "content": "one"},), "ANSWER")
+    assert tokenizer.decode(asked[1].prompt) == "<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_replay_can_be_what_the_base_model_says_itself(
+    model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe, tmp_path: Path
+) -> None:
+    made, left_out = base_answers(
+        model, tokenizer, prepared.asked_replay, recipe, autocast=None, kept=tmp_path / "replay.jsonl"
+    )
+    again, _ = base_answers(
+        model, tokenizer, prepared.asked_replay, recipe, autocast=None, kept=tmp_path / "replay.jsonl"
+    )
+    said = answers(
+        model,
+        tokenizer,
+        [question.prompt for question in prepared.asked_replay],
+        max_new_tokens=recipe.max_new_tokens,
+        autocast=None,
+        kept=None,
+    )
+
+    assert len(prepared.asked_replay) == len(prepared.train) - prepared.replay_from == 7
+    assert len(made) + left_out == 7
+    assert left_out == sum(not answer.stopped or not answer.text(tokenizer).strip() for answer in said)
+    assert again == made
+    for example in made:
+        question, answer = prepared.asked_replay[example.row], said[example.row]
+        assert example.ids == question.prompt + answer.ids
+        assert [label for label in example.labels if label != IGNORE] == list(answer.ids)

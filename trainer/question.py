@@ -1,0 +1,58 @@
+"""A row whose last answer is asked for, before and after training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from transformers import PreTrainedTokenizerBase
+
+from tunemill.trainer.calls import Call, expected_calls
+from tunemill.trainer.render import Example, encode_prompts
+from tunemill.trainer.template import ChatTemplate
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked, and what is expected."""
+
+    row_id: str  # "" of a general row
+    topic: str  # "" of a row that names none
+    messages: tuple[dict[str, Any], ...]  # what is asked
+    prompt: tuple[int, ...]  # the same as the model sees it
+    expected: str
+    expected_tokens: int
+    calls: tuple[Call, ...]  # the tool calls that are expected
+
+
+def questions(
+    rows: Sequence[dict[str, Any]], examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+) -> list[Question]:
+    """The last answer of each of these rows as a question; examples are the rows' renderings, the last one per row counts."""
+    last = {example.row: example for example in examples}
+    prompts = encode_prompts([rows[row] for row in last], tokenizer)
+    end_of_turn = ChatTemplate(tokenizer).end_of_turn
+    return [
+        _question(rows[example.row], example, prompt, end_of_turn, tokenizer)
+        for prompt, example in zip(prompts, last.values(), strict=True)
+    ]
+
+
+def _question(
+    row: dict[str, Any], example: Example, prompt: Sequence[int], end_of_turn: str, tokenizer: PreTrainedTokenizerBase
+) -> Question:
+    messages = row["messages"]
+    answer = max(place for place, message in enumerate(messages) if _is_answer(message))
+    a, b = example.spans[-1]
+    return Question(
+        row_id=row.get("row_id", ""),
+        topic=row.get("topic", ""),
+        messages=tuple(messages[:answer]),
+        prompt=tuple(prompt),
+        expected=tokenizer.decode(example.ids[a:b], skip_special_tokens=False).removesuffix(end_of_turn),
+        expected_tokens=b - a,
+        calls=expected_calls(messages[answer]),
+    )
+
+
+def _is_answer(message: dict[str, Any]) -> bool:
+    """Whether it is an assistant's that says something: an empty answer is not trained on, and not asked for."""
+    return message["role"] == "assistant" and bool(message.get("content") or message.get("tool_calls"))
