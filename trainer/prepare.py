@@ -1,18 +1,54 @@
-"""Dataset rows -> examples: rendered, fitted, and every row that is not used as it was counted."""
+"""Dataset rows -> examples: rendered whole, then fitted, and every row that is not used as it was counted."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tunemill.trainer.dataset import Dataset, Row
+from tunemill.trainer.derive import Facts
 from tunemill.trainer.errors import NothingToTrain
-from tunemill.trainer.fit import Fitted, fit
+from tunemill.trainer.fit import Fitted, fit, trained_tokens
 from tunemill.trainer.general_rows import general_rows
 from tunemill.trainer.mix import replay_rows
 from tunemill.trainer.question import Question, questions
 from tunemill.trainer.recipe import Recipe
-from tunemill.trainer.render import Example, render
+from tunemill.trainer.render import Example, Rendered, render
+
+_VALIDATION_SHARE = 1 / 20  # of the training rows, for early stopping
+_VALIDATION_ROWS = 128  # at most
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows and their rendering; `Example.row` counts in `rows`."""
+
+    rows: Sequence[Row]
+    rendered: Rendered
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """All rows of a run, rendered whole: nothing is fitted to a length yet."""
+
+    train: Rows
+    held_out: Rows
+    replay: Rows
+    retention: Rows
+
+    def facts(self) -> Facts:
+        """What the rows are like, for what the recipe leaves open."""
+        trained = self.train.rendered.examples + self.replay.rendered.examples
+        measured = self.held_out.rendered.examples + self.retention.rendered.examples
+        return Facts(
+            rows=len(self.train.rendered.examples),
+            replay=len(self.replay.rendered.examples),
+            held_out=len(self.held_out.rendered.examples),
+            lengths=tuple(sorted(len(example.ids) for example in trained)),
+            trained_tokens=sum(map(trained_tokens, trained)),
+            longest_tokens=max((len(example.ids) for example in trained + measured), default=0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,74 +56,98 @@ class Prepared:
     """All rows of a run, as the model will see them."""
 
     train: list[Example]
+    validation: list[Example]  # taken out of training, for early stopping
     held_out: list[Example]
     retention: list[Example]
     asked: list[Question]  # of the held-out rows
     asked_retention: list[Question]
     asked_replay: list[Question]  # whose answers the base model is to give itself
-    test_rows: Sequence[dict[str, Any]]  # what `row` of a held-out example counts in
-    retention_rows: Sequence[dict[str, Any]]
+    test_rows: Sequence[Row]  # what `row` of a held-out example counts in
+    retention_rows: Sequence[Row]
     replay_from: int  # train[replay_from:] are general rows
     counts: dict[str, int]
 
 
-def prepare(
-    train_rows: Sequence[dict[str, Any]],
-    test_rows: Sequence[dict[str, Any]],
-    recipe: Recipe,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Prepared:
-    """Render and fit every row; every row that is not used as it was is counted.
+def render_all(dataset: Dataset, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Raw:
+    """Render every row of a run.
+
+    Raises:
+        NothingToTrain: no training row can be rendered.
+    """
+
+    def rendered(rows: Sequence[Row]) -> Rows:
+        return Rows(rows, render(rows, tokenizer))
+
+    train = rendered(dataset.train)
+    if not train.rendered.examples:
+        raise _nothing(train, "")
+    return Raw(
+        train=train,
+        held_out=rendered(dataset.test[: recipe.eval_loss_rows]),
+        replay=rendered(replay_rows(len(dataset.train), recipe)),
+        retention=rendered(general_rows("retention", recipe.retention)),
+    )
+
+
+def prepare(raw: Raw, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    """Fit every row to the recipe's length; every row that is not used as it was is counted.
 
     Raises:
         NothingToTrain: no training row is left.
+        InvalidRun: a row is too long, and the recipe says that none may be.
     """
-    replay = replay_rows(len(train_rows), recipe)
-    rendered = render(train_rows, tokenizer)
-    fitted = fit(rendered.examples, recipe.max_length_tokens, recipe.overlong)
-    if not fitted.examples:
-        raise NothingToTrain(
-            f"of {len(train_rows)} training rows none can be used: {_said(rendered.counts())}, {fitted.dropped} too long",
-            "look at the dataset's rows, its split and max_length_tokens",
-        )
-    held_out = _fitted(test_rows[: recipe.eval_loss_rows], recipe, tokenizer)
-    retention_rows = general_rows("retention", recipe.retention)
-    retention = _fitted(retention_rows, recipe, tokenizer)
-    asked_of, asked_retention_of = (
-        [example for example in examples if example.row < recipe.eval_generate_rows]
-        for examples in (held_out.examples, retention.examples)
-    )
-    replayed = _fitted(replay, recipe, tokenizer).examples
+
+    def fitted(rows: Rows) -> Fitted:
+        return fit(rows.rendered.examples, recipe.max_length_tokens, recipe.overlong)
+
+    train, held_out, replay, retention = map(fitted, (raw.train, raw.held_out, raw.replay, raw.retention))
+    validating = _validation_rows(raw.train.rows) if recipe.early_stopping else frozenset[int]()
+    trained = [example for example in train.examples if example.row not in validating]
+    validation = [example for example in train.examples if example.row in validating]
+    if not trained:
+        raise _nothing(raw.train, f", {train.dropped} too long")
     own_answers = recipe.replay_answers == "base"
     return Prepared(
-        train=fitted.examples + replayed,
+        train=trained + replay.examples,
+        validation=validation,
         held_out=held_out.examples,
         retention=retention.examples,
-        asked=questions(test_rows, asked_of, tokenizer),
-        asked_retention=questions(retention_rows, asked_retention_of, tokenizer),
-        asked_replay=questions(replay, replayed, tokenizer) if own_answers else [],
-        test_rows=test_rows,
-        retention_rows=retention_rows,
-        replay_from=len(fitted.examples),
+        asked=_asked(raw.held_out, held_out, recipe.eval_generate_rows, tokenizer),
+        asked_retention=_asked(raw.retention, retention, recipe.eval_generate_rows, tokenizer),
+        asked_replay=_asked(raw.replay, replay, len(raw.replay.rows), tokenizer) if own_answers else [],
+        test_rows=raw.held_out.rows,
+        retention_rows=raw.retention.rows,
+        replay_from=len(trained),
         counts={
-            "train": len(train_rows),
-            "trained_examples": len(fitted.examples),
-            "replay": len(replayed),
-            "test": len(test_rows),
+            "train": len(raw.train.rows),
+            "trained_examples": len(trained),
+            "validation": len(validation),
+            "replay": len(replay.examples),
+            "held_out": len(raw.held_out.rows),
             "held_out_examples": len(held_out.examples),
             "retention": len(retention.examples),
-            **rendered.counts(),
-            "dropped_overlong": fitted.dropped,
-            "truncated": fitted.truncated,
-            "truncated_tokens": fitted.truncated_tokens,
+            **raw.train.rendered.counts(),
+            **train.counts(),
             "held_out_dropped_overlong": held_out.dropped,
+            **{f"held_out_{name}": count for name, count in raw.held_out.rendered.counts().items()},
         },
     )
 
 
-def _said(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none not renderable"
+def _asked(rows: Rows, fitted: Fitted, first_rows: int, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
+    return questions(rows.rows, [example for example in fitted.examples if example.row < first_rows], tokenizer)
 
 
-def _fitted(rows: Sequence[dict[str, Any]], recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Fitted:
-    return fit(render(rows, tokenizer).examples, recipe.max_length_tokens, recipe.overlong)
+def _validation_rows(rows: Sequence[Row]) -> frozenset[int]:
+    """A twentieth by the digest of their ids: the same rows in every run on a version."""
+    places = {number: hashlib.sha256(str(row["row_id"]).encode()).digest()[:8] for number, row in enumerate(rows)}
+    first = sorted(places, key=lambda number: places[number])[:_VALIDATION_ROWS]
+    return frozenset(number for number in first if int.from_bytes(places[number]) < _VALIDATION_SHARE * 2**64)
+
+
+def _nothing(train: Rows, too_long: str) -> NothingToTrain:
+    reasons = ", ".join(f"{count} {name}" for name, count in train.rendered.counts().items()) or "all can be rendered"
+    return NothingToTrain(
+        f"of {len(train.rows)} training rows none can be used: {reasons}{too_long}",
+        "look at the dataset's rows, its split and max_length_tokens; docs/rendering.md says what the reasons mean",
+    )

@@ -192,9 +192,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(ge=8, le=2**20, description="Longer rows meet the policy `overlong`.", extra_json_schema=_unit("tokens")),
     ] = 2048
     overlong: Annotated[
-        Literal["error", "drop", "truncate_left"],
+        Literal["error", "drop", "truncate_left", "split"],
         Meta(
-            description="error: refuse the run; drop: leave the row out; truncate_left: keep its end. Always counted."
+            description="error: refuse the run; drop: leave the row out; truncate_left: keep its end; split: pieces that"
+            " end with an answer, each answer trained on once. Always counted."
         ),
     ] = "drop"
     precision: Annotated[

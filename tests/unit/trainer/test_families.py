@@ -10,9 +10,10 @@ import pytest
 from fakes.families import FAMILIES, LLAMA2, family_tokenizer, template_text
 from fakes.tiny_model import chat
 
+from tunemill.trainer.dataset import Dataset
 from tunemill.trainer.errors import NothingToTrain
 from tunemill.trainer.general_rows import general_rows
-from tunemill.trainer.prepare import prepare
+from tunemill.trainer.prepare import render_all
 from tunemill.trainer.recipe import resolve
 from tunemill.trainer.render import IGNORE, Example, Rendered, encode_prompts, render
 
@@ -204,7 +205,7 @@ def test_rows_that_give_no_label_are_refused_with_the_reasons(texts: list[str]) 
     rows = [{"messages": TOOL_CHAT["messages"], "tools": TOOLS, "row_id": "a"}, chat("no answer"), chat("q", "")]
 
     with pytest.raises(NothingToTrain, match="none can be used: 1 calls_lost, 2 no_answer"):
-        prepare(rows, [], resolve({"base": "/b"}), tokens)
+        render_all(Dataset(rows, []), resolve({"base": "/b"}), tokens)
 
 
 def test_a_template_that_forgets_the_system_text_while_it_asks_nothing_is_given_it_in_the_question(
