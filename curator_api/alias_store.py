@@ -3,6 +3,7 @@
 import msgspec
 from sqlalchemy import ColumnElement, Engine, and_, delete, insert, select
 
+from tunemill.curator_api import training_policies
 from tunemill.curator_api.errors import NotFound
 from tunemill.registry.tables import aliases, audit, now_ms, versions
 
@@ -45,6 +46,7 @@ def put(engine: Engine, project: str, name: str, alias: str, version: int, *, by
             raise NotFound(f"there is no version {version} of a dataset {name!r}")
         connection.execute(delete(aliases).where(and_(_of(project, name), aliases.c.alias == alias)))
         connection.execute(insert(aliases).values(project=project, name=name, **msgspec.to_builtins(made)))
+        training_policies.arm(connection, project, name, version, alias=alias)
         connection.execute(_audit_line(project, f"{name}@{alias} -> v{version}", "alias.set", by))
     return made
 

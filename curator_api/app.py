@@ -42,6 +42,7 @@ from tunemill.curator_api import (
     saved,
     search,
     similar,
+    training_api,
     versions,
     webhook_store,
     webhooks,
@@ -62,6 +63,7 @@ from tunemill.curator_api.scrub import ToldIn
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.tagging import Tagging
+from tunemill.curator_api.training_due import fire_until
 from tunemill.curator_api.webhook_delivery import deliver_until
 from tunemill.indexer.feedback_join import join_until
 from tunemill.indexer.search import SearchIndex
@@ -95,6 +97,7 @@ _PARTS = (
     datasets,
     licence_api,
     models,
+    training_api,
     runs,
     webhooks,
 )  # the first whose path fits answers
@@ -165,6 +168,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     beside = {
         asyncio.create_task(relay_until(stop, curator.registry, curator.bus)),
+        asyncio.create_task(fire_until(stop, curator.registry)),
         asyncio.create_task(join_until(stop, curator.index)),
         asyncio.create_task(apply_until(stop, curator)),
         asyncio.create_task(work_until(stop, history)),

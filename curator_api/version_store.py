@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
+from tunemill.curator_api import training_policies
 from tunemill.curator_api.errors import NotFound, PublishedMeanwhile, Unchanged
 from tunemill.curator_api.lineage import Lineage
 from tunemill.curator_api.recipe import Recipe
@@ -191,6 +192,8 @@ def _insert(connection: Connection, proposal: Proposal, is_whole: Callable[[], b
         proposal.project, version, proposal.recipe, event_id=event_id_of(DATASETS_READY, proposal.project, version)
     )
     announce(connection, proposal.project, DATASETS_READY, event, event_id=event.event_id)
+    if proposal.recipe is None:
+        training_policies.arm(connection, proposal.project, version.name, version.version)
     connection.execute(_audit_line(proposal, version))
     return version
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, insert, select, update
 
 from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.tables import now_ms, outbox, run_events, runs, webhook_deliveries, webhooks
+from tunemill.registry.tables import model_aliases, now_ms, outbox, run_events, runs, webhook_deliveries, webhooks
 from tunemill.schemas import wire
 from tunemill.schemas.records import RunFinished, RunStatus
 from tunemill.schemas.topics import RUNS_FINISHED, RUNS_STATUS, Topic
@@ -137,6 +137,15 @@ def test_the_end_of_a_run_is_told_once_with_what_came_of_it_to_the_bus_and_to_we
     body = msgspec.json.decode(delivery.body)
     assert (delivery.event_id, body["type"]) == (end.event_id, "runs.finished")
     assert msgspec.convert(body["data"], RunFinished) == end
+
+
+def test_the_candidate_is_the_run_that_succeeded_last(engine: Engine) -> None:
+    for number, status in enumerate(("succeeded", "rejected", "failed", "succeeded")):
+        add(engine, f"r{number}", f"k{number}")
+        move(engine, take(engine), status, "over")
+        with engine.connect() as connection:
+            named = connection.execute(select(model_aliases.c.alias, model_aliases.c.run_id)).all()
+        assert named == [("candidate", "r3" if number == 3 else "r0")]
 
 
 def test_three_dead_workers_end_the_run(engine: Engine) -> None:
