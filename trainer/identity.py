@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tunemill.schemas.ids import digest
-from tunemill.trainer.errors import BaseNotFound
+from tunemill.trainer.errors import BaseNotFound, InvalidRun
 from tunemill.trainer.general_rows import general_rows_digest
 from tunemill.trainer.recipe import Recipe, spelled
 
@@ -56,6 +56,9 @@ def run_key(project: str, dataset_digest: str, base: BaseIdentity, recipe: Recip
     """The digest of all that determines the result: dataset, base weights, tokenizer with template, recipe with seed, general rows.
 
     The project is in it, too: two projects never share a run.
+
+    Raises:
+        InvalidRun: a file that the recipe names cannot be read.
     """
     return digest(
         {
@@ -63,11 +66,24 @@ def run_key(project: str, dataset_digest: str, base: BaseIdentity, recipe: Recip
             "dataset": dataset_digest,
             "weights": base.weights,
             "tokenizer": base.tokenizer,
-            "recipe": {**spelled(recipe), "base": None, "revision": None},
+            "recipe": {**spelled(recipe), "base": None, "revision": None, "template": None},
+            "template": None if recipe.template is None else digest(read_template(recipe.template)),
             "replay": general_rows_digest("replay", recipe.replay) if recipe.replay_share else None,
             "retention": general_rows_digest("retention", recipe.retention),
         }
     )
+
+
+def read_template(path: str) -> str:
+    """The chat template that a recipe names.
+
+    Raises:
+        InvalidRun: the file cannot be read.
+    """
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRun(f"the template {path} cannot be read", "set template to a .jinja file, or to null") from error
 
 
 def _identify_folder(folder: Path) -> BaseIdentity:

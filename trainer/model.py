@@ -41,15 +41,8 @@ def base_folder(base: str, revision: str | None, *, weights: bool = True) -> Pat
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer with its chat template.
-
-    Raises:
-        BaseNotFound: it has no chat template, so that nobody could know how a conversation is written.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if tokenizer.chat_template is None:
-        raise BaseNotFound(f"the tokenizer in {folder} has no chat template", "use an instruction-tuned model")
-    return tokenizer
+    """The tokenizer as it lies there; `template.settle_template` gives it a chat template where it has none."""
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def device() -> torch.device:

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tunemill.trainer.errors import InvalidRun
+from tunemill.trainer.identity import read_template
 
 OWN = "the tokenizer's own"
 PLAIN = "tunemill's plain one"
@@ -68,12 +69,7 @@ def settle_template(tokenizer: PreTrainedTokenizerBase, given: str | None) -> st
     """
     name = OWN
     if given is not None:
-        try:
-            tokenizer.chat_template = Path(given).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRun(
-                f"the template {given} cannot be read", "set template to a .jinja file, or to null"
-            ) from error
+        tokenizer.chat_template = read_template(given)
         name = Path(given).name
     elif tokenizer.chat_template is None:
         tokenizer.chat_template = (files("tunemill.trainer") / "templates" / "plain.jinja").read_text(encoding="utf-8")
