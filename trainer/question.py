@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunemill.trainer.calls import Call, expected_calls
 from tunemill.trainer.render import Example, encode_prompts
-from tunemill.trainer.template import ChatTemplate
+from tunemill.trainer.template import ChatTemplate, is_answer
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ def _question(
     row: dict[str, Any], example: Example, prompt: Sequence[int], end_of_turn: str, tokenizer: PreTrainedTokenizerBase
 ) -> Question:
     messages = row["messages"]
-    answer = max(place for place, message in enumerate(messages) if _is_answer(message))
+    answer = max(place for place, message in enumerate(messages) if is_answer(message))
     a, b = example.spans[-1]
     return Question(
         row_id=row.get("row_id", ""),
@@ -51,8 +51,3 @@ def _question(
         expected_tokens=b - a,
         calls=expected_calls(messages[answer]),
     )
-
-
-def _is_answer(message: dict[str, Any]) -> bool:
-    """Whether it is an assistant's that says something: an empty answer is not trained on, and not asked for."""
-    return message["role"] == "assistant" and bool(message.get("content") or message.get("tool_calls"))

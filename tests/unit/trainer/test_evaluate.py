@@ -1,6 +1,5 @@
 """A model is measured a batch at a time: what was answered is not asked again, and no logits stay behind."""
 
-import gc
 import json
 import weakref
 from pathlib import Path
@@ -11,11 +10,11 @@ import torch
 from fakes.tiny_model import chat, tickets
 
 from tunemill.trainer import answers as answers_module
-from tunemill.trainer.answers import answers
+from tunemill.trainer.dataset import Dataset
 from tunemill.trainer.evaluate import evaluate
 from tunemill.trainer.mix import base_answers
 from tunemill.trainer.model import load_model
-from tunemill.trainer.prepare import Prepared, prepare
+from tunemill.trainer.prepare import Prepared, prepare, render_all
 from tunemill.trainer.question import questions
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import IGNORE, render
@@ -35,7 +34,8 @@ def model(recipe: Recipe, tiny_base: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def prepared(recipe: Recipe, tokenizer: Any) -> Prepared:
-    return prepare(tickets(60), tickets(30, start=500), recipe, tokenizer)
+    train, test = ([{**row, "row_id": str(i)} for i, row in enumerate(rows)] for rows in (tickets(60), tickets(30)))
+    return prepare(render_all(Dataset(train, test), recipe, tokenizer), recipe, tokenizer)
 
 
 def measured(model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe, kept: Path | None = None) -> Scores:
@@ -90,7 +90,6 @@ def test_no_logits_stay_behind(model: Any, tokenizer: Any, prepared: Prepared, r
     alive: list[int] = []
 
     def look(_module: Any, _inputs: Any, output: Any) -> None:
-        gc.collect()
         alive.append(sum(one() is not None for one in seen))
         seen.append(weakref.ref(output.logits))
 
@@ -120,28 +119,26 @@ def test_a_question_is_all_before_the_last_answer_that_says_something(tokenizer:
 
 
 def test_replay_can_be_what_the_base_model_says_itself(
-    model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe, tmp_path: Path
+    model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, left_out = base_answers(
-        model, tokenizer, prepared.asked_replay, recipe, autocast=None, kept=tmp_path / "replay.jsonl"
-    )
-    again, _ = base_answers(
-        model, tokenizer, prepared.asked_replay, recipe, autocast=None, kept=tmp_path / "replay.jsonl"
-    )
-    said = answers(
-        model,
-        tokenizer,
-        [question.prompt for question in prepared.asked_replay],
-        max_new_tokens=recipe.max_new_tokens,
-        autocast=None,
-        kept=None,
-    )
+    stop = tokenizer.eos_token_id
+    said = [tokenizer.encode("a b c"), [], tokenizer.encode("on and on and on")[:3]]
+
+    def generate(*, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        answers = [[*said[0], stop], [stop, stop], said[2] * 4, *[[stop]] * len(input_ids)][: len(input_ids)]
+        longest = max(map(len, answers))
+        padded = [answer + [stop] * (longest - len(answer)) for answer in answers]
+        return torch.cat([input_ids, torch.tensor(padded)], dim=1)
+
+    monkeypatch.setattr(model, "generate", generate)
+    kept = tmp_path / "replay.jsonl"
+    made, left_out = base_answers(model, tokenizer, prepared.asked_replay, recipe, autocast=None, kept=kept)
+    monkeypatch.setattr(model, "generate", None)
+    again, _ = base_answers(model, tokenizer, prepared.asked_replay, recipe, autocast=None, kept=kept)
 
     assert len(prepared.asked_replay) == len(prepared.train) - prepared.replay_from == 7
-    assert len(made) + left_out == 7
-    assert left_out == sum(not answer.stopped or not answer.text(tokenizer).strip() for answer in said)
+    assert (len(made), left_out) == (1, 6), "one that is empty or never ends is no example"
     assert again == made
-    for example in made:
-        question, answer = prepared.asked_replay[example.row], said[example.row]
-        assert example.ids == question.prompt + answer.ids
-        assert [label for label in example.labels if label != IGNORE] == list(answer.ids)
+    example, question = made[0], prepared.asked_replay[made[0].row]
+    assert example.ids == (*question.prompt, *said[0], stop)
+    assert [label for label in example.labels if label != IGNORE] == [*said[0], stop]
