@@ -83,17 +83,36 @@ def trainer(
         Path,
         typer.Option(envvar="TUNEMILL_WORK_DIR", help="Scratch folder: checkpoints and progress of runs under way."),
     ] = Path("work"),
+    launcher: Annotated[
+        str,
+        typer.Option(
+            envvar="TUNEMILL_LAUNCHER",
+            help="What runs the workers: local: or ray+http://host:8265, a Ray cluster's job server.",
+        ),
+    ] = "local:",
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; left out, as many as there are GPUs for, else one.")
+    ] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Devices of each run: with more than one torchrun trains it.")
+    ] = 1,
 ) -> None:
     """Run the trainer: wait for dataset versions and train on them. Health and metrics are at the port."""
     from tunemill.cli.up import listen, serve_http, stop_on_signals
     from tunemill.telemetry.health import health_app
-    from tunemill.trainer.service import run_trainer
+    from tunemill.trainer.service import open_fleet, run_trainer
+
+    try:
+        fleet = open_fleet(launcher, slots, devices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
     async def serve(opened: Opened) -> None:
         stop = stop_on_signals()
         checks = {"bus": opened.bus.ping, "registry": lambda: asyncio.to_thread(_ask, opened)}
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_trainer(opened.bus, opened.registry, opened.files_url, work_dir, stop=stop))
+            work = run_trainer(opened.bus, opened.registry, opened.files_url, work_dir, stop=stop, fleet=fleet)
+            group.create_task(work)
             group.create_task(serve_http(health_app(checks), listening, stop=stop))
 
     with listen(host, port) as listening:

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -18,7 +19,7 @@ from tunemill.schemas.topics import DATASETS_READY, REJECTED, RUNS_FINISHED, RUN
 from tunemill.telemetry.metrics import OUTBOX_PENDING
 from tunemill.trainer.claim import claim_next
 from tunemill.trainer.doorbell import GROUP, answer
-from tunemill.trainer.launch import LOCAL, open_launcher
+from tunemill.trainer.launch import LOCAL, Launcher, open_launcher
 from tunemill.trainer.supervise import Workshop, supervise
 from tunemill.trainer.sweep import EVERY_S, sweep
 
@@ -31,6 +32,30 @@ _TOLD = (RUNS_STATUS, RUNS_FINISHED)
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """How many runs are worked on at a time, and on what."""
+
+    launcher: Launcher
+    slots: Sequence[Mapping[str, str]]  # of each, what its workers' environment has besides
+    devices: int  # of each run
+
+
+def open_fleet(launcher: str = LOCAL, slots: int | None = None, devices: int = 1) -> Fleet:
+    """The fleet that an operator asks for.
+
+    Args:
+        launcher: the URL of what runs the workers (`launch.open_launcher`).
+        slots: None: as many as this machine has GPUs for, else one.
+
+    Raises:
+        ValueError: no launcher has this URL, or this machine has fewer GPUs than the slots want.
+    """
+    found = gpus() if launcher == LOCAL else []
+    environments = slot_environments(found, slots, devices)
+    return Fleet(launcher=open_launcher(launcher), slots=environments, devices=devices)
+
+
 async def run_trainer(
     bus: Bus,
     engine: Engine,
@@ -39,30 +64,23 @@ async def run_trainer(
     *,
     stop: asyncio.Event,
     lease_s: float = LEASE_S,
-    launcher: str = LOCAL,
-    slots: int | None = None,
-    devices: int = 1,
+    fleet: Fleet | None = None,
 ) -> None:
     """Serve until `stop` is set; runs that are then under way write their checkpoints and go back into the queue.
 
     Args:
         work: a folder for checkpoints and logs of runs. A trainer that sees the same folder resumes a run; another starts it anew.
         lease_s: how long a silent trainer keeps its runs.
-        launcher: the URL of what runs the workers (`launch.open_launcher`).
-        slots: how many runs at a time; None: as many as this machine has GPUs for, else one.
-        devices: of each run.
-
-    Raises:
-        ValueError: no launcher has this URL, or this machine has fewer GPUs than the slots want.
+        fleet: what runs them; None: processes of this machine, one for each of its GPUs.
     """
-    environments = slot_environments(gpus() if launcher == LOCAL else [], slots, devices)
+    fleet = fleet or open_fleet()
     shop = Workshop(
         engine=engine,
-        launcher=open_launcher(launcher),
+        launcher=fleet.launcher,
         work=work,
         files_url=files_url,
         lease_s=lease_s,
-        devices=devices,
+        devices=fleet.devices,
     )
     owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
 
@@ -78,7 +96,7 @@ async def run_trainer(
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_until_stopped("doorbell", stop, lambda: _answer_doorbell(bus, engine, stop)))
-        for environment in environments:
+        for environment in fleet.slots:
             tasks.create_task(_until_stopped("runs", stop, slot(environment)))
         tasks.create_task(_until_stopped("sweep", stop, lambda: _sweep(shop, stop)))
         tasks.create_task(_until_stopped("outbox", stop, lambda: _relay(bus, engine, stop)))

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,7 @@ class StopFlag:
     def __init__(self, folder: WorkFolder) -> None:
         self._folder = folder
         self._set = False
+        self._over = threading.Event()
 
     def __call__(self) -> bool:
         return self._set or self._folder.stop.exists()
@@ -46,16 +48,21 @@ class StopFlag:
         """Set the flag when the folder's `alive` file was not touched for so long, by our clock; a minute later end the process."""
         threading.Thread(target=self._watch, args=(lease_s,), daemon=True).start()
 
+    def unwatch(self) -> None:
+        """The work is done, watched or not."""
+        self._over.set()
+
     def _watch(self, lease_s: float) -> None:
         seen, since = None, time.monotonic()
         while time.monotonic() - since < lease_s:
-            touched = self._folder.alive.stat().st_mtime_ns if self._folder.alive.exists() else 0
-            if touched != seen:
-                seen, since = touched, time.monotonic()
-            time.sleep(lease_s / _LOOKS_PER_LEASE)
+            with suppress(OSError):  # storage that is away tells nothing new
+                if (touched := self._folder.alive.stat().st_mtime_ns) != seen:
+                    seen, since = touched, time.monotonic()
+            if self._over.wait(lease_s / _LOOKS_PER_LEASE):
+                return
         self._set = True
-        time.sleep(_LONGEST_STOP_S)
-        os._exit(STOPPED_EXIT)
+        if not self._over.wait(_LONGEST_STOP_S):
+            os._exit(STOPPED_EXIT)
 
 
 def main(argv: list[str]) -> int:
@@ -72,6 +79,7 @@ def main(argv: list[str]) -> int:
     try:
         return _attempt(order, folder, speaker, stop, rank)
     finally:
+        stop.unwatch()
         speaker.close()
 
 

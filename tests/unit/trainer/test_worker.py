@@ -1,0 +1,100 @@
+"""When a worker stops, and that it is alone at work in its folder."""
+
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tunemill.trainer import worker
+from tunemill.trainer.job import FAILED_EXIT, STOPPED_EXIT, Line, Listener, Order, WorkFolder
+from tunemill.trainer.recipe import resolve
+from tunemill.trainer.worker import StopFlag, main
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> WorkFolder:
+    """A folder whose order cannot be carried out: nothing is at its manifest's URL, and no model at its base."""
+    folder = WorkFolder(tmp_path / "run-1")
+    folder.say_alive()
+    order = Order(
+        run_id="run-1",
+        attempt=1,
+        project="default",
+        name="d",
+        version=1,
+        digest="a" * 64,
+        manifest_url=str(tmp_path / "none.json"),
+        recipe=resolve({"method": "lora", "base": str(tmp_path / "none")}),
+        lease_s=0.2,
+    )
+    folder.order.write_bytes(msgspec.json.encode(order))
+    return folder
+
+
+def last_word(folder: WorkFolder) -> Line:
+    return Listener(folder.progress(1)).lines()[-1]
+
+
+def test_why_it_could_not_is_its_last_word(folder: WorkFolder) -> None:
+    assert main(["worker", str(folder.path)]) == FAILED_EXIT
+    assert (last_word(folder).kind, last_word(folder).data["code"]) == ("failed", "base_not_found")
+
+
+def test_a_disk_without_room_is_told_with_what_to_do(folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "/work/checkpoints/step-3")
+
+    monkeypatch.setattr("tunemill.trainer.attempt.run", full)
+    assert main(["worker", str(folder.path)]) == FAILED_EXIT
+    said = last_word(folder)
+    assert (said.data["code"], said.data["retryable"]) == ("disk_full", False)
+    assert "/work/checkpoints/step-3" in said.message
+
+
+def test_it_waits_for_a_worker_that_is_still_at_work_and_stops_waiting_when_told(folder: WorkFolder) -> None:
+    other = os.open(folder.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    folder.stop.touch()
+    assert main(["worker", str(folder.path)]) == STOPPED_EXIT
+    assert last_word(folder).kind == "stopped"
+    folder.stop.unlink()
+    os.close(other)
+    assert main(["worker", str(folder.path)]) == FAILED_EXIT, "it has its turn"
+
+
+def test_it_does_not_wait_for_ever(folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_LONGEST_STOP_S", 0.1)
+    monkeypatch.setattr(StopFlag, "watch", lambda *_: None)  # it would end this process
+    other = os.open(folder.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert main(["worker", str(folder.path)]) == FAILED_EXIT
+    os.close(other)
+    assert last_word(folder).data["code"] == "worker_died"
+
+
+def test_it_stops_for_a_file_for_a_signal_and_when_nobody_watches(folder: WorkFolder) -> None:
+    stop = StopFlag(folder)
+    assert not stop()
+    folder.stop.touch()
+    assert stop()
+
+    folder.stop.unlink()
+    before = signal.getsignal(signal.SIGTERM)
+    stop.listen()
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+    assert stop()
+
+    unwatched = StopFlag(folder)
+    unwatched.watch(0.2)
+    for _ in range(8):
+        time.sleep(0.05)
+        folder.say_alive()
+    assert not unwatched()
+    while not unwatched():
+        time.sleep(0.02)
+    unwatched.unwatch()
