@@ -89,12 +89,13 @@ class Facts:
         ]
         joined = [(int(one, 16), self._rows + i) for i, row in enumerate(rows) for one in row.joined]
         key = np.array([keys[row.row_key] for row in rows], dtype=np.uint64)
+        digests = [row.digests() for row in rows]
         page = Columns(
-            row_id=np.array([bytes.fromhex(row.row_id()) for row in rows], dtype="S32"),
+            row_id=np.array([row_id for row_id, _ in digests], dtype="S32"),
             key=key,
             draw=key ^ np.uint64(_u64(f"seed {self._seed}")),
-            place=np.array([int.from_bytes(row.place()[:8]) for row in rows], dtype=np.uint64),
-            conversation=np.array([int(row.conversation[:16], 16) for row in rows], dtype=np.uint64),
+            place=_u64s(b"".join([place[:8] for _, place in digests])),
+            conversation=_u64s(bytes.fromhex("".join([row.conversation[:16] for row in rows]))),
             ingredient=np.array([row.ingredient for row in rows], dtype=np.uint16),
             ts_ms=np.array([row.ts_ms or 0 for row in rows], dtype=np.int64),
             slices={name: self._coded(name, rows) for name in self._codes},
@@ -145,6 +146,11 @@ def _arrays(columns: Columns) -> dict[str, NDArray[Any]]:
     found = {name: getattr(columns, name) for name in Columns.__struct_fields__}
     plain = {name: column for name, column in found.items() if isinstance(column, np.ndarray)}
     return plain | {_SLICE + name: column for name, column in columns.slices.items()}
+
+
+def _u64s(digests: bytes) -> NDArray[np.uint64]:
+    """The numbers that these are, 8 bytes each."""
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
 def _u64(text: str) -> int:

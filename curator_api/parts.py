@@ -176,7 +176,7 @@ def _cut(rows: Sequence[StoredRow], split: str, bits: int, shape: str) -> Iterat
         return
     whole = one_bucket(rows, split, 0, shape)
     start = 0
-    for number, some in groupby(rows, key=lambda row: bucket_of(row.place, bits)):
+    for number, some in groupby([bucket_of(row.place, bits) for row in rows]):
         count = sum(1 for _ in some)
         yield Bucket(
             split=split,

@@ -1,5 +1,6 @@
 """A tagged log becomes a training row, or a reason why it does not. Pure."""
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -99,12 +100,20 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def row_id(self) -> str:
         """A digest of what is trained on; equal content has an equal id, wherever it came from."""
-        content: dict[str, object] = {"messages": self.messages, "tools": self.tools}
-        return digest({**content, "rejected": self.rejected} if self.rejected else content)
+        return self.digests()[0].hex()
 
     def place(self) -> bytes:
         """A digest of how the row begins, up to its first user message: an edit of an answer does not move it."""
-        return bytes.fromhex(digest(_begins(self.messages)))
+        return _list_digest([canonical_json(message) for message in _begins(self.messages)])
+
+    def digests(self) -> tuple[bytes, bytes]:
+        """Its `row_id`, as bytes, and its `place`: each message is spelled once for both."""
+        said = [canonical_json(message) for message in self.messages]
+        # The canonical JSON of {"messages", "rejected", "tools"}.
+        worse = b',"rejected":' + canonical_json(self.rejected) if self.rejected else b""
+        tools = b"null" if self.tools is None else canonical_json(self.tools)
+        content = b"".join((b'{"messages":[', b",".join(said), b"]", worse, b',"tools":', tools, b"}"))
+        return hashlib.sha256(content).digest(), _list_digest(said[: len(_begins(self.messages))])
 
     def characters(self) -> int:
         """How long its messages are: their text, and the arguments of their tool calls."""
@@ -173,12 +182,12 @@ def from_log(
         licence: whether what the log's model said may be trained on.
         slices_of: gives the slices of a log whose row says these messages.
     """
-    log = tagged.log
-    if reason := _private(tagged, default_consent, private_data):
+    log, shown = tagged.log, tagged.shown
+    if reason := _private(tagged, shown.consent or default_consent, private_data):
         return reason
-    if edit is None and (reason := _unusable(tagged, correction)):
+    if edit is None and (reason := _unusable(shown, correction, is_edited=tagged.edit is not None)):
         return reason
-    messages = edit.messages if edit else corrected_messages(tagged.shown, correction)
+    messages = edit.messages if edit else corrected_messages(shown, correction)
     if reason := fault(messages):
         return reason
     return Row(
@@ -199,7 +208,7 @@ def from_log(
         ingredient=ingredient,
         licence=licence,
         slices={} if slices_of is None else slices_of(tagged, messages),
-        tags=tuple(tag.tag for tag in tagged.tags),
+        tags=tuple([tag.tag for tag in tagged.tags]),
         language=tagged.language,
         edited=edit is not None or tagged.edit is not None,
     )
@@ -209,22 +218,23 @@ def characters_of(messages: Sequence[Message | RowMessage]) -> int:
     """How long messages are: their text, and the arguments of their tool calls."""
     count = 0
     for message in messages:
-        count += len(message.content or "")
-        for call in message.tool_calls:
-            count += len(call.arguments)
+        if message.content:
+            count += len(message.content)
+        if message.tool_calls:
+            count += sum([len(call.arguments) for call in message.tool_calls])
     return count
 
 
 def own_messages(log: LogRecord) -> Messages:
     """The log's input and, where it has an answer, the first choice of its output."""
-    return tuple(_message(message) for message in (*log.messages, *log.output[:1]))
+    return tuple([_message(message) for message in (*log.messages, *log.output[:1])])
 
 
 def corrected_messages(log: LogRecord, correction: str | None) -> Messages:
     """The log's input and its answer, or the correction in place of that; the calls of tools that the answer made go with it."""
     if correction is None:
         return own_messages(log)
-    asked = tuple(_message(message) for message in log.messages)
+    asked = tuple([_message(message) for message in log.messages])
     return (*asked, RowMessage(role="assistant", content=correction))
 
 
@@ -257,13 +267,20 @@ def fault(messages: Sequence[RowMessage]) -> Reason | None:
     return None if _in_order(messages) else Reason.ROLES_OUT_OF_ORDER
 
 
+def _list_digest(spelled: Sequence[bytes]) -> bytes:
+    """The digest of a list of these values, each spelled in canonical JSON."""
+    return hashlib.sha256(b"".join((b"[", b",".join(spelled), b"]"))).digest()
+
+
 def _begins(messages: Sequence[RowMessage]) -> Sequence[RowMessage]:
-    first_user = next((i for i, message in enumerate(messages) if message.role == "user"), len(messages))
-    return messages[: first_user + 1]
+    for number, message in enumerate(messages, start=1):
+        if message.role == "user":
+            return messages[:number]
+    return messages
 
 
-def _private(tagged: TaggedLog, default_consent: str, private_data: PrivateData) -> Reason | None:
-    if (tagged.shown.consent or default_consent) != "train":
+def _private(tagged: TaggedLog, consent: str, private_data: PrivateData) -> Reason | None:
+    if consent != "train":
         return Reason.CONSENT
     if tagged.tag_status != "ok":
         return Reason.NOT_TAGGED
@@ -275,15 +292,14 @@ def _private(tagged: TaggedLog, default_consent: str, private_data: PrivateData)
     return Reason.PII if told and private_data != "never" else None
 
 
-def _unusable(tagged: TaggedLog, correction: str | None) -> Reason | None:
-    log = tagged.shown
+def _unusable(log: LogRecord, correction: str | None, *, is_edited: bool) -> Reason | None:
     if correction is not None:
         return _not_text(log.messages)
-    if log.status != "ok" and tagged.edit is None:  # a person gave the answer that the call did not
+    if log.status != "ok" and not is_edited:  # a person gave the answer that the call did not
         return Reason.STATUS_ERROR
     if not log.output:
         return Reason.NO_ANSWER
-    return _not_text((*log.messages, log.output[0]))
+    return _not_text(log.messages) or _not_text(log.output[:1])
 
 
 def _not_text(messages: Sequence[Message]) -> Reason | None:

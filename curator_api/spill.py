@@ -106,20 +106,21 @@ def _together(
     for row_id, its in same.items():
         kept = next((at for at in its if reasons[at] == 0), None)
         if kept is not None:
-            keys = {rows[at].row_key for at in its} - {rows[kept].row_key}
-            logs = {log_id for at in its for log_id in rows[at].log_ids}
-            conversation = f"{conversations[kept]:016x}"
-            joined = {one for at in its for one in (rows[at].conversation[:16], *rows[at].joined)} - {conversation}
-            row = msgspec.structs.replace(
-                rows[kept],
-                log_ids=tuple(sorted(logs)),
-                conversation=conversation,
-                joined=tuple(sorted(joined)),
+            row = _said_by_all(rows[kept], [rows[at] for at in its], f"{conversations[kept]:016x}")
+            keys = (
+                (row.row_key,)
+                if len(its) == 1
+                else (row.row_key, *sorted({rows[at].row_key for at in its} - {row.row_key}))
             )
-            yield StoredRow(
-                row=row,
-                row_id=row_id,
-                row_keys=(row.row_key, *sorted(keys)),
-                place=places[kept],
-                split=SPLITS[splits[kept]],
-            )
+            yield StoredRow(row=row, row_id=row_id, row_keys=keys, place=places[kept], split=SPLITS[splits[kept]])
+
+
+def _said_by_all(row: Row, those: Sequence[Row], conversation: str) -> Row:
+    """The row with the logs and conversations of all of those that say what it says."""
+    if len(those) == 1 and len(row.log_ids) < 2 and not row.joined and row.conversation[:16] == conversation:
+        return msgspec.structs.replace(row, conversation=conversation)  # most rows
+    logs = {log_id for one in those for log_id in one.log_ids}
+    joined = {one for that in those for one in (that.conversation[:16], *that.joined)} - {conversation}
+    return msgspec.structs.replace(
+        row, log_ids=tuple(sorted(logs)), conversation=conversation, joined=tuple(sorted(joined))
+    )

@@ -129,7 +129,9 @@ class Counting:
         return Tally(**fields, slices={name: values for name in self._names if (values := self._slice(name))})
 
     def _spread(self, name: str, numbers: Sequence[int]) -> None:
-        self._buckets[name].update([bucket(number) for number in numbers])
+        buckets = self._buckets[name]
+        for number, count in Counter(numbers).items():
+            buckets[bucket(number)] += count
         self._totals[name] += sum(numbers)
 
     def _slice(self, name: str) -> dict[str, Slice]:
