@@ -7,7 +7,7 @@ for the one before it. The order of rows is no part of it: that is a pure functi
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tunemill.trainer.limits import no_room
 from tunemill.trainer.model import trainable
+from tunemill.trainer.ranks import ALONE, Ranks, sharded_like, whole
 
 _KEEP = 2  # the newest, and one before it
 _WEIGHTS, _STATE, _INDEX = "weights.safetensors", "state.pt", "checkpoint.json"
@@ -27,7 +28,7 @@ class _Index(msgspec.Struct, frozen=True):
     """What a whole checkpoint consists of."""
 
     step: int
-    best: int | None  # the step whose weights are the best so far: its checkpoint is kept, too
+    best_step: int  # whose weights are the best so far: its checkpoint is kept, too; 0 where nothing looks
     files: dict[str, str]  # name -> SHA-256
 
 
@@ -44,55 +45,48 @@ def save(
     folder: Path,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
+    ranks: Ranks = ALONE,
     *,
     step: int,
     totals: Mapping[str, float],
     random: Mapping[str, Any],
-    best: int | None = None,
 ) -> None:
     """1. write into a folder of another name; 2. fsync each file; 3. rename; 4. fsync the parent; 5. remove old ones.
 
+    Every rank takes part, rank 0 writes: what is sharded is written whole, so that any number of ranks may go on from it.
+
     Args:
+        totals: numbers that go on being summed up; `best_step` among them names a checkpoint that is kept, too.
         random: `random_state()` at the end of that step.
-        best: the step whose checkpoint is the result so far, with early stopping.
 
     Raises:
         DiskFull: there is no room for it; the checkpoints before it stay.
     """
     final = _place(folder, step)
-    if final.exists():
+    if ranks.first_says(final.exists()):
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    _refuse_without_room(folder, model, optimizer)
-    unfinished = folder / f"{final.name}.tmp"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    save_file({name: p.detach().contiguous() for name, p in trainable(model).items()}, unfinished / _WEIGHTS)
-    torch.save({"optimizer": optimizer.state_dict(), "totals": dict(totals), "random": random}, unfinished / _STATE)
-    digests = {name: _sha256(unfinished / name) for name in (_WEIGHTS, _STATE)}
-    (unfinished / _INDEX).write_bytes(msgspec.json.encode(_Index(step, best, digests)))
-    for path in unfinished.iterdir():
-        sync(path)
-    unfinished.rename(final)
-    sync(folder)
-    _remove_old(folder)
+    randoms = ranks.each_says(dict(random))
+    weights = {name: whole(p.detach()).contiguous() for name, p in trainable(model).items()}
+    state = {"optimizer": _map_tensors(optimizer.state_dict(), whole), "totals": dict(totals), "random": randoms}
+    if ranks.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_without_room(folder, weights, state["optimizer"])
+        _write(final, weights, state, _Index(step, int(totals.get("best_step", 0)), {}))
+        _remove_old(folder)
+    ranks.first_says(None)  # nobody goes on before it is there
 
 
-def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Restored:
+def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE) -> Restored:
     """Go on from the newest whole checkpoint; those after it are damaged and are removed."""
-    damaged = 0
-    for found in reversed(_finished(folder)):
-        index = _whole(found)
-        if index is None or (index.best is not None and _whole(_place(folder, index.best)) is None):
-            shutil.rmtree(found)
-            damaged += 1
-            continue
-        load_weights(folder, index.step, model)
-        state = torch.load(found / _STATE, weights_only=True)
-        optimizer.load_state_dict(state["optimizer"])
-        set_random_state(state["random"])
-        return Restored(index.step, state["totals"], damaged)
-    return Restored(damaged=damaged)
+    step, damaged = ranks.first_says(_newest_whole(folder) if ranks.rank == 0 else (0, 0))
+    if not step:
+        return Restored(damaged=damaged)
+    load_weights(folder, step, model)
+    state = torch.load(_place(folder, step) / _STATE, weights_only=True)
+    optimizer.load_state_dict(_sharded(state["optimizer"], optimizer))
+    if ranks.world == len(state["random"]):
+        set_random_state(state["random"][ranks.rank])
+    return Restored(step, state["totals"], damaged)
 
 
 def load_weights(folder: Path, step: int, model: torch.nn.Module) -> None:
@@ -100,7 +94,7 @@ def load_weights(folder: Path, step: int, model: torch.nn.Module) -> None:
     weights = load_file(_place(folder, step) / _WEIGHTS)
     with torch.no_grad():
         for name, parameter in trainable(model).items():
-            parameter.copy_(weights[name])
+            parameter.copy_(sharded_like(weights[name], parameter))
 
 
 def random_state() -> dict[str, Any]:
@@ -133,11 +127,58 @@ def _finished(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp") if folder.is_dir() else []
 
 
-def _refuse_without_room(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    moments = [tensor for of in optimizer.state.values() for tensor in of.values() if isinstance(tensor, torch.Tensor)]
-    needed = sum(tensor.nbytes for tensor in (*trainable(model).values(), *moments))
+def _write(final: Path, weights: dict[str, torch.Tensor], state: dict[str, Any], index: _Index) -> None:
+    unfinished = final.with_name(f"{final.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    save_file(weights, unfinished / _WEIGHTS)
+    torch.save(state, unfinished / _STATE)
+    digests = {name: _sha256(unfinished / name) for name in (_WEIGHTS, _STATE)}
+    (unfinished / _INDEX).write_bytes(msgspec.json.encode(msgspec.structs.replace(index, files=digests)))
+    for path in unfinished.iterdir():
+        sync(path)
+    unfinished.rename(final)
+    sync(final.parent)
+
+
+def _refuse_without_room(folder: Path, weights: dict[str, torch.Tensor], optimizer_state: dict[str, Any]) -> None:
+    tensors = [tensor for of in optimizer_state["state"].values() for tensor in of.values()]
+    needed = sum(tensor.nbytes for tensor in (*weights.values(), *tensors) if isinstance(tensor, torch.Tensor))
     if shutil.disk_usage(folder).free < needed:
         raise no_room(folder, needed)
+
+
+def _newest_whole(folder: Path) -> tuple[int, int]:
+    """Its step, 0 where there is none, and how many newer ones were damaged; those are removed."""
+    damaged = 0
+    for found in reversed(_finished(folder)):
+        index = _whole(found)
+        if index is not None and (not index.best_step or _whole(_place(folder, index.best_step)) is not None):
+            return index.step, damaged
+        shutil.rmtree(found)
+        damaged += 1
+    return 0, damaged
+
+
+def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _map_tensors(item, change) for key, item in value.items()}
+    return [_map_tensors(item, change) for item in value] if isinstance(value, list) else value
+
+
+def _sharded(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's saved state, each parameter's moments spread as the parameter is; a step counter is no such moment."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {
+        number: {
+            name: sharded_like(value, parameters[number]) if value.shape == parameters[number].shape else value
+            for name, value in of.items()
+        }
+        for number, of in saved["state"].items()
+    }
+    return {**saved, "state": state}
 
 
 def _index(found: Path) -> _Index | None:
@@ -162,7 +203,7 @@ def _whole(found: Path) -> _Index | None:
 def _remove_old(folder: Path) -> None:
     finished = _finished(folder)
     kept = set(finished[-_KEEP:])
-    bests = {_place(folder, index.best) for found in kept if (index := _index(found)) and index.best is not None}
+    bests = {_place(folder, index.best_step) for found in kept if (index := _index(found)) and index.best_step}
     for old in finished:
         if old not in kept | bests:
             shutil.rmtree(old)

@@ -60,19 +60,36 @@ def token_losses(model: torch.nn.Module, packed: Packed, autocast: torch.dtype |
     Args:
         autocast: compute in this format over weights of another (full training in bf16).
     """
-    with _autocast(packed.input_ids.device, autocast):
-        logits = _logits(model, packed)  # (K, V)
+    logits = logits_at(model, packed, packed.positions, autocast)
     return cross_entropy(logits.float(), packed.targets, reduction="none")
+
+
+def logits_at(
+    model: torch.nn.Module, packed: Packed, at: torch.Tensor, autocast: torch.dtype | None = None
+) -> torch.Tensor:
+    """The logits at these positions, (K, V); with most models nothing else is computed."""
+    inputs = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "use_cache": False}
+    with _autocast(packed.input_ids.device, autocast):
+        if _keeps_positions(model):
+            logits: torch.Tensor = model(**inputs, logits_to_keep=at).logits[0]
+        else:
+            logits = model(**inputs).logits[0, at]
+    return logits
 
 
 def isolates_rows(model: torch.nn.Module, autocast: torch.dtype | None = None) -> bool:
     """Whether packed rows do not see one another: a row's logits stay when its neighbour changes, and equal those it has alone."""
     device = next(model.parameters()).device
     first, other, second = _made_row(11, 3), _made_row(11, 7), _made_row(9, 5)
-    with torch.no_grad(), _autocast(device, autocast):
-        beside_first = _logits(model, pack_rows([first, second], device))[-8:].float()
-        beside_other = _logits(model, pack_rows([other, second], device))[-8:].float()
-        alone = _logits(model, pack_rows([second], device)).float()
+
+    def logits(*rows: Example) -> torch.Tensor:
+        batch = pack_rows(rows, device)
+        return logits_at(model, batch, batch.positions, autocast).float()
+
+    with torch.no_grad():
+        beside_first = logits(first, second)[-8:]
+        beside_other = logits(other, second)[-8:]
+        alone = logits(second)
     size = alone.abs().max()
     unseen = (beside_first - beside_other).abs().max() <= _UNSEEN_CHANGE * size
     same_as_alone = (beside_first - alone).abs().max() <= _ALONE_CHANGE * size
@@ -82,14 +99,6 @@ def isolates_rows(model: torch.nn.Module, autocast: torch.dtype | None = None) -
 def _made_row(length: int, step: int) -> Example:
     ids = tuple(1 + (step * i) % 61 for i in range(length))
     return Example(0, ids, ids, ((0, length),))
-
-
-def _logits(model: torch.nn.Module, packed: Packed) -> torch.Tensor:
-    """The logits where something is predicted, (K, V); with most models nothing else is computed."""
-    inputs = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "use_cache": False}
-    if _keeps_positions(model):
-        return model(**inputs, logits_to_keep=packed.positions).logits[0]
-    return model(**inputs).logits[0, packed.positions]
 
 
 def _keeps_positions(model: torch.nn.Module) -> bool:

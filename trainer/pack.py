@@ -3,8 +3,10 @@
 A pure function of (lengths, seed, epoch), so that a resumed run sees what the killed one would have seen.
 """
 
+import math
 import random
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
 Bin = list[int]  # row numbers that share one forward pass
 Step = list[Bin]  # the forward passes of one optimizer step
@@ -39,3 +41,17 @@ def pack(rows: Sequence[int], lengths: Sequence[int], capacity: int) -> Step:
             bins.append([row])
             room.append(capacity - lengths[row])
     return bins
+
+
+class Steps:
+    """The optimizer steps of a run by their number, from 0; one epoch's are held at a time."""
+
+    def __init__(self, lengths: Sequence[int], rows_per_step: int, *, tokens_per_forward: int, seed: int) -> None:
+        self.per_epoch = math.ceil(len(lengths) / rows_per_step)
+        self._of_epoch = lru_cache(maxsize=1)(
+            partial(epoch_steps, lengths, rows_per_step=rows_per_step, tokens_per_forward=tokens_per_forward, seed=seed)
+        )
+
+    def __getitem__(self, step: int) -> Step:
+        epoch, place = divmod(step, self.per_epoch)
+        return self._of_epoch(epoch=epoch)[place]

@@ -28,9 +28,8 @@ class Trained:
         self.model(torch.rand(5, 3)).square().sum().backward()
         self.optimizer.step()
         random = checkpoint.random_state()
-        checkpoint.save(
-            self.folder, self.model, self.optimizer, step=step, totals={"seconds": step}, random=random, best=best
-        )
+        totals = {"seconds": step, **({"best_step": best} if best else {})}
+        checkpoint.save(self.folder, self.model, self.optimizer, step=step, totals=totals, random=random)
         return self.model.weight.detach().clone()
 
     def restore(self) -> checkpoint.Restored:
