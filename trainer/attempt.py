@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
+from msgspec.structs import replace as with_fields
 from transformers import PreTrainedTokenizerBase
 
 from tunemill.trainer.artefact import Made, assemble
@@ -16,15 +18,19 @@ from tunemill.trainer.forward import isolates_rows
 from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
 from tunemill.trainer.limits import limits_told
+from tunemill.trainer.machine import this_machine
 from tunemill.trainer.mix import base_answers
 from tunemill.trainer.model import base_folder, compute_dtype, load_model, load_tokenizer
-from tunemill.trainer.prepare import Prepared, prepare, render_all
-from tunemill.trainer.recipe import Recipe
+from tunemill.trainer.plan import in_short, plan_data, settle
+from tunemill.trainer.prepare import Prepared, Raw, prepare, render_all
+from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import Example
 from tunemill.trainer.report import report
 from tunemill.trainer.samples import side_by_side
 from tunemill.trainer.score import Scores
+from tunemill.trainer.shape import shape_of
 from tunemill.trainer.slices import from_sources, seen
+from tunemill.trainer.template import OWN, settle_template
 from tunemill.trainer.train import StepMetrics, Trained, train
 from tunemill.trainer.verdict import Verdict, verdict
 
@@ -59,12 +65,18 @@ def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callab
     identify_base(recipe.base, recipe.revision)
     weights = base_folder(recipe.base, recipe.revision)
     tokenizer = load_tokenizer(weights)
+    template = settle_template(tokenizer, recipe.template)
+    if template != OWN:
+        speaker.say("message", f"the chat template is {template}")
     dataset = open_dataset(order.manifest_url, order.digest)
 
     # 2. Rows, rendered whole
     raw = render_all(dataset, recipe, tokenizer)
 
     # 3. What the recipe leaves open, settled by rows, model and memory; refused where it does not fit
+    recipe, plan = _settled(order, folder, raw, weights, speaker)
+    order = with_fields(order, recipe=recipe)
+
     # 4. Rows as the model will see them
     prepared = prepare(raw, recipe, tokenizer)
     speaker.say("message", "the rows are ready", **prepared.counts)
@@ -89,7 +101,7 @@ def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callab
     speaker.say("status", "evaluating")
     after = _score(loaded, prepared, recipe, folder.answers("after"))
     judged = _judged(order, before, after, prepared, speaker)
-    result = judged.result
+    result = {**judged.result, "plan": plan}
 
     # 10. The artefact
     samples = side_by_side("held_out", prepared.asked, before.answers, after.answers)
@@ -107,6 +119,23 @@ def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callab
         made=Made(done, loaded.dtype, weights),
     )
     speaker.say("done", judged.status, result=result, trained_tokens=done.trained_tokens, seconds=done.seconds)
+
+
+def _settled(
+    order: Order, folder: WorkFolder, raw: Raw, weights: Path, speaker: Speaker
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe without open knobs, and the plan. What an earlier attempt settled stays: this one goes on with its batches."""
+    kept = msgspec.json.decode(folder.plan.read_bytes()) if folder.plan.exists() else None
+    if kept is None or kept["squeeze"] != order.squeeze:
+        machine = this_machine(precision=order.recipe.precision, devices=order.devices)
+        shape = shape_of(weights, order.recipe)
+        _, plan = settle(order.recipe, raw.facts(), shape, machine, squeeze=order.squeeze)
+        kept = {**plan_data(plan), "squeeze": order.squeeze}
+        write_whole(folder.plan, msgspec.json.encode(kept))
+        speaker.say("message", in_short(plan), steps=plan.steps)
+        for derived in plan.derived:
+            speaker.say("message", f"{derived.name} {derived.value}: {derived.reason}")
+    return resolve(kept["recipe"]), kept
 
 
 def _load(recipe: Recipe, weights: Path, tokenizer: PreTrainedTokenizerBase, speaker: Speaker) -> Loaded:

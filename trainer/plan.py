@@ -109,6 +109,13 @@ def plan_data(plan: Plan) -> dict[str, Any]:
     return data
 
 
+def in_short(plan: Plan) -> str:
+    """The plan in one sentence."""
+    took = "" if plan.seconds is None else f", about {_duration(plan.seconds)} within a factor of two"
+    memory = f"{gigabytes(plan.estimate.total_bytes)} of {gigabytes(plan.available_bytes)} of memory"
+    return f"{plan.steps:,} steps over {plan.tokens:,} tokens an epoch, about {memory}{took}"
+
+
 def too_much(plan: Plan) -> str:
     """Why it does not fit, line by line of the estimate."""
     parts = asdict(plan.estimate)
@@ -126,6 +133,16 @@ def what_to_change(plan: Plan) -> str:
 def gigabytes(count: int) -> str:
     """Bytes for a person."""
     return f"{count / 1e9:.2f} GB"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _fill(recipe: Recipe, lengths: Sequence[int]) -> float:
