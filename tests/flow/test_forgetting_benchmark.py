@@ -1,0 +1,45 @@
+"""The experiment on gain and forgetting: what it compares, and that it goes on where it was left."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from fakes.tiny_model import tickets
+
+ROOT = Path(__file__).parents[2]
+
+
+def experiment(out: Path, rows: Path, *options: str) -> dict[str, Any]:
+    """What it ends with, on a tiny model."""
+    knobs = json.dumps({"max_steps": 2, "eval_generate_rows": 4, "max_new_tokens": 4, "precision": "fp32"})
+    given = ["--out", str(out), "--rows", str(rows), "--recipe", knobs, "--methods", "lora", *options, "--json"]
+    command = [sys.executable, "-m", "benchmarks.forgetting", *given]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_an_arm_is_held_against_the_best_gain_and_against_plain_training(tmp_path: Path) -> None:
+    out, rows = tmp_path / "runs.jsonl", tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps(row) for row in tickets(20)))
+
+    first = experiment(out, rows, "--arms", "plain")["runs"]
+    measured = {**first[0], "gain_nats": 2.0, "retention_rise_nats": 0.6}  # figures that can be computed by hand
+    replay = {**measured, "key": {**measured["key"], "arm": "replay"}, "gain_nats": 1.9, "retention_rise_nats": 0.15}
+    out.write_text("".join(json.dumps(line) + "\n" for line in (measured, replay)))
+    found = experiment(out, rows, "--arms", "plain,replay,base_answers")
+
+    assert [run["key"]["arm"] for run in found["runs"]] == ["plain", "replay", "base_answers"]
+    assert found["runs"][:2] == [measured, replay], "finished runs are not run again"
+    assert found["groups"]["lora/replay"]["share_of_best_gain"] == 0.95
+    assert found["groups"]["lora/replay"]["share_of_plain_forgetting"] == pytest.approx(0.25)
+    assert found["default"] in {f"lora/{arm}" for arm in ("replay", "base_answers", "kl", "both")}
+    signs = [
+        node for node in ElementTree.fromstring(out.with_suffix(".svg").read_text()).iter() if node.tag.endswith("}g")
+    ]
+    assert len(signs) == 3 + 1 + 3, "three runs, and a legend of one method and three arms"
