@@ -5,7 +5,7 @@ Text in a message that looks like one of the template's own special tokens is en
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -98,17 +98,29 @@ def _encode(texts: Sequence[tuple[int, Text]], tokenizer: PreTrainedTokenizerBas
         for (number, text), encoding in zip(batch, plain, strict=True):
             if text.forged:
                 ids, offsets = _encode_text(text, tokenizer)
+                spans = tuple(_token_span(span, offsets, ids, special) for span in text.answers)
             else:
-                ids, offsets = encoding.ids, encoding.offsets
-            ends = [end for _, end in offsets]
-            starts = [start for start, _ in offsets]
-            spans = []
-            for a, b in text.answers:
-                start = bisect_right(ends, a)
-                if starts[start] < a and ids[start] in special:
-                    start += 1  # a token of the template, such as Phi 3's, that takes the white space after it
-                spans.append((start, bisect_left(starts, b)))
-            yield Example(number, tuple(ids), _labels(ids, spans), tuple(spans))
+                ids = encoding.ids
+                spans = tuple(_quick_span(span, encoding, ids, special) for span in text.answers)
+            yield Example(number, tuple(ids), _labels(ids, spans), spans)
+
+
+def _quick_span(span: Span, encoding: Any, ids: Sequence[int], special: Collection[int]) -> Span:
+    """The same as `_token_span`, without every token's place: an answer ends with a special token, which is one token."""
+    a, b = span
+    start = encoding.char_to_token(a)
+    if start is None or ids[start] in special:
+        return _token_span(span, encoding.offsets, ids, special)
+    return (start, encoding.char_to_token(b - 1) + 1)
+
+
+def _token_span(span: Span, offsets: Sequence[Span], ids: Sequence[int], special: Collection[int]) -> Span:
+    """The tokens that touch these characters."""
+    a, b = span
+    start = bisect_right([end for _, end in offsets], a)
+    if offsets[start][0] < a and ids[start] in special:
+        start += 1  # a token of the template that takes the white space after it, such as Phi 3's
+    return (start, bisect_left([start for start, _ in offsets], b))
 
 
 def _encode_text(text: Text, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[Span]]:

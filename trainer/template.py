@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from tunemill.trainer.identity import read_template
 OWN = "the tokenizer's own"
 PLAIN = "tunemill's plain one"
 _PRIVATE_USE = range(0xE000, 0xF8FF)
+_PRIVATE_USE_CHARACTER = re.compile("[\ue000-\uf8ff]")
 _SYSTEM_ROLES = ("system", "developer")
 _CALL_ID_LETTERS = 9  # what Mistral's templates take
 _TODAY = datetime(2024, 7, 26)  # noqa: DTZ001  # a date, to be printed; Llama 3.1's own
@@ -165,9 +166,7 @@ class ChatTemplate:
 
     def _unmarked(self, messages: Messages, tools: Any, *, generation_prompt: bool = False) -> Text:
         """Rendered, with the places of special tokens that came from the messages and not from the template."""
-        found = sorted(
-            {token for text in _texts_of([messages, tools]) for token in self._special_pattern.findall(text)}
-        )
+        found = sorted(set(self._special_pattern.findall(_all_text(messages, tools))))
         if not found:
             return Text(self._render(messages, tools, generation_prompt=generation_prompt), (), ())
         stand_ins = dict(zip(found, _unused_characters(messages, tools, len(found)), strict=True))
@@ -320,10 +319,13 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _unused_characters(messages: Messages, tools: Any, count: int) -> list[str]:
-    used = {
-        character for text in _texts_of([messages, tools]) for character in text if "\ue000" <= character <= "\uf8ff"
-    }
-    return [character for code in _PRIVATE_USE if (character := chr(code)) not in used][:count]
+    used = set(_PRIVATE_USE_CHARACTER.findall(_all_text(messages, tools)))
+    unused = (character for code in _PRIVATE_USE if (character := chr(code)) not in used)
+    return list(islice(unused, count))
+
+
+def _all_text(messages: Messages, tools: Any) -> str:
+    return "\0".join(_texts_of([messages, tools]))
 
 
 def _take_marks_out(marked: str, start: str, end: str) -> tuple[str, list[Span]]:

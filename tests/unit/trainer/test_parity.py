@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.real_chats import real_chats
 from fakes.tiny_model import MARKED_TEMPLATE, chat
 
 from tunemill.trainer.general_rows import general_rows
@@ -85,6 +86,26 @@ def test_ids_and_labels_are_trls(tiny_base: Path, tokenizer: Any, marked_tokeniz
     assert len(ours) == len(theirs) == 300
     assert [list(example.ids) for example in ours] == [row["input_ids"] for row in theirs]
     assert [list(example.labels) for example in ours] == [_labels(row) for row in theirs]
+
+
+def test_ids_and_labels_of_real_chats_are_trls(
+    tiny_base: Path, tokenizer: Any, marked_tokenizer: Any, tmp_path: Path
+) -> None:
+    """Every second of the 4,017; `benchmarks.prepare` compares them all."""
+    rows = real_chats()[::2]
+    model = load_model(resolve({"method": "full", "base": str(tiny_base), "precision": "fp32"}), tiny_base)
+    theirs = trl_trainer(tiny_base, marked_tokenizer, rows, tmp_path, model).train_dataset
+
+    rendered = render(rows, tokenizer)
+
+    assert rendered.counts() == {}, "there is nothing on which we differ on purpose"
+    assert len(rendered.examples) == len(theirs) == 2009
+    different = [
+        example.row
+        for example, row in zip(rendered.examples, theirs, strict=True)
+        if list(example.ids) != row["input_ids"] or list(example.labels) != _labels(row)
+    ]
+    assert different == []
 
 
 def _labels(row: dict[str, Any]) -> list[int]:
