@@ -100,9 +100,9 @@ def _show(receipt: dict[str, Any]) -> None:
         )
     if receipt["runs"]:
         table(
-            ("run", "trained on", "status", "exposure"),
+            ("run", "trained on", "status", "exposure", "in use as"),
             (
-                (one["run_id"], f"{one['name']}@v{one['version']}", one["status"], one["exposure"])
+                (one["run_id"], f"{one['name']}@v{one['version']}", one["status"], one["exposure"], one["aliases"])
                 for one in receipt["runs"]
             ),
         )

@@ -1,14 +1,14 @@
-"""What an erasure does to training runs: those that are not over are stopped, and reports lose the rows that they show. It blocks."""
+"""What an erasure does to training runs, blocking: those that are not over are stopped, reports and samples lose their rows."""
 
 from contextlib import suppress
 
 import msgspec
 from sqlalchemy import select
 
-from tunemill.curator_api import run_store
+from tunemill.curator_api import model_store, run_store
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import DamagedFile, Finished
-from tunemill.curator_api.exposure import Held, exposures
+from tunemill.curator_api.exposure import Held, exposures, saw_files
 from tunemill.curator_api.receipt import ExposedRun, RedactedVersion
 from tunemill.registry.tables import redactions, runs
 from tunemill.schemas.ids import canonical_json
@@ -33,12 +33,12 @@ def held_by(curator: Curator, hit: tuple[RedactedVersion, ...]) -> Held:
 def stop_runs(curator: Curator, held: Held, *, by: str) -> list[ExposedRun]:
     """Ask every run to stop that is to be trained, or is being trained, on files that held a log; what each run saw."""
     for run in _all_runs(curator):
-        if run["digest"] in held.get((run["name"], run["version"]), ()) and run["status"] not in run_store.OVER:
+        if saw_files(run, held) and run["status"] not in run_store.OVER:
             try:
                 run_store.request_cancel(curator.registry, curator.project, run["run_id"], by=by)
             except Finished:  # in this moment
                 continue
-    return exposures(_all_runs(curator), held)
+    return exposures(_all_runs(curator), held, model_store.names_of_runs(curator.registry, curator.project))
 
 
 def hide_samples(curator: Curator, told: list[ExposedRun]) -> int:

@@ -76,6 +76,7 @@ class ExposedRunOut(Given):
     status: str
     artefact_url: str | None
     exposure: Exposure
+    aliases: list[str] = Field(description="the names that its model was used by when the erasure was done")
 
 
 class ErasureRequestOut(Given):

@@ -44,11 +44,14 @@ def find_models(engine: Engine, project: str, name: str) -> Sequence[Values]:
         return [dict(row) for row in (*found, *older.mappings())]
 
 
-def aliases_of(engine: Engine, project: str, run_id: str) -> list[str]:
-    """The names that a run's result has."""
-    here = (model_aliases.c.project == project, model_aliases.c.run_id == run_id)
+def names_of_runs(engine: Engine, project: str) -> dict[str, list[str]]:
+    """By run, the names that its model has, whatever the dataset."""
+    named = select(model_aliases.c.run_id, model_aliases.c.alias).where(model_aliases.c.project == project)
+    found: dict[str, list[str]] = {}
     with engine.connect() as connection:
-        return list(connection.execute(select(model_aliases.c.alias).where(*here)).scalars())
+        for run_id, alias in connection.execute(named.order_by(model_aliases.c.alias)):
+            found.setdefault(run_id, []).append(alias)
+    return found
 
 
 def promote(engine: Engine, project: str, run_id: str, alias: str, *, override: str | None, by: str) -> None:

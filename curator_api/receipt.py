@@ -41,6 +41,7 @@ class ExposedRun(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     artefact_url: str | None
     exposure: Exposure
+    aliases: tuple[str, ...] = ()  # the names that its model is used by
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

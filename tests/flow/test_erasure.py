@@ -31,12 +31,14 @@ from tunemill.curator_api.store import Files
 from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
+from tunemill.registry.model_aliases import put as put_alias
 from tunemill.registry.tables import outbox, runs, versions
 from tunemill.schemas import wire
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
 from tunemill.schemas.records import DatasetRedacted, Feedback, LogBatch, LogRecord, Message, ToolCall
+from tunemill.schemas.run_report import REPORT, SAMPLES_FILE
 from tunemill.schemas.topics import DATASETS_REDACTED, FEEDBACK
 from tunemill.trainer.publish import hide_rows, write_manifest
 from tunemill.trainer.report import report
@@ -541,26 +543,34 @@ async def test_a_version_that_is_amended_meanwhile_holds_nothing_of_it(
         assert where(tmp_path, CANARY) == []
 
 
-def a_report() -> str:
-    """The report of a run, with rows that hold the canary."""
-    scores = {"exact_match": 1.0, "stop_rate": 1.0, "json_fields": None, "loss": 1.0}
-    result = {"before": scores, "after": scores, "retention": {"before": 1.0, "after": 1.0}, "rows": {}}
-    order = SimpleNamespace(
-        run_id="saw", name="all", version=1, digest="d", recipe=SimpleNamespace(method="lora", base="b")
-    )
-    return report(order, "succeeded", result, [], answers=[(CANARY, "a", "b")], samples=[(CANARY, "c")])  # type: ignore[arg-type]
+def a_folder(folder: Path) -> None:
+    """What a run leaves, with rows that hold the canary in its report and in its samples."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sample = {"of": "held_out", "expected": CANARY, "before": "a", "after": "b"}
+    result = {"metrics": {}, "forgetting": {"says": [], "by_topic": []}, "gates": [], "slices": [], "rows": {}}
+    recipe = SimpleNamespace(method="lora", base="b")
+    order = SimpleNamespace(run_id="saw", name="all", version=1, digest="d", recipe=recipe)
+    text = report(order, "succeeded", result, samples=[sample], trained=[(CANARY, "c")])  # type: ignore[arg-type]
+    (folder / REPORT).write_text(text)
+    (folder / SAMPLES_FILE).write_text(json.dumps(sample) + "\n")
+    write_manifest(folder, {"run_id": "saw"})
+
+
+def shows_nothing(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in (REPORT, SAMPLES_FILE):
+        content = (folder / name).read_bytes()
+        assert CANARY.encode() not in content
+        assert manifest["files"][name] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    assert b"## Gates" in (folder / REPORT).read_bytes()
+    assert (folder / SAMPLES_FILE).read_bytes() == b""
 
 
 def test_a_run_that_ends_after_the_erasure_shows_nothing_either(tmp_path: Path) -> None:
-    (tmp_path / "report.md").write_text(a_report())
-    write_manifest(tmp_path, {"run_id": "saw"})
+    a_folder(tmp_path)
     for _ in range(2):
         hide_rows(tmp_path)
-        content = (tmp_path / "report.md").read_bytes()
-        assert CANARY.encode() not in content
-        assert b"## Gates" in content
-        manifest = json.loads((tmp_path / "manifest.json").read_text())
-        assert manifest["files"]["report.md"] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        shows_nothing(tmp_path)
 
 
 async def test_the_canary_is_nowhere_and_does_not_come_back(tmp_path: Path) -> None:
@@ -583,9 +593,7 @@ async def test_the_canary_is_nowhere_and_does_not_come_back(tmp_path: Path) -> N
         assert [CANARY in await exported(api, one["name"], one["version"]) for one in versions_of] == [True] * 3
         assert f"no, {CANARY}" in await exported(api, "better", 1)
         folder = api.files / "runs/default/saw"
-        folder.mkdir(parents=True)
-        (folder / "report.md").write_text(a_report())
-        write_manifest(folder, {"run_id": "saw"})
+        a_folder(folder)
         with api.registry.begin() as connection:
             connection.execute(insert(runs).values(**a_run("saw", versions_of[0], artefact_url=str(folder))))
         before = stores_with(tmp_path)
@@ -649,40 +657,48 @@ async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tm
         await api.client.post("/v1/datasets", json={"name": "all", "query": ""})
         first = await publish(api, "all")
         folder = api.files / "runs/default/saw"
-        folder.mkdir(parents=True)
-        (folder / "report.md").write_text(a_report())
-        write_manifest(folder, {"run_id": "saw"})
+        a_folder(folder)
         uploading = api.files / "runs/default/killed/report.md"
-        uploading.parent.mkdir()
-        uploading.write_text(a_report())
+        a_folder(uploading.parent)
+        (uploading.parent / "manifest.json").unlink()
         rows = [
             a_run("saw", first, artefact_url=str(folder)),
             a_run("waits", first, status="queued", started_ms=None),
             a_run("trains", first, status="running"),
             a_run("killed", first, status="running"),
             a_run("other", first, digest="another"),
+            a_run(
+                "replays",
+                first,
+                name="elsewhere",
+                digest="y",
+                recipe={"base": "b", "replay": {"digest": first["digest"]}},
+            ),
+            a_run("on merged", first, name="elsewhere", digest="z", recipe={"base": f"{folder}/merged"}),
             a_run("child", first, name="elsewhere", digest="x", recipe={"base": str(folder)}),
         ]
         with api.registry.begin() as connection:
             for row in rows:
                 connection.execute(insert(runs).values(**row))
+        with api.registry.begin() as connection:
+            put_alias(connection, "default", "all", "champion", "saw", by="person:x")
         receipt = await erased(api, subject=CANARY)
         assert where(tmp_path, CANARY) == []
+        assert {one["run_id"]: one["aliases"] for one in receipt["runs"] if one["aliases"]} == {"saw": ["champion"]}
         assert {one["run_id"]: one["exposure"] for one in receipt["runs"]} == {
             "saw": "exposed",
             "waits": "redacted before training",
             "trains": "exposed",
             "killed": "exposed",
             "other": "not exposed",
+            "replays": "exposed",
+            "on merged": "exposed",
             "child": "exposed",
         }
         with api.registry.connect() as connection:
             asked = select(runs.c.run_id).where(runs.c.cancel_requested_ms.is_not(None)).order_by(runs.c.run_id)
             assert connection.execute(asked).scalars().all() == ["killed", "trains", "waits"]
-        content = (folder / "report.md").read_bytes()
-        assert b"Rows were shown here" in content
-        manifest = json.loads((folder / "manifest.json").read_text())
-        assert manifest["files"]["report.md"] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        shows_nothing(folder)
         assert removed(receipt)["run reports"] == 2
 
 

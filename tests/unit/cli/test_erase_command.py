@@ -21,7 +21,17 @@ DONE = RUNNING | {
     "verified": True,
     "stores": [{"store": "topic llm.logs", "removed": 2, "kept_until_ms": None, "note": None}],
     "versions": [{"name": "d", "version": 1, "revision": 2, "rows_removed": 1, "digest": "x", "replaces_digest": "y"}],
-    "runs": [{"run_id": "r", "name": "d", "version": 1, "status": "ok", "artefact_url": None, "exposure": "exposed"}],
+    "runs": [
+        {
+            "run_id": "r",
+            "name": "d",
+            "version": 1,
+            "status": "ok",
+            "artefact_url": None,
+            "exposure": "exposed",
+            "aliases": ["champion"],
+        }
+    ],
 }
 
 

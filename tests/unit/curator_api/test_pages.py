@@ -56,7 +56,7 @@ def erasure(request_id: str, status: str, **more: Any) -> dict[str, Any]:
         "versions": [{"name": "tickets", "version": 1, "revision": 2, "rows_removed": 3, "digest": DIGEST,
                       "replaces_digest": DIGEST}],
         "runs": [{"run_id": "r1", "name": "tickets", "version": 1, "status": "succeeded", "artefact_url": None,
-                  "exposure": "exposed"}],
+                  "exposure": "exposed", "aliases": ["champion"]}],
         "verified": True, "error": None, "by": "person:x", "created_ms": DAY_MS, "finished_ms": None,
     } | more  # fmt: skip
 
