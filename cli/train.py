@@ -8,6 +8,7 @@ import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
 from tunemill.cli.output import complain, print_json, say
+from tunemill.cli.plan import show_plan
 from tunemill.cli.recipe import Base, Method, RecipeFile, name_and_version, partial_recipe
 from tunemill.cli.runs import follow
 
@@ -16,23 +17,33 @@ _PATIENCE = 15  # looks at the list of runs: a trainer takes an order on within 
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help="The dataset version, as in support@v1.")],
+    argument: Annotated[
+        str | None, typer.Argument(metavar="DATASET", help="The dataset version, as in support@v1.")
+    ] = None,
     *,
+    dataset: Annotated[str | None, typer.Option(help="The same as an option.")] = None,
     method: Method = None,
     base: Base = None,
     recipe: RecipeFile = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run until it ends.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what the run would be, as this machine would do it, and order nothing."),
+    ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on a dataset version. The same version, base and recipe are trained once only."""
-    name, asked = name_and_version(dataset)
+    name, asked = name_and_version(_one_of(argument, dataset))
     wanted = partial_recipe(method, base, recipe)
     if wanted is None:
         complain("say what to train: --method and --base, or --recipe FILE.yaml")
         raise typer.Exit(2)
     with connect(url, key) as api:
+        if dry_run:
+            show_plan(api.get(at("datasets", name, "versions", asked)), wanted, as_json=as_json)
+            return
         version = int(asked) if asked.isdecimal() else api.get(at("datasets", name, "versions", asked))["version"]
         before = {run["run_id"] for run in _matching(api, name, version, wanted)}
         order = api.post("/runs", {"name": name, "version": version, "recipe": wanted})
@@ -44,6 +55,13 @@ def train(
             )
         if wait:
             follow(api, _taken_on(api, name, version, wanted, before), as_json=as_json)
+
+
+def _one_of(argument: str | None, option: str | None) -> str:
+    if (argument is None) == (option is None):
+        complain("name one dataset version, such as support@v1")
+        raise typer.Exit(2)
+    return str(argument or option)
 
 
 def _taken_on(api: Api, name: str, version: int, wanted: Mapping[str, Any], before: set[str]) -> str:

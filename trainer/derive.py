@@ -132,10 +132,14 @@ def _learning_rate(recipe: Recipe, case: Case) -> tuple[float, str]:
     small = case.shape.parameters < _SMALL_MODEL
     rate = (5e-5 if small else 1e-5) if recipe.method == "full" else (5e-4 if small else 2e-4)
     what = {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}[recipe.method]
-    reason = f"{what} on a model of {case.shape.parameters / 1e6:,.0f} M parameters"
+    reason = f"{what} on a model of {_large(case.shape.parameters)} parameters"
     if recipe.objective == "dpo":
         return rate / 10, f"{reason}; pairs want a tenth of what answers want"
     return rate, reason
+
+
+def _large(count: int) -> str:
+    return f"{count / 1e9:.1f} B" if count >= 10**9 else f"{count / 1e6:.0f} M" if count >= 10**7 else f"{count:,}"
 
 
 def _checkpoint_steps(recipe: Recipe, case: Case) -> tuple[float, str]:

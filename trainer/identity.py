@@ -33,14 +33,33 @@ class BaseIdentity(msgspec.Struct, frozen=True):
 
 
 def identify_base(base: str, revision: str | None) -> BaseIdentity:
-    """The identity of a base model, without loading it.
+    """The identity of a base model, without loading it; a folder's weights are read once.
+
+    Raises:
+        BaseNotFound: no such folder, no safetensors or tokenizer in it, or a hub id without a pinned commit.
+    """
+    folder = find_base(base, revision)
+    if folder is None:
+        pinned = digest([base, revision])  # a commit names its content
+        return BaseIdentity(weights=pinned, tokenizer=pinned)
+    weights = sorted(folder.glob("*.safetensors"))
+    tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    return BaseIdentity(weights=_digest_files([folder / "config.json", *weights]), tokenizer=_digest_files(tokenizer))
+
+
+def find_base(base: str, revision: str | None) -> Path | None:
+    """The folder of a base model, None for a hub model at a pinned commit; nothing is read.
 
     Raises:
         BaseNotFound: no such folder, no safetensors or tokenizer in it, or a hub id without a pinned commit.
     """
     folder = Path(base).expanduser()
     if folder.is_dir():
-        return _identify_folder(folder)
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            raise BaseNotFound(f"{folder} holds no config.json with *.safetensors weights", _DOWNLOAD)
+        if not (folder / "tokenizer.json").is_file():
+            raise BaseNotFound(f"{folder} holds no tokenizer.json", _DOWNLOAD)
+        return folder
     if not HUB_ID.fullmatch(base):
         raise BaseNotFound(f"the base model folder {base} does not exist", _DOWNLOAD)
     if revision is None or not COMMIT.fullmatch(revision):
@@ -48,8 +67,7 @@ def identify_base(base: str, revision: str | None) -> BaseIdentity:
             f"{base} is no folder here, and as a hub model it is not pinned to a commit",
             f"set revision to the commit's 40 hexadecimal digits, or {_DOWNLOAD}",
         )
-    pinned = digest([base, revision])  # a commit names its content
-    return BaseIdentity(weights=pinned, tokenizer=pinned)
+    return None
 
 
 def run_key(project: str, dataset_digest: str, base: BaseIdentity, recipe: Recipe) -> str:
@@ -84,16 +102,6 @@ def read_template(path: str) -> str:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRun(f"the template {path} cannot be read", "set template to a .jinja file, or to null") from error
-
-
-def _identify_folder(folder: Path) -> BaseIdentity:
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / "config.json").is_file():
-        raise BaseNotFound(f"{folder} holds no config.json with *.safetensors weights", _DOWNLOAD)
-    if not (folder / "tokenizer.json").is_file():
-        raise BaseNotFound(f"{folder} holds no tokenizer.json", _DOWNLOAD)
-    tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    return BaseIdentity(weights=_digest_files([folder / "config.json", *weights]), tokenizer=_digest_files(tokenizer))
 
 
 def _digest_files(paths: list[Path]) -> str:

@@ -112,27 +112,27 @@ def plan_data(plan: Plan) -> dict[str, Any]:
 def in_short(plan: Plan) -> str:
     """The plan in one sentence."""
     took = "" if plan.seconds is None else f", about {_duration(plan.seconds)} within a factor of two"
-    memory = f"{gigabytes(plan.estimate.total_bytes)} of {gigabytes(plan.available_bytes)} of memory"
+    memory = f"{readable(plan.estimate.total_bytes)} of {readable(plan.available_bytes)} of memory"
     return f"{plan.steps:,} steps over {plan.tokens:,} tokens an epoch, about {memory}{took}"
 
 
 def too_much(plan: Plan) -> str:
     """Why it does not fit, line by line of the estimate."""
     parts = asdict(plan.estimate)
-    said = ", ".join(f"{name.removesuffix('_bytes')} {gigabytes(value)}" for name, value in parts.items())
-    total, available = gigabytes(plan.estimate.total_bytes), gigabytes(plan.available_bytes)
+    said = ", ".join(f"{name.removesuffix('_bytes')} {readable(value)}" for name, value in parts.items())
+    total, available = readable(plan.estimate.total_bytes), readable(plan.available_bytes)
     return f"the run needs about {total} of memory and {available} are free ({said})"
 
 
 def what_to_change(plan: Plan) -> str:
     """What would need less, and how much less."""
-    said = [f"{c.what} saves {gigabytes(c.saves_bytes)}{' and fits' if c.fits else ''}" for c in plan.changes]
+    said = [f"{c.what} saves {readable(c.saves_bytes)}{' and fits' if c.fits else ''}" for c in plan.changes]
     return "; ".join(said)
 
 
-def gigabytes(count: int) -> str:
+def readable(count: int) -> str:
     """Bytes for a person."""
-    return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e9:.2f} GB" if count >= 10**8 else f"{count / 1e6:.1f} MB"
 
 
 def _duration(seconds: float) -> str:
