@@ -48,7 +48,7 @@ recipes: .venv/dev.installed  ## what is made from the knobs of training recipes
 	$(BIN)/python -m tunemill.trainer.recipe_schema trainer/recipes docs/recipes.md
 
 bench: .venv/dev.installed  ## every benchmark, with the sample logs as input; the last ones need real Kafka and Elasticsearch
-	for name in decode sdk ingest "ingest --engine stub" latency profile search snapshot dedup backfill bulk reindex train memory scan relevance \
+	for name in decode sdk ingest "ingest --engine stub" latency profile search snapshot dedup backfill bulk reindex prepare train memory scan relevance \
 		"ingest --engine elasticsearch" "latency --engine elasticsearch" "search --engine elasticsearch" \
 		"reindex --engine elasticsearch"; \
 		do $(BIN)/python -m benchmarks.$$name --json || exit 1; done

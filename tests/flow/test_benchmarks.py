@@ -110,6 +110,15 @@ def test_a_tag_for_all_logs_is_measured_against_a_bare_loop() -> None:
     assert found["figures"]["undo"]["median"] > 0
 
 
+def test_rows_are_prepared_alike_before_their_preparation_is_compared() -> None:
+    result = run("prepare", "--rows", "24", "--rounds", "1")
+
+    assert result["equal_rows"] == 24
+    assert result["rows_per_s"].keys() == {"ours", "trl, 1 process", "trl, 2 processes"}
+    padded, batched, packed = result["waste"].values()
+    assert padded > batched > packed
+
+
 def test_making_an_index_anew_is_measured_against_writing_it() -> None:
     found = run("reindex", "--logs", "500", "--rounds", "1")
     assert set(found["ratios"]) == {"ratio_write"}
