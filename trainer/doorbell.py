@@ -23,6 +23,7 @@ from tunemill.telemetry.metrics import REJECTED as REJECTED_COUNT
 from tunemill.trainer.claim import QUEUED, describe_error, insert_run
 from tunemill.trainer.errors import TrainerError
 from tunemill.trainer.identity import identify_base, run_key
+from tunemill.trainer.named_versions import with_versions
 from tunemill.trainer.recipe import resolve, spelled
 
 GROUP = "trainer"
@@ -68,17 +69,19 @@ def ring(engine: Engine, event: DatasetReady) -> str | None:
         log.info("dataset_ready_without_recipe", name=event.name, version=event.version)
         return None
     run_id = new_id()
-    added = insert_run(engine, {**_unknown_run(event), **_outcome(event), "run_id": run_id}, "the dataset is ready")
+    added = insert_run(
+        engine, {**_unknown_run(event), **_outcome(engine, event), "run_id": run_id}, "the dataset is ready"
+    )
     log.info(
         "run_added" if added else "run_known", run_id=run_id if added else None, name=event.name, version=event.version
     )
     return run_id if added else None
 
 
-def _outcome(event: DatasetReady) -> dict[str, Any]:
+def _outcome(engine: Engine, event: DatasetReady) -> dict[str, Any]:
     """The columns that depend on the recipe: a queued run, or one that failed before it began."""
     try:
-        recipe = resolve(event.recipe)
+        recipe = with_versions(resolve(event.recipe), engine, event.project)
         base = identify_base(recipe.base, recipe.revision)
         key = run_key(event.project, event.digest, base, recipe)
         return {"recipe": spelled(recipe), "status": QUEUED, "run_key": key}

@@ -1,4 +1,7 @@
-"""General chat rows: `retention` stands for what the model could do before, `replay` is trained on against forgetting."""
+"""General chat rows: `retention` stands for what the model could do before, `replay` is trained on against forgetting.
+
+They are packaged, lie in a file, or are the test or training rows of a dataset version.
+"""
 
 import hashlib
 import json
@@ -6,19 +9,23 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from tunemill.trainer.dataset import open_dataset
 from tunemill.trainer.errors import InvalidRun
-from tunemill.trainer.recipe import PACKAGED
+from tunemill.trainer.recipe import PACKAGED, VersionRows
 
 Kind = Literal["retention", "replay"]
 _PACKAGED_FILES = {"retention": "general.jsonl", "replay": "replay.jsonl"}
 
 
-def general_rows(kind: Kind, source: str) -> list[dict[str, Any]]:
-    """OpenAI chat rows (`{"messages": [...]}`, and a `topic` where a line names one) from the packaged or from a JSONL file.
+def general_rows(kind: Kind, source: str | VersionRows) -> list[dict[str, Any]]:
+    """OpenAI chat rows (`{"messages": [...]}`, and a `topic` where a line names one).
 
     Raises:
-        InvalidRun: the file is missing, or a line is not such a row (the message names the line).
+        InvalidRun: the file is missing, or a line is not such a row (the message names the line); or the version cannot be read.
     """
+    if isinstance(source, VersionRows):
+        dataset = open_dataset(source.manifest_url, source.digest)
+        return dataset.train if kind == "replay" else dataset.test
     rows = []
     for number, line in enumerate(_content(kind, source).decode().splitlines(), start=1):
         if line.strip():
@@ -26,8 +33,10 @@ def general_rows(kind: Kind, source: str) -> list[dict[str, Any]]:
     return rows
 
 
-def general_rows_digest(kind: Kind, source: str) -> str:
-    """SHA-256 of the file: part of a run's identity."""
+def general_rows_digest(kind: Kind, source: str | VersionRows) -> str:
+    """SHA-256 of the file or of the version's manifest: part of a run's identity."""
+    if isinstance(source, VersionRows):
+        return source.digest
     return hashlib.sha256(_content(kind, source)).hexdigest()
 
 

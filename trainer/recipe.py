@@ -99,6 +99,14 @@ class Dpo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = 0.1
 
 
+class VersionRows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows of a dataset version, as the registry spells out what a recipe names; nobody writes it by hand."""
+
+    of: str  # name@v3
+    manifest_url: str
+    digest: str
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every knob with its value."""
 
@@ -245,8 +253,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = 0.1
     replay: Annotated[
-        str,
-        Meta(description="Those rows: packaged, a JSONL file of OpenAI chat rows, or a dataset version as name@v3."),
+        str | VersionRows,
+        Meta(
+            description="Those rows: packaged, a JSONL file of OpenAI chat rows, or a version's training rows as name@v3."
+        ),
     ] = PACKAGED
     replay_answers: Annotated[
         Literal["given", "base"],
@@ -262,7 +272,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = 0.0
     retention: Annotated[
-        str,
+        str | VersionRows,
         Meta(
             description="What stands for the model's earlier abilities: packaged, a JSONL file of OpenAI chat rows,"
             " or a version's test rows as name@v3."

@@ -24,6 +24,11 @@ def recipe_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = msgspec.json.schema(Recipe)["$defs"]
     whole = definitions.pop("Recipe")
     del whole["properties"]["auto"], whole["required"]
+    del definitions["VersionRows"]  # the registry's, not a person's
+    for name in ("replay", "retention"):
+        knob = whole["properties"][name]
+        del knob["anyOf"]
+        knob["type"] = "string"
     for name in AUTO:
         knob = whole["properties"][name]
         kept = {key: knob.pop(key) for key in ("description", "x-unit") if key in knob}

@@ -10,6 +10,7 @@ from tunemill.schemas.manifest import manifest_digest
 from tunemill.trainer.dataset import open_dataset
 from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
 from tunemill.trainer.general_rows import general_rows
+from tunemill.trainer.recipe import VersionRows
 from tunemill.trainer.texts import words
 
 
@@ -71,6 +72,16 @@ def test_the_packaged_general_rows_are_of_ten_topics_alike() -> None:
 
     assert set(Counter(retention).values()) == {12}
     assert replay == set(retention) == set(retention[:10]), "any first rows are of every topic"
+
+
+def test_general_rows_can_be_those_of_a_version(tmp_path: Path) -> None:
+    url, digest = publish_dataset(tmp_path, "chats", {"train": tickets(3), "test": tickets(2, start=9)})
+    version = VersionRows(of="chats@v1", manifest_url=url, digest=digest)
+
+    assert len(general_rows("replay", version)) == 3
+    assert len(general_rows("retention", version)) == 2
+    with pytest.raises(DigestMismatch):
+        general_rows("replay", VersionRows(of="chats@v1", manifest_url=url, digest="0" * 64))
 
 
 def test_a_bad_general_file_is_named_with_its_line(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, delete, insert, select
 
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Outgoing
 from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.tables import runs
+from tunemill.registry.tables import datasets, runs, versions
 from tunemill.schemas import wire
 from tunemill.schemas.records import DatasetReady, RejectedLog
 from tunemill.schemas.topics import DATASETS_READY, REJECTED, TOPICS
@@ -85,6 +85,30 @@ async def test_a_wrong_order_is_a_failed_run_that_says_why(place: Place, recipe:
     (run,) = place.runs()
     assert (run["status"], run["error"]["code"]) == ("failed", code)
     assert run["error"]["remedy"]
+
+
+async def test_a_version_that_a_recipe_names_is_spelled_out_as_it_is_now(place: Place, tiny_base: Path) -> None:
+    recipe = {"base": str(tiny_base), "replay": "chats@v2", "retention": "chats@v2"}
+    version = {"project": "default", "name": "chats", "version": 2, "manifest_url": "/files/chats.json", "rows": 1}
+    columns = {**version, "splits": {}, "draft": {}, "report": {}, "by": "us", "created_ms": 1}
+
+    with place.engine.begin() as connection:
+        owner = {"project": "default", "name": "chats", "draft": {}, "created_ms": 1, "updated_ms": 1}
+        connection.execute(insert(datasets).values(**owner))
+
+    await place.ring(wire.encode(event("e1", recipe=recipe)))
+    for digest in ("a" * 64, "b" * 64):  # rows were erased: the version has other files from then on
+        with place.engine.begin() as connection:
+            connection.execute(delete(versions))
+            connection.execute(insert(versions).values(**columns, digest=digest))
+        await place.ring(wire.encode(event(f"e-{digest[0]}", recipe=recipe)))
+
+    missing, *found = place.runs()
+    assert (missing["status"], missing["error"]["code"]) == ("failed", "invalid_run")
+    assert "chats@v2" in missing["error"]["message"]
+    spelled = {"of": "chats@v2", "manifest_url": "/files/chats.json"}
+    assert [run["recipe"]["replay"] for run in found] == [{**spelled, "digest": c * 64} for c in "ab"]
+    assert {run["status"] for run in found} == {"queued"}, "other rows, another run"
 
 
 async def test_what_is_no_event_becomes_a_dead_letter_and_the_next_is_answered(place: Place, tiny_base: Path) -> None:
