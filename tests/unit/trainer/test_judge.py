@@ -1,0 +1,99 @@
+"""The judge: asked in both orders, heard where they agree, and harmless where it fails."""
+
+import json
+from typing import Any
+
+import pytest
+from fakes.http_server import Answer, Asked, Server, json_answer, serving
+
+from tunemill.trainer.judge import KEY, MODEL, URL, Judge, configured, judge_answers
+from tunemill.trainer.question import Question
+from tunemill.trainer.score import Answered, scores_of
+
+SECRET = "sk-secret"
+
+
+def shown(asked: Asked) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(asked.json()["messages"][1]["content"])
+    return found
+
+
+def says(better: str) -> Answer:
+    return json_answer({"choices": [{"message": {"content": f'{{"better": "{better}"}}'}}]})
+
+
+def by_text(asked: Asked) -> Answer:
+    """A judge that knows good from bad, prefers the first place where it does not, and breaks on some."""
+    answers = shown(asked)
+    if "crash" in answers.values():
+        return Answer(500)
+    if "mumble" in answers.values():
+        return json_answer({"choices": [{"message": {"content": "Well..."}}]})
+    return says(next((place for place in "AB" if answers[place] == "good"), "A"))
+
+
+def judged(server: Server, pairs: list[tuple[str, str]], rows: int = 10, key: str = SECRET) -> dict[str, Any]:
+    def answered(text: str) -> Answered:
+        return Answered(text, scores_of("good", (), text, stopped=True, length_tokens=1))
+
+    question = Question(
+        row_id="r",
+        topic="",
+        messages=({"role": "user", "content": "q"},),
+        prompt=(1,),
+        expected="good",
+        expected_tokens=1,
+        calls=(),
+    )
+    before, after = ([answered(text) for text in side] for side in zip(*pairs, strict=True))
+    return judge_answers(Judge(f"{server.url}/v1", "judge-1", key), [question] * len(pairs), before, after, rows=rows)
+
+
+def test_each_pair_is_judged_in_both_orders_and_a_place_wins_nothing() -> None:
+    pairs = [("bad", "good"), ("good", "bad"), ("same", "same"), ("bad", "good")]
+    with serving(by_text) as server:
+        found = judged(server, pairs)
+
+    assert (found["wins"], found["losses"], found["ties"], found["failed"], found["rows"]) == (2, 1, 1, 0, 4)
+    asked = [(shown(one)["A"], shown(one)["B"]) for one in server.asked]
+    assert sorted(asked) == sorted([*pairs, *[(b, a) for a, b in pairs]])
+    assert {one.path for one in server.asked} == {"/v1/chat/completions"}
+    assert {one.headers["authorization"] for one in server.asked} == {f"Bearer {SECRET}"}
+    assert len(found["prompt_sha256"]) == 64
+
+
+def test_what_fails_is_counted_by_its_cause_and_shows_no_text_and_no_key() -> None:
+    with serving(by_text) as server:
+        found = judged(server, [("bad", "crash"), ("bad", "mumble"), ("bad", "good")])
+
+    assert found["failures"] == {"http_500": 1, "unreadable": 1}
+    assert (found["failed"], found["wins"]) == (2, 1)
+    assert SECRET not in json.dumps(found)
+    assert "mumble" not in json.dumps(found)
+
+
+def test_a_judge_that_is_gone_harms_nothing() -> None:
+    with serving(by_text) as server:
+        pass
+
+    assert judged(server, [("bad", "good")])["failures"] == {"ConnectError": 1}
+
+
+def test_no_more_rows_are_sent_than_the_recipe_says() -> None:
+    with serving(by_text) as server:
+        assert judged(server, [("bad", "good")] * 5, rows=2)["rows"] == 2
+
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("environment", [{}, {URL: "http://judge"}, {MODEL: "judge-1"}, {KEY: SECRET}])
+def test_it_is_off_unless_the_trainer_s_environment_names_address_and_model(environment: dict[str, str]) -> None:
+    assert configured(environment) is None
+
+
+def test_the_key_is_not_printed() -> None:
+    judge = configured({URL: "http://judge/v1/", MODEL: "judge-1", KEY: SECRET})
+
+    assert judge == Judge("http://judge/v1", "judge-1", SECRET)
+    assert SECRET not in repr(judge)
+    assert SECRET not in f"{judge}"

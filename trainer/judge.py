@@ -1,0 +1,115 @@
+"""A model elsewhere compares the tuned model's answers with the base model's: any server that speaks OpenAI's chat completions.
+
+Off unless the trainer's own environment names one, for the rows leave the machine: an operator decides that, never a recipe. Each
+pair is judged in both orders, because judges favour a place (arXiv:2306.05685); where they disagree it is a tie.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from typing import Any
+
+import httpx
+import msgspec
+
+from tunemill.trainer.question import Question
+from tunemill.trainer.score import Answered
+
+URL, MODEL, KEY = "TUNEMILL_JUDGE_URL", "TUNEMILL_JUDGE_MODEL", "TUNEMILL_JUDGE_KEY"
+_AT_ONCE = 4
+_TIMEOUT_S = 120.0
+_BETTER = re.compile(r'"better"\s*:\s*"(A|B|tie)"')
+_UNREADABLE = "unreadable"
+
+
+class Judge(msgspec.Struct, frozen=True):
+    """Where the judge is, as the operator set it. Never printed: it holds a key."""
+
+    url: str  # such as https://host/v1
+    model: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"Judge({self.url!r}, {self.model!r})"
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """A question with the two answers to compare."""
+
+    question: Question
+    before: str
+    after: str
+
+
+def configured(environment: Mapping[str, str]) -> Judge | None:
+    """The judge that the environment names; None unless it names an address and a model."""
+    url, model = environment.get(URL, ""), environment.get(MODEL, "")
+    return Judge(url.rstrip("/"), model, environment.get(KEY, "")) if url and model else None
+
+
+def judge_answers(
+    judge: Judge, asked: Sequence[Question], before: Sequence[Answered], after: Sequence[Answered], *, rows: int
+) -> dict[str, Any]:
+    """Have the first answers compared. What fails is counted and harms nothing; no text is in the result."""
+    pairs = [Pair(*one) for one in zip(asked, _texts(before), _texts(after), strict=True)][:rows]
+    prompt = (files("tunemill.trainer") / "judge_prompt.md").read_text(encoding="utf-8")
+    headers = {"Authorization": f"Bearer {judge.key}"} if judge.key else {}
+    with httpx.Client(timeout=_TIMEOUT_S, headers=headers) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+        said = list(pool.map(lambda pair: _compare(client, judge, prompt, pair), pairs))
+    counted = Counter(said)
+    why = {reason: count for reason, count in counted.items() if reason not in {"win", "loss", "tie"}}
+    return {
+        "wins": counted["win"],
+        "losses": counted["loss"],
+        "ties": counted["tie"],
+        "failed": sum(why.values()),
+        "failures": why,
+        "rows": len(pairs),
+        "model": judge.model,
+        "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
+    }
+
+
+def _texts(answers: Iterable[Answered]) -> list[str]:
+    return [answer.text for answer in answers]
+
+
+def _compare(client: httpx.Client, judge: Judge, prompt: str, pair: Pair) -> str:
+    """win, loss or tie of the tuned model, or why there is no judgement."""
+    shown = {"conversation": list(pair.question.messages), "reference": pair.question.expected}
+    try:
+        tuned_is_b = _ask(client, judge, prompt, {**shown, "A": pair.before, "B": pair.after})
+        tuned_is_a = _ask(client, judge, prompt, {**shown, "A": pair.after, "B": pair.before})
+    except httpx.HTTPStatusError as error:
+        return f"http_{error.response.status_code}"
+    except httpx.HTTPError as error:
+        return type(error).__name__
+    except ValueError:
+        return _UNREADABLE
+    return {("B", "A"): "win", ("A", "B"): "loss"}.get((tuned_is_b, tuned_is_a), "tie")
+
+
+def _ask(client: httpx.Client, judge: Judge, prompt: str, shown: Mapping[str, Any]) -> str:
+    """Which of the two is better.
+
+    Raises:
+        ValueError: the reply says nothing of the kind.
+    """
+    messages = [
+        {"role": "system", "content": prompt},
+        {"role": "user", "content": json.dumps(shown, ensure_ascii=False)},
+    ]
+    request = {"model": judge.model, "messages": messages, "temperature": 0}
+    reply = client.post(f"{judge.url}/chat/completions", json=request).raise_for_status()
+    try:
+        said = reply.json()["choices"][0]["message"]["content"]
+        found = _BETTER.search(said)
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError("no chat completion") from error
+    if found is None:
+        raise ValueError("no judgement")
+    return found[1]
