@@ -34,11 +34,12 @@ async def create(visit: Visit) -> Response:
 
 
 async def dataset(visit: Visit) -> Response:
-    """One dataset: its versions, its draft, and the draft's rows."""
+    """One dataset: its versions, its draft with the draft's rows, the models made from it, and when more are made."""
     name, cursor = visit.at("name"), visit.asked("cursor")
     found = await visit.source.dataset(name)
     rows = await visit.source.rows(name, limit=ROWS_PER_PAGE, cursor=cursor)
     shown: Json = {"rows": rows, "cursor": cursor, "published": visit.asked("published")}
+    shown |= {"models": await visit.source.models(name), "policy": await visit.source.policy(name)}
     return visit.page("dataset.html", title=name, section=PATH, dataset=found, **shown)
 
 

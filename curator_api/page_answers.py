@@ -16,12 +16,14 @@ from tunemill.curator_api import (
     erasures,
     jobs,
     logs,
+    models,
     preview,
     rejected,
     review,
     runs,
     saved,
     search,
+    training_api,
     versions,
 )
 from tunemill.curator_api.access import person_of
@@ -34,6 +36,7 @@ from tunemill.curator_api.page_source import Json
 from tunemill.curator_api.payloads import RedriveIn, RowEditIn
 from tunemill.curator_api.problems import translated
 from tunemill.curator_api.recipe_payloads import DatasetIn
+from tunemill.curator_api.run_payloads import STATUSES, PolicyIn, PromoteIn
 from tunemill.curator_api.saved_payloads import SavedSearchIn
 from tunemill.curator_api.search_payloads import SearchIn
 from tunemill.curator_api.version_payloads import AliasIn, PublishIn, RestoreIn
@@ -244,9 +247,10 @@ class Answers:
             wanted = _taken(RestoreIn, version=version)
             await asyncio.to_thread(aliases.restore_version, name, wanted, self._curator, by)
 
-    async def runs(self) -> Sequence[Json]:
+    async def runs(self, *, name: str | None, status: str | None) -> Sequence[Json]:
+        wanted: Any = status if status in STATUSES else None
         async with _our_errors():
-            found = await asyncio.to_thread(runs.list_runs, self._curator, "", RUNS_SHOWN)
+            found = await asyncio.to_thread(runs.list_runs, self._curator, "", RUNS_SHOWN, None, name, wanted)
         return _list(_plain(found)["runs"])
 
     async def run(self, run_id: str) -> Json:
@@ -261,6 +265,40 @@ class Answers:
     async def cancel_run(self, run_id: str, *, by: str) -> None:
         async with _our_errors():
             await asyncio.to_thread(runs.cancel_run, run_id, self._curator, by)
+
+    async def resume_run(self, run_id: str, *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(runs.resume_run, run_id, self._curator, by)
+
+    async def promote_run(self, run_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(runs.promote_run, run_id, _taken(PromoteIn, **wanted), self._curator, by)
+
+    async def run_samples(self, run_id: str) -> Sequence[Json]:
+        async with _our_errors():
+            found = await asyncio.to_thread(runs.list_samples, run_id, self._curator, "")
+        return _list(_plain(found)["samples"])
+
+    async def compare_runs(self, a: str, b: str) -> Json:
+        async with _our_errors():
+            return _plain(await asyncio.to_thread(runs.compare_runs, a, b, self._curator, ""))
+
+    async def models(self, name: str) -> Json:
+        async with _our_errors():
+            return _plain(await asyncio.to_thread(models.list_models, name, self._curator, ""))
+
+    async def policy(self, name: str) -> Json | None:
+        async with _our_errors():
+            found = await asyncio.to_thread(training_api.policy_of, self._curator, name)
+        return None if found is None else _plain(found)
+
+    async def put_policy(self, name: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(training_api.put_policy, name, _taken(PolicyIn, **wanted), self._curator, by)
+
+    async def delete_policy(self, name: str, *, by: str) -> None:
+        async with _our_errors():
+            await asyncio.to_thread(training_api.delete_policy, name, self._curator, by)
 
 
 @asynccontextmanager

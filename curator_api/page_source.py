@@ -140,7 +140,7 @@ class PageSource(Protocol):
     async def restore(self, name: str, version: str, *, by: str) -> None:
         """`POST /v1/datasets/{name}/restore`."""
 
-    async def runs(self) -> Sequence[Json]:
+    async def runs(self, *, name: str | None, status: str | None) -> Sequence[Json]:
         """The list in `GET /v1/runs`, the newest first."""
 
     async def run(self, run_id: str) -> Json:
@@ -151,3 +151,27 @@ class PageSource(Protocol):
 
     async def cancel_run(self, run_id: str, *, by: str) -> None:
         """`POST /v1/runs/{run_id}/cancel`."""
+
+    async def resume_run(self, run_id: str, *, by: str) -> None:
+        """`POST /v1/runs/{run_id}/resume`."""
+
+    async def promote_run(self, run_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        """`POST /v1/runs/{run_id}/promote`."""
+
+    async def run_samples(self, run_id: str) -> Sequence[Json]:
+        """The list in `GET /v1/runs/{run_id}/samples`."""
+
+    async def compare_runs(self, a: str, b: str) -> Json:
+        """`GET /v1/runs/{a}/compare/{b}`."""
+
+    async def models(self, name: str) -> Json:
+        """`GET /v1/datasets/{name}/models`."""
+
+    async def policy(self, name: str) -> Json | None:
+        """`GET /v1/datasets/{name}/training`; None: there is none."""
+
+    async def put_policy(self, name: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        """`PUT /v1/datasets/{name}/training`."""
+
+    async def delete_policy(self, name: str, *, by: str) -> None:
+        """`DELETE /v1/datasets/{name}/training`."""

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 import jinja2
 import msgspec
@@ -20,7 +19,7 @@ from tunemill.curator_api import (
     page_chat,
     page_text,
     review_pages,
-    run_view,
+    run_pages,
     saved_pages,
     version_pages,
 )
@@ -40,8 +39,6 @@ STATIC = {
     "icon.svg": "image/svg+xml",
 }
 HITS_PER_PAGE, REJECTED_SHOWN = 20, 200
-REFRESH_S = 2  # while a run moves
-METHODS = ("lora", "qlora", "full")
 
 Handler = Callable[[Visit], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -107,35 +104,6 @@ async def _publish(visit: Visit) -> Response:
     return go(page_text.address(dataset_path(visit.at("name")), published=str(version)))
 
 
-async def _runs(visit: Visit) -> Response:
-    runs = await visit.source.runs()
-    refresh_s = REFRESH_S if any(map(run_view.running, runs)) else None
-    return visit.page("runs.html", title="Training runs", section="/runs", runs=runs, refresh_s=refresh_s)
-
-
-async def _run(visit: Visit) -> Response:
-    run = await visit.source.run(visit.at("run_id"))
-    events = await visit.source.run_events(visit.at("run_id"))
-    running = run_view.running(run)
-    return visit.page(
-        "run.html",
-        title=f"Run {run['run_id']}",
-        section="/runs",
-        run=run,
-        running=running,
-        refresh_s=REFRESH_S if running else None,
-        scores=run_view.scores(run.get("result")),
-        gates=run_view.gates(run.get("result")),
-        curve=run_view.curve(events),
-        events=[event for event in events if event["type"] != "metrics"],
-    )
-
-
-async def _cancel_run(visit: Visit) -> Response:
-    await visit.source.cancel_run(visit.at("run_id"), by=visit.who)
-    return go(f"/runs/{quote(visit.at('run_id'), safe='')}")
-
-
 async def _sign_in_page(visit: Visit) -> Response:
     return visit.page("sign_in.html", title="Sign in", section="", next=own_path(visit.asked("next") or "/"))
 
@@ -191,9 +159,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     *version_pages.ROUTES,
     ("POST", "/datasets/{name}/edit-row", draft_pages.edit_row),
     ("POST", "/datasets/{name}/delete-row", draft_pages.delete_row),
-    ("GET", "/runs", _runs),
-    ("GET", "/runs/{run_id}", _run),
-    ("POST", "/runs/{run_id}/cancel", _cancel_run),
+    *run_pages.ROUTES,
     ("GET", "/rejected", _rejected),
     ("POST", "/rejected", _redrive),
     ("GET", "/rejected/{rejected_id}", _rejected_one),
@@ -208,7 +174,7 @@ def recipe(sent: dict[str, str]) -> Json | None:
         Unprocessable: a method without a base model.
     """
     method, base = sent.get("method", ""), sent.get("base", "").strip()
-    if method not in METHODS:
+    if method not in run_pages.METHODS:
         return None
     if not base:
         raise Unprocessable("training needs a base model: name its folder or its id, or choose to train nothing")

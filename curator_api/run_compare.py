@@ -53,7 +53,7 @@ def _compared(known: Score, a: Score | None, b: Score | None) -> Compared:
     left, right = a.after if a else None, b.after if b else None
     change = None if left is None or right is None else right - left
     better: Literal["a", "b"] | None = None
-    if change:
+    if change and known.more_is_better is not None:
         better = "b" if (change > 0) == known.more_is_better else "a"
     before = (a.before if a else None, b.before if b else None)
     return Compared(known.name, known.on, known.unit, *before, left, right, change, better)

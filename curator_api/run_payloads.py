@@ -1,6 +1,6 @@
 """What goes over HTTP about training runs and the models that they leave."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, JsonValue
 
@@ -10,6 +10,7 @@ MAX_PRIORITY = 1_000
 ALIAS = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 Status = Literal["queued", "preparing", "running", "evaluating", "succeeded", "rejected", "failed", "cancelled"]
+STATUSES = get_args(Status)
 Priority = Annotated[
     int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="of runs that wait, the highest is next")
 ]

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from tunemill.curator_api import draft_store, training_policies
 from tunemill.curator_api.access import Person
-from tunemill.curator_api.curator import Here
+from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.datasets import ThisDataset
 from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.problems import responses
@@ -18,11 +18,10 @@ router = APIRouter(prefix="/v1/datasets/{name}/training", tags=["runs"])
 @router.get("", responses=responses(404, 422))
 def get_policy(name: ThisDataset, here: Here, _person: Person) -> PolicyOut:
     """When the dataset is trained on by itself, and what waits; 404 where it is trained on by hand only."""
-    draft_store.find(here.registry, here.project, name)
-    policy = training_policies.find(here.registry, here.project, name)
-    if policy is None:
+    found = policy_of(here, name)
+    if found is None:
         raise NotFound(f"the dataset {name!r} has no training policy: it is trained on by hand only")
-    return _out(policy)
+    return found
 
 
 @router.put("", responses=responses(404, 422))
@@ -49,6 +48,17 @@ def delete_policy(name: ThisDataset, here: Here, person: Person) -> None:
     """Train by hand only; what waits is not trained on either."""
     if not training_policies.remove(here.registry, here.project, name, by=person):
         raise NotFound(f"the dataset {name!r} has no training policy")
+
+
+def policy_of(curator: Curator, name: str) -> PolicyOut | None:
+    """The policy of a dataset, if it has one.
+
+    Raises:
+        NotFound: there is no such dataset.
+    """
+    draft_store.find(curator.registry, curator.project, name)
+    policy = training_policies.find(curator.registry, curator.project, name)
+    return None if policy is None else _out(policy)
 
 
 def _out(policy: Policy) -> PolicyOut:

@@ -86,6 +86,11 @@ class MemoryPages:
         self.found_datasets: dict[str, Json] = {}
         self.found_runs: dict[str, Json] = {}
         self.events: list[Json] = []
+        self.samples: list[Json] = []
+        self.knobs: list[Json] = []
+        self.compared: list[Json] = []
+        self.found_models: Json = {"aliases": [], "models": []}
+        self.policies: dict[str, Json] = {}
         self.dead_letters: list[Json] = []
         self.older = 0
         self.searches_kept: list[Json] = []
@@ -255,8 +260,13 @@ class MemoryPages:
     async def restore(self, name: str, version: str, *, by: str) -> None:
         self.changes.append(("restore", name, version, by))
 
-    async def runs(self) -> Sequence[Json]:
-        return list(self.found_runs.values())
+    async def runs(self, *, name: str | None, status: str | None) -> Sequence[Json]:
+        asked = {"name": name, "status": status}
+        return [
+            one
+            for one in self.found_runs.values()
+            if all(value is None or one[key] == value for key, value in asked.items())
+        ]
 
     async def run(self, run_id: str) -> Json:
         return _in(self.found_runs, run_id, "run")
@@ -266,6 +276,31 @@ class MemoryPages:
 
     async def cancel_run(self, run_id: str, *, by: str) -> None:
         self.changes.append(("cancel", run_id, by))
+
+    async def resume_run(self, run_id: str, *, by: str) -> None:
+        self.changes.append(("resume", run_id, by))
+
+    async def promote_run(self, run_id: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        self.changes.append(("promote", run_id, dict(wanted), by))
+
+    async def run_samples(self, run_id: str) -> Sequence[Json]:
+        return self.samples
+
+    async def compare_runs(self, a: str, b: str) -> Json:
+        left, right = (_in(self.found_runs, one, "run") for one in (a, b))
+        return {"a": left, "b": right, "same_rows": False, "recipe": self.knobs, "scores": self.compared}
+
+    async def models(self, name: str) -> Json:
+        return self.found_models
+
+    async def policy(self, name: str) -> Json | None:
+        return self.policies.get(name)
+
+    async def put_policy(self, name: str, wanted: Mapping[str, Any], *, by: str) -> None:
+        self.changes.append(("policy", name, dict(wanted), by))
+
+    async def delete_policy(self, name: str, *, by: str) -> None:
+        self.changes.append(("no policy", name, by))
 
 
 def _in(found: Mapping[str, Json], name: str, kind: str) -> Json:

@@ -135,12 +135,12 @@ async def test_two_runs_are_compared_knob_by_knob_and_score_by_score(tmp_path: P
             ("gates.a", 1, 2),
             ("gates.b", None, None),
         ]
-        said = {one["name"]: (one["a"], one["b"], one["better"]) for one in found["scores"]}
-        assert said == {
-            "Exact match": (0.6, 0.9, "b"),
-            "Loss per trained token": (1.0, 1.5, "a"),
-            "Loss per token": (3.3, 3.0, "b"),
-        }
+        said = [(one["name"], one["on"], one["a"], one["b"], one["better"]) for one in found["scores"]]
+        assert said == [
+            ("Exact match", "held-out rows", 0.6, 0.9, "b"),
+            ("Loss per trained token", "held-out rows", 1.0, 1.5, "a"),
+            ("Loss per trained token", "retention set", 3.3, 3.0, "b"),
+        ]
         assert (await api.client.get("/v1/runs/run1/compare/nobody")).status_code == 404
 
 

@@ -84,6 +84,23 @@ RESULT = {
     "retention": {"before": 4.0, "after": 4.3},
     "gates": [{"name": "retention", "outcome": "reject", "value": 0.3, "limit": 0.2, "says": "it forgot too much"}],
 }
+MEASURED = {
+    **RESULT,
+    "metrics": {
+        "loss": {"unit": "nats", "better": "less", "rows": 12,
+            "before": 2.9, "after": 0.03, "change": -2.87, "low": -3.1, "high": -2.5, "p": 0.001},
+        "length_tokens": {"unit": "tokens", "better": "neither", "rows": 12,
+            "before": 9.0, "after": 7.0, "change": -2.0, "low": -3.0, "high": -1.0, "p": 0.02},
+        "of_our_own": {"unit": "points", "better": "more", "rows": 5,
+            "before": 1.0, "after": 3.0, "change": 2.0, "low": 1.0, "high": 3.0, "p": 0.04},
+    },
+    "slices": [
+        {"slice": "language", "value": "de", "rows": 30, "loss_before": 1.0, "loss_after": 0.5, "low": -0.7, "high": -0.2},
+        {"slice": "app", "value": NASTY, "rows": 20, "loss_before": 1.0, "loss_after": 1.9, "low": 0.4, "high": 1.2},
+    ],
+    "forgetting": {"loss": None, "f1": None, "says": ["7 of 60 general questions that it could answer are lost"]},
+    "plan": {"derived": [{"name": "epochs", "value": 3, "reason": "80 rows"}], "steps": 15, "estimate": {"total_bytes": 2e9}},
+}  # fmt: skip
 LENGTHS = {"min": 1, "median": 2, "p90": 3, "max": 4, "total": 90}
 SHARE = {"logs": 9, "share_logs": 0.9, "rows": 8, "share_rows": 0.8, "duplicates": 1, "out": {"pii": 1}}
 REPORT = {
@@ -133,8 +150,21 @@ def source() -> MemoryPages:
     made.found_runs = {
         "r1": run("r1", "rejected", result=RESULT, artefact_url="/files/adapters/r1"),
         "r2": run("r2", "running", progress={"step": 3, "steps": 9, "loss": 1.5}),
+        "r4": run("r4", "succeeded", result=MEASURED, artefact_url="/files/adapters/r4", digest="e" * 64),
         "r3": run("r3", "failed", error={"code": "no-base", "message": "no such folder", "remedy": "name one"}),
     }
+    made.samples = [
+        {"of": "held_out", "prompt": [{"role": "user", "content": NASTY}, {"role": "assistant", "tool_calls": []}],
+         "expected": "exp", "before": NASTY, "after": "aft"},
+    ]  # fmt: skip
+    made.knobs = [{"knob": "gates.a", "a": 1, "b": None}]
+    score = {"name": "Exact match", "on": "held-out rows", "unit": "", "before_a": 0.1, "before_b": 0.1}
+    made.compared = [{**score, "a": 0.5, "b": 0.25, "change": -0.25, "better": "a"}]
+    made.found_models = {
+        "aliases": [{"alias": "champion", "run_id": "r4", "by": "person:x", "reason": None, "updated_ms": DAY_MS}],
+        "models": [{"run_id": "r4", "version": 1, "status": "succeeded", "method": "lora", "base": "/models/smol",
+                    "artefact_url": "/files/adapters/r4", "finished_ms": DAY_MS, "aliases": ["champion"]}],
+    }  # fmt: skip
     made.found_erasures = {
         "e1": erasure("e1", "done"),
         "e2": erasure("e2", "running", verified=False, runs=[], versions=[]),
@@ -193,8 +223,9 @@ class Page(HTMLParser):
 
 PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/datasets", "/datasets/tickets",
          "/datasets/tickets/preview", "/datasets/tickets/versions/1",
-         "/datasets/tickets/diff?from=1&to=best", "/runs", "/runs/r1", "/runs/r2",
-         "/runs/r3", "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
+         "/datasets/tickets/diff?from=1&to=best", "/runs", "/runs/r1", "/runs/r2", "/runs?status=queued&name=x",
+         "/runs/r3", "/runs/r4", "/runs/compare?run=r1&run=r4", "/runs/compare?run=r1",
+         "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
          "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a",
          "/erasures", "/erasures?kind=subject&value=u", "/erasures?kind=query&value=x", "/erasures/e1", "/erasures/e2",
          "/jobs", "/jobs/j1", "/jobs/j2", "/jobs/none", "/jobs/new", "/jobs/new?q=math", "/jobs/new?q=math+AND"]  # fmt: skip
@@ -226,7 +257,9 @@ async def test_every_field_has_a_label_and_no_id_comes_twice(client: httpx.Async
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("path", ["/", "/logs/one", "/review", "/datasets/tickets", "/datasets/tickets/diff"])
+@pytest.mark.parametrize(
+    "path", ["/", "/logs/one", "/review", "/datasets/tickets", "/datasets/tickets/diff", "/runs/r4"]
+)
 async def test_log_text_is_always_text(client: httpx.AsyncClient, path: str) -> None:
     page = Page(await client.get(path))
     assert not page.all("img")
@@ -252,6 +285,7 @@ async def test_every_route_is_visited_here() -> None:
         "/datasets/{name}/versions/{version}",
         "/datasets/{name}/diff",
         "/runs",
+        "/runs/compare",
         "/runs/{run_id}",
         "/rejected",
         "/rejected/{rejected_id}",
@@ -749,6 +783,93 @@ async def test_a_run_is_cancelled(client: httpx.AsyncClient, source: MemoryPages
     answer = await client.post("/runs/r2/cancel")
     assert (answer.status_code, answer.headers["location"]) == (303, "/runs/r2")
     assert source.changes == [("cancel", "r2", "person:local")]
+
+
+async def test_a_run_shows_how_sure_it_is_what_was_lost_and_what_was_settled(client: httpx.AsyncClient) -> None:
+    page = Page(await client.get("/runs/r4"))
+    text = " ".join(" ".join(page.texts).split())
+    assert "7 of 60 general questions that it could answer are lost" in text
+    assert "-3.1 to -2.5" in text and "0.001" in text
+    assert "80 rows" in text and "2.0 GB" in text
+    assert text.index("app: ") < text.index("language: de"), "what rose most comes first"
+    html = (await client.get("/runs/r4")).text
+    assert re.findall(r'badge (\w*)">([^<]* to [^<]*)<', html) == [("bad", "0.4 to 1.2"), ("good", "-0.7 to -0.2")]
+    changes = re.findall(r'badge (\w*) ?">([+-][\d.]+)<', html)
+    assert ("", "-2") in changes and ("good", "+2") in changes, "a shorter answer is neither better nor worse"
+    assert "of our own" in text
+
+
+async def test_runs_are_asked_for_by_dataset_and_status(client: httpx.AsyncClient) -> None:
+    async def shown(**asked: str) -> set[str | None]:
+        links = Page(await client.get("/runs", params=asked)).links()
+        return {link for link in links if link and link.startswith("/runs/")}
+
+    assert await shown(status="failed") == {"/runs/r3"}
+    assert await shown(name="elsewhere") == set()
+    assert len(await shown()) == 4
+
+
+async def test_two_runs_are_compared_and_not_one(client: httpx.AsyncClient) -> None:
+    page = Page(await client.get("/runs/compare?run=r1&run=r4"))
+    assert {"/runs/r1", "/runs/r4"} <= set(page.links())
+    text = " ".join(page.texts)
+    assert "gates.a" in text and "-0.25" in text and "other rows" in text
+    assert (await client.get("/runs/compare?run=r1")).status_code == 422
+
+
+async def test_a_run_is_resumed_only_where_it_can_be(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    forms = {
+        path: {one.get("action") for one in Page(await client.get(path)).all("form")}
+        for path in ("/runs/r1", "/runs/r2", "/runs/r3", "/runs/r4")
+    }
+    assert {path: f"{path}/resume" in actions for path, actions in forms.items()} == {
+        "/runs/r1": False, "/runs/r2": False, "/runs/r3": True, "/runs/r4": False,
+    }  # fmt: skip
+    assert {path: f"{path}/promote" in actions for path, actions in forms.items()} == {
+        "/runs/r1": True, "/runs/r2": False, "/runs/r3": False, "/runs/r4": True,
+    }  # fmt: skip
+    answer = await client.post("/runs/r3/resume")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/runs/r3")
+    assert source.changes == [("resume", "r3", "person:local")]
+
+
+async def test_a_model_is_promoted_and_a_rejected_one_with_a_reason(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    assert "override" in {field.get("name") for field in Page(await client.get("/runs/r1")).all("input")}
+    assert "override" not in {field.get("name") for field in Page(await client.get("/runs/r4")).all("input")}
+    await client.post("/runs/r4/promote", data={"alias": "champion"})
+    await client.post("/runs/r1/promote", data={"alias": "test", "override": " German only "})
+    assert source.changes == [
+        ("promote", "r4", {"alias": "champion"}, "person:local"),
+        ("promote", "r1", {"alias": "test", "override": "German only"}, "person:local"),
+    ]
+
+
+async def test_a_dataset_shows_its_models_and_is_trained_by_itself(
+    client: httpx.AsyncClient, source: MemoryPages
+) -> None:
+    page = Page(await client.get("/datasets/tickets"))
+    assert "/runs/r4" in page.links() and "champion" in page.texts
+    sent = {"on": "alias", "alias": "prod", "method": "full", "base": " /m ", "quiet_s": "60"}
+    assert (await client.post("/datasets/tickets/training", data=sent)).status_code == 303
+    source.policies = {
+        "tickets": {"on": "alias:prod", "recipe": {"method": "full", "base": "/m", "epochs": 2}, "quiet_s": 60,
+                    "priority": 5, "due_ms": DAY_MS, "due_version": 1},
+    }  # fmt: skip
+    text = " ".join(Page(await client.get("/datasets/tickets")).texts)
+    assert "v1 is due" in text
+    await client.post("/datasets/tickets/training", data={**sent, "on": "version"})
+    await client.post("/datasets/tickets/training", data={"on": ""})
+    recipe = {"method": "full", "base": "/m"}
+    assert source.changes == [
+        ("policy", "tickets", {"on": "alias:prod", "recipe": recipe, "quiet_s": 60, "priority": 0}, "person:local"),
+        ("policy", "tickets", {"on": "version", "recipe": {**recipe, "epochs": 2}, "quiet_s": 60, "priority": 5},
+         "person:local"),
+        ("no policy", "tickets", "person:local"),
+    ]  # fmt: skip
+    for wrong in ({"base": ""}, {"quiet_s": "soon"}):
+        assert (await client.post("/datasets/tickets/training", data={**sent, **wrong})).status_code == 422
 
 
 async def test_dead_letters_are_listed_and_counted_by_kind(client: httpx.AsyncClient, source: MemoryPages) -> None:
