@@ -39,11 +39,12 @@ class Spill:
         """
         self._facts = Facts(seed=recipe.seed, slices=slice_names(recipe))
         self._sketch = sketch
-        self._file = tempfile.TemporaryFile(prefix="tunemill-")  # noqa: SIM115  # closed by close()
-        self._piles = [bytearray() for _ in range(_PILES)]
+        self._file = tempfile.TemporaryFile(prefix="tunemill-", buffering=2**20)  # noqa: SIM115  # closed by close()
+        self._piles: list[list[bytes]] = [[] for _ in range(_PILES)]
+        self._held_bytes = 0
         self._pieces: list[list[tuple[int, int]]] = [[] for _ in range(_PILES)]  # offset and length
         self._end = 0
-        self._encode_into = msgspec.msgpack.Encoder().encode_into
+        self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(list[Row]).decode
 
     def __enter__(self) -> Self:
@@ -60,9 +61,11 @@ class Spill:
     def add(self, rows: Sequence[Row]) -> None:
         """Take in the next rows; none of them is kept in memory for long."""
         columns = self._facts.add_page(rows, self._sketch(rows) if self._sketch else None)
-        for row, pile in zip(rows, (columns.place >> _PILE_SHIFT).tolist(), strict=True):
-            self._encode_into(row, self._piles[pile], -1)
-        if sum(map(len, self._piles)) >= _HELD_BYTES:
+        encoded = [self._encode(row) for row in rows]
+        for one, pile in zip(encoded, (columns.place >> _PILE_SHIFT).tolist(), strict=True):
+            self._piles[pile].append(one)
+        self._held_bytes += sum(map(len, encoded))
+        if self._held_bytes >= _HELD_BYTES:
             self._write_out()
 
     def columns(self) -> Columns:
@@ -82,10 +85,12 @@ class Spill:
     def _write_out(self) -> None:
         for pile, held in enumerate(self._piles):
             if held:
-                self._pieces[pile].append((self._end, len(held)))
-                self._file.write(held)
-                self._end += len(held)
+                length = sum(map(len, held))
+                self._pieces[pile].append((self._end, length))
+                self._file.writelines(held)
+                self._end += length
                 held.clear()
+        self._held_bytes = 0
         self._file.flush()
 
     def _read(self, pile: int, count: int) -> list[Row]:
