@@ -1,7 +1,7 @@
 """What is decided by of each row, in columns: a few dozen bytes a row, so that millions fit in memory. Pure."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -146,6 +146,11 @@ def _arrays(columns: Columns) -> dict[str, NDArray[Any]]:
     found = {name: getattr(columns, name) for name in Columns.__struct_fields__}
     plain = {name: column for name, column in found.items() if isinstance(column, np.ndarray)}
     return plain | {_SLICE + name: column for name, column in columns.slices.items()}
+
+
+def hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """The first 8 bytes of the SHA-256 of each of these texts."""
+    return _u64s(b"".join([hashlib.sha256(text.encode()).digest()[:8] for text in texts]))
 
 
 def _u64s(digests: bytes) -> NDArray[np.uint64]:

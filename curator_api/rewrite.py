@@ -163,7 +163,7 @@ class _Rewriting:
         self.changed += len(came)
         if self._see is not None:
             self._see(left, came)
-        self._new_keys[where] = keys_of(after, where)
+        self._new_keys[where] = keys_of((after, where))
         if after:
             writer.add(one_bucket(after, *where, self._manifest.shape))
         else:

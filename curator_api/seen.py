@@ -1,10 +1,11 @@
 """Which logs and rows an earlier ingredient has met already: each counts for the first that finds it. Pure."""
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tunemill.curator_api.facts import hashes
 
 
 class Seen:
@@ -24,11 +25,11 @@ class Seen:
         """Whether each of these keys was met by no earlier ingredient; from now on it was, by this one."""
         if not len(self._before) and self._left <= 0:
             return [True] * len(keys)
-        hashes = np.array([int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) for key in keys], np.uint64)
+        found = hashes(keys)
         if self._left > 0:
-            self._now.append(hashes)
-        places = np.searchsorted(self._before, hashes)
+            self._now.append(found)
+        places = np.searchsorted(self._before, found)
         return [
-            place == len(self._before) or bool(self._before[place] != found)
-            for place, found in zip(places.tolist(), hashes, strict=True)
+            place == len(self._before) or bool(self._before[place] != one)
+            for place, one in zip(places.tolist(), found, strict=True)
         ]

@@ -4,12 +4,12 @@ One sorted array of 64-bit keys, of every row_key and log_id, and beside each th
 not in it is not in the version; one that is in it may, once in a very long while, be another text's.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunemill.curator_api.facts import hashes
 from tunemill.curator_api.parts import MOST_BITS, StoredRow
 from tunemill.schemas.manifest import SPLITS
 
@@ -19,12 +19,17 @@ Keys = NDArray[np.void]  # of _ENTRY, sorted, each entry once
 Where = tuple[str, int]  # split and bucket
 
 
-def keys_of(rows: Iterable[StoredRow], where: Where) -> Keys:
-    """The entries of a bucket's rows."""
-    texts = {text for row in rows for text in (*row.row_keys, *row.row.log_ids)}
+def keys_of(*buckets: tuple[Iterable[StoredRow], Where]) -> Keys:
+    """The entries of these buckets' rows."""
+    texts: list[str] = []
+    codes: list[int] = []
+    for rows, where in buckets:
+        its = {text for row in rows for text in (*row.row_keys, *row.row.log_ids)}
+        texts += its
+        codes += [_code(where)] * len(its)
     entries = np.empty(len(texts), dtype=_ENTRY)
-    entries["key"] = [_u64(text) for text in texts]
-    entries["where"] = _code(where)
+    entries["key"] = hashes(texts)
+    entries["where"] = codes
     return entries
 
 
@@ -41,7 +46,7 @@ def without(keys: Keys, wheres: Iterable[Where]) -> Keys:
 def find(keys: Keys, texts: Iterable[str]) -> dict[str, list[Where]]:
     """The buckets of each of these row_keys and log_ids that the version has."""
     asked = list(texts)
-    sought = np.array([_u64(text) for text in asked], dtype=np.uint64)
+    sought = hashes(asked)
     first = np.searchsorted(keys["key"], sought, side="left").tolist()
     last = np.searchsorted(keys["key"], sought, side="right").tolist()
     return {
@@ -59,10 +64,6 @@ def to_bytes(keys: Keys) -> bytes:
 def from_bytes(content: bytes) -> Keys:
     """As they were stored."""
     return np.frombuffer(content, dtype=_ENTRY)
-
-
-def _u64(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
 def _code(where: Where) -> int:
