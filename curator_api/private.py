@@ -82,9 +82,14 @@ def holds_private(row: Row) -> bool:
 
 
 def _texts(row: Row) -> list[str]:
-    texts = [row.tools or ""]
+    texts = [row.tools] if row.tools else []
     for message in (*row.messages, *row.rejected):
-        texts += (message.content or "", message.tool_call_id or "", message.name or "")
+        if message.content:
+            texts.append(message.content)
+        if message.tool_call_id:
+            texts.append(message.tool_call_id)
+        if message.name:
+            texts.append(message.name)
         for call in message.tool_calls:
             texts += (call.id or "", call.name, call.arguments)
     return texts
