@@ -40,7 +40,8 @@ COMMANDS = {
     "dataset": Late("tunemill.cli.dataset:app", "Gather, edit, publish and export datasets."),
     "webhooks": Late("tunemill.cli.webhooks:app", "Have every published version told to an address."),
     "train": Late("tunemill.cli.train:train", "Train a model on a dataset version."),
-    "runs": Late("tunemill.cli.runs:app", "Follow training runs."),
+    "runs": Late("tunemill.cli.runs:app", "Follow training runs, compare them, take them up again."),
+    "models": Late("tunemill.cli.models:app", "See the models of a dataset, and say which is used."),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunemill.cli import dataset_files, dataset_recipe, dataset_versions
+from tunemill.cli import dataset_files, dataset_recipe, dataset_training, dataset_versions
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, DatasetName, Key, Url, at, connect
 from tunemill.cli.dataset_files import content_of
 from tunemill.cli.dataset_recipe import as_yaml, brief, recipe_in
@@ -122,6 +122,7 @@ def delete_row(
 
 
 dataset_versions.register(app)
+dataset_training.register(app)
 dataset_files.register(app)
 
 
