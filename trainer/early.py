@@ -1,6 +1,5 @@
 """When to stop before the last step: the loss of rows set aside is looked at, and no longer falls."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -12,9 +11,6 @@ from tunemill.trainer.model import inference
 from tunemill.trainer.pack import pack
 from tunemill.trainer.recipe import EarlyStopping
 from tunemill.trainer.render import Example
-
-_SHARE = 20  # one row in so many is set aside
-_MOST_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +39,6 @@ def looks_of(totals: Mapping[str, float]) -> Looks:
     return Looks(int(totals["best_step"]), totals["best_loss"], int(totals["without_fall"]))
 
 
-def set_aside(row_ids: Sequence[str]) -> list[int]:
-    """Which rows are looked at and never trained on: those whose id's digest falls into the first twentieth, at most 128.
-
-    A function of the id alone, so that a row that is added moves no other.
-    """
-    bound = 2**64 // _SHARE
-    found = [i for i, row_id in enumerate(row_ids) if _number(row_id) < bound]
-    return sorted(sorted(found, key=lambda i: _number(row_ids[i]))[:_MOST_ROWS])
-
-
 def validation_loss(
     model: torch.nn.Module, examples: Sequence[Example], capacity: int, autocast: torch.dtype | None
 ) -> float:
@@ -63,7 +49,3 @@ def validation_loss(
         for rows in pack(range(len(examples)), [len(example.ids) for example in examples], capacity):
             total += float(token_losses(model, pack_rows([examples[row] for row in rows], device), autocast).sum())
     return total / max(1, sum(trained_tokens(example) for example in examples))
-
-
-def _number(row_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8])

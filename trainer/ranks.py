@@ -107,7 +107,7 @@ def spread(model: Any, recipe: Recipe, ranks: Ranks) -> None:
     for module in list(inner.modules()):
         if type(module).__name__ in layers:
             fully_shard(module)
-    fully_shard(inner)
+    fully_shard(inner, reshard_after_forward=True)  # else weights that were only looked at stay, and are not updated
 
 
 def gradient_scale(model: torch.nn.Module, ranks: Ranks) -> int:

@@ -10,12 +10,14 @@ import torch
 from fakes.tiny_model import tickets
 
 from tunemill.trainer import kl
-from tunemill.trainer.early import set_aside, validation_loss
+from tunemill.trainer.dataset import Dataset
+from tunemill.trainer.early import validation_loss
 from tunemill.trainer.errors import Diverged, NothingToTrain, Stopped
 from tunemill.trainer.forward import pack_rows
 from tunemill.trainer.general_rows import general_rows
 from tunemill.trainer.model import load_model, trainable
 from tunemill.trainer.pack import Steps
+from tunemill.trainer.prepare import Prepared, prepare, render_all
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import Example, render
 from tunemill.trainer.train import StepMetrics, Trained, train
@@ -174,14 +176,20 @@ def test_packing_does_not_change_the_held_gradient(
 # Ending early
 
 
-def test_rows_are_set_aside_by_their_id_alone() -> None:
-    ids = [f"row-{i}" for i in range(2000)]
-    found = {ids[i] for i in set_aside(ids)}
-    among_fewer = {ids[:1000][i] for i in set_aside(ids[:1000])}
+def test_rows_that_are_looked_at_are_never_trained_on(tiny_base: Path, tokenizer: Any) -> None:
+    """Which they are depends on their ids alone: a version with more rows sets the same ones aside."""
 
-    assert 60 <= len(found) <= 128
-    assert among_fewer == found & set(ids[:1000])
-    assert len(set_aside([f"row-{i}" for i in range(20_000)])) == 128
+    def prepared(count: int) -> Prepared:
+        rows = [{"row_id": f"row-{i}", **row} for i, row in enumerate(tickets(count))]
+        recipe = resolve({"base": str(tiny_base), "early_stopping": {}, "eval_generate_rows": 0})
+        return prepare(render_all(Dataset(train=rows, test=[]), recipe, tokenizer), recipe, tokenizer)
+
+    fewer, more = prepared(60), prepared(120)
+    looked_at = {example.row for example in more.validation}
+
+    assert 2 <= len(looked_at) <= 20
+    assert {example.row for example in more.train[: more.replay_from]} == set(range(120)) - looked_at
+    assert {example.row for example in fewer.validation} == {row for row in looked_at if row < 60}
 
 
 def overfitted(base: Path, folder: Path) -> Run:
