@@ -36,8 +36,8 @@ def judge(measured: Measured, limits: Gates) -> list[Gate]:
     return [
         _task_gain(measured.task_gain_lower_bound, limits.min_task_gain),
         _retention(measured.retention_rise, limits),
-        _not_worse("exact_match", measured.exact_match_change, 0.0, "answers that match exactly"),
-        _not_worse("stop_rate", measured.stop_rate_change, -_STOP_RATE_FALL, "answers that end by themselves"),
+        _exact_match(measured.exact_match_change),
+        _stop_rate(measured.stop_rate_change),
         *([] if limits.no_slice_worse_than is None else [_slices(measured.slices, limits, limits.no_slice_worse_than)]),
     ]
 
@@ -90,16 +90,25 @@ def _slices(slices: Sequence[SliceChange], limits: Gates, limit: float) -> Gate:
     if worst.low > limit:
         says = f"the loss of {where} rose by at least {worst.low:.3f} nats per token (95 %): add rows of this kind"
         return Gate(name=name, outcome="reject", value=worst.low, limit=limit, says=says)
-    says = f"of {len(enough)} slices none is surely worse; the lower bound of the rise is highest for {where}"
+    says = f"of {len(enough)} slices none surely rose by more; the lower bound of the rise is highest for {where}"
     return Gate(name=name, outcome="pass", value=worst.low, limit=limit, says=says)
 
 
-def _not_worse(name: str, change: float | None, limit: float, what: str) -> Gate:
+def _exact_match(change: float | None) -> Gate:
+    remedy = "read the held-out answers in the report, and raise epochs or learning_rate if they fall short"
+    return _not_worse("exact_match", change, 0.0, "answers that match exactly", remedy)
+
+
+def _stop_rate(change: float | None) -> Gate:
+    remedy = "raise max_new_tokens if answers were cut off; else see in the report that what was trained on holds the end of turn"
+    return _not_worse("stop_rate", change, -_STOP_RATE_FALL, "answers that end by themselves", remedy)
+
+
+def _not_worse(name: str, change: float | None, limit: float, what: str, remedy: str) -> Gate:
     if change is None:
-        return Gate(
-            name=name, outcome="warn", value=None, limit=limit, says=f"no held-out rows: {what} were not counted"
-        )
-    outcome: Literal["pass", "warn"] = "pass" if change >= limit else "warn"
-    return Gate(
-        name=name, outcome=outcome, value=change, limit=limit, says=f"the share of {what} changed by {change:+.2f}"
-    )
+        says = f"no held-out rows: {what} were not counted"
+        return Gate(name=name, outcome="warn", value=None, limit=limit, says=says)
+    says = f"the share of {what} changed by {change:+.2f}"
+    if change >= limit:
+        return Gate(name=name, outcome="pass", value=change, limit=limit, says=says)
+    return Gate(name=name, outcome="warn", value=change, limit=limit, says=f"{says}: {remedy}")

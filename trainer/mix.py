@@ -15,12 +15,17 @@ from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.render import IGNORE, Example
 
 
+def replay_wanted(train_rows: int, recipe: Recipe) -> int:
+    """How many general rows the recipe asks for beside so many rows of the dataset."""
+    return round(train_rows * recipe.replay_share / (1.0 - recipe.replay_share))
+
+
 def replay_rows(train_rows: int, recipe: Recipe) -> list[dict[str, Any]]:
     """So many general rows that they are `replay_share` of all rows trained on, or all there are; drawn by the seed."""
-    if not recipe.replay_share:
+    wanted = replay_wanted(train_rows, recipe)
+    if not wanted:
         return []
     rows = general_rows("replay", recipe.replay)
-    wanted = round(train_rows * recipe.replay_share / (1.0 - recipe.replay_share))
     draw = random.Random(recipe.seed)  # noqa: S311  # a sample, not a secret
     return draw.sample(rows, min(wanted, len(rows)))
 

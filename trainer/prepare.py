@@ -11,7 +11,8 @@ from tunemill.trainer.derive import Facts
 from tunemill.trainer.errors import NothingToTrain
 from tunemill.trainer.fit import Fitted, fit, trained_tokens
 from tunemill.trainer.general_rows import general_rows
-from tunemill.trainer.mix import replay_rows
+from tunemill.trainer.mix import replay_rows, replay_wanted
+from tunemill.trainer.pairs import Pair, chosen_rows, fit_pairs, render_pairs
 from tunemill.trainer.question import Question, questions
 from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.render import Example, Rendered, render
@@ -36,18 +37,25 @@ class Raw:
     held_out: Rows
     replay: Rows
     retention: Rows
+    pairs: Sequence[Pair] = ()  # with objective dpo: then `train` and `held_out` are their better sides
+    held_out_pairs: Sequence[Pair] = ()
 
     def facts(self) -> Facts:
         """What the rows are like, for what the recipe leaves open."""
         trained = self.train.rendered.examples + self.replay.rendered.examples
+        lengths = [len(example.ids) for example in trained]
+        answers = sum(map(trained_tokens, trained))
+        if self.pairs:
+            lengths = [pair.tokens for pair in self.pairs]
+            answers = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in self.pairs)
         measured = self.held_out.rendered.examples + self.retention.rendered.examples
         return Facts(
-            rows=len(self.train.rendered.examples),
+            rows=len(lengths) - len(self.replay.rendered.examples),
             replay=len(self.replay.rendered.examples),
             held_out=len(self.held_out.rendered.examples),
-            lengths=tuple(sorted(len(example.ids) for example in trained)),
-            trained_tokens=sum(map(trained_tokens, trained)),
-            longest_tokens=max((len(example.ids) for example in trained + measured), default=0),
+            lengths=tuple(sorted(lengths)),
+            trained_tokens=answers,
+            longest_tokens=max([*lengths, *(len(example.ids) for example in measured)], default=0),
         )
 
 
@@ -66,6 +74,8 @@ class Prepared:
     retention_rows: Sequence[Row]
     replay_from: int  # train[replay_from:] are general rows
     counts: dict[str, int]
+    pairs: Sequence[Pair] = ()  # with objective dpo: what is trained on, and `train` are their better sides
+    held_out_pairs: Sequence[Pair] = ()
 
 
 def render_all(dataset: Dataset, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Raw:
@@ -78,14 +88,24 @@ def render_all(dataset: Dataset, recipe: Recipe, tokenizer: PreTrainedTokenizerB
     def rendered(rows: Sequence[Row]) -> Rows:
         return Rows(rows, render(rows, tokenizer))
 
+    retention = rendered(general_rows("retention", recipe.retention))
+    test = dataset.test[: recipe.eval_loss_rows]
+    if recipe.objective == "dpo":
+        pairs, held_out = render_pairs(dataset.train, tokenizer), render_pairs(test, tokenizer)
+        train = Rows(chosen_rows(dataset.train), pairs.chosen)
+        if not pairs.pairs:
+            raise _nothing(train, "")
+        return Raw(
+            train, Rows(chosen_rows(test), held_out.chosen), rendered([]), retention, pairs.pairs, held_out.pairs
+        )
     train = rendered(dataset.train)
     if not train.rendered.examples:
         raise _nothing(train, "")
     return Raw(
         train=train,
-        held_out=rendered(dataset.test[: recipe.eval_loss_rows]),
+        held_out=rendered(test),
         replay=rendered(replay_rows(len(dataset.train), recipe)),
-        retention=rendered(general_rows("retention", recipe.retention)),
+        retention=retention,
     )
 
 
@@ -100,7 +120,8 @@ def prepare(raw: Raw, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Pre
     def fitted(rows: Rows) -> Fitted:
         return fit(rows.rendered.examples, recipe.max_length_tokens, recipe.overlong)
 
-    train, held_out, replay, retention = map(fitted, (raw.train, raw.held_out, raw.replay, raw.retention))
+    held_out, replay, retention = map(fitted, (raw.held_out, raw.replay, raw.retention))
+    pairs, train = _fit_pairs(raw, recipe) if raw.pairs else ([], fitted(raw.train))
     validating = _validation_rows(raw.train.rows) if recipe.early_stopping else frozenset[int]()
     trained = [example for example in train.examples if example.row not in validating]
     validation = [example for example in train.examples if example.row in validating]
@@ -123,6 +144,7 @@ def prepare(raw: Raw, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Pre
             "trained_examples": len(trained),
             "validation": len(validation),
             "replay": len(replay.examples),
+            "replay_missing": replay_wanted(len(raw.train.rows), recipe) - len(raw.replay.rows),  # there are no more
             "held_out": len(raw.held_out.rows),
             "held_out_examples": len(held_out.examples),
             "retention": len(retention.examples),
@@ -131,7 +153,17 @@ def prepare(raw: Raw, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Pre
             "held_out_dropped_overlong": held_out.dropped,
             **{f"held_out_{name}": count for name, count in raw.held_out.rendered.counts().items()},
         },
+        pairs=pairs,
+        held_out_pairs=fit_pairs(raw.held_out_pairs, recipe.max_length_tokens, recipe.overlong).pairs,
     )
+
+
+def _fit_pairs(raw: Raw, recipe: Recipe) -> tuple[list[Pair], Fitted]:
+    """The pairs that fit, and their better sides."""
+    fitted = fit_pairs(raw.pairs, recipe.max_length_tokens, recipe.overlong)
+    kept = {pair.row for pair in fitted.pairs}
+    examples = [example for example in raw.train.rendered.examples if example.row in kept]
+    return fitted.pairs, Fitted(examples, dropped=fitted.dropped, truncated=fitted.truncated)
 
 
 def _asked(rows: Rows, fitted: Fitted, first_rows: int, tokenizer: PreTrainedTokenizerBase) -> list[Question]:

@@ -5,6 +5,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from fakes.tiny_model import chat, tickets
@@ -142,3 +143,12 @@ def test_replay_can_be_what_the_base_model_says_itself(
     example, question = made[0], prepared.asked_replay[made[0].row]
     assert example.ids == (*question.prompt, *said[0], stop)
     assert [label for label in example.labels if label != IGNORE] == [*said[0], stop]
+
+
+def test_general_rows_that_there_are_not_are_counted(recipe: Recipe, tokenizer: Any) -> None:
+    rows = [{**row, "row_id": str(i)} for i, row in enumerate(tickets(72))]
+    many = msgspec.structs.replace(recipe, replay_share=0.9)
+
+    counts = prepare(render_all(Dataset(rows, []), many, tokenizer), many, tokenizer).counts
+
+    assert (counts["replay"], counts["replay_missing"]) == (80, 9 * 72 - 80)

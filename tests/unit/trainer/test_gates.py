@@ -35,6 +35,16 @@ def test_fewer_answers_that_end_or_match_are_warned_of() -> None:
     assert [gate.outcome for gate in judge(measured, LIMITS)] == ["pass", "pass", "warn", "warn"]
 
 
+def test_a_gate_that_fails_says_what_to_change() -> None:
+    measured = Measured(task_gain_lower_bound=0.0, retention_rise=0.3, exact_match_change=-0.1, stop_rate_change=-0.1)
+
+    says = {gate.name: gate.says for gate in judge(measured, LIMITS)}
+    assert "learning_rate" in says["task_gain"]
+    assert "replay_share" in says["retention"]
+    assert "report" in says["exact_match"]
+    assert "max_new_tokens" in says["stop_rate"]
+
+
 def test_answers_are_compared_as_text_and_field_by_field() -> None:
     assert exact_match('{"a": 1}', ' {"a": 1}\n')
     assert json_fields('{"a": 1, "b": 2}', '{"b": 2, "a": 3}') == 0.5
