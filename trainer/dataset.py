@@ -1,6 +1,6 @@
 """A published dataset version, opened and verified: a file whose SHA-256 is not the published one is refused.
 
-Rows come out as OpenAI chat rows, with the fields that are null left out.
+Rows come out as OpenAI chat rows, or as a prompt with a chosen and a rejected answer, with the fields that are null left out.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 import msgspec
@@ -20,7 +20,10 @@ from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
 
 AT_ONCE = 16  # files that are read at the same time: a version has thousands, and a bucket answers in its own time
 
-Row = dict[str, Any]  # {"row_id", "messages", "tools"}
+Row = dict[str, Any]  # {"row_id", "messages", "tools"}, or {"row_id", "prompt", "chosen", "rejected", "tools"}
+Shape = Literal["chat", "preference"]
+SHAPES: dict[str, Shape] = {"sft": "chat", "dpo": "preference"}  # by a recipe's objective
+_MESSAGES = {"chat": ("messages",), "preference": ("prompt", "chosen", "rejected")}
 
 
 class _Format(msgspec.Struct):
@@ -35,26 +38,26 @@ class Dataset:
     test: list[Row]
 
 
-def open_dataset(manifest_url: str, digest: str) -> Dataset:
-    """Read and verify a version.
+def open_dataset(manifest_url: str, digest: str, *, shape: Shape = "chat") -> Dataset:
+    """Read and verify a version of that shape.
 
     Raises:
         DatasetNotFound: the manifest or a part is not there.
         DigestMismatch: a file is not what was published.
-        InvalidRun: the manifest is of a format that this trainer does not know, or of pairs of answers.
+        InvalidRun: the manifest is of a format that this trainer does not know, or of another shape.
     """
     content = _read(manifest_url)
     if manifest_digest(content) != digest:
         raise DigestMismatch(
             f"the manifest at {manifest_url} does not have the digest {digest}", "publish the version again"
         )
-    manifest = _manifest(content)
+    manifest = _manifest(content, shape)
     folder = manifest_url.rsplit("/manifests/", 1)[0]
     rows: dict[str, list[Row]] = {"train": [], "test": []}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         contents = pool.map(_read, [f"{folder}/{part.path}" for part in manifest.parts])
         for part, content in zip(manifest.parts, contents, strict=True):
-            rows.setdefault(part.split, []).extend(_part_rows(part, content))
+            rows.setdefault(part.split, []).extend(_part_rows(part, content, shape))
     for split in rows.values():
         split.sort(key=lambda row: str(row["row_id"]))  # the result depends on the content, not on how parts were cut
     return Dataset(train=rows["train"], test=rows["test"])
@@ -70,7 +73,7 @@ def _read(url: str) -> bytes:
         ) from error
 
 
-def _manifest(content: bytes) -> DatasetManifest:
+def _manifest(content: bytes, shape: Shape) -> DatasetManifest:
     try:
         written = msgspec.json.decode(content, type=_Format).format
         if written != FORMAT:
@@ -80,26 +83,26 @@ def _manifest(content: bytes) -> DatasetManifest:
         manifest = msgspec.json.decode(content, type=DatasetManifest)
     except msgspec.DecodeError as error:
         raise InvalidRun("the manifest cannot be read", "publish the version again") from error
-    if manifest.shape != "chat":
+    if manifest.shape != shape:
         raise InvalidRun(
-            f"the version has rows of the shape {manifest.shape!r}, and this recipe trains on chat rows",
-            "train on a version whose recipe has the shape chat",
+            f"the version has rows of the shape {manifest.shape!r}, and this recipe trains on {shape} rows",
+            f"train on a version whose rows have the shape {shape}; objective sft takes chat rows, dpo preference rows",
         )
     return manifest
 
 
-def _part_rows(part: Part, content: bytes) -> list[Row]:
+def _part_rows(part: Part, content: bytes, shape: Shape) -> list[Row]:
     if hashlib.sha256(content).hexdigest() != part.sha256:
         raise DigestMismatch(
             f"{part.path} is not the file that was published", "restore it, or publish the version again"
         )
-    return [_row(row) for row in pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).to_pylist()]
+    return [_row(row, shape) for row in pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).to_pylist()]
 
 
-def _row(stored: Row) -> Row:
-    messages = [_message(message) for message in stored["messages"]]
+def _row(stored: Row, shape: Shape) -> Row:
+    said = {column: [_message(message) for message in stored[column]] for column in _MESSAGES[shape]}
     tools = json.loads(stored["tools"]) if stored.get("tools") else None
-    return {"row_id": stored["row_id"], "messages": messages, "tools": tools}
+    return {"row_id": stored["row_id"], **said, "tools": tools}
 
 
 def _message(text: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a run would be, without running it: the version's rows, the tokenizer and the model's configuration, and no weight."""
 
-from tunemill.trainer.dataset import open_dataset
+from tunemill.trainer.dataset import SHAPES, open_dataset
 from tunemill.trainer.identity import find_base
 from tunemill.trainer.machine import this_machine
 from tunemill.trainer.model import base_folder, load_tokenizer
@@ -21,5 +21,5 @@ def plan_run(manifest_url: str, digest: str, recipe: Recipe) -> Plan:
     folder = base_folder(recipe.base, recipe.revision, weights=False)
     tokenizer = load_tokenizer(folder)
     settle_template(tokenizer, recipe.template)
-    raw = render_all(open_dataset(manifest_url, digest), recipe, tokenizer)
+    raw = render_all(open_dataset(manifest_url, digest, shape=SHAPES[recipe.objective]), recipe, tokenizer)
     return make_plan(recipe, raw.facts(), shape_of(folder, recipe), this_machine(precision=recipe.precision))

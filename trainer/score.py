@@ -43,6 +43,7 @@ class Scores(msgspec.Struct, frozen=True):
     answers: tuple[Answered, ...]  # per question
     retention_answers: tuple[Answered, ...]
     seconds: float
+    margins: tuple[float, ...] = ()  # per held-out pair: how much likelier the better answer is, in nats
 
     def summary(self) -> dict[str, float | None]:
         """The scores as one number each."""
@@ -53,6 +54,12 @@ class Scores(msgspec.Struct, frozen=True):
     def retention(self) -> float | None:
         """Loss per token on the retention set, in nats."""
         return mean_loss(self.retention_losses, self.retention_tokens)
+
+
+def preference_losses(before: Sequence[float], after: Sequence[float], beta: float) -> list[float]:
+    """DPO's loss of each pair, in nats: log 2 while the model is the base model, less as it prefers the better answer more."""
+    gains = [beta * (now - was) for was, now in zip(before, after, strict=True)]
+    return [max(-gain, 0.0) + math.log1p(math.exp(-abs(gain))) for gain in gains]
 
 
 def column(answers: Sequence[Answered], name: str) -> list[float | None]:

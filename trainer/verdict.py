@@ -10,9 +10,15 @@ from tunemill.trainer.bootstrap import Change, paired
 from tunemill.trainer.forgetting import Forgetting, forgetting
 from tunemill.trainer.gates import Gate, Measured, judge, rejected
 from tunemill.trainer.recipe import Recipe
-from tunemill.trainer.score import Scores, column
+from tunemill.trainer.score import Scores, column, preference_losses
 from tunemill.trainer.slices import SliceChange, Slices, changes
 
+_LOSSES = {
+    "loss": ("nats per trained token", "less"),
+    "perplexity": ("", "less"),
+    "preference_loss": ("nats per pair", "less"),  # with objective dpo
+    "preference_accuracy": ("share of pairs", "more"),
+}
 _ANSWER_METRICS = {  # name -> unit, and which change is for the better
     "exact_match": ("share of answers", "more"),
     "f1": ("share of words", "more"),
@@ -54,7 +60,7 @@ def verdict(
         question_topics: of each retention question.
         counts: what became of the dataset's rows.
     """
-    metrics = _metrics(before, after, recipe.seed)
+    metrics = _metrics(before, after, recipe)
     of_slices = changes(slices, before.losses, after.losses, before.tokens, seed=recipe.seed)
     forgotten = forgetting(before, after, row_topics=row_topics, question_topics=question_topics, seed=recipe.seed)
     gates = judge(_measured(metrics, forgotten, of_slices), recipe.gates)
@@ -74,9 +80,14 @@ def verdict(
     )
 
 
-def _metrics(before: Scores, after: Scores, seed: int) -> dict[str, Change]:
+def _metrics(before: Scores, after: Scores, recipe: Recipe) -> dict[str, Change]:
     """What could be measured on at least one row, by name."""
+    seed, beta = recipe.seed, recipe.dpo.beta
+    preferred = [[float(margin > 0) for margin in scores.margins] for scores in (before, after)]
+    preference = [preference_losses(before.margins, scores.margins, beta) for scores in (before, after)]
     found = {
+        "preference_loss": paired(*preference, seed=seed),
+        "preference_accuracy": paired(*preferred, seed=seed),
         "loss": paired(before.losses, after.losses, weights=before.tokens, seed=seed),
         "perplexity": paired(before.losses, after.losses, weights=before.tokens, seed=seed, shown=np.exp),
     }
@@ -88,14 +99,15 @@ def _metrics(before: Scores, after: Scores, seed: int) -> dict[str, Change]:
 
 
 def _shown(name: str, change: Change) -> dict[str, Any]:
-    unit, better = _ANSWER_METRICS.get(name, ("nats per trained token" if name == "loss" else "", "less"))
+    unit, better = (_LOSSES | _ANSWER_METRICS)[name]
     numbers = msgspec.to_builtins(change)
     del numbers["lower_bound"], numbers["upper_bound"]  # one-sided: the gates' own
     return {"unit": unit, "better": better, **numbers}
 
 
 def _measured(metrics: dict[str, Change], forgotten: Forgetting, slices: Sequence[SliceChange]) -> Measured:
-    loss, matches, stops = (metrics.get(name) for name in ("loss", "exact_match", "stop_rate"))
+    matches, stops = metrics.get("exact_match"), metrics.get("stop_rate")
+    loss = metrics.get("preference_loss") or metrics.get("loss")
     return Measured(
         task_gain_lower_bound=-loss.upper_bound if loss else None,
         retention_rise=forgotten.loss.change if forgotten.loss else None,

@@ -36,7 +36,7 @@ CHATML = (
 )
 TEMPLATE = CHATML.replace("BEGIN", "").replace("END", "")
 MARKED_TEMPLATE = CHATML.replace("BEGIN", "{% generation %}").replace("END", "{% endgeneration %}")  # what TRL needs
-_SCHEMA = pa.schema([("row_id", pa.string()), ("messages", pa.list_(pa.string())), ("tools", pa.string())])
+_MESSAGES = {"chat": ("messages",), "preference": ("prompt", "chosen", "rejected")}
 
 
 def tiny_tokenizer(texts: Sequence[str]) -> Any:
@@ -114,10 +114,10 @@ def publish_dataset(
         sources: by split, of each row the fields of its `Origin` but its ids; `sources_url` finds what is written of them.
     """
     folder = files / "datasets" / "default" / name
-    parts = [_write_part(folder, split, rows) for split, rows in splits.items() if rows]
+    parts = [_write_part(folder, split, rows, _MESSAGES[shape]) for split, rows in splits.items() if rows]
     manifest = DatasetManifest(
         shape=shape,
-        columns=tuple(_SCHEMA.names),
+        columns=("row_id", *_MESSAGES[shape], "tools"),
         rows=sum(part.rows for part in parts),
         splits={split: len(rows) for split, rows in splits.items()},
         bits=dict.fromkeys(splits, 0),
@@ -152,14 +152,16 @@ def _write_origins(folder: Path, rows: Sequence[dict[str, Any]], known: Sequence
     return _write(folder / "sources", zstandard.compress(lines), SOURCES_END)
 
 
-def _write_part(folder: Path, split: str, rows: Sequence[dict[str, Any]]) -> Part:
-    texts = [[json.dumps(message) for message in row["messages"]] for row in rows]
+def _write_part(folder: Path, split: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Part:
     stored = [
-        {"row_id": _row_id(row), "messages": said, "tools": row.get("tools")}
-        for row, said in zip(rows, texts, strict=True)
+        {"row_id": _row_id(row), "tools": row.get("tools")}
+        | {column: [json.dumps(message) for message in row[column]] for column in columns}
+        for row in rows
     ]
+    texts = [(column, pa.list_(pa.string())) for column in columns]
+    schema = pa.schema([("row_id", pa.string()), *texts, ("tools", pa.string())])
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(stored, schema=_SCHEMA), buffer)
+    pq.write_table(pa.Table.from_pylist(stored, schema=schema), buffer)
     content = buffer.getvalue()
     sha256 = _write(folder / "parts", content, ".parquet")
     return Part(sha256=sha256, bytes=len(content), rows=len(rows), split=split, bucket=0)

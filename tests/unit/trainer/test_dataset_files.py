@@ -13,6 +13,13 @@ from tunemill.trainer.general_rows import general_rows
 from tunemill.trainer.recipe import VersionRows
 from tunemill.trainer.texts import words
 
+PAIR = {
+    "prompt": [{"role": "user", "content": "Rain?"}],
+    "chosen": [{"role": "assistant", "content": "Yes."}],
+    "rejected": [{"role": "assistant", "content": "Who knows."}],
+    "tools": None,
+}
+
 
 def test_rows_come_back_as_chat_rows(tmp_path: Path) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
@@ -31,6 +38,15 @@ def test_rows_come_back_as_chat_rows(tmp_path: Path) -> None:
     assert len(dataset.test) == 2
 
 
+def test_pairs_come_back_as_messages(tmp_path: Path) -> None:
+    url, digest = publish_dataset(tmp_path, "pairs", {"train": [PAIR]}, shape="preference")
+
+    (row,) = open_dataset(url, digest, shape="preference").train
+
+    assert {column: row[column] for column in PAIR} == PAIR
+    assert row["row_id"]
+
+
 def test_files_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> None:
     url, digest = publish_dataset(tmp_path, "t", {"train": tickets(4)})
 
@@ -46,9 +62,12 @@ def test_files_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> No
 
 
 def test_a_version_that_cannot_be_trained_on_says_why(tmp_path: Path) -> None:
-    url, digest = publish_dataset(tmp_path, "pairs", {"train": tickets(1)}, shape="preference")
+    url, digest = publish_dataset(tmp_path, "pairs", {"train": [PAIR]}, shape="preference")
     with pytest.raises(InvalidRun, match="this recipe trains on chat rows"):
         open_dataset(url, digest)
+    url, digest = publish_dataset(tmp_path, "chats", {"train": tickets(1)})
+    with pytest.raises(InvalidRun, match="this recipe trains on preference rows"):
+        open_dataset(url, digest, shape="preference")
 
     old = b'{"columns":[],"format":"tunemill-dataset/1","parts":[],"rows":0,"splits":{}}'
     (tmp_path / "old.json").write_bytes(old)
