@@ -1,9 +1,11 @@
 """A version's files, written in an order in which nobody sees half of it: buckets, what names them, the manifest last."""
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,7 +24,9 @@ from tunemill.schemas.manifest import (
     sources_file,
 )
 
-_BATCH_ROWS, _BATCH_BYTES = 2_000, 16 * 2**20  # made and written at once: two of these are in memory
+_BATCH_ROWS, _BATCH_BYTES = 2_000, 16 * 2**20  # made and written at once
+_AT_ONCE = 2  # batches: one is compressed while the disk has another. With the one that is filled, three are in memory
+_BUCKETS = 16  # whose keys are made at once
 
 Card = Callable[[DatasetManifest, str], str]  # of a manifest and its digest
 
@@ -70,7 +74,7 @@ class Writer:
         self._files, self._place, self._pool = files, place, pool
         self._held: list[Bucket] = []
         self._held_rows = self._held_bytes = 0
-        self._under_way: Future[tuple[list[Entry], int]] | None = None
+        self._under_way: deque[Future[tuple[list[Entry], int]]] = deque()
         self._entries: list[Entry] = []
         self.written_bytes = 0
 
@@ -85,27 +89,27 @@ class Writer:
     def finish(self) -> list[Entry]:
         """Come back when all buckets are written, with those that were added since the last time."""
         self._send()
-        self._wait()
+        while self._under_way:
+            self._wait()
         entries, self._entries = self._entries, []
         return entries
 
     def _send(self) -> None:
-        self._wait()
-        self._under_way = self._pool.submit(_put_buckets, self._files, self._place, self._held)
+        if len(self._under_way) == _AT_ONCE:
+            self._wait()
+        self._under_way.append(self._pool.submit(_put_buckets, self._files, self._place, self._held))
         self._held, self._held_rows, self._held_bytes = [], 0, 0
 
     def _wait(self) -> None:
-        if self._under_way is not None:
-            entries, written_bytes = self._under_way.result()
-            self._entries += entries
-            self.written_bytes += written_bytes
-            self._under_way = None
+        entries, written_bytes = self._under_way.popleft().result()
+        self._entries += entries
+        self.written_bytes += written_bytes
 
 
 @contextmanager
 def writing(files: Files, place: str) -> Iterator[Writer]:
     """A writer of a dataset's buckets."""
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield Writer(files, place, pool)
 
 
@@ -162,9 +166,11 @@ def write_rows(
     bits = {split: bits_for(splits[split]) for split in SPLITS}
     keys: list[Keys] = []
     with writing(files, place) as writer:
-        for bucket in buckets(chunks, bits, shape):
-            writer.add(bucket)
-            keys.append(keys_of(bucket.stored, (bucket.split, bucket.number)))
+        found = buckets(chunks, bits, shape)
+        while some := list(islice(found, _BUCKETS)):
+            for bucket in some:
+                writer.add(bucket)
+            keys.append(keys_of(*((bucket.stored, (bucket.split, bucket.number)) for bucket in some)))
         entries = writer.finish()
     return written(entries, joined(keys), bits=bits, shape=shape, balance=balance, written_bytes=writer.written_bytes)
 
