@@ -200,7 +200,7 @@ async def _matching(step: _Step, query: str) -> AsyncIterator[list[TaggedLog]]:
     read = await asyncio.to_thread(
         read_query, step.curator.registry, step.curator.project, query, now_ms=step.plan.point_ms
     )
-    async for dumped in step.curator.index.dump(read):
+    async for dumped in _read_ahead(step.curator.index.dump(read)):
         for some in _chunks(dumped):
             fresh = step.seen.fresh([one.log_id for one in some])
             records = [one.record for one, is_fresh in zip(some, fresh, strict=True) if is_fresh]
@@ -335,6 +335,22 @@ def _decoded(curator: Curator, records: Sequence[bytes]) -> list[TaggedLog]:
 
 def _chunks(items: Sequence[T], size: int = PAGE) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+async def _read_ahead(pages: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The same pages: while one is worked on, the index reads the next."""
+
+    async def following() -> T | None:
+        return await anext(pages, None)
+
+    under_way = asyncio.create_task(following())
+    try:
+        while (page := await under_way) is not None:
+            under_way = asyncio.create_task(following())
+            yield page
+    finally:
+        under_way.cancel()
+        await asyncio.gather(under_way, return_exceptions=True)
 
 
 async def _in_thread(pages: Iterable[list[T]]) -> AsyncIterator[list[T]]:
