@@ -19,6 +19,8 @@ _NAMES: Mapping[str, tuple[str, str, bool | None]] = {
     "call_name": ("Tools called by the right name", "share of calls", True),
     "call_arguments": ("Tools called with the right arguments", "share of calls", True),
     "stop_rate": ("Answers that end by themselves", "share of answers", True),
+    "preference_accuracy": ("Better answers preferred", "share of pairs", True),
+    "preference_loss": ("Preference loss per pair", "nats", False),
     "loss": ("Loss per trained token", "nats", False),
     "perplexity": ("Perplexity", "", False),
     "length_tokens": ("Length of answers", "tokens", None),

@@ -10,12 +10,6 @@ import yaml
 from tunemill.trainer.identity import HUB_ID
 from tunemill.trainer.job import Order
 
-_SCORES = (
-    ("loss", "held-out loss, nats per trained token"),
-    ("exact_match", "held-out answers that match exactly"),
-    ("json_fields", "JSON fields right"),
-    ("stop_rate", "held-out answers that end by themselves"),
-)
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|])")
 
 
@@ -82,13 +76,26 @@ def _use(order: Order, notes: Sequence[str], *, whole: bool) -> list[str]:
 
 
 def _scores(result: Mapping[str, Any]) -> list[str]:
-    before, after = result["before"], result["after"]
-    rows = [(what, before.get(name), after.get(name)) for name, what in _SCORES]
+    rows = [
+        (
+            _score(name, one["unit"]),
+            one["before"],
+            one["after"],
+            f"{one['low']:+.3f} to {one['high']:+.3f}",
+            one["rows"],
+        )
+        for name, one in result["metrics"].items()
+    ]
     kept = result["retention"]
-    rows.append(("loss on general rows, nats per token", kept["before"], kept["after"]))
+    rows.append(("loss on general rows, nats per trained token", kept["before"], kept["after"], "", ""))
     gates = [f"- {_plain(gate['name'])}: {gate['outcome']}: {_plain(gate['says'])}" for gate in result["gates"]]
-    shown = [(what, _number(was), _number(now)) for what, was, now in rows]
-    return ["## Scores", "", *_table(("on the same rows", "before", "after"), shown), "", *gates]
+    shown = [(what, _number(was), _number(now), *sure) for what, was, now, *sure in rows]
+    columns = ("on the same held-out rows", "before", "after", "change, 95 %", "rows")
+    return ["## Scores", "", *_table(columns, shown), "", *gates]
+
+
+def _score(name: str, unit: str) -> str:
+    return name.replace("_", " ") + (f", {unit}" if unit else "")
 
 
 def _limits(status: str, result: Mapping[str, Any]) -> list[str]:
@@ -99,8 +106,7 @@ def _limits(status: str, result: Mapping[str, Any]) -> list[str]:
     ]
     if status != "succeeded":
         lines.insert(0, f"- The run {status}: a gate speaks against its use.")
-    said = (result.get("forgetting") or {}).get("says") or ()
-    return ["## Limits", "", *lines, *[f"- {_plain(sentence)}" for sentence in said]]
+    return ["## Limits", "", *lines, *[f"- {_plain(sentence)}" for sentence in result["forgetting"]["says"]]]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:

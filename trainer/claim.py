@@ -16,7 +16,7 @@ from tunemill.registry import model_aliases
 from tunemill.registry.run_log import ENDED, tell
 from tunemill.registry.tables import now_ms, redactions, run_events, runs
 from tunemill.trainer.errors import LeaseLost, OutOfMemory, TrainerError
-from tunemill.trainer.recipe import Recipe, resolve
+from tunemill.trainer.recipe import Recipe, VersionRows, resolve
 
 QUEUED = "queued"
 _BY = "trainer"
@@ -126,8 +126,9 @@ def note(engine: Engine, claim: Claim, entries: list[dict[str, Any]], progress: 
 
 
 def is_redacted(engine: Engine, claim: Claim) -> bool:
-    """Whether rows that the run is trained on were erased since it was asked for."""
-    replaced = (redactions.c.project == claim.project, redactions.c.replaces_digest == claim.digest)
+    """Whether rows that the run is trained on, or is measured by, were erased since it was asked for."""
+    named = [rows.digest for rows in (claim.recipe.replay, claim.recipe.retention) if isinstance(rows, VersionRows)]
+    replaced = (redactions.c.project == claim.project, redactions.c.replaces_digest.in_([claim.digest, *named]))
     with engine.connect() as connection:
         return connection.execute(select(redactions.c.redaction_id).where(*replaced).limit(1)).first() is not None
 

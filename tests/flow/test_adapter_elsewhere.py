@@ -92,7 +92,8 @@ def a_folder(tmp_path: Path) -> tuple[Path, Path]:
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    result = {"before": {}, "after": {}, "retention": {"before": None, "after": None}, "gates": []}
+    kept = {"before": None, "after": None}
+    result = {"metrics": {}, "retention": kept, "forgetting": {"says": []}, "gates": []}
     made = Made(Trained(steps=1, trained_tokens=1, seconds=1.0), torch.float32, base)
     said: dict[str, Any] = {"status": "succeeded", "result": result, "report": "", "samples": []}
     assemble(model, load_tokenizer(base), folder, order=order, made=made, **said)

@@ -19,10 +19,11 @@ from tunemill.trainer.recipe import resolve
 from tunemill.trainer.servable import obstacles, serving_notes
 from tunemill.trainer.train import Trained
 
+LOSS = {"unit": "nats per trained token", "rows": 12, "before": 2.0, "after": 1.0, "low": -1.5, "high": -0.5}
 RESULT: dict[str, Any] = {
-    "before": {"loss": 2.0, "exact_match": 0.0, "json_fields": None, "stop_rate": 0.5},
-    "after": {"loss": 1.0, "exact_match": 0.5, "json_fields": None, "stop_rate": 1.0},
-    "retention": {"before": 3.0, "after": 3.1},
+    "metrics": {"loss": LOSS},
+    "retention": {"before": 3.0, "after": None},
+    "forgetting": {"says": ["2 of 60 general questions are lost."]},
     "gates": [{"name": "task_gain", "outcome": "pass", "value": 0.5, "limit": 0.0, "says": "the loss fell"}],
 }
 PROMPT = torch.tensor([[40, 50, 60, 70, 80, 90]])
@@ -101,7 +102,15 @@ def test_a_lora_folder_says_what_it_was_made_of(tmp_path: Path, tiny_base: Path)
     front, page = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
     assert yaml.safe_load(front)["base_model"] == tiny_base.name
     assert yaml.safe_load(front)["library_name"] == "peft"
-    assert all(said in page for said in ("tickets@v3", "d" * 64, "| 2.000 | 1.000 |", "the loss fell"))
+    shown = (
+        "tickets@v3",
+        "d" * 64,
+        "| 2.000 | 1.000 | -1.500 to -0.500 | 12 |",
+        "the loss fell",
+        "2 of 60",
+        "not measured",
+    )
+    assert [said for said in shown if said not in page] == []
     assert AutoTokenizer.from_pretrained(folder).chat_template == load_tokenizer(tiny_base).chat_template
     loaded = PeftModel.from_pretrained(whole(tiny_base), folder)
     assert torch.equal(logits(loaded), logits(model))

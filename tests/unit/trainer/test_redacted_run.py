@@ -14,17 +14,18 @@ from tunemill.trainer import supervise
 from tunemill.trainer.claim import Claim
 from tunemill.trainer.job import Line, WorkFolder
 from tunemill.trainer.publish import upload, write_manifest
+from tunemill.trainer.recipe import resolve
 
 OLD = "d" * 64
 
 
-def a_claim(engine: Engine) -> Claim:
+def a_claim(engine: Engine, *, digest: str = OLD, **recipe: Any) -> Claim:
     """A run that is ours, in the registry."""
-    names = {"run_id": "r", "project": "default", "name": "all", "version": 1, "digest": OLD, "manifest_url": "/m"}
+    names = {"run_id": "r", "project": "default", "name": "all", "version": 1, "digest": digest, "manifest_url": "/m"}
     more = {"run_key": "k", "recipe": {}, "status": "running", "attempt": 1, "lease_owner": "us", "event_seq": 0}
     with engine.begin() as connection:
         connection.execute(insert(runs).values(**names, **more, created_ms=1, lease_until_ms=9 * 10**12))
-    return Claim(**names, attempt=1, owner="us", recipe=None, failures=0)  # type: ignore[arg-type]  # it is not looked at
+    return Claim(**names, attempt=1, owner="us", recipe=resolve({"base": "b", **recipe}), failures=0)
 
 
 def erase(engine: Engine) -> None:
@@ -34,15 +35,20 @@ def erase(engine: Engine) -> None:
         connection.execute(insert(redactions).values(**said, **more))
 
 
+OTHERS = {"digest": "a" * 64, "retention": {"of": "other@v1", "manifest_url": "/o", "digest": OLD}}
+
+
+@pytest.mark.parametrize("trained_on", [{}, OTHERS])
 @pytest.mark.parametrize("when", ["before", "meanwhile", "never"])
-async def test_its_report_shows_no_rows_if_some_were_erased(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+async def test_it_shows_no_rows_if_some_were_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, trained_on: dict[str, Any]
 ) -> None:
     engine = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
     migrate(engine)
-    claim, folder = a_claim(engine), WorkFolder(tmp_path / "work")
+    claim, folder = a_claim(engine, **trained_on), WorkFolder(tmp_path / "work")
     folder.artefact.mkdir(parents=True)
     (folder.artefact / "report.md").write_text(f"# Run r\n\n{SAMPLES}\n\nprivate\n")
+    folder.samples.write_text('{"expected": "private"}\n')
     write_manifest(folder.artefact, {"run_id": "r"})
 
     def slow(*args: Any, **more: Any) -> str:
@@ -59,7 +65,9 @@ async def test_its_report_shows_no_rows_if_some_were_erased(
     done = Line(ts_ms=1, kind="done", message="succeeded", data={"result": {}, "trained_tokens": 1, "seconds": 1.0})
     assert await supervise._publish(engine, claim, folder, str(tmp_path / "files"), done) == "succeeded"
     published = tmp_path / "files/runs/default/r"
-    report = (published / "report.md").read_bytes()
-    assert (b"private" in report) == (when == "never")
-    assert json.loads((published / "manifest.json").read_bytes())["files"]["report.md"]["bytes"] == len(report)
+    manifest = json.loads((published / "manifest.json").read_bytes())
+    for name in ("report.md", "samples.jsonl"):
+        shown = (published / name).read_bytes()
+        assert (b"private" in shown) == (when == "never")
+        assert manifest["files"][name]["bytes"] == len(shown)
     engine.dispose()
