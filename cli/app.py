@@ -38,7 +38,7 @@ COMMANDS = {
     "rules": Late("tunemill.cli.rules:app", "Try rules out, put them in force, apply them to history."),
     "tags": Late("tunemill.cli.tags:app", "Learn tags from labelled logs."),
     "dataset": Late("tunemill.cli.dataset:app", "Gather, edit, publish and export datasets."),
-    "webhooks": Late("tunemill.cli.webhooks:app", "Have every published version told to an address."),
+    "webhooks": Late("tunemill.cli.webhooks:app", "Have every version, and the end of every run, told to an address."),
     "train": Late("tunemill.cli.train:train", "Train a model on a dataset version."),
     "runs": Late("tunemill.cli.runs:app", "Follow training runs, compare them, take them up again."),
     "models": Late("tunemill.cli.models:app", "See the models of a dataset, and say which is used."),

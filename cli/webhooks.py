@@ -1,4 +1,4 @@
-"""`tunemill webhooks`: addresses that hear of every dataset version."""
+"""`tunemill webhooks`: addresses that hear of every dataset version, and of every run that ends."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, at, connect
 from tunemill.cli.output import print_json, say, table, when
 
-app = typer.Typer(help="Have every published or redacted version told to an address, signed.", no_args_is_help=True)
+app = typer.Typer(help="Have every version, and the end of every run, told to an address, signed.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -48,7 +48,7 @@ def add(
     if as_json:
         print_json(answer)
     else:
-        say(f"webhook {answer['webhook_id']} hears of every version; its secret, shown this once: {answer['secret']}")
+        say(f"webhook {answer['webhook_id']} hears of every version and of the end of every run; its secret, shown this once: {answer['secret']}")
 
 
 @app.command("remove")

@@ -51,7 +51,6 @@ class WorkFolder:
         self.checkpoints = path / "checkpoints"
         self.before = path / "before.json"
         self.artefact = path / "artefact"
-        self.samples = self.artefact / "samples.jsonl"
         self.plan = path / "plan.json"
         self.replay = path / "replay.jsonl"  # the base model's own answers to the replay rows
         self.stop = path / "stop"  # there: stop after this forward pass, with a checkpoint

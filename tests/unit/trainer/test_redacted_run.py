@@ -9,7 +9,7 @@ from sqlalchemy import Engine, insert
 
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import redactions, runs
-from tunemill.schemas.run_report import SAMPLES
+from tunemill.schemas.run_report import SAMPLES, SAMPLES_FILE
 from tunemill.trainer import supervise
 from tunemill.trainer.claim import Claim
 from tunemill.trainer.job import Line, WorkFolder
@@ -48,7 +48,7 @@ async def test_it_shows_no_rows_if_some_were_erased(
     claim, folder = a_claim(engine, **trained_on), WorkFolder(tmp_path / "work")
     folder.artefact.mkdir(parents=True)
     (folder.artefact / "report.md").write_text(f"# Run r\n\n{SAMPLES}\n\nprivate\n")
-    folder.samples.write_text('{"expected": "private"}\n')
+    (folder.artefact / SAMPLES_FILE).write_text('{"expected": "private"}\n')
     write_manifest(folder.artefact, {"run_id": "r"})
 
     def slow(*args: Any, **more: Any) -> str:
