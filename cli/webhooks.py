@@ -7,7 +7,9 @@ import typer
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, at, connect
 from tunemill.cli.output import print_json, say, table, when
 
-app = typer.Typer(help="Have every version, and the end of every run, told to an address, signed.", no_args_is_help=True)
+app = typer.Typer(
+    help="Have every version, and the end of every run, told to an address, signed.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -48,7 +50,8 @@ def add(
     if as_json:
         print_json(answer)
     else:
-        say(f"webhook {answer['webhook_id']} hears of every version and of the end of every run; its secret, shown this once: {answer['secret']}")
+        hears = f"webhook {answer['webhook_id']} hears of every version and of the end of every run"
+        say(f"{hears}; its secret, shown this once: {answer['secret']}")
 
 
 @app.command("remove")
