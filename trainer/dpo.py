@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from tunemill.trainer.errors import Diverged, InvalidRun, Stopped
 from tunemill.trainer.forward import pack_rows, token_losses
 from tunemill.trainer.model import compute_dtype, device, inference, trainable
+from tunemill.trainer.optimizer import optimizer_for
 from tunemill.trainer.pairs import Pair
 from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.render import IGNORE, Example
@@ -57,6 +58,7 @@ def train_pairs(
             train_dataset=_dataset(pairs),
             processing_class=tokenizer,
             callbacks=[teller],
+            optimizers=(optimizer_for(model, recipe), None),
         )
         if "ref" in getattr(model, "peft_config", {}):
             model.delete_adapter("ref")  # TRL's copy of an adapter that is still zero: the same as the adapter off
@@ -131,10 +133,8 @@ def _arguments(recipe: Recipe, pairs: Sequence[Pair], checkpoints: Path, *, step
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=recipe.rows_per_step // at_once,
         max_steps=steps,
-        learning_rate=recipe.learning_rate,
         lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
         warmup_steps=math.ceil(steps * recipe.warmup_share),
-        weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
         use_cpu=device().type == "cpu",

@@ -359,11 +359,17 @@ def resolve(partial: Mapping[str, Any]) -> Recipe:
     if "learning_rate" not in given and given.get("method") == "full":
         given["learning_rate"] = 2e-5
     try:
-        return msgspec.convert(
+        recipe = msgspec.convert(
             {**given, "auto": [knob for knob in AUTO if knob not in partial or partial[knob] == AUTO_SPELLED]}, Recipe
         )
     except msgspec.ValidationError as error:
         raise InvalidRecipe(str(error), "see docs/recipes.md for each knob's type and range") from error
+    if recipe.objective == "dpo" and (recipe.early_stopping or recipe.kl_to_base):
+        raise InvalidRecipe(
+            "objective dpo takes neither early_stopping nor kl_to_base",
+            "leave them out; dpo.beta says how closely the model is held to the base model",
+        )
+    return recipe
 
 
 def spelled(recipe: Recipe) -> dict[str, Any]:

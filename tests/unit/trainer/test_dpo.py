@@ -1,14 +1,17 @@
 """Pairs of answers: rendered as any row is, and learnt from by TRL's trainer over those very ids."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fakes.tiny_model import chat
+from fakes.tiny_model import chat, publish_dataset
 
+from tunemill.trainer.attempt import run
 from tunemill.trainer.dpo import margins, train_pairs
 from tunemill.trainer.errors import InvalidRun, Stopped
+from tunemill.trainer.job import Listener, Order, Speaker, WorkFolder
 from tunemill.trainer.model import load_model, trainable
 from tunemill.trainer.pairs import Pair, fit_pairs, render_pairs
 from tunemill.trainer.recipe import Recipe, resolve
@@ -141,6 +144,58 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert [step.loss for step in rest] == [step.loss for step in steps[6:]]
     for name, parameter in trainable(whole).items():
         assert torch.equal(parameter, trainable(again)[name]), name
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tiny_base: Path, tokenizer: Any, tmp_path: Path) -> None:
+    recipe = knobs(tiny_base, max_steps=10, lora_plus=4.0)
+    whole, steps = trained(tiny_base, tokenizer, recipe, tmp_path / "whole")
+
+    def die() -> bool:
+        raise KeyboardInterrupt
+
+    died = load_model(recipe, tiny_base)
+    pairs = render_pairs(made_pairs(16), tokenizer).pairs
+    seen: list[StepMetrics] = []
+    with pytest.raises(KeyboardInterrupt):
+        train_pairs(
+            died,
+            pairs,
+            recipe,
+            tmp_path / "cut",
+            tokenizer=tokenizer,
+            on_step=seen.append,
+            should_stop=lambda: len(seen) == 6 and die(),
+        )
+    again, rest = trained(tiny_base, tokenizer, recipe, tmp_path / "cut")
+
+    assert [step.step for step in rest] == list(range(5, 11)), "4 was the last with a checkpoint"
+    assert [step.loss for step in rest] == [step.loss for step in steps[4:]]
+    for name, parameter in trainable(whole).items():
+        assert torch.equal(parameter, trainable(again)[name]), name
+
+
+def test_a_run_on_pairs_says_what_is_preferred_before_and_after(tiny_base: Path, tmp_path: Path) -> None:
+    rows = {"train": made_pairs(24), "test": made_pairs(30)[24:]}
+    url, digest = publish_dataset(tmp_path / "files", "pairs", rows, shape="preference")
+    recipe = knobs(tiny_base, eval_generate_rows=2, max_new_tokens=8, learning_rate=5e-4)
+    known = {"run_id": "r", "attempt": 1, "project": "default", "name": "pairs", "version": 1}
+    folder = WorkFolder(tmp_path / "work")
+    folder.path.mkdir()
+    with closing(Speaker(folder.progress(1))) as speaker:
+        run(Order(digest=digest, manifest_url=url, recipe=recipe, **known), folder, speaker, lambda: False)
+    done = Listener(folder.progress(1)).lines()[-1]
+    result = done.data["result"]
+
+    assert done.kind == "done"
+    assert (result["rows"]["train"], result["rows"]["trained_examples"], result["rows"]["replay"]) == (24, 24, 0)
+    loss, accuracy = result["metrics"]["preference_loss"], result["metrics"]["preference_accuracy"]
+    assert loss["before"] == pytest.approx(0.6931, abs=1e-4)
+    assert loss["after"] < 0.6
+    assert (accuracy["rows"], accuracy["after"]) == (6, 1.0)
+    gate = next(gate for gate in result["gates"] if gate["name"] == "task_gain")
+    assert gate["outcome"] == "pass"
+    assert (folder.artefact / "adapter_model.safetensors").exists()
+    assert "Yes, it is.<|im_end|>" in (folder.artefact / "report.md").read_text()
 
 
 def test_trls_trainer_is_given_our_very_ids(

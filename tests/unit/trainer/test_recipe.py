@@ -63,3 +63,10 @@ def test_a_run_key_changes_with_all_that_determines_the_result(tiny_base: Path, 
 
     assert len(set(keys)) == len(keys)
     assert key(base=str(moved)) == key(), "the same weights in another folder are the same base"
+
+
+def test_pairs_are_not_trained_on_with_knobs_that_would_do_nothing() -> None:
+    for knobs in ({"early_stopping": {}}, {"kl_to_base": 0.1}):
+        with pytest.raises(InvalidRecipe, match="neither early_stopping nor kl_to_base"):
+            resolve({"base": "/b", "objective": "dpo", **knobs})
+    assert resolve({"base": "/b", "objective": "dpo"}).dpo.beta == 0.1
