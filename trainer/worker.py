@@ -6,7 +6,6 @@ For several devices it becomes `torchrun`, whose ranks are workers again.
 """
 
 import ctypes
-import errno
 import fcntl
 import os
 import signal
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from tunemill.trainer.errors import DiskFull, Stopped, TrainerError, WorkerDied
+from tunemill.trainer.errors import Stopped, TrainerError, WorkerDied
 from tunemill.trainer.job import FAILED_EXIT, STOPPED_EXIT, Order, Speaker, WorkFolder
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -26,7 +25,6 @@ _RANKS_GRACE_S = 60  # for the rank that writes the checkpoint
 _LOOKS_PER_LEASE = 4
 _LONGEST_STOP_S = 60.0  # from hearing that nobody watches any more to ending without a checkpoint
 _LOOK_S = 0.2
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StopFlag:
@@ -102,20 +100,9 @@ def _attempt(order: Order, folder: WorkFolder, speaker: Speaker, stop: StopFlag,
         speaker.say("stopped", stopped.message)
         return STOPPED_EXIT
     except TrainerError as error:
-        return _failed(speaker, error)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        return _failed(
-            speaker,
-            DiskFull(f"no room is left at {error.filename or folder.path}", "make room, then: tunemill runs resume"),
-        )
+        speaker.say("failed", error.message, code=error.code, remedy=error.remedy, retryable=error.retryable)
+        return FAILED_EXIT
     return 0
-
-
-def _failed(speaker: Speaker, error: TrainerError) -> int:
-    speaker.say("failed", error.message, code=error.code, remedy=error.remedy, retryable=error.retryable)
-    return FAILED_EXIT
 
 
 def _die_with_parent(parent: int) -> None:

@@ -4,119 +4,23 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fakes.tiny_model import publish_dataset, save_tiny_model, tickets
-from sqlalchemy import select, update
+from fakes.trainer_place import Place, at_step, ended, opened_place, workers
+from sqlalchemy import update
 
-from tunemill.bus.open import open_bus
-from tunemill.bus.port import Outgoing
-from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.tables import run_events, runs
-from tunemill.schemas import wire
-from tunemill.schemas.records import DatasetReady, RunStatus
-from tunemill.schemas.topics import DATASETS_READY, RUNS_STATUS, TOPICS
+from tunemill.registry.tables import runs
 from tunemill.trainer.servable import obstacles, serving_notes
-from tunemill.trainer.service import run_trainer
 
 pytestmark = pytest.mark.timeout(240)
-
-os.environ["OMP_NUM_THREADS"] = "1"  # tiny matrices: a second thread only waits for the first; workers inherit it
-
-
-class Place:
-    """A data folder with a bus, a registry, files and a base model."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.bus = open_bus(f"sqlite:{folder / 'bus.db'}")
-        self.engine = open_registry(f"sqlite:///{folder / 'registry.db'}")
-        texts = [message["content"] for row in tickets(60) for message in row["messages"]]
-        self.base = save_tiny_model(folder / "base", texts)
-
-    async def order(self, *, event_id: str = "e1", **recipe: Any) -> None:
-        """Publish a dataset and its event."""
-        rows = {"train": tickets(48), "test": tickets(12, start=300)}
-        url, digest = publish_dataset(self.folder / "files", "tickets", rows)
-        recipe = {
-            "method": "lora",
-            "base": str(self.base),
-            "checkpoint_steps": 5,
-            "rows_per_step": 4,
-            "precision": "fp32",
-            **recipe,
-        }
-        known = {"name": "tickets", "version": 1, "digest": digest, "manifest_url": url, "rows": 60}
-        event = DatasetReady(event_id=event_id, ts_ms=1, recipe=recipe, **known)
-        await self.bus.publish(DATASETS_READY, [Outgoing(wire.encode(event), key="tickets")])
-
-    @asynccontextmanager
-    async def trainer(self) -> AsyncIterator[None]:
-        """A trainer that serves while the block runs, and is then shut down."""
-        stop = asyncio.Event()
-        files = str(self.folder / "files")
-        serving = asyncio.create_task(run_trainer(self.bus, self.engine, files, self.folder / "work", stop=stop))
-        try:
-            yield
-        finally:
-            stop.set()
-            await serving
-
-    async def until(self, what: Callable[[Any], bool]) -> Any:
-        """The run, once it is so."""
-        while True:
-            found = self.run()
-            if found is not None and what(found):
-                return found
-            assert not serving_failed(found), found["error"]
-            await asyncio.sleep(0.02)
-
-    def run(self) -> Any:
-        with self.engine.connect() as connection:
-            return connection.execute(select(runs)).mappings().one_or_none()
-
-    def events(self) -> list[Any]:
-        with self.engine.connect() as connection:
-            return list(connection.execute(select(run_events).order_by(run_events.c.seq)).mappings())
-
-    async def statuses(self) -> list[RunStatus]:
-        """What was told on `runs.status`, oldest first."""
-        messages = await self.bus.tail(RUNS_STATUS, limit=50)
-        return [wire.decode(message.value, RunStatus) for message in reversed(messages)]
-
-
-def serving_failed(run: Any) -> bool:
-    return run is not None and run["status"] == "failed"
-
-
-def at_step(step: int) -> Callable[[Any], bool]:
-    return lambda run: (run["progress"] or {}).get("step", 0) >= step
-
-
-def ended(run: Any) -> bool:
-    return run["status"] in ("succeeded", "rejected", "failed", "cancelled")
-
-
-def worker_pid(place: Place) -> int:
-    """The one child process of ours that works on a run of this place."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if str(place.folder / "work").encode() in path.read_bytes():
-            return int(path.parent.name)
-    raise AssertionError("no worker runs")
 
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    place = Place(tmp_path)
-    migrate(place.engine)
-    await place.bus.create_topics(TOPICS)
-    yield place
-    await place.bus.close()
-    place.engine.dispose()
+    async with opened_place(tmp_path) as place:
+        yield place
 
 
 async def test_an_event_becomes_an_adapter_though_its_worker_is_killed(place: Place) -> None:
@@ -124,7 +28,7 @@ async def test_an_event_becomes_an_adapter_though_its_worker_is_killed(place: Pl
     await place.order(event_id="e2", max_steps=120, learning_rate=5e-3)
     async with place.trainer():
         await place.until(at_step(10))
-        os.kill(worker_pid(place), signal.SIGKILL)
+        os.kill(workers(place)[0], signal.SIGKILL)
         run = await place.until(ended)
 
     assert (run["status"], run["attempt"], run["error"]) == ("succeeded", 2, None)

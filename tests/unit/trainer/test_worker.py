@@ -44,17 +44,6 @@ def test_why_it_could_not_is_its_last_word(folder: WorkFolder) -> None:
     assert (last_word(folder).kind, last_word(folder).data["code"]) == ("failed", "base_not_found")
 
 
-def test_a_disk_without_room_is_told_with_what_to_do(folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", "/work/checkpoints/step-3")
-
-    monkeypatch.setattr("tunemill.trainer.attempt.run", full)
-    assert main(["worker", str(folder.path)]) == FAILED_EXIT
-    said = last_word(folder)
-    assert (said.data["code"], said.data["retryable"]) == ("disk_full", False)
-    assert "/work/checkpoints/step-3" in said.message
-
-
 def test_it_waits_for_a_worker_that_is_still_at_work_and_stops_waiting_when_told(folder: WorkFolder) -> None:
     other = os.open(folder.lock, os.O_RDWR | os.O_CREAT)
     fcntl.flock(other, fcntl.LOCK_EX)
