@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from tunemill.trainer.recipe import resolve
@@ -56,6 +57,17 @@ def test_every_metric_has_its_rows_its_interval_and_its_p() -> None:
         assert metric["low"] <= metric["change"] <= metric["high"]
         assert 0 < metric["p"] <= 1
     assert found["exact_match"]["p"] < 0.01 < found["length_tokens"]["p"]
+
+
+def test_a_gain_is_judged_by_its_one_sided_bound() -> None:
+    before, after = scores(2.0, "no"), scores(1.0, "no")
+    uneven = msgspec.structs.replace(after, losses=tuple(loss + i % 5 for i, loss in enumerate(after.losses)))
+    found = judged(before, uneven)
+
+    loss, gate = found.result["metrics"]["loss"], found.gates[0]
+    assert gate.name == "task_gain"
+    assert gate.value is not None
+    assert -loss["high"] < gate.value < -loss["change"], "less strict than the two-sided interval"
 
 
 def test_what_was_lost_is_said_in_words_and_numbers() -> None:
