@@ -68,6 +68,15 @@ _SPACES = {
     "phi3": "first",
     "phi3_5": "first",
 }
+_ARCHITECTURES = {  # the others are Llama's
+    "gemma": "gemma",
+    "gemma3": "gemma3_text",
+    "mistral": "mistral",
+    "phi3": "phi3",
+    "phi3_5": "phi3",
+    "qwen2_5": "qwen2",
+    "qwen3": "qwen3",
+}
 _SPECIAL = re.compile(r"<\|[a-z_]+\|>|<(?:start|end)_of_turn>|\[/?(?:INST|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS)\]")
 _REAL = ("gemma", "gemma3", "llama3", "llama3_1", "llama3_2", "phi3", "phi3_5", "qwen2_5", "qwen3")
 FAMILIES = (*_WRITTEN, *_REAL)
@@ -99,6 +108,29 @@ def family_tokenizer(family: str, texts: Sequence[str]) -> Any:
         tokenizer.add_special_tokens({"eos_token": "</s>", "pad_token": "</s>"})
     tokenizer.chat_template = template
     return tokenizer
+
+
+def family_model(family: str, tokenizer: Any) -> Any:
+    """The family's architecture with small random weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        _ARCHITECTURES.get(family, "llama"),
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config)
 
 
 def _spaced_tokenizer(texts: Sequence[str], prepend: str) -> Any:

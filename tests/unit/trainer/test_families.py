@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fakes.families import FAMILIES, LLAMA2, family_tokenizer, template_text
+import torch
+from fakes.families import FAMILIES, LLAMA2, family_model, family_tokenizer, template_text
 from fakes.tiny_model import chat
 
 from tunemill.trainer.dataset import Dataset
 from tunemill.trainer.errors import NothingToTrain
+from tunemill.trainer.fit import trained_tokens
+from tunemill.trainer.forward import isolates_rows, pack_rows, token_losses
 from tunemill.trainer.general_rows import general_rows
 from tunemill.trainer.prepare import render_all
 from tunemill.trainer.recipe import resolve
@@ -188,6 +191,23 @@ def test_every_answers_last_label_is_the_token_that_stops_it(family: str, family
 
     for example in render(rows, family_tokens).examples:
         assert [example.labels[b - 1] for _, b in example.spans] == [stop] * len(example.spans)
+
+
+@pytest.mark.parametrize("family", ["llama3", "mistral", "qwen2_5", "qwen3", "gemma", "gemma3", "phi3"])
+def test_rows_that_share_a_forward_pass_have_the_losses_that_they_have_alone(family: str, texts: list[str]) -> None:
+    tokens = family_tokenizer(family, texts)
+    model = family_model(family, tokens).eval()
+    examples = render(
+        [chat("Hi", "Hello!"), chat("What is it?", "A sentence of some length.", "Ah", "Yes.")], tokens
+    ).examples
+
+    assert isolates_rows(model)
+    device = torch.device("cpu")
+    with torch.no_grad():
+        together = token_losses(model, pack_rows(examples, device))
+        alone = torch.cat([token_losses(model, pack_rows([example], device)) for example in examples])
+    assert torch.allclose(together, alone, atol=1e-4)
+    assert len(alone) == sum(map(trained_tokens, examples))
 
 
 def test_a_pad_token_that_is_the_end_of_turn_stays_a_label(texts: list[str]) -> None:
