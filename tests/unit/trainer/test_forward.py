@@ -29,7 +29,7 @@ def gradient(model: torch.nn.Module, examples: list[Example], bins: list[list[in
     return torch.cat([p.grad.flatten() for p in trainable(model).values() if p.grad is not None])
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_packing_and_accumulation_leave_the_gradient_alone(
     tiny_base: Path, examples: list[Example], method: str
 ) -> None:
@@ -41,6 +41,21 @@ def test_packing_and_accumulation_leave_the_gradient_alone(
     for capacity in (120, 10_000):
         packed = gradient(model, examples, pack(range(len(examples)), lengths, capacity))
         assert (packed - alone).norm() <= 1e-5 * alone.norm()
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_gradient_checkpointing_leaves_the_gradient_alone(
+    tiny_base: Path, examples: list[Example], method: str
+) -> None:
+    bins = [list(range(len(examples)))]
+    found = []
+    for checkpointing in (False, True):
+        knobs = {"method": method, "base": str(tiny_base), "precision": "fp32", "gradient_checkpointing": checkpointing}
+        model = load_model(resolve(knobs), tiny_base)
+        assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules()) == checkpointing
+        found.append(gradient(model, examples, bins))
+
+    assert (found[1] - found[0]).norm() <= 1e-6 * found[0].norm()
 
 
 def test_the_loss_is_that_of_the_whole_logits(tiny_base: Path, examples: list[Example]) -> None:

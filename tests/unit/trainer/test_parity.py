@@ -11,7 +11,7 @@ from fakes.real_chats import real_chats
 from fakes.tiny_model import MARKED_TEMPLATE, chat
 
 from tunemill.trainer.general_rows import general_rows
-from tunemill.trainer.model import load_model
+from tunemill.trainer.model import load_model, trainable
 from tunemill.trainer.pack import epoch_steps
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import Example, render
@@ -114,7 +114,7 @@ def _labels(row: dict[str, Any]) -> list[int]:
     return [token if on else -100 for token, on in zip(row["input_ids"], row["assistant_masks"], strict=True)]
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_losses_are_trls(tiny_base: Path, tokenizer: Any, marked_tokenizer: Any, tmp_path: Path, method: str) -> None:
     knobs = {
         "learning_rate": 1e-3,
@@ -157,12 +157,14 @@ def _first_epoch(examples: list[Example], recipe: Recipe) -> list[list[list[int]
 
 def _trl_losses(base: Path, tokenizer: Any, rows: list[dict[str, Any]], out: Path, recipe: Recipe) -> list[float]:
     """TRL pads two batches of four rows per optimizer step; we pack eight: the loss must not know."""
+    model = load_model(recipe, base)
+    ours = [parameter.detach().clone() for parameter in trainable(model).values()]
     trainer = trl_trainer(
         base,
         tokenizer,
         rows,
         out,
-        load_model(recipe, base),
+        model,
         per_device_train_batch_size=4,
         gradient_accumulation_steps=2,
         max_steps=STEPS,
@@ -173,6 +175,8 @@ def _trl_losses(base: Path, tokenizer: Any, rows: list[dict[str, Any]], out: Pat
         max_grad_norm=recipe.max_grad_norm,
         train_sampling_strategy="sequential",
     )
+    for parameter, value in zip(trainable(trainer.model).values(), ours, strict=True):
+        parameter.data = value  # TRL turns the adapter of a 4-bit model into bf16; ours stays fp32
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 

@@ -1,23 +1,36 @@
 """A worker that is killed goes on to the same adapter, byte for byte."""
 
 import hashlib
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import peft  # noqa: F401  # once here, and not in each process that is forked
 import pytest
+import torch
 from fakes.tiny_model import publish_dataset, tickets
 
+from tunemill.trainer import checkpoint
 from tunemill.trainer.attempt import run
 from tunemill.trainer.job import STOPPED_EXIT, Line, Listener, Order, Speaker, WorkFolder
-from tunemill.trainer.recipe import resolve
+from tunemill.trainer.model import load_model, load_tokenizer, trainable
+from tunemill.trainer.recipe import Recipe, resolve
+from tunemill.trainer.render import render
+from tunemill.trainer.train import StepMetrics, train
 
 STEPS = 40
+KILLS = 10
 
 
 def order(tmp_path: Path, base: Path, attempt: int, dropout: float = 0.1) -> Order:
@@ -93,3 +106,71 @@ def test_a_worker_without_its_supervisor_does_nothing(tiny_base: Path, tmp_path:
 
     assert subprocess.run(command, check=False, capture_output=True).returncode == STOPPED_EXIT
     assert not folder.progress(1).exists()
+
+
+def loop(recipe: Recipe, folder: Path, kill_at: int) -> None:
+    """The training loop in a process of its own, which kills itself after so many moments: a forward pass, a step, a file synced."""
+    moments = 0
+
+    def pass_moment(*_: Any) -> bool:
+        nonlocal moments
+        moments += 1
+        if moments == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    def after(do: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (do(*given), pass_moment())
+
+    def tell(metrics: StepMetrics) -> None:
+        with (folder / "told.jsonl").open("a") as file:
+            file.write(json.dumps([metrics.step, metrics.loss, metrics.grad_norm]) + "\n")
+
+    checkpoint.sync = after(checkpoint.sync)
+    model = load_model(recipe, Path(recipe.base))
+    examples = render(tickets(12), load_tokenizer(Path(recipe.base))).examples
+    on_step = after(tell)
+    train(model, examples, recipe, folder, packed=True, autocast=None, on_step=on_step, should_stop=pass_moment)
+    torch.save({name: p.detach() for name, p in trainable(model).items()}, folder / "end.pt")
+
+
+def attempt(recipe: Recipe, folder: Path, kill_at: int = 0) -> int | None:
+    """Its exit code; a fork of this process, which has imported everything already."""
+    folder.mkdir(exist_ok=True)
+    process = get_context("fork").Process(target=loop, args=(recipe, folder, kill_at))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def told(folder: Path) -> list[tuple[int, float, float]]:
+    return [tuple(json.loads(line)) for line in (folder / "told.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_killed_ten_times_anywhere_it_ends_at_the_same_bits(tiny_base: Path, tmp_path: Path, method: str) -> None:
+    knobs = {
+        "rows_per_step": 4,
+        "tokens_per_forward": 100,
+        "max_steps": STEPS,
+        "checkpoint_steps": 3,
+        "precision": "fp32",
+    }
+    extra = {"dropout": 0.1, "kl_to_base": 0.05} if method != "full" else {}
+    recipe = resolve({"method": method, "base": str(tiny_base), "learning_rate": 2e-3, **knobs, **extra})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    draw = random.Random(method)
+
+    assert attempt(recipe, whole) == 0
+    for _ in range(KILLS):
+        assert attempt(recipe, broken, kill_at=draw.randint(2, 40)) == -signal.SIGKILL
+    assert attempt(recipe, broken) == 0
+
+    steps = told(broken)
+    resumed = sum(later <= earlier for (earlier, *_), (later, *_) in pairwise(steps))
+    assert set(steps) == set(told(whole)), "each step, told again or not, is what it was"
+    assert len(told(whole)) == STEPS
+    assert resumed >= KILLS // 2, "most kills cost a step that had been told"
+    ends = [torch.load(folder / "end.pt") for folder in (whole, broken)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
