@@ -25,6 +25,7 @@ def train(
     method: Method = None,
     base: Base = None,
     recipe: RecipeFile = None,
+    priority: Annotated[int, typer.Option(help="Of runs that wait, the highest is next.")] = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run until it ends.")] = False,
     dry_run: Annotated[
         bool,
@@ -46,7 +47,7 @@ def train(
             return
         version = int(asked) if asked.isdecimal() else api.get(at("datasets", name, "versions", asked))["version"]
         before = {run["run_id"] for run in _matching(api, name, version, wanted)}
-        order = api.post("/runs", {"name": name, "version": version, "recipe": wanted})
+        order = api.post("/runs", {"name": name, "version": version, "recipe": wanted, "priority": priority})
         if as_json and not wait:
             print_json(order)
         elif not as_json:

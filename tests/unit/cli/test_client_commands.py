@@ -179,9 +179,9 @@ def test_train_waits_for_its_own_run_and_its_exit_code_tells(status: str, code: 
         return json_answer({"old": old, "new": new}[asked.path.rsplit("/", 1)[1]])
 
     with serving(answer) as server:
-        result = run("train", "s@v1", "--method", "lora", "--base", "b", "--wait", server=server)
+        result = run("train", "s@v1", "--method", "lora", "--base", "b", "--priority", "3", "--wait", server=server)
     assert result.exit_code == code
-    assert ordered == [{"name": "s", "version": 1, "recipe": {"method": "lora", "base": "b"}}]
+    assert ordered == [{"name": "s", "version": 1, "recipe": {"method": "lora", "base": "b"}, "priority": 3}]
     assert result.stdout.count("began") == 1
     assert server.asked[-1].path.startswith("/v1/runs/new/")
 
