@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from tunemill.curator_api.recipe import FromVersion, Imported, Logs, Recipe, sli
 from tunemill.curator_api.report import Report, report_on
 from tunemill.curator_api.rewrite import Change, rewrite
 from tunemill.curator_api.rows import Left, Reason, Row, is_imported
+from tunemill.curator_api.taken_back import taken_back
 from tunemill.curator_api.tally import Tally
 from tunemill.curator_api.version_store import ErasedMeanwhile, Proposal, Version
 
@@ -50,9 +50,9 @@ async def amend(curator: Curator, order: Order, wanted: str) -> Version:
         base = await asyncio.to_thread(version_refs.find_one, curator.registry, curator.project, order.name, wanted)
         plan = await planned(curator, order.name, base.draft)
         _refuse_looser(plan, base)
-        changes = await _changes(curator, plan, base)
+        changes, gone = await _changes(curator, plan, base)
         try:
-            return await asyncio.to_thread(_amend, curator, order, _Amended(plan, base, latest), changes)
+            return await asyncio.to_thread(_amend, curator, order, _Amended(plan, base, latest, gone), changes)
         except ErasedMeanwhile:
             await asyncio.to_thread(clean, curator, order.name)  # what was written of erased logs
         except DamagedFile:
@@ -71,8 +71,8 @@ def _refuse_looser(plan: Plan, base: Version) -> None:
         )
 
 
-async def _changes(curator: Curator, plan: Plan, base: Version) -> dict[str, Change]:
-    """What becomes of the rows that people changed since the version was of."""
+async def _changes(curator: Curator, plan: Plan, base: Version) -> tuple[dict[str, Change], dict[str, Reason]]:
+    """What becomes of the rows that people changed since the version was of, and why what nobody took out itself leaves."""
     since = await asyncio.to_thread(
         draft_store.changed_since, curator.registry, curator.project, plan.name, base.point_ms
     )
@@ -80,7 +80,8 @@ async def _changes(curator: Curator, plan: Plan, base: Version) -> dict[str, Cha
     logs = await _logs(curator, plan, base.draft, [key for key in edited if not is_imported(key)])
     sieve = await sieve_of(curator, plan)
     changes: dict[str, Change] = {key: partial(_edited, sieve, base.draft, logs) for key in edited}
-    return changes | dict.fromkeys((since & plan.changes.deleted) | plan.changes.erased)
+    gone = await taken_back(curator, sieve, base) | dict.fromkeys(plan.changes.erased, Reason.ERASED)
+    return changes | dict.fromkeys((since & plan.changes.deleted) | gone.keys()), gone
 
 
 async def _logs(curator: Curator, plan: Plan, recipe: Recipe, log_ids: Sequence[str]) -> dict[str, Outcome]:
@@ -113,10 +114,11 @@ class _Amended(NamedTuple):
     plan: Plan
     base: Version
     latest: int | None
+    gone: Mapping[str, Reason]  # what nobody took out of the draft, and leaves
 
 
 def _amend(curator: Curator, order: Order, amended: _Amended, changes: Mapping[str, Change]) -> Version:
-    plan, base, latest = amended
+    plan, base, latest, gone = amended
     place = folder(curator.project, order.name)
     counted = _Counted(slice_names(base.draft), version_store.find_tally(curator.registry, curator.project, base))
     rewritten = rewrite(
@@ -130,7 +132,7 @@ def _amend(curator: Curator, order: Order, amended: _Amended, changes: Mapping[s
     if not rewritten.rows.manifest.rows:
         detail = "every row was taken out since"
         raise EmptyDataset(detail, matched=base.rows, excluded={Reason.DELETED_BY_PERSON: base.rows})
-    tally = counted.tally(plan.changes.erased)
+    tally = counted.tally(gone)
     report = _report(curator, plan, base, tally)
     named = name(curator.files, place, rewritten.rows, card_of(order.name, report, base.draft))
     lineage = msgspec.structs.replace(base.lineage or Lineage(), amends=base.version)
@@ -177,12 +179,13 @@ class _Counted:
                 self._left[row.row_keys[0]] = row
         self._came.update((row.row_keys[0], row) for row in came)
 
-    def tally(self, erased: AbstractSet[str]) -> Tally:
-        """What is in the version and what is left out: by people, by an erasure, or as a duplicate that came or went."""
+    def tally(self, why: Mapping[str, Reason]) -> Tally:
+        """What is in the version and what is left out: by people or, of what is named here, for another reason; or as a
+        duplicate that came or went."""
         before = {key: row.row.slices for row in self._left.values() for key in row.row_keys}
         after = {key: row.row.slices for row in self._came.values() for key in row.row_keys}
         gone = before.keys() - after.keys()
-        out = [Left(key, Reason.ERASED if key in erased else Reason.DELETED_BY_PERSON, before[key]) for key in gone]
+        out = [Left(key, why.get(key, Reason.DELETED_BY_PERSON), before[key]) for key in gone]
         repeated = (self._left.keys() & after.keys()) - self._came.keys()
         out += [Left(key, Reason.DUPLICATE_CONTENT, after[key]) for key in repeated]
         alone = (self._came.keys() | gone) - self._left.keys()

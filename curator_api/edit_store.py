@@ -142,6 +142,14 @@ def edits_of(
     return dict(found)
 
 
+def consents(engine: Engine, project: str) -> dict[str, str | None]:
+    """The last word on the consent of each log about which people said one, by log_id; None: it is as it came."""
+    here = and_(edits.c.project == project, edits.c.kind == "consent")
+    with engine.connect() as connection:
+        said = connection.execute(select(edits.c.log_id, edits.c.value).where(here).order_by(edits.c.revision))
+        return {row.log_id: row.value for row in said}
+
+
 def history(engine: Engine, project: str, log_id: str, *, upto: int, limit: int) -> History:
     """The last things that people did to a log, up to a revision."""
     gave_back = and_(

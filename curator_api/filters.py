@@ -27,6 +27,7 @@ from tunemill.curator_api.rows import (
 )
 from tunemill.curator_api.slices import LENGTHS, OF_METADATA, Described, slice_of
 from tunemill.privacy.pii import KINDS, PrivateData, may_hold, without_private
+from tunemill.schemas.origin import Trainable
 from tunemill.schemas.records import Message, TaggedLog
 
 Outcome = Row | Left
@@ -148,7 +149,7 @@ class Sieve:
             and row.finish_reason not in filters.finish_reasons
         ):
             return Reason.FINISH_REASON
-        if row.licence == "no" or (filters.licence == "allowed" and row.licence != "yes"):
+        if self._is_refused(row.licence):
             return Reason.LICENCE
         if reason := _length_reason(filters, row.tokens):
             return reason
@@ -157,6 +158,13 @@ class Sieve:
         if filters.private_data == "exclude" and (row.masked or holds_private(row)):
             return Reason.PRIVATE
         return Reason.CONTAMINATED if repeats else None
+
+    def refuses(self, name: str | None) -> bool:
+        """Whether the table of models keeps out what this model said, or what is of this licence; None: nobody knows whose it is."""
+        return name is not None and self._is_refused(self.licences.of(name))
+
+    def _is_refused(self, licence: Trainable) -> bool:
+        return licence == "no" or (self.recipe.filters.licence == "allowed" and licence != "yes")
 
     def _taken_out(self, row_key: str, log_ids: Sequence[str]) -> Reason | None:
         if not self.changes.erased.isdisjoint((row_key, *log_ids)):

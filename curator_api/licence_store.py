@@ -48,6 +48,13 @@ def find_all(engine: Engine, project: str) -> list[ModelLicence]:
         return [_licence(row) for row in connection.execute(mine)]
 
 
+def changed_since(engine: Engine, project: str, ms: int) -> bool:
+    """Whether anything was said about a model, or taken back, at this time or later."""
+    said = and_(audit.c.project == project, audit.c.action.in_(("licence.put", "licence.delete")), audit.c.ts_ms >= ms)
+    with engine.connect() as connection:
+        return connection.execute(select(audit.c.seq).where(said).limit(1)).first() is not None
+
+
 def remove(engine: Engine, project: str, model: str, *, by: str) -> bool:
     """Forget what was said of a model, with an audit line; whether something was."""
     with engine.begin() as connection:

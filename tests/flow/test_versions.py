@@ -383,3 +383,26 @@ async def test_the_parts_are_read_by_the_tools_that_people_have(tmp_path: Path) 
     assert pl.read_parquet(paths)["row_id"].n_unique() == 200
     asked = "SELECT count(*), count(DISTINCT messages[1]->>'content') FROM read_parquet($paths)"
     assert duckdb.execute(asked, {"paths": paths}).fetchall() == [(200, 200)]
+
+
+async def test_amending_takes_out_what_may_not_be_trained_on_any_more(tmp_path: Path) -> None:
+    def log(number: int, question: str, **more: Any) -> TaggedLog:
+        return tagged(f"l{number:04}", question, ts_ms=number, **more)
+
+    logs = [log(number, f"question {number}", model="open") for number in range(20)]
+    logs += [log(20, "a closed one", model="closed"), log(21, "both", model="closed"), log(22, "both", model="open")]
+    logs += [log(23, "back as it came", model="open", consent="none")]
+    async with running_api(tmp_path, *logs) as api:
+        await api.client.patch("/v1/logs/l0023", json={"consent": "train"})
+        for name in ("math", "twin"):
+            await start(api, name)
+            assert (await publish(api, name))["rows"] == 23
+        await api.client.patch("/v1/logs/l0003", json={"consent": "none"})
+        await api.client.patch("/v1/logs/l0023", json={"consent": None})
+        said = await api.client.put("/v1/licences/closed", json={"trainable": "no"})
+        assert said.status_code == 200, said.text
+        amended, plain = await publish(api, amend="1"), await publish(api, "twin")
+        assert (amended["rows"], amended["digest"]) == (20, plain["digest"])
+        assert amended["report"]["excluded"] == plain["report"]["excluded"] == {"consent": 2, "licence": 2}
+        rows = {log: (await get(api, "math/versions/2/lineage", log=log))["rows"] for log in ("l0021", "l0022")}
+        assert [len(found) for found in rows.values()] == [0, 1]  # one of two logs that say the same may stay
