@@ -5,6 +5,8 @@
 Both read the same index, in turns, each in a process of its own: Elasticsearch where there is one, else the embedded index, whose
 dump stands in place of `helpers.scan`. Publishing also checks consent and privacy, gives each row its identity, collapses
 duplicates, splits by conversation, syncs to disk, writes where each row came from, card and report, and commits.
+What a side wrote lies there until the end: ext4 takes 80 to 340 µs instead of 10 to make a file, while thousands were deleted in the
+last minutes. The rules in force are read before the clock starts, as in a service, where it is done once.
 `peak_bytes` is the process's largest resident memory less what it had before it began; `peak_bytes_whole` is all of it.
 `small_change` edits 0.1 % of the answers, scattered by a seed, and amends the version; `neighbours` stand next to one another.
 `growth` is the exponent of time over rows, fitted over `--sizes`.
@@ -22,7 +24,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from engines import choose
 from engines.errors import EngineAbsent
@@ -54,17 +56,26 @@ def main() -> None:
     with ExitStack() as engines:
         url = _engine(engines, given.engine)
         project = f"bench-{uuid.uuid4().hex[:8]}"
+        run = _Run(url, project, engines.enter_context(tempfile.TemporaryDirectory()))
         with _filled(url, project) as fill:
-            also = {"growth": _growth(url, project, fill, given.sizes)} if given.sizes else {}
+            also = {"growth": _growth(run, fill, given.sizes)} if given.sizes else {}
             fill(given.rows)
-            _measure(url, project, given, also)
+            _measure(run, given, also)
 
 
-def _measure(url: str, project: str, given: argparse.Namespace, also: Found) -> None:
+class _Run(NamedTuple):
+    """Where the logs lie, and where the sides write."""
+
+    url: str
+    project: str
+    folder: str
+
+
+def _measure(run: _Run, given: argparse.Namespace, also: Found) -> None:
     seen: dict[str, list[Found]] = {"publish": [], "hand_written": []}
 
     def once(side: str) -> float:
-        found = _side(side, url, project)
+        found = _side(side, run)
         if found["rows"] != given.rows:
             raise RuntimeError(f"{side}: {found['rows']} rows of {given.rows}")
         seen[side].append(found)
@@ -81,17 +92,17 @@ def _measure(url: str, project: str, given: argparse.Namespace, also: Found) -> 
         "peak_bytes_hand_written": peaks["hand_written"],
         "written_bytes": seen["publish"][-1]["written_bytes"],
         "cpu_us_per_row": {side: round(1e6 * some[-1]["cpu_s"] / given.rows, 1) for side, some in seen.items()},
-        "small_change": _small_change(url, project),
+        "small_change": _small_change(run),
     }
-    is_local = url.startswith("local:")
+    is_local = run.url.startswith("local:")
     rival = f"{'the index dump' if is_local else 'helpers.scan'}, json.dumps, Dataset.from_generator().to_parquet()"
     settings = {"rows": given.rows, "rounds": given.rounds, "hand_written": rival}
     ratios = {"publish / hand_written": ratio(figures["publish"], figures["hand_written"])}
     report("snapshot", figures, ratios, settings, as_json=given.json, also=also)
 
 
-def _small_change(url: str, project: str) -> Found:
-    found = _side("change", url, project)
+def _small_change(run: _Run) -> Found:
+    found = _side("change", run)
     whole = found["whole"]
 
     def against(part: Found) -> Found:
@@ -105,12 +116,12 @@ def _small_change(url: str, project: str) -> Found:
     return {**against(found["scattered"]), "neighbours": against(found["neighbours"])}
 
 
-def _growth(url: str, project: str, fill: Any, sizes: Sequence[int]) -> Found:
+def _growth(run: _Run, fill: Any, sizes: Sequence[int]) -> Found:
     seconds: dict[str, float] = {}
     peaks: dict[str, int] = {}
     for size in sizes:
         fill(size)
-        found = _side("publish", url, project)
+        found = _side("publish", run)
         seconds[str(size)] = round(found["seconds"], 3)
         peaks[str(size)] = found["peak_bytes"] - found["floor_bytes"]
     xs, ys = [math.log(size) for size in sizes], [math.log(value) for value in seconds.values()]
@@ -118,8 +129,8 @@ def _growth(url: str, project: str, fill: Any, sizes: Sequence[int]) -> Found:
     return {"seconds": seconds, "peak_bytes": peaks, "exponent": exponent and round(exponent, 3)}
 
 
-def _side(side: str, url: str, project: str) -> Found:
-    command = [sys.executable, "-m", "benchmarks.snapshot_side", side, url, project]
+def _side(side: str, run: _Run) -> Found:
+    command = [sys.executable, "-m", "benchmarks.snapshot_side", side, *run]
     made = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return dict(json.loads(made.stdout.splitlines()[-1]))
 

@@ -1,8 +1,8 @@
 """One side of `benchmarks.snapshot`, in a process of its own, so that its memory is its own.
 
-    python -m benchmarks.snapshot_side SIDE URL PROJECT
+    python -m benchmarks.snapshot_side SIDE URL PROJECT FOLDER
 
-It works in an empty folder that is gone afterwards, and ends with one line of JSON.
+It works in a new folder within the one that is named, and ends with one line of JSON.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import pyarrow as pa
 from tunemill.curator_api import draft_store, version_store
 from tunemill.curator_api.amend import amend
 from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.gather import policy
 from tunemill.curator_api.publish import Order, publish
 from tunemill.curator_api.publish_files import folder as dataset_folder
 from tunemill.curator_api.published import stored_rows
@@ -59,11 +60,10 @@ class CountedFiles(Files):
 
 def main() -> None:
     """Measure one side."""
-    side, url, project = sys.argv[1:]
+    side, url, project, folder = sys.argv[1:]
     pa.array([["imports"]])  # what pyarrow loads when it is first used, on both sides: no time of either
-    with tempfile.TemporaryDirectory() as place:
-        sides = {"publish": _publish, "change": _change, "hand_written": _hand_written}
-        found = sides[side](url, project, Path(place))
+    sides = {"publish": _publish, "change": _change, "hand_written": _hand_written}
+    found = sides[side](url, project, Path(tempfile.mkdtemp(dir=folder)))
     print(json.dumps({**found, "peak_bytes": _peak_bytes()}))
 
 
@@ -107,6 +107,7 @@ def _change(url: str, project: str, place: Path) -> Found:
 async def _published(curator: Curator) -> Found:
     draft = Recipe(ingredients=(Search(query=""),))
     draft_store.create(curator.registry, curator.project, NAME, draft)
+    policy(curator)  # a service has read the rules in force long before
     return await _timed(curator, amends=False)
 
 
