@@ -144,9 +144,10 @@ def insert_run(engine: Engine, values: Mapping[str, Any], message: str) -> bool:
         from sqlalchemy.dialects.postgresql import insert as dialect_insert
     else:
         from sqlalchemy.dialects.sqlite import insert as dialect_insert  # type: ignore[assignment]
-    statement = dialect_insert(runs).values(**values).on_conflict_do_nothing(index_elements=["run_key"])
+    unless_there = dialect_insert(runs).values(**values).on_conflict_do_nothing(index_elements=["run_key"])
+    statement = unless_there.returning(runs.c.run_id)  # PostgreSQL's driver does not tell how many rows there were
     with engine.begin() as connection:
-        added = connection.execute(statement).rowcount == 1
+        added = connection.execute(statement).first() is not None
         if added:
             tell(connection, values["run_id"], message, data=values.get("error"))
     return added
