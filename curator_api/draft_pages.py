@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from tunemill.curator_api.errors import BadRequest
+from tunemill.curator_api.errors import BadRequest, NotFound
 from tunemill.curator_api.page_edit import edited_messages
 from tunemill.curator_api.page_guard import form
 from tunemill.curator_api.page_source import Json
@@ -37,8 +37,11 @@ async def dataset(visit: Visit) -> Response:
     """One dataset: its versions, its draft with the draft's rows, the models made from it, and when more are made."""
     name, cursor = visit.at("name"), visit.asked("cursor")
     found = await visit.source.dataset(name)
-    rows = await visit.source.rows(name, limit=ROWS_PER_PAGE, cursor=cursor)
-    shown: Json = {"rows": rows, "cursor": cursor, "published": visit.asked("published")}
+    shown: Json = {"rows": None, "missing": "", "cursor": cursor, "published": visit.asked("published")}
+    try:
+        shown["rows"] = await visit.source.rows(name, limit=ROWS_PER_PAGE, cursor=cursor)
+    except NotFound as gone:  # a version or an alias that the recipe names; the dataset itself is there
+        shown["missing"] = str(gone)
     shown |= {"models": await visit.source.models(name), "policy": await visit.source.policy(name)}
     return visit.page("dataset.html", title=name, section=PATH, dataset=found, **shown)
 

@@ -79,6 +79,7 @@ class MemoryPages:
         self.facets: Json = {}
         self.cursor: str | None = None
         self.draft_rows: list[Json] = []
+        self.gone_from_draft = ""  # what its recipe names and is not there
         self.previews: dict[str, Json] = {}
         self.bad: list[Json] = []
         self.version_origins: Json = {}
@@ -216,6 +217,8 @@ class MemoryPages:
         self.changes.append(("create", name, dict(draft), by))
 
     async def rows(self, name: str, *, limit: int, cursor: str | None) -> Json:
+        if self.gone_from_draft:
+            raise NotFound(self.gone_from_draft)
         rows = self.draft_rows[:limit]
         return {
             "rows": rows,

@@ -846,6 +846,17 @@ async def test_a_model_is_promoted_and_a_rejected_one_with_a_reason(
     ]
 
 
+async def test_a_draft_of_a_version_that_is_gone_is_still_shown(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.gone_from_draft = "there is no version 'best' of a dataset 'general'"
+    answer = await client.get("/datasets/tickets")
+    assert answer.status_code == 200
+    page = Page(answer)
+    assert page.unclosed == []
+    assert source.gone_from_draft in " ".join(page.texts)
+    assert "the first" in page.texts  # the note of the version that it has
+    assert (await client.get("/datasets/nobody")).status_code == 404
+
+
 async def test_a_dataset_shows_its_models_and_is_trained_by_itself(
     client: httpx.AsyncClient, source: MemoryPages
 ) -> None:
