@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from tunemill.curator_api import run_view
 from tunemill.curator_api.draft_pages import dataset_path
-from tunemill.curator_api.errors import Unprocessable
+from tunemill.curator_api.errors import NotFound, Unprocessable
 from tunemill.curator_api.page_guard import form
 from tunemill.curator_api.page_source import Json
 from tunemill.curator_api.page_visit import Visit, go
@@ -111,7 +111,10 @@ async def _aliases(visit: Visit, found: Json) -> list[str]:
     """The names that a run's model is used by."""
     if not found.get("artefact_url"):
         return []
-    names = (await visit.source.models(found["name"]))["aliases"]
+    try:
+        names = (await visit.source.models(found["name"]))["aliases"]
+    except NotFound:  # the order came from elsewhere, on a dataset that is not kept here
+        return []
     return [one["alias"] for one in names if one["run_id"] == found["run_id"]]
 
 

@@ -23,14 +23,17 @@ MANIFEST = "manifest.json"
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the manifest with the SHA-256 of every other file: after it the folder is complete."""
     files = {
-        str(path.relative_to(folder)): {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "bytes": path.stat().st_size,
-        }
+        str(path.relative_to(folder)): {"sha256": _file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
     write_whole(folder / MANIFEST, canonical_json({"format": FORMAT, **content, "files": files}))
+
+
+def _file_sha256(path: Path) -> str:
+    """Read piece by piece: whole weights are gigabytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest_sha256(folder: Path) -> str:
@@ -59,7 +62,8 @@ def upload(folder: Path, files_url: str, *, project: str, run_id: str) -> str:
     names = sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST
     )
-    filesystem.makedirs(root, exist_ok=True)
+    for within in sorted({str(Path(name).parent) for name in names}):
+        filesystem.makedirs(f"{root}/{within}" if within != "." else root, exist_ok=True)
     for name in [*names, MANIFEST]:
         filesystem.put_file(str(folder / name), f"{root}/{name}")
     return target

@@ -294,6 +294,7 @@ class MemoryPages:
         return {"a": left, "b": right, "same_rows": False, "recipe": self.knobs, "scores": self.compared}
 
     async def models(self, name: str) -> Json:
+        _in(self.found_datasets, name, "dataset")
         return self.found_models
 
     async def policy(self, name: str) -> Json | None:

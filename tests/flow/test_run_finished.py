@@ -34,7 +34,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 SECRET = "whsec_" + "c2VjcmV0" * 4
 QUICK = {"max_steps": 12, "rows_per_step": 4, "precision": "fp32", "learning_rate": 5e-3, "eval_generate_rows": 2}
 ORDERS: dict[str, dict[str, Any]] = {
-    "succeeded": QUICK,
+    "succeeded": {**QUICK, "merge": True},
     "rejected": {**QUICK, "gates": {"retention_reject": -10.0}},
     "failed": {**QUICK, "base": "/nowhere"},
     "cancelled": {**QUICK, "seed": 9},
@@ -119,7 +119,8 @@ async def test_each_end_is_told_once_and_a_server_loads_what_succeeded(tmp_path:
         "/v1/load_lora_adapter",
         {"lora_name": f"tickets-{best.run_id}", "lora_path": best.artefact_url},
     )
-    assert (Path(asked.json()["lora_path"]) / "adapter_model.safetensors").exists()
+    for name in ("adapter_model.safetensors", "merged/model.safetensors"):
+        assert (Path(asked.json()["lora_path"]) / name).exists()
 
 
 def test_a_receiver_believes_only_what_is_signed_and_fresh() -> None:

@@ -857,6 +857,11 @@ async def test_a_draft_of_a_version_that_is_gone_is_still_shown(client: httpx.As
     assert (await client.get("/datasets/nobody")).status_code == 404
 
 
+async def test_a_run_on_a_dataset_from_elsewhere_has_a_page(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    source.found_runs["r9"] = run("r9", "succeeded", name="elsewhere", artefact_url="/files/r9")
+    assert "/files/r9" in Page(await client.get("/runs/r9")).texts
+
+
 async def test_a_dataset_shows_its_models_and_is_trained_by_itself(
     client: httpx.AsyncClient, source: MemoryPages
 ) -> None:

@@ -1,6 +1,7 @@
 """What a run leaves: its files, what they say, and weights that load without tunemill and compute the same."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tunemill.trainer.artefact import MERGED, Made, assemble
 from tunemill.trainer.job import Order
 from tunemill.trainer.model import load_model, load_tokenizer
-from tunemill.trainer.publish import MANIFEST, manifest_sha256
+from tunemill.trainer.publish import MANIFEST, manifest_sha256, upload, write_manifest
 from tunemill.trainer.recipe import resolve
 from tunemill.trainer.servable import obstacles, serving_notes
 from tunemill.trainer.train import Trained
@@ -170,3 +171,17 @@ def test_what_vllm_takes_is_held_to_its_rules(tmp_path: Path, tiny_base: Path) -
         (folder / "adapter_config.json").write_text(json.dumps(config | change))
         (found,) = obstacles(folder)
         assert why in found
+
+
+def test_a_folder_is_uploaded_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "artefact"
+    (folder / MERGED).mkdir(parents=True)
+    for name in ("README.md", f"{MERGED}/model.safetensors"):
+        (folder / name).write_text(name)
+    write_manifest(folder, {"run_id": "r"})
+    for _ in range(2):
+        url = upload(folder, str(tmp_path / "files"), project="default", run_id="r")
+    there = {str(path.relative_to(url)): path.read_bytes() for path in Path(url).rglob("*") if path.is_file()}
+    assert there == {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = json.loads(there[MANIFEST])["files"]
+    assert files[f"{MERGED}/model.safetensors"]["sha256"] == sha256(b"merged/model.safetensors").hexdigest()
