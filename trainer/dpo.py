@@ -4,7 +4,6 @@ TRL would tokenise the rows itself and cut them at 1,024 tokens; it is given our
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -163,21 +162,14 @@ def _newest(checkpoints: Path) -> Path | None:
 
 @contextmanager
 def _as_it_was(model: Any) -> Iterator[None]:
-    """TRL and accelerate put their own `forward` on a model, and TRL its progress bar and its cache where it likes."""
+    """TRL and accelerate put a `forward` of their own on a model: it is taken off again."""
     patched = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
     before = [one.__dict__.get("forward") for one in patched]
-    bars = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        yield
-    finally:
-        for one, forward in zip(patched, before, strict=True):
-            one.__dict__.pop("forward", None)
-            if forward is not None:
-                one.forward = forward
-        os.environ.pop("TQDM_DISABLE")
-        if bars is not None:
-            os.environ["TQDM_DISABLE"] = bars
+    yield
+    for one, forward in zip(patched, before, strict=True):
+        one.__dict__.pop("forward", None)
+        if forward is not None:
+            one.forward = forward
 
 
 class _Teller(TrainerCallback):  # type: ignore[misc]  # transformers does not say its type

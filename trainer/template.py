@@ -107,7 +107,7 @@ class ChatTemplate:
         answers = sum(map(is_answer, messages))
         if not answers:
             return "no_answer"
-        empty = sum(message["role"] == "assistant" for message in messages) - answers
+        empty = sum(message.get("role") == "assistant" for message in messages) - answers
         refused: Reason = "refused"
         for way in _ways(messages):
             try:
@@ -211,7 +211,7 @@ class ChatTemplate:
 
 def is_answer(message: dict[str, Any]) -> bool:
     """Whether the assistant says or calls something here."""
-    said = message["role"] == "assistant"
+    said = message.get("role") == "assistant"
     return said and bool(str(message.get("content") or "").strip() or message.get("tool_calls"))
 
 
@@ -233,12 +233,12 @@ def _ways(messages: Messages) -> Iterator[_Way]:
 
 def _fold_system(messages: Messages) -> Messages | None:
     """The system text before the first user message's; None when there is no such text, or no user."""
-    first = next((k for k, message in enumerate(messages) if message["role"] == "user"), None)
-    system = [message for message in messages[:first] if message["role"] in _SYSTEM_ROLES]
+    first = next((k for k, message in enumerate(messages) if message.get("role") == "user"), None)
+    system = [message for message in messages[:first] if message.get("role") in _SYSTEM_ROLES]
     if first is None or not system:
         return None
     said = "\n\n".join([str(message["content"]) for message in [*system, messages[first]]])
-    kept = [message for message in messages[:first] if message["role"] not in _SYSTEM_ROLES]
+    kept = [message for message in messages[:first] if message.get("role") not in _SYSTEM_ROLES]
     return [*kept, {**messages[first], "content": said}, *messages[first + 1 :]]
 
 
