@@ -22,6 +22,8 @@ WEBHOOKS = Counter(
     "tunemill_webhooks", "Attempts to tell webhooks of an event", ["outcome"]
 )  # sent | failed | given_up
 RUNS = Counter("tunemill_runs", "Training runs by how they ended", ["status"])
+RUN_SECONDS = Counter("tunemill_run_seconds", "What attempts at runs took, by stage", ["stage"])
+TRAIN_TOKENS = Counter("tunemill_train_tokens", "Tokens of answers that runs with a result were trained on")
 REQUESTS = Counter("tunemill_http_requests", "API requests", ["method", "route", "status"])
 RULES_REVISION = Gauge("tunemill_rules_revision", "Which set of rules tags logs here; 0: the packaged starter set")
 RULES_BEHIND = Gauge(

@@ -4,6 +4,7 @@ The cluster's machines have this program at the same path, and the work folder o
 worker's progress, its checkpoints and the word to stop are files there.
 """
 
+import os
 import shlex
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -73,8 +74,10 @@ class RayLauncher:
         return text.encode()[-last_bytes:].decode(errors="replace")
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        token = os.environ.get("RAY_AUTH_TOKEN")  # as Ray's own clients find it
+        headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
-            async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
+            async with httpx.AsyncClient(timeout=_TIMEOUT_S, headers=headers) as client:
                 return await client.request(method, self._jobs + path, json=body)
         except httpx.HTTPError as error:
             raise LauncherAway(f"the cluster does not answer: {type(error).__name__}", "is its head up?") from error

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import msgspec
 import structlog
 from sqlalchemy import Engine
 
-from tunemill.telemetry.metrics import RUNS
+from tunemill.telemetry.metrics import RUN_SECONDS, RUNS, TRAIN_TOKENS
 from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew, started_by
 from tunemill.trainer.errors import DiskFull, LeaseLost, OutOfMemory, TrainerError, WorkerDied
 from tunemill.trainer.job import Line, Listener, Order, WorkFolder, write_whole
@@ -172,6 +173,7 @@ async def _listen(
     listener, last = Listener(folder.progress(claim.attempt)), None
     loop = asyncio.get_running_loop()
     answered_at, end_at = loop.time(), float("inf")
+    stages = _Stages()
     while True:
         ended = None
         try:
@@ -184,9 +186,13 @@ async def _listen(
         if lines:
             await asyncio.to_thread(_pass_on, shop.engine, claim, folder, lines)
             last = next((line for line in reversed(lines) if line.kind in _LAST_WORDS), last)
+            for line in lines:
+                if line.kind == "status":
+                    stages.turn(line.message)
         if lease.lost.is_set():
             raise LeaseLost(f"run {claim.run_id} was taken over")
         if ended is not None:
+            stages.turn("ended")
             return ended, last
         if end_at == float("inf") and (lease.cancel_asked or stop.is_set()):
             folder.stop.touch()
@@ -195,6 +201,19 @@ async def _listen(
             with suppress(LauncherAway):
                 await shop.launcher.stop(job.job_id)
         await asyncio.sleep(POLL_S)
+
+
+class _Stages:
+    """What the stages of an attempt take, for the metrics."""
+
+    def __init__(self) -> None:
+        self._stage, self._since = "preparing", time.monotonic()
+
+    def turn(self, stage: str) -> None:
+        """The attempt goes on to this stage."""
+        now = time.monotonic()
+        RUN_SECONDS.labels(self._stage).inc(now - self._since)
+        self._stage, self._since = stage, now
 
 
 async def _end(launcher: Launcher, job: str) -> None:
@@ -272,6 +291,7 @@ async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: 
     }
     text = "the run succeeded" if last.message == "succeeded" else "the adapter is rejected by a gate"
     await asyncio.to_thread(move, engine, claim, last.message, text, data=result, **columns)
+    TRAIN_TOKENS.inc(last.data["trained_tokens"])
     if not was_redacted and await _hide_erased(
         engine, claim, folder
     ):  # since: an erasure may not have seen the report yet

@@ -98,6 +98,18 @@ async def test_a_cluster_is_asked_for_what_the_url_says(tmp_path: Path) -> None:
         assert cluster.submitted["c-1"]["entrypoint_num_cpus"] == 1
 
 
+async def test_a_cluster_that_asks_for_a_token_gets_the_one_of_rays_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ray_jobs() as cluster:
+        cluster.token = "secret"
+        with pytest.raises(LauncherAway, match="status 401"):
+            await open_launcher(cluster.url).submit(job(tmp_path, ""))
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+        await open_launcher(cluster.url).submit(job(tmp_path, ""))
+        assert "r-1" in cluster.submitted
+
+
 async def test_a_cluster_that_is_away_is_told_apart_from_a_job_that_has_ended(tmp_path: Path) -> None:
     with ray_jobs() as cluster:
         launcher = open_launcher(cluster.url)

@@ -23,7 +23,6 @@ _STOP_S = 0.3
 class _Begun:
     process: subprocess.Popen[bytes]
     log: Path
-    asked: dict[str, Any]
     stop_at: float | None = None
 
 
@@ -33,19 +32,22 @@ class RayJobs:
 
     url: str
     submitted: dict[str, dict[str, Any]]
+    token: str | None = None  # that it asks for
 
 
 @contextmanager
 def ray_jobs() -> Iterator[RayJobs]:
     """A job server until the block ends, which ends its jobs."""
     begun: dict[str, _Begun] = {}
-    submitted: dict[str, dict[str, Any]] = {}
+    jobs = RayJobs("", {})
     with tempfile.TemporaryDirectory() as folder:
 
         def answer(asked: Asked) -> Answer:
+            if jobs.token is not None and asked.headers.get("authorization") != f"Bearer {jobs.token}":
+                return json_answer({}, 401)
             match asked.method, asked.path.split("/")[3:]:
                 case "POST", [""]:
-                    return _submit(asked.json(), begun, submitted, Path(folder))
+                    return _submit(asked.json(), begun, jobs, Path(folder))
                 case _, [job_id, *_] if job_id not in begun:
                     return json_answer({}, 404)
                 case "GET", [job_id]:
@@ -58,17 +60,16 @@ def ray_jobs() -> Iterator[RayJobs]:
             return json_answer({}, 405)
 
         with serving(answer) as server:
+            jobs.url = f"ray+{server.url}"
             try:
-                yield RayJobs("ray+" + server.url, submitted)
+                yield jobs
             finally:
                 for job in begun.values():
                     job.process.kill()
                     job.process.wait()
 
 
-def _submit(
-    asked: dict[str, Any], begun: dict[str, _Begun], submitted: dict[str, dict[str, Any]], folder: Path
-) -> Answer:
+def _submit(asked: dict[str, Any], begun: dict[str, _Begun], jobs: RayJobs, folder: Path) -> Answer:
     job_id = asked["submission_id"]
     if job_id in begun:
         return Answer(500, json.dumps(f"Job with submission_id {job_id} already exists").encode())
@@ -78,8 +79,8 @@ def _submit(
         process = subprocess.Popen(
             f"exec {asked['entrypoint']}", shell=True, env=environment, stdout=output, stderr=output
         )
-    begun[job_id] = _Begun(process, log, asked)
-    submitted[job_id] = asked
+    begun[job_id] = _Begun(process, log)
+    jobs.submitted[job_id] = asked
     return json_answer({"submission_id": job_id})
 
 

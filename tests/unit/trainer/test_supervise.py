@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from fakes.scripted_launcher import Attempt, ScriptedLauncher, line
+from prometheus_client import REGISTRY
 from sqlalchemy import Engine, select, update
 
 from tunemill.registry.open import migrate, open_registry
@@ -95,6 +96,21 @@ async def test_what_the_worker_says_is_the_runs_and_its_plan_is_kept(engine: Eng
     folder = WorkFolder(tmp_path / "work" / "r1")
     left = [path.exists() for path in (folder.checkpoints, folder.artefact, folder.tmp, folder.stop)]
     assert left == [False] * 4
+
+
+async def test_metrics_tell_what_runs_took_and_what_they_were_trained_on(engine: Engine, tmp_path: Path) -> None:
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    stages = ("preparing", "running", "evaluating")
+    before = [value("tunemill_run_seconds_total", stage=stage) for stage in stages]
+    tokens = value("tunemill_train_tokens_total")
+    says = [line("status", "running"), line("status", "evaluating"), DONE]
+    await attempt(shop(engine, ScriptedLauncher(Attempt(says, first=write_artefact)), tmp_path))
+
+    after = [value("tunemill_run_seconds_total", stage=stage) for stage in stages]
+    assert all(now > was for now, was in zip(after, before, strict=True))
+    assert value("tunemill_train_tokens_total") == tokens + 1
 
 
 async def test_a_worker_is_told_its_devices_and_a_scratch_folder_of_its_own(engine: Engine, tmp_path: Path) -> None:
