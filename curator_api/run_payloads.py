@@ -50,6 +50,7 @@ class RunOut(Given):
     progress: JsonValue
     result: JsonValue
     error: JsonValue
+    launcher: str | None = Field(description="what runs it, and as which job")
     artefact_url: str | None
     trained_tokens: int | None
     seconds: float | None

@@ -99,6 +99,7 @@ MEASURED = {
         {"slice": "app", "value": NASTY, "rows": 20, "loss_before": 1.0, "loss_after": 1.9, "low": 0.4, "high": 1.2},
     ],
     "forgetting": {"loss": None, "f1": None, "says": ["7 of 60 general questions that it could answer are lost"]},
+    "judge": {"model": "judge-1", "rows": 9, "wins": 5, "losses": 1, "ties": 2, "failed": 1, "prompt_sha256": DIGEST},
     "plan": {"derived": [{"name": "epochs", "value": 3, "reason": "80 rows"}], "steps": 15, "estimate": {"total_bytes": 2e9}},
 }  # fmt: skip
 LENGTHS = {"min": 1, "median": 2, "p90": 3, "max": 4, "total": 90}
@@ -791,6 +792,7 @@ async def test_a_run_shows_how_sure_it_is_what_was_lost_and_what_was_settled(cli
     assert "7 of 60 general questions that it could answer are lost" in text
     assert "-3.1 to -2.5" in text and "0.001" in text
     assert "80 rows" in text and "2.0 GB" in text
+    assert "5 better, 1 worse, 2 alike or disputed, 1 not judged" in text
     assert text.index("app: ") < text.index("language: de"), "what rose most comes first"
     html = (await client.get("/runs/r4")).text
     assert re.findall(r'badge (\w*)">([^<]* to [^<]*)<', html) == [("bad", "0.4 to 1.2"), ("good", "-0.7 to -0.2")]
