@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from tunemill.trainer.estimate import Estimate, estimate
+from tunemill.trainer.estimate import KL_PER_ROW, Estimate, estimate
 from tunemill.trainer.machine import Machine
 from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.shape import Shape
@@ -69,9 +69,12 @@ class Case:
 
     def estimate(self, recipe: Recipe) -> Estimate:
         """The memory at the peak."""
-        share = self.facts.trained_tokens / max(1, sum(self.facts.lengths))
+        rows, tokens = len(self.facts.lengths), max(1, sum(self.facts.lengths))
+        logits = min(1.0, _SPREAD * self.facts.trained_tokens / tokens)
+        if recipe.kl_to_base:  # of both models
+            logits += 2 * min(1.0, KL_PER_ROW * rows / tokens)
         longest = self.longest(recipe)
-        return estimate(recipe, self.shape, self.machine, longest_tokens=longest, trained_share=_SPREAD * share)
+        return estimate(recipe, self.shape, self.machine, longest_tokens=longest, logits_per_token=logits)
 
     def fits(self, recipe: Recipe) -> bool:
         """Whether the machine's free memory holds it."""
@@ -134,7 +137,7 @@ def _learning_rate(recipe: Recipe, case: Case) -> tuple[float, str]:
     what = {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}[recipe.method]
     reason = f"{what} on a model of {_large(case.shape.parameters)} parameters"
     if recipe.objective == "dpo":
-        return rate / 10, f"{reason}; pairs want a tenth of what answers want"
+        return rate / 20, f"{reason}; pairs want a twentieth of what answers want"
     return rate, reason
 
 

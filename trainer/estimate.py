@@ -6,11 +6,18 @@ from tunemill.trainer.machine import Machine
 from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.shape import Shape
 
-KL_POSITIONS = 256  # of a forward pass, at most, where the distance from the base model is measured
+KL_PER_ROW = 32  # positions of a row, at most, where the distance from the base is measured; by the row, so that packing leaves it
 _FP32, _BF16 = 4, 2
 _NF4 = 0.516  # bytes a weight: 4 bits, and the doubly quantised scale of each block of 64
-_HIDDEN_KEPT, _INTERMEDIATE_KEPT = 16, 3  # activations of a layer that are kept for the backward pass, in its widths
-_RUNTIME_BYTES = {"cpu": 630 * 10**6, "cuda": 900 * 10**6}  # interpreter and libraries; a CUDA context
+_KEPT = {_FP32: (40, 16), _BF16: (38, 10)}  # bytes for the backward pass, for each hidden and inner number of a layer
+_LOGITS = 3 * _FP32  # of a predicted token: the logarithms, and gradients on their way through them
+_RUNTIME_BYTES = 900 * 10**6  # interpreter and libraries; a CUDA context is as large
+_HEAP = {
+    "full": 1.3,
+    "lora": 1.9,
+    "qlora": 1.9,
+}  # what glibc's heap holds for each byte in use: adapters' many small tensors tear it
+_GPU_HEAP = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,26 +45,26 @@ class Estimate:
 
 
 def estimate(
-    recipe: Recipe, shape: Shape, machine: Machine, *, longest_tokens: int = 0, trained_share: float = 1.0
+    recipe: Recipe, shape: Shape, machine: Machine, *, longest_tokens: int = 0, logits_per_token: float = 1.0
 ) -> Estimate:
     """The memory that the recipe's training takes.
 
     Args:
         longest_tokens: the longest row's; it goes through the model in one piece, whatever `tokens_per_forward` says.
-        trained_share: of a forward pass's tokens, those whose logits are computed because they are trained on.
+        logits_per_token: for how many of a forward pass's tokens logits are computed, on average.
     """
     tokens = max(recipe.tokens_per_forward, longest_tokens) if recipe.packing else longest_tokens
     width = compute_bytes(recipe, machine)
     trained = shape.parameters if recipe.method == "full" else shape.adapter
     shards = 1 if recipe.method == "qlora" else machine.devices  # 4-bit weights are not cut into shards
-    positions = tokens * min(1.0, trained_share) + 2 * KL_POSITIONS * bool(recipe.kl_to_base)
+    heap = _HEAP[recipe.method] if machine.device == "cpu" else _GPU_HEAP
     return Estimate(
         weights_bytes=int(_weights(recipe, shape, width) / shards),
         gradients_bytes=_FP32 * trained // shards,
         optimizer_bytes=2 * _FP32 * trained // shards,  # Adam's two means
-        activations_bytes=tokens * _activations_per_token(recipe, shape) * width,
-        logits_bytes=int(positions * shape.vocabulary * 2 * _FP32),  # and their gradient
-        runtime_bytes=_RUNTIME_BYTES[machine.device],
+        activations_bytes=int(heap * _activations(recipe, shape, tokens, width)),
+        logits_bytes=int(heap * tokens * logits_per_token * shape.vocabulary * _LOGITS),
+        runtime_bytes=_RUNTIME_BYTES,
     )
 
 
@@ -77,7 +84,13 @@ def _weights(recipe: Recipe, shape: Shape, width: int) -> float:
     return _FP32 * shape.parameters + in_bf16 + frozen
 
 
-def _activations_per_token(recipe: Recipe, shape: Shape) -> int:
-    """Numbers that are kept for the backward pass."""
-    layer = _HIDDEN_KEPT * shape.hidden + _INTERMEDIATE_KEPT * shape.intermediate
-    return shape.layers * shape.hidden + layer if recipe.gradient_checkpointing else shape.layers * layer
+def _activations(recipe: Recipe, shape: Shape, tokens: int, width: int) -> int:
+    """What is kept for the backward pass: of each layer, or of each layer its input and of two, being computed again, all."""
+    if recipe.method == "qlora":
+        width = _FP32  # what is not in 4 bits is in fp32, and so is what flows through it
+    for_hidden, for_intermediate = _KEPT[width]
+    mask = tokens * width  # of packed rows, for each token
+    layer = for_hidden * shape.hidden + for_intermediate * shape.intermediate + mask
+    if recipe.gradient_checkpointing:
+        return tokens * (shape.layers * shape.hidden * width + 2 * layer)
+    return tokens * shape.layers * layer

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch.nn.functional import kl_div, log_softmax
 
+from tunemill.trainer.estimate import KL_PER_ROW
 from tunemill.trainer.forward import Packed, logits_at
 from tunemill.trainer.render import IGNORE, Example
-
-_PER_ROW = 32  # positions; by the row and not by the forward pass, so that packing does not change the loss
 
 
 def positions(example: Example, *, is_task: bool) -> tuple[int, ...]:
@@ -21,9 +20,9 @@ def positions(example: Example, *, is_task: bool) -> tuple[int, ...]:
     free = [
         t for t in range(len(example.ids) - 1) if not is_task or example.labels[t + 1] == IGNORE
     ]  # the last token predicts nothing of this row
-    if len(free) <= _PER_ROW:
+    if len(free) <= KL_PER_ROW:
         return tuple(free)
-    return tuple(free[i * len(free) // _PER_ROW] for i in range(_PER_ROW))
+    return tuple(free[i * len(free) // KL_PER_ROW] for i in range(KL_PER_ROW))
 
 
 def divergence(base_logits: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
