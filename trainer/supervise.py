@@ -8,15 +8,17 @@ import errno
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from tunemill.telemetry.metrics import RUN_SECONDS, RUNS, TRAIN_TOKENS
 from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew, started_by
@@ -28,10 +30,14 @@ from tunemill.trainer.sweep import clear
 
 POLL_S = 0.25
 GRACE_S = 60.0  # from being asked to stop to being ended: a forward pass and a checkpoint of a large model
+AGAIN_S = 1.0  # until the registry is asked again
 _RENEWALS_PER_LEASE = 4  # three may fail before the lease ends
 _LAST_WORDS = ("done", "failed", "stopped")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_BYTES = 2**20  # with less a worker could not even say what is wrong
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -79,7 +85,7 @@ async def supervise(shop: Workshop, claim: Claim, *, env: Mapping[str, str], sto
                 ended, last = await _worked(shop, claim, folder, env, lease=lease, stop=stop)
                 await _finish(shop, claim, folder, ended=ended, last=last, lease=lease, stop=stop)
             except LauncherAway as away:
-                await asyncio.to_thread(release, shop.engine, claim, f"no worker was started: {away.message}")
+                await asyncio.to_thread(release, shop.engine, claim, f"the run waits: {away.message}")
                 raise
             except OSError as error:
                 if error.errno not in _NO_ROOM:
@@ -124,11 +130,13 @@ async def _worked(
         raise LeaseLost(f"run {claim.run_id} was taken over")
     await shop.launcher.submit(job)
     try:
-        await asyncio.to_thread(started_by, shop.engine, claim, f"{shop.launcher.name} {job.job_id}")
+        await _insist(lease, stop, started_by, shop.engine, claim, f"{shop.launcher.name} {job.job_id}")
         log.info("worker_started", run_id=claim.run_id, attempt=claim.attempt, launcher=shop.launcher.name)
         return await _listen(shop, claim, folder, job, lease=lease, stop=stop)
-    finally:
-        await _end(shop.launcher, job.job_id)
+    except BaseException:
+        with suppress(LauncherAway):  # whoever takes the run tries, too
+            await _end(shop.launcher, job.job_id)
+        raise
 
 
 def _job(shop: Workshop, claim: Claim, folder: WorkFolder, env: Mapping[str, str]) -> Job:
@@ -169,11 +177,11 @@ async def _listen(
 
     Raises:
         LeaseLost: another trainer has the run.
+        LauncherAway: what runs the worker has not answered for as long as a lease holds.
     """
-    listener, last = Listener(folder.progress(claim.attempt)), None
+    listener, last, stages = Listener(folder.progress(claim.attempt)), None, _Stages()
     loop = asyncio.get_running_loop()
     answered_at, end_at = loop.time(), float("inf")
-    stages = _Stages()
     while True:
         ended = None
         try:
@@ -181,18 +189,15 @@ async def _listen(
             answered_at = loop.time()
         except LauncherAway:
             if loop.time() - answered_at > shop.lease_s:
-                ended = Ended(exit_code=None, said=f"what runs it has not answered for {shop.lease_s:.0f} s")
+                raise
         lines = await asyncio.to_thread(listener.lines)
-        if lines:
-            await asyncio.to_thread(_pass_on, shop.engine, claim, folder, lines)
-            last = next((line for line in reversed(lines) if line.kind in _LAST_WORDS), last)
-            for line in lines:
-                if line.kind == "status":
-                    stages.turn(line.message)
+        last = next((line for line in reversed(lines) if line.kind in _LAST_WORDS), last)
+        stages.hear(lines)
+        await _insist(lease, stop, _pass_on, shop.engine, claim, folder, lines)
         if lease.lost.is_set():
             raise LeaseLost(f"run {claim.run_id} was taken over")
         if ended is not None:
-            stages.turn("ended")
+            stages.end()
             return ended, last
         if end_at == float("inf") and (lease.cancel_asked or stop.is_set()):
             folder.stop.touch()
@@ -209,11 +214,33 @@ class _Stages:
     def __init__(self) -> None:
         self._stage, self._since = "preparing", time.monotonic()
 
-    def turn(self, stage: str) -> None:
-        """The attempt goes on to this stage."""
-        now = time.monotonic()
-        RUN_SECONDS.labels(self._stage).inc(now - self._since)
-        self._stage, self._since = stage, now
+    def hear(self, lines: Sequence[Line]) -> None:
+        """The attempt goes on to the stage that a line says."""
+        for line in lines:
+            if line.kind == "status":
+                self.end()
+                self._stage, self._since = line.message, time.monotonic()
+
+    def end(self) -> None:
+        """The stage is over."""
+        RUN_SECONDS.labels(self._stage).inc(time.monotonic() - self._since)
+
+
+async def _insist(lease: _Lease, stop: asyncio.Event, write: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Write to the registry; while it is away, wait for it: that costs no attempt.
+
+    Raises:
+        LeaseLost: another trainer has the run.
+        DBAPIError: it is away still, and we are to stop.
+    """
+    while True:
+        try:
+            return await asyncio.to_thread(write, *args, **more)
+        except (OperationalError, InterfaceError) as error:
+            if lease.lost.is_set() or stop.is_set():
+                raise
+            log.warning("registry_away", error=type(error).__name__)
+            await asyncio.sleep(AGAIN_S)
 
 
 async def _end(launcher: Launcher, job: str) -> None:
@@ -232,22 +259,28 @@ async def _end(launcher: Launcher, job: str) -> None:
     raise LauncherAway(f"job {job} cannot be ended", "look at what runs it")
 
 
-def _pass_on(engine: Engine, claim: Claim, folder: WorkFolder, lines: Sequence[Line]) -> None:
-    """The worker's lines as events, the newest metrics as progress, its status as the run's, with the plan made by then."""
-    told: list[dict[str, Any]] = []
-    progress: dict[str, Any] | None = None
-    for line in lines:
-        if line.kind == "status":
-            note(engine, claim, told, progress)
-            told, progress = [], None
+def _pass_on(engine: Engine, claim: Claim, folder: WorkFolder, lines: list[Line]) -> None:
+    """The worker's lines as events, the newest metrics as progress, its status as the run's, with the plan made by then.
+
+    What is passed on leaves the list: who repeats this after a failure tells nothing twice.
+    """
+    while lines:
+        if lines[0].kind == "status":
             columns = {"plan": msgspec.json.decode(folder.plan.read_bytes())} if folder.plan.exists() else {}
-            move(engine, claim, line.message, f"the run is {line.message}", **columns)
-        elif line.kind not in _LAST_WORDS:
-            kind, level = ("message", "warn") if line.kind == "warn" else (line.kind, "info")
-            told.append({"ts_ms": line.ts_ms, "level": level, "type": kind, "message": line.message, "data": line.data})
-            progress = line.data if line.kind == "metrics" else progress
-    if told:
-        note(engine, claim, told, progress)
+            move(engine, claim, lines[0].message, f"the run is {lines[0].message}", **columns)
+            del lines[0]
+            continue
+        together = list(takewhile(lambda line: line.kind != "status", lines))
+        entries = [_entry(line) for line in together if line.kind not in _LAST_WORDS]
+        metrics = [line.data for line in together if line.kind == "metrics"]
+        if entries:
+            note(engine, claim, entries, metrics[-1] if metrics else None)
+        del lines[: len(together)]
+
+
+def _entry(line: Line) -> dict[str, Any]:
+    kind, level = ("message", "warn") if line.kind == "warn" else (line.kind, "info")
+    return {"ts_ms": line.ts_ms, "level": level, "type": kind, "message": line.message, "data": line.data}
 
 
 async def _finish(
@@ -261,24 +294,27 @@ async def _finish(
     stop: asyncio.Event,
 ) -> None:
     if last is not None and last.kind == "done":
-        status = await _publish(shop.engine, claim, folder, shop.files_url, last)
+        status = await _publish(shop, claim, folder, last, lease=lease, stop=stop)
     elif lease.cancel_asked:
         status = "cancelled"
-        await asyncio.to_thread(move, shop.engine, claim, status, "the run was cancelled")
+        await _insist(lease, stop, move, shop.engine, claim, status, "the run was cancelled")
     elif last.kind == "stopped" if last is not None else stop.is_set():
         status = "queued"
         text = "the worker was stopped; the run goes on from its checkpoint"
-        await asyncio.to_thread(release, shop.engine, claim, text)
+        await _insist(lease, stop, release, shop.engine, claim, text)
     else:
-        status = await asyncio.to_thread(fail_attempt, shop.engine, claim, _failure(ended, last, folder, claim))
+        status = await _insist(lease, stop, fail_attempt, shop.engine, claim, _failure(ended, last, folder, claim))
     if status != "queued":
         RUNS.labels(status).inc()
         await asyncio.to_thread(clear, folder, status)
     log.info("attempt_ended", run_id=claim.run_id, attempt=claim.attempt, status=status, exit_code=ended.exit_code)
 
 
-async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: str, last: Line) -> str:
+async def _publish(
+    shop: Workshop, claim: Claim, folder: WorkFolder, last: Line, *, lease: _Lease, stop: asyncio.Event
+) -> str:
     """Upload, then tell. Only with the lease: renewed before, and refused by the token after."""
+    engine, files_url = shop.engine, shop.files_url
     was_redacted = await _hide_erased(engine, claim, folder)
     url = await asyncio.to_thread(upload, folder.artefact, files_url, project=claim.project, run_id=claim.run_id)
     result = {**last.data["result"], "manifest_sha256": manifest_sha256(folder.artefact)}
@@ -290,7 +326,7 @@ async def _publish(engine: Engine, claim: Claim, folder: WorkFolder, files_url: 
         "error": None,
     }
     text = "the run succeeded" if last.message == "succeeded" else "the adapter is rejected by a gate"
-    await asyncio.to_thread(move, engine, claim, last.message, text, data=result, **columns)
+    await _insist(lease, stop, move, engine, claim, last.message, text, data=result, **columns)
     TRAIN_TOKENS.inc(last.data["trained_tokens"])
     if not was_redacted and await _hide_erased(
         engine, claim, folder

@@ -72,7 +72,8 @@ def main(argv: list[str]) -> int:
     rank = int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
     stop = StopFlag(folder)
     stop.listen()
-    stop.watch(order.lease_s)
+    if folder.alive.exists():  # else nobody has promised to keep a lease
+        stop.watch(order.lease_s)
     speaker = Speaker(folder.progress(order.attempt))
     try:
         return _attempt(order, folder, speaker, stop, rank)

@@ -1,10 +1,12 @@
 """A run whose rows are erased while it is published."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.scripted_launcher import ScriptedLauncher
 from sqlalchemy import Engine, insert
 
 from tunemill.registry.open import migrate, open_registry
@@ -15,6 +17,7 @@ from tunemill.trainer.claim import Claim
 from tunemill.trainer.job import Line, WorkFolder
 from tunemill.trainer.publish import upload, write_manifest
 from tunemill.trainer.recipe import resolve
+from tunemill.trainer.supervise import Workshop
 
 OLD = "d" * 64
 
@@ -63,7 +66,10 @@ async def test_it_shows_no_rows_if_some_were_erased(
         erase(engine)
     monkeypatch.setattr(supervise, "upload", slow)
     done = Line(ts_ms=1, kind="done", message="succeeded", data={"result": {}, "trained_tokens": 1, "seconds": 1.0})
-    assert await supervise._publish(engine, claim, folder, str(tmp_path / "files"), done) == "succeeded"
+    files = str(tmp_path / "files")
+    shop = Workshop(engine=engine, launcher=ScriptedLauncher(), work=tmp_path, files_url=files, lease_s=60.0)
+    lease, stop = supervise._Lease(), asyncio.Event()
+    assert await supervise._publish(shop, claim, folder, done, lease=lease, stop=stop) == "succeeded"
     published = tmp_path / "files/runs/default/r"
     manifest = json.loads((published / "manifest.json").read_bytes())
     for name in ("report.md", "samples.jsonl"):

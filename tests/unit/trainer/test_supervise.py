@@ -11,6 +11,7 @@ import pytest
 from fakes.scripted_launcher import Attempt, ScriptedLauncher, line
 from prometheus_client import REGISTRY
 from sqlalchemy import Engine, select, update
+from sqlalchemy.exc import OperationalError
 
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import now_ms, run_events, runs
@@ -31,6 +32,7 @@ DONE = line("done", "succeeded", result={"after": {}}, trained_tokens=1, seconds
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
+    monkeypatch.setattr(module, "AGAIN_S", 0.01)
 
 
 @pytest.fixture
@@ -238,6 +240,29 @@ async def test_a_worker_whose_lease_is_lost_is_ended_and_nothing_is_written(engi
     assert launcher.said == ["submit r1-1", "stop r1-1"]
 
 
+async def test_a_registry_that_is_away_for_a_while_costs_no_attempt_and_tells_nothing_twice(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = {name: iter((True, True, False, True)) for name in ("note", "move", "started_by")}
+
+    def sometimes(name: str, write: Any) -> Any:
+        def write_or_fail(*args: Any, **more: Any) -> Any:
+            if next(failing[name], False):
+                raise OperationalError("", {}, ConnectionError("no route"))
+            return write(*args, **more)
+
+        return write_or_fail
+
+    for name in failing:
+        monkeypatch.setattr(module, name, sometimes(name, getattr(module, name)))
+    says = [line("message", "first"), line("status", "running"), line("metrics", "step 1", step=1), DONE]
+    run = await attempt(shop(engine, ScriptedLauncher(Attempt(says, first=write_artefact)), tmp_path))
+
+    assert (run["status"], run["attempt"], run["progress"]) == ("succeeded", 1, {"step": 1})
+    told = [event["message"] for event in events(engine)]
+    assert [told.count(text) for text in ("first", "the run is running", "step 1", "the run succeeded")] == [1] * 4
+
+
 async def test_where_no_worker_can_be_started_the_run_waits_and_has_not_failed(engine: Engine, tmp_path: Path) -> None:
     launcher = ScriptedLauncher()
     launcher.away = True
@@ -259,7 +284,7 @@ async def test_an_engine_that_answers_no_more_for_a_lease_has_lost_the_worker(
             raise LauncherAway("nobody answers")
 
     launcher.poll = Gone().poll  # type: ignore[method-assign]
-    with pytest.raises(LauncherAway, match="cannot be ended"):
+    with pytest.raises(LauncherAway, match="nobody answers"):
         await attempt(shop(engine, launcher, tmp_path, lease_s=0.2))
 
     assert row(engine)["status"] == "queued"
