@@ -161,3 +161,13 @@ def test_rivals_are_pinned_exactly_and_name_no_index() -> None:
     assert locks
     lines = [line for lock in locks for line in lock.read_text(encoding="utf-8").splitlines()]
     assert [line for line in lines if "==" not in line or "://" in line or line.startswith(("#", "-"))] == []
+
+
+def test_training_is_measured_against_trl_with_its_losses_and_its_memory() -> None:
+    found = run("train", "--methods", "lora", "--steps", "2", "--rounds", "1")
+    measured = found["methods"]["lora"]
+    assert measured["tokens_ratio_trl"] > 0
+    assert measured["max_loss_difference"] < 1e-4
+    assert min(measured["peak_bytes"], measured["peak_bytes_trl"]) > 0
+    assert found["event_to_first_step_s"] > 0
+    assert 0 < found["padding_trl"] < 1
