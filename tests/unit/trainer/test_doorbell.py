@@ -101,6 +101,7 @@ async def test_a_version_that_a_recipe_names_is_spelled_out_as_it_is_now(place: 
         with place.engine.begin() as connection:
             connection.execute(delete(versions))
             connection.execute(insert(versions).values(**columns, digest=digest))
+            connection.execute(insert(versions).values(**{**columns, "version": 1}, digest="c" * 64))
         await place.ring(wire.encode(event(f"e-{digest[0]}", recipe=recipe)))
 
     missing, *found = place.runs()
