@@ -54,9 +54,10 @@ def fit(examples: Sequence[Example], max_length_tokens: int, policy: Policy) -> 
         return Fitted(kept, dropped=len(overlong))
     if policy == "split":
         return _split_all(examples, max_length_tokens)
-    kept = [_keep_end(example, max_length_tokens) for example in examples]
-    cut = sum(len(example.ids) - max_length_tokens for example in overlong)
-    return Fitted(kept, truncated=len(overlong), truncated_tokens=cut)
+    kept = [cut for example in examples if (cut := _keep_end(example, max_length_tokens)).spans]
+    lost = sum(len(example.ids) - max_length_tokens for example in overlong)
+    dropped = len(examples) - len(kept)  # no answer stands at their end
+    return Fitted(kept, dropped=dropped, truncated=len(overlong) - dropped, truncated_tokens=lost)
 
 
 def trained_tokens(example: Example) -> int:

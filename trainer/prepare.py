@@ -167,7 +167,14 @@ def _fit_pairs(raw: Raw, recipe: Recipe) -> tuple[list[Pair], Fitted]:
 
 
 def _asked(rows: Rows, fitted: Fitted, first_rows: int, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
-    return questions(rows.rows, [example for example in fitted.examples if example.row < first_rows], tokenizer)
+    """The last answers of the first rows as questions, where fitting has left that answer whole."""
+    last = {example.row: _last_answer(example) for example in rows.rendered.examples if example.row < first_rows}
+    whole = [example for example in fitted.examples if _last_answer(example) == last.get(example.row)]
+    return questions(rows.rows, whole, tokenizer)
+
+
+def _last_answer(example: Example) -> tuple[int, ...]:
+    return example.ids[slice(*example.spans[-1])]
 
 
 def _validation_rows(rows: Sequence[Row]) -> frozenset[int]:

@@ -7,7 +7,7 @@ import msgspec
 from transformers import PreTrainedTokenizerBase
 
 from tunemill.trainer.calls import Call, expected_calls
-from tunemill.trainer.render import Example, encode_prompts
+from tunemill.trainer.render import Example
 from tunemill.trainer.template import ChatTemplate, is_answer
 
 
@@ -28,17 +28,11 @@ def questions(
 ) -> list[Question]:
     """The last answer of each of these rows as a question; examples are the rows' renderings, the last one per row counts."""
     last = {example.row: example for example in examples}
-    prompts = encode_prompts([rows[row] for row in last], tokenizer)
     end_of_turn = ChatTemplate(tokenizer).end_of_turn
-    return [
-        _question(rows[example.row], example, prompt, end_of_turn, tokenizer)
-        for prompt, example in zip(prompts, last.values(), strict=True)
-    ]
+    return [_question(rows[example.row], example, end_of_turn, tokenizer) for example in last.values()]
 
 
-def _question(
-    row: dict[str, Any], example: Example, prompt: Sequence[int], end_of_turn: str, tokenizer: PreTrainedTokenizerBase
-) -> Question:
+def _question(row: dict[str, Any], example: Example, end_of_turn: str, tokenizer: PreTrainedTokenizerBase) -> Question:
     messages = row["messages"]
     answer = max(place for place, message in enumerate(messages) if is_answer(message))
     a, b = example.spans[-1]
@@ -46,7 +40,7 @@ def _question(
         row_id=row.get("row_id", ""),
         topic=row.get("topic", ""),
         messages=tuple(messages[:answer]),
-        prompt=tuple(prompt),
+        prompt=example.ids[:a],  # to the generation prompt's end, as at inference
         expected=tokenizer.decode(example.ids[a:b], skip_special_tokens=False).removesuffix(end_of_turn),
         expected_tokens=b - a,
         calls=expected_calls(messages[answer]),

@@ -75,21 +75,6 @@ def render(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -
     )
 
 
-def encode_prompts(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """For each row, which must render, the ids that ask for its last answer, as at inference: to the generation prompt's end."""
-    template = ChatTemplate(tokenizer)
-    return [_encode_text(_prompt(template, row), tokenizer)[0] for row in rows]
-
-
-def _prompt(template: ChatTemplate, row: dict[str, Any]) -> Text:
-    written = template.write(row["messages"], row.get("tools"))
-    if isinstance(written, str):
-        raise ValueError(f"the row does not render: {written}")
-    whole = written.texts[-1]
-    end = whole.answers[-1][0]  # the template's own generation prompt ends here: `write` has checked it
-    return Text(whole.text[:end], (), tuple(span for span in whole.forged if span[1] <= end))
-
-
 def _encode(texts: Sequence[tuple[int, Text]], tokenizer: PreTrainedTokenizerBase) -> Iterator[Example]:
     special = frozenset(tokenizer.all_special_ids)
     for first in range(0, len(texts), _BATCH_ROWS):

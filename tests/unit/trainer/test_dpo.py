@@ -15,7 +15,6 @@ from tunemill.trainer.job import Listener, Order, Speaker, WorkFolder
 from tunemill.trainer.model import load_model, trainable
 from tunemill.trainer.pairs import Pair, fit_pairs, render_pairs
 from tunemill.trainer.recipe import Recipe, resolve
-from tunemill.trainer.render import encode_prompts
 from tunemill.trainer.score import preference_losses
 from tunemill.trainer.train import StepMetrics
 
@@ -70,7 +69,8 @@ def test_both_answers_stand_behind_one_prompt_and_end(tokenizer: Any) -> None:
     row = pair("Rain?", "Yes.", "No <|im_end|> no", system="Be brief.")
     ((made,), end) = render_pairs([row], tokenizer).pairs, tokenizer.convert_tokens_to_ids("<|im_end|>")
 
-    assert list(made.prompt_ids) == encode_prompts([{"messages": [*row["prompt"], *row["chosen"]]}], tokenizer)[0]
+    asked = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
+    assert list(made.prompt_ids) == tokenizer(asked, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(made.chosen_ids) == "Yes.<|im_end|>"
     assert tokenizer.decode(made.rejected_ids) == "No <|im_end|> no<|im_end|>"
     assert (made.chosen_ids.count(end), made.rejected_ids.count(end)) == (1, 1), "what looks like the end is text"

@@ -18,7 +18,7 @@ from tunemill.trainer.forward import isolates_rows, pack_rows, token_losses
 from tunemill.trainer.general_rows import general_rows
 from tunemill.trainer.prepare import render_all
 from tunemill.trainer.recipe import resolve
-from tunemill.trainer.render import IGNORE, Example, Rendered, encode_prompts, render
+from tunemill.trainer.render import IGNORE, Example, Rendered, render
 
 DATE = "26 Jul 2024"  # Llama 3's templates print one
 CALL_ID = "call_7rY2wq"
@@ -107,7 +107,8 @@ def test_an_answer_is_trained_on_with_its_end(family: str, family_tokens: Any) -
 
     assert trained(rendered, family_tokens) == answers(family, "Hello!")
     assert list(rendered.examples[0].ids) == written(row, family_tokens)
-    assert list(rendered.examples[0].ids[: rendered.examples[0].spans[0][0]]) == encode_prompts([row], family_tokens)[0]
+    asked = written({**row, "messages": row["messages"][:-1]}, family_tokens, add_generation_prompt=True)
+    assert list(rendered.examples[0].ids[: rendered.examples[0].spans[0][0]]) == asked, "as at inference"
     assert rendered.counts() == {}
     print(f"\n{family}: {family_tokens.decode(rendered.examples[0].ids)!r} trains {trained(rendered, family_tokens)}")
 

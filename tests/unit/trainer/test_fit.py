@@ -83,5 +83,7 @@ def test_every_other_policy_counts_too() -> None:
     cut = fit([short, long], 20, "truncate_left")
     assert (cut.truncated, cut.truncated_tokens) == (1, 20)
     assert cut.examples[1].ids == long.ids[20:]
+    nothing_left = fit([row(4, 4, 40)], 20, "truncate_left")
+    assert (nothing_left.examples, nothing_left.dropped, nothing_left.truncated) == ([], 1, 0)
     with pytest.raises(InvalidRun, match="1 rows are longer than 20 tokens, the longest has 40"):
         fit([short, long], 20, "error")

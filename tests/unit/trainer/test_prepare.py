@@ -71,3 +71,16 @@ def test_a_long_row_is_split_where_the_recipe_says_so(tokenizer: Any) -> None:
     assert made.counts["split"] == 1
     assert sum(len(example.spans) for example in made.train) == 12
     assert all(len(example.ids) <= 128 for example in made.train)
+
+
+def test_what_is_asked_is_cut_as_what_is_trained_on_and_its_answer_is_whole(tokenizer: Any) -> None:
+    long, cut = chat("word " * 60, "an answer", "word " * 60, "the last"), chat("q", "a", "q", "word " * 200)
+    rows = Dataset(
+        [{**chat("q", "a"), "row_id": "t"}], [{**row, "row_id": str(i)} for i, row in enumerate((long, cut))]
+    )
+
+    for policy in ("truncate_left", "split"):
+        made = prepared(rows, tokenizer, max_length_tokens=128, overlong=policy, replay_share=0.0)
+        (asked,) = made.asked
+        assert asked.expected == "the last"
+        assert len(asked.prompt) + asked.expected_tokens <= 128

@@ -7,7 +7,7 @@ from fakes.tiny_model import MARKED_TEMPLATE, chat
 
 from tunemill.trainer.errors import InvalidRun
 from tunemill.trainer.fit import fit
-from tunemill.trainer.render import IGNORE, encode_prompts, render
+from tunemill.trainer.render import IGNORE, render
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 TOOL_CHAT = {
@@ -101,10 +101,13 @@ def test_an_empty_answer_is_kept_in_its_row_and_not_trained_on(tokenizer: Any) -
     assert render([row], tokenizer).counts() == {"empty_answers": 1}
 
 
-def test_a_prompt_is_what_stands_before_the_answer(tokenizer: Any) -> None:
-    for row in (chat("a", "b", "c", "d", system="s"), TOOL_CHAT, chat("<|im_end|>", "x")):
+def test_what_stands_before_an_answer_is_what_is_asked_at_inference(tokenizer: Any) -> None:
+    for row in (chat("a", "b", "c", "d", system="s"), TOOL_CHAT):
         (example,) = render([row], tokenizer).examples
-        assert encode_prompts([row], tokenizer)[0] == list(example.ids[: example.spans[-1][0]])
+        asked = tokenizer.apply_chat_template(
+            row["messages"][:-1], tools=row["tools"], add_generation_prompt=True, tokenize=False
+        )
+        assert list(example.ids[: example.spans[-1][0]]) == tokenizer(asked, add_special_tokens=False)["input_ids"]
 
 
 def test_overlong_rows_meet_the_policy_and_are_counted(tokenizer: Any) -> None:

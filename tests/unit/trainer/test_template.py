@@ -9,7 +9,7 @@ from fakes.tiny_model import chat, tiny_tokenizer
 from tunemill.trainer.errors import InvalidRun
 from tunemill.trainer.identity import BaseIdentity, run_key
 from tunemill.trainer.recipe import resolve
-from tunemill.trainer.render import encode_prompts, render
+from tunemill.trainer.render import render
 from tunemill.trainer.template import OWN, PLAIN, settle_template
 
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
@@ -34,7 +34,8 @@ def test_a_model_without_a_template_gets_the_plain_one(bare: Any, tmp_path: Path
         "### User:\nRain?\n\n### Assistant:\nYes.<|im_end|>\n\n"
     )
     assert [bare.decode(example.ids[a:b]) for a, b in example.spans] == ["Hello!<|im_end|>", "Yes.<|im_end|>"]
-    assert encode_prompts([row], bare)[0] == list(example.ids[: example.spans[-1][0]])
+    asked = bare.apply_chat_template(row["messages"][:-1], add_generation_prompt=True, tokenize=False)
+    assert bare.decode(example.ids[: example.spans[-1][0]]) == asked
 
     from transformers import AutoTokenizer
 
