@@ -28,7 +28,7 @@ from tunemill.schemas.records import DatasetReady, RunFinished
 from tunemill.schemas.topics import DATASETS_READY, RUNS_FINISHED
 from tunemill.trainer.service import run_trainer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 os.environ["OMP_NUM_THREADS"] = "1"
 SECRET = "whsec_" + "c2VjcmV0" * 4
