@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tunemill.cli.client import Api, at
 from tunemill.cli.output import complain, print_json, say, table
 
 if TYPE_CHECKING:
     from tunemill.trainer.plan import Plan
 
 
-def show_plan(version: Mapping[str, Any], recipe: Mapping[str, Any], *, as_json: bool) -> None:
+def show_plan(api: Api, name: str, version: str, recipe: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the plan of a run on a version; exit code 1 where it cannot run or does not fit."""
     from transformers.utils import logging
 
@@ -22,8 +23,10 @@ def show_plan(version: Mapping[str, Any], recipe: Mapping[str, Any], *, as_json:
     from tunemill.trainer.recipe import resolve
 
     logging.set_verbosity_error()
+    files = _files(api, name, version)
+    spelled_out = _with_versions(api, recipe)
     try:
-        plan = plan_run(version["manifest_url"], version["digest"], resolve(recipe))
+        plan = plan_run(files["manifest_url"], files["digest"], resolve(spelled_out))
     except TrainerError as error:
         complain(f"{error.message}: {error.remedy}")
         raise typer.Exit(1) from error
@@ -34,6 +37,21 @@ def show_plan(version: Mapping[str, Any], recipe: Mapping[str, Any], *, as_json:
     if not plan.fits:
         complain(f"{too_much(plan)}. {what_to_change(plan)}")
         raise typer.Exit(1)
+
+
+def _with_versions(api: Api, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with the versions that it names spelled out, as a trainer does for a run."""
+    from tunemill.trainer.named_versions import version_named
+
+    found = {knob: version_named(recipe[knob]) for knob in ("replay", "retention") if knob in recipe}
+    said = {knob: {"of": match[0], **_files(api, match[1], match[2])} for knob, match in found.items() if match}
+    return {**recipe, **said}
+
+
+def _files(api: Api, name: str, version: str) -> dict[str, str]:
+    """Where a version's manifest lies, and its digest."""
+    found = api.get(at("datasets", name, "versions", version))
+    return {"manifest_url": found["manifest_url"], "digest": found["digest"]}
 
 
 def _say(plan: "Plan") -> None:

@@ -43,7 +43,7 @@ def train(
         raise typer.Exit(2)
     with connect(url, key) as api:
         if dry_run:
-            show_plan(api.get(at("datasets", name, "versions", asked)), wanted, as_json=as_json)
+            show_plan(api, name, asked, wanted, as_json=as_json)
             return
         version = int(asked) if asked.isdecimal() else api.get(at("datasets", name, "versions", asked))["version"]
         before = {run["run_id"] for run in _matching(api, name, version, wanted)}
@@ -89,4 +89,5 @@ def _says(recipe: Any, wanted: Any) -> bool:
     """Whether a recipe in full holds every value of a partial one."""
     if isinstance(wanted, Mapping):
         return isinstance(recipe, Mapping) and all(_says(recipe.get(knob), value) for knob, value in wanted.items())
-    return bool(recipe == wanted)
+    named = recipe["of"] if isinstance(recipe, Mapping) and "of" in recipe else recipe  # a version, spelled out
+    return bool(named == wanted)

@@ -20,11 +20,12 @@ def with_versions(recipe: Recipe, engine: Engine, project: str) -> Recipe:
         InvalidRun: there is no such version.
     """
     named = {"replay": recipe.replay, "retention": recipe.retention}
-    found = {knob: _version(engine, project, knob, match) for knob, of in named.items() if (match := _match(of))}
+    found = {knob: _version(engine, project, knob, match) for knob, of in named.items() if (match := version_named(of))}
     return msgspec.structs.replace(recipe, **found) if found else recipe
 
 
-def _match(of: str | VersionRows) -> re.Match[str] | None:
+def version_named(of: str | VersionRows) -> re.Match[str] | None:
+    """Whether it is `name@v3`: its name and its number."""
     return _VERSION.fullmatch(of) if isinstance(of, str) else None
 
 

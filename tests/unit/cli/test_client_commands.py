@@ -156,12 +156,15 @@ def test_the_log_of_a_dataset_lists_versions_and_of_a_version_what_it_was_made_f
 
 
 @pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("rejected", 1), ("failed", 1), ("cancelled", 1)])
-def test_train_waits_for_its_own_run_and_its_exit_code_tells(status: str, code: int) -> None:
+def test_train_waits_for_its_own_run_and_its_exit_code_tells(status: str, code: int, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("replay: general@v3\n")
+    spelled_out = {"of": "general@v3", "manifest_url": "/files/m.json", "digest": "d"}
     old = {
         "run_id": "old",
         "name": "s",
         "version": 1,
-        "recipe": {"method": "lora", "base": "b", "r": 8},
+        "recipe": {"method": "lora", "base": "b", "r": 8, "replay": spelled_out},
         "status": "failed",
     }
     new = {**old, "run_id": "new", "status": status}

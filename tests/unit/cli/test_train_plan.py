@@ -28,11 +28,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tmp_path: Path) -> Iterator[Server]:
     """An API that knows one version, and takes no order."""
     rows = {"train": tickets(48), "test": tickets(12, start=300)}
-    url, digest = publish_dataset(tmp_path / "files", "tickets", rows)
+    published = {
+        "/v1/datasets/tickets/versions/1": publish_dataset(tmp_path / "files", "tickets", rows),
+        "/v1/datasets/general/versions/3": publish_dataset(tmp_path / "files", "general", {"train": tickets(20)}),
+    }
 
     def answer(asked: Asked) -> Answer:
-        assert (asked.method, asked.path) == ("GET", "/v1/datasets/tickets/versions/1")
-        return json_answer({"version": 1, "manifest_url": url, "digest": digest})
+        assert asked.method == "GET"
+        url, digest = published[asked.path]
+        return json_answer({"manifest_url": url, "digest": digest})
 
     with serving(answer) as serving_it:
         yield serving_it
@@ -65,6 +69,18 @@ def test_as_json_it_is_the_plan_and_nothing_else(server: Server, base: Path) -> 
     assert plan["seconds"] > 0
     assert 0 < plan["trained_tokens"] < plan["tokens"]
     assert plan["changes"] == []
+
+
+def test_general_rows_of_a_version_are_found_as_a_run_would_find_them(
+    server: Server, base: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"base: {base}\nreplay: general@v3\nreplay_share: 0.2\n")
+    result = run(server, "tickets@v1", "--recipe", str(file), "--dry-run", "--json")
+
+    plan: dict[str, Any] = json.loads(result.stdout)
+    assert plan["replay"] == 12
+    assert plan["recipe"]["replay"]["of"] == "general@v3"
 
 
 def test_what_cannot_fit_ends_with_the_estimate_and_what_to_change(server: Server, base: Path, tmp_path: Path) -> None:
