@@ -12,6 +12,7 @@ TrainerError
 ├── OutOfMemory        the memory was not enough after all: worth another attempt with less at once
 ├── DiskFull           no room for a checkpoint or the result
 ├── WorkerDied         the process ended without a word: worth another attempt
+├── LauncherAway       what runs the workers does not answer: the run waits for it
 ├── LeaseLost          another trainer has taken the run over: stop and write nothing
 └── Stopped            the supervisor asked the worker to stop; its checkpoint is written
 """
@@ -96,6 +97,12 @@ class WorkerDied(TrainerError):
     """The worker ended without saying why: killed, out of memory, or a lost machine."""
 
     code = "worker_died"
+
+
+class LauncherAway(TrainerError):
+    """What runs the workers cannot be reached now, or did not take the job."""
+
+    code = "launcher_away"
 
 
 class LeaseLost(TrainerError):

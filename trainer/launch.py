@@ -5,8 +5,6 @@ from typing import Protocol
 
 import msgspec
 
-from tunemill.trainer.errors import TrainerError
-
 LOCAL = "local:"
 
 
@@ -27,12 +25,6 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None  # negative: by that signal; None: the engine does not say
     said: str
     out_of_memory: bool = False  # the system killed a process meanwhile, to have its memory
-
-
-class LauncherAway(TrainerError):
-    """The engine cannot be reached now, or did not take the job."""
-
-    code = "launcher_away"
 
 
 class Launcher(Protocol):

@@ -11,9 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-from tunemill.trainer.launch import Ended, Job, LauncherAway
+from tunemill.trainer.errors import LauncherAway
+from tunemill.trainer.launch import Ended, Job
 
-SCHEMES = ("ray+http", "ray+https")
+_SCHEMES = ("ray+http", "ray+https")
 _TIMEOUT_S = 30.0
 _OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 _DEVICES = {"gpu": "entrypoint_num_gpus", "cpu": "entrypoint_num_cpus"}
@@ -32,7 +33,7 @@ class RayLauncher:
         parts = urlsplit(url)
         query = parse_qs(parts.query, keep_blank_values=True)
         device = query.pop("device", ["gpu"])[-1]
-        if parts.scheme not in SCHEMES or not parts.hostname or query or device not in _DEVICES:
+        if parts.scheme not in _SCHEMES or not parts.hostname or query or device not in _DEVICES:
             raise ValueError("say ray+http://host:8265, and with ?device=cpu that its jobs want no GPUs")
         self._jobs = f"{parts.scheme.removeprefix('ray+')}://{parts.netloc}/api/jobs/"
         self._resource = _DEVICES[device]
@@ -55,7 +56,7 @@ class RayLauncher:
         """The job's status; a cluster that does not know the job was started anew, and the job ended with it."""
         answer = await self._ask("GET", job_id)
         if answer.status_code == httpx.codes.NOT_FOUND:
-            return Ended(exit_code=None, said="a cluster that does not know it")
+            return Ended(exit_code=None, said="its cluster does not know it")
         details = _details(answer)
         if details.get("status") not in _OVER:
             return None

@@ -22,9 +22,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from tunemill.telemetry.metrics import RUN_SECONDS, RUNS, TRAIN_TOKENS
 from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew, started_by
-from tunemill.trainer.errors import DiskFull, LeaseLost, OutOfMemory, TrainerError, WorkerDied
+from tunemill.trainer.errors import DiskFull, LauncherAway, LeaseLost, OutOfMemory, TrainerError, WorkerDied
 from tunemill.trainer.job import Line, Listener, Order, WorkFolder, write_whole
-from tunemill.trainer.launch import Ended, Job, Launcher, LauncherAway, job_id
+from tunemill.trainer.launch import Ended, Job, Launcher, job_id
 from tunemill.trainer.publish import hide_rows, manifest_sha256, upload
 from tunemill.trainer.sweep import clear
 
@@ -33,6 +33,7 @@ GRACE_S = 60.0  # from being asked to stop to being ended: a forward pass and a 
 AGAIN_S = 1.0  # until the registry is asked again
 _RENEWALS_PER_LEASE = 4  # three may fail before the lease ends
 _LAST_WORDS = ("done", "failed", "stopped")
+_LOG_BYTES = 2**20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_BYTES = 2**20  # with less a worker could not even say what is wrong
 
@@ -132,11 +133,15 @@ async def _worked(
     try:
         await _insist(lease, stop, started_by, shop.engine, claim, f"{shop.launcher.name} {job.job_id}")
         log.info("worker_started", run_id=claim.run_id, attempt=claim.attempt, launcher=shop.launcher.name)
-        return await _listen(shop, claim, folder, job, lease=lease, stop=stop)
+        ended, last = await _listen(shop, claim, folder, job, lease=lease, stop=stop)
     except BaseException:
         with suppress(LauncherAway):  # whoever takes the run tries, too
             await _end(shop.launcher, job.job_id)
         raise
+    if not job.log.exists():  # its engine has it
+        with suppress(LauncherAway):
+            job.log.write_text(await shop.launcher.logs(job.job_id, last_bytes=_LOG_BYTES), encoding="utf-8")
+    return ended, last
 
 
 def _job(shop: Workshop, claim: Claim, folder: WorkFolder, env: Mapping[str, str]) -> Job:
@@ -358,7 +363,8 @@ def _failure(ended: Ended, last: Line | None, folder: WorkFolder, claim: Claim) 
     if shutil.disk_usage(folder.path).free < _ROOM_BYTES:
         return _disk_full(folder)
     return WorkerDied(
-        f"the worker ended by {ended.said}", f"look at {folder.log(claim.attempt)} and at the machine's memory"
+        f"the worker ended without a word: {ended.said}",
+        f"look at {folder.log(claim.attempt)} and at the machine's memory",
     )
 
 

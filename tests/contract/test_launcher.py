@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from fakes.ray_jobs import ray_jobs
 
-from tunemill.trainer.launch import LOCAL, Ended, Job, Launcher, LauncherAway, open_launcher
+from tunemill.trainer.errors import LauncherAway
+from tunemill.trainer.launch import LOCAL, Ended, Job, Launcher, open_launcher
 from tunemill.trainer.launch_local import LocalLauncher
 
 pytestmark = pytest.mark.timeout(60)

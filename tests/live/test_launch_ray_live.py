@@ -67,9 +67,7 @@ async def test_a_job_that_is_stopped_is_followed_to_its_end(cluster: str, tmp_pa
 
 
 async def test_what_the_cluster_never_had_has_ended(cluster: str) -> None:
-    assert (await open_launcher(cluster).poll("never-1")) == Ended(
-        exit_code=None, said="a cluster that does not know it"
-    )
+    assert (await open_launcher(cluster).poll("never-1")) == Ended(exit_code=None, said="its cluster does not know it")
 
 
 async def test_a_run_goes_its_whole_way_on_the_cluster(cluster: str, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import now_ms, run_events, runs
 from tunemill.trainer import supervise as module
 from tunemill.trainer.claim import claim_next, insert_run
-from tunemill.trainer.errors import DiskFull, Diverged, OutOfMemory, TrainerError
+from tunemill.trainer.errors import DiskFull, Diverged, LauncherAway, OutOfMemory, TrainerError
 from tunemill.trainer.job import Line, WorkFolder
-from tunemill.trainer.launch import Ended, LauncherAway
+from tunemill.trainer.launch import Ended
 from tunemill.trainer.publish import write_manifest
 from tunemill.trainer.recipe import resolve, spelled
 from tunemill.trainer.supervise import Workshop, supervise
@@ -96,6 +96,7 @@ async def test_what_the_worker_says_is_the_runs_and_its_plan_is_kept(engine: Eng
     assert ("message", "warn", "a damaged checkpoint") in told
     assert ("metrics", "info", "step 1") in told
     folder = WorkFolder(tmp_path / "work" / "r1")
+    assert folder.log(1).read_text() == "output of r1-1", "what its engine kept is beside the run's other logs"
     left = [path.exists() for path in (folder.checkpoints, folder.artefact, folder.tmp, folder.stop)]
     assert left == [False] * 4
 
@@ -207,12 +208,20 @@ async def test_a_worker_that_does_not_stop_is_ended_and_a_shutdown_is_nobodys_fa
 
 
 async def test_a_stop_that_was_asked_for_earlier_does_not_stop_the_next_attempt(engine: Engine, tmp_path: Path) -> None:
+    asked: list[bool] = []
+
+    def look(folder: WorkFolder) -> None:
+        asked.append(folder.stop.exists())
+        write_artefact(folder)
+
     stop = asyncio.Event()
     stop.set()
-    launcher = ScriptedLauncher(Attempt(ends=None), Attempt([DONE], first=write_artefact))
+    launcher = ScriptedLauncher(Attempt(ends=None), Attempt([DONE], first=look))
     given = shop(engine, launcher, tmp_path)
     assert (await attempt(given, stop))["status"] == "queued"
+    assert WorkFolder(tmp_path / "work" / "r1").stop.exists()
     assert (await attempt(given))["status"] == "succeeded"
+    assert asked == [False]
 
 
 async def test_who_takes_a_run_over_first_ends_the_job_of_the_attempt_before(engine: Engine, tmp_path: Path) -> None:
