@@ -1,6 +1,5 @@
 """How good the model is: the same held-out rows through the same code before and after training."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +38,6 @@ def evaluate(
         asked: questions of the held-out rows; `asked_retention`: of the retention rows.
         kept: where answers are kept as they come; None: nowhere.
     """
-    started = time.perf_counter()
     capacity = recipe.tokens_per_forward if packed else 1
     with inference(model):
         losses = _row_losses(model, held_out, capacity, autocast)
@@ -57,7 +55,6 @@ def evaluate(
         retention_tokens=tuple(trained_tokens(example) for example in retention),
         answers=answered[0],
         retention_answers=answered[1],
-        seconds=time.perf_counter() - started,
     )
 
 

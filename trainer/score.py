@@ -42,7 +42,6 @@ class Scores(msgspec.Struct, frozen=True):
     retention_tokens: tuple[int, ...]
     answers: tuple[Answered, ...]  # per question
     retention_answers: tuple[Answered, ...]
-    seconds: float
     margins: tuple[float, ...] = ()  # per held-out pair: how much likelier the better answer is, in nats
 
     def summary(self) -> dict[str, float | None]:

@@ -38,7 +38,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     status: str  # succeeded | rejected
     gates: list[Gate]
-    forgetting: Forgetting
     result: dict[str, Any]  # what `runs.result` holds
 
 
@@ -75,9 +74,7 @@ def verdict(
         "forgetting": msgspec.to_builtins(forgotten),
         "judge": None,
     }
-    return Verdict(
-        status="rejected" if rejected(gates) else "succeeded", gates=gates, forgetting=forgotten, result=result
-    )
+    return Verdict(status="rejected" if rejected(gates) else "succeeded", gates=gates, result=result)
 
 
 def _metrics(before: Scores, after: Scores, recipe: Recipe) -> dict[str, Change]:

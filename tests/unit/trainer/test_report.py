@@ -39,7 +39,7 @@ def answered(text: str) -> Answered:
 
 
 def scores(loss: float, text: str) -> Scores:
-    return Scores((10 * loss,) * 8, (10,) * 8, (5.0,) * 4, (5,) * 4, (answered(text),) * 8, (answered(text),) * 4, 1.0)
+    return Scores((10 * loss,) * 8, (10,) * 8, (5.0,) * 4, (5,) * 4, (answered(text),) * 8, (answered(text),) * 4)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_rows_are_shown_below_their_heading_only_and_as_they_are(result: dict[st
 
 
 def test_without_held_out_rows_it_says_so() -> None:
-    empty = Scores((), (), (), (), (), (), 0.0)
+    empty = Scores((), (), (), (), (), ())
     nothing = verdict(empty, empty, ORDER.recipe, slices=[], row_topics=[], question_topics=[], counts={})
 
     assert "No held-out rows: nothing was measured." in written(nothing.result)

@@ -33,7 +33,6 @@ def scores(
         retention_tokens=(5,) * 24,
         answers=tuple(answered('{"team": "a"}', answer) for _ in range(20)),
         retention_answers=tuple(answered("known", "?" if i in wrong else retention) for i in range(24)),
-        seconds=0.0,
     )
 
 
@@ -94,14 +93,14 @@ def test_what_was_lost_is_said_in_words_and_numbers() -> None:
 def test_nothing_lost_is_said_too(before: str, after: str, says: str) -> None:
     found = judged(scores(2.0, "no", retention=before), scores(1.0, "no", retention=after))
 
-    assert found.forgetting.says[-1] == says
+    assert found.result["forgetting"]["says"][-1] == says
 
 
 def test_without_retention_rows_it_says_so() -> None:
-    empty = Scores((), (), (), (), (), (), 0.0)
+    empty = Scores((), (), (), (), (), ())
     found = verdict(empty, empty, resolve({"base": "/base"}), slices=[], row_topics=[], question_topics=[], counts={})
 
-    assert found.forgetting.says == ["No retention rows: forgetting was not measured."]
+    assert found.result["forgetting"]["says"] == ["No retention rows: forgetting was not measured."]
     assert found.result["metrics"] == {}
     assert found.status == "succeeded"
 
@@ -109,15 +108,7 @@ def test_without_retention_rows_it_says_so() -> None:
 def test_a_slice_that_surely_became_worse_rejects_where_a_limit_is_set() -> None:
     before, after = scores(2.0, "no"), scores(1.0, "no")
     worse = [after.losses[i] if i < 10 else before.losses[i] + 5.0 for i in range(20)]  # English rises by 0.5
-    after = Scores(
-        tuple(worse),
-        after.tokens,
-        after.retention_losses,
-        after.retention_tokens,
-        after.answers,
-        after.retention_answers,
-        0,
-    )
+    after = msgspec.structs.replace(after, losses=tuple(worse))
 
     def outcome(**gates: Any) -> dict[str, str]:
         return {gate.name: gate.outcome for gate in judged(before, after, gates=gates).gates}
