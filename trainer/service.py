@@ -77,7 +77,7 @@ async def run_trainer(
     shop = Workshop(
         engine=engine,
         launcher=fleet.launcher,
-        work=work,
+        work=work.resolve(),  # workers need not start where we did
         files_url=files_url,
         lease_s=lease_s,
         devices=fleet.devices,
