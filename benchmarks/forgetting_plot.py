@@ -1,5 +1,6 @@
 """Gain to the right, forgetting upwards: one picture, a colour for each method, a sign for each arm. Pure."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ _SIGNS = {  # round 0, 0
     "kl": '<path d="M0 -7 L7 6 L-7 6 Z"/>',
     "both": '<path d="M-7 -7 L7 7 M-7 7 L7 -7" stroke-width="3"/>',
 }
-_TICKS = 5
+_TICKS = 6  # at most
 
 
 class Point(NamedTuple):
@@ -26,19 +27,23 @@ class Point(NamedTuple):
 
 def plot(points: Sequence[Point]) -> str:
     """The picture as SVG."""
-    gains, rises = _range([point.gain_nats for point in points]), _range([point.rise_nats for point in points])
+    gains = _range([point.gain_nats for point in points])
+    rises = _range([0.0, *(point.rise_nats for point in points)])  # 0: nothing was forgotten
     x = _scale(gains, _LEFT, _WIDTH - _RIGHT)
     y = _scale(rises, _HEIGHT - _BOTTOM, _TOP)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
     ]
-    for i in range(_TICKS + 1):
-        gain, rise = (low + (high - low) * i / _TICKS for low, high in (gains, rises))
+    for gain in _ticks(gains):
         lines += [
-            f'<path d="M{x(gain):.1f} {_TOP} V{_HEIGHT - _BOTTOM} M{_LEFT} {y(rise):.1f} H{_WIDTH - _RIGHT}" stroke="#e5e7eb"/>',
-            f'<text x="{x(gain):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{gain:.2f}</text>',
-            f'<text x="{_LEFT - 8}" y="{y(rise) + 4:.1f}" text-anchor="end">{rise:.2f}</text>',
+            f'<path d="M{x(gain):.1f} {_TOP} V{_HEIGHT - _BOTTOM}" stroke="#e5e7eb"/>',
+            f'<text x="{x(gain):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{gain:.4g}</text>',
+        ]
+    for rise in _ticks(rises):
+        lines += [
+            f'<path d="M{_LEFT} {y(rise):.1f} H{_WIDTH - _RIGHT}" stroke="{"#6b7280" if rise == 0 else "#e5e7eb"}"/>',
+            f'<text x="{_LEFT - 8}" y="{y(rise) + 4:.1f}" text-anchor="end">{rise:.4g}</text>',
         ]
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
     lines += [
@@ -65,10 +70,18 @@ def _sign(method: str, arm: str, x: float, y: float) -> str:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """From 0 or below to somewhat above the largest."""
-    low, high = min([0.0, *values]), max([0.0, *values])
-    room = 0.05 * (high - low) or 1.0
-    return (low - room if low < 0 else low, high + room)
+    """Somewhat more than the values take."""
+    low, high = min(values), max(values)
+    room = 0.1 * (high - low) or 0.5
+    return (low - room, high + room)
+
+
+def _ticks(limits: tuple[float, float]) -> list[float]:
+    """Round numbers between the limits, about as many as can be read."""
+    low, high = limits
+    size = 10.0 ** math.floor(math.log10((high - low) / _TICKS))
+    step = next(size * times for times in (1, 2, 5, 10) if (high - low) / (size * times) <= _TICKS)
+    return [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _scale(limits: tuple[float, float], start: float, end: float):  # type: ignore[no-untyped-def]
