@@ -191,7 +191,7 @@ def event_to_first_step(base: Path, precision: str) -> dict[str, float]:
         folder.path.mkdir()
         ids = {"run_id": "run-1", "attempt": 1, "project": "default", "name": "tickets", "version": 1}
         started = time.perf_counter()
-        order = Order(**ids, manifest_url=url, digest=digest, recipe=recipe)  # type: ignore[arg-type]
+        order = Order(**ids, manifest_url=url, digest=digest, recipe=recipe, lease_s=600.0)  # type: ignore[arg-type]
         folder.order.write_bytes(msgspec.json.encode(order))
         folder.say_alive()
         command = [sys.executable, "-P", "-m", "tunemill.trainer.worker", str(folder.path), str(os.getpid())]

@@ -133,6 +133,7 @@ def test_torchrun_makes_the_artefact_of_one_worker(tiny_base: Path, tmp_path: Pa
             manifest_url=url,
             recipe=resolve({"method": "full", "base": str(tiny_base), **KNOBS, **knobs}),
             devices=devices,
+            lease_s=600.0,  # nobody watches
         )
         folder.order.write_bytes(msgspec.json.encode(order))
         folder.alive.touch()

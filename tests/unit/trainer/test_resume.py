@@ -46,6 +46,7 @@ def order(tmp_path: Path, base: Path, attempt: int, dropout: float = 0.1) -> Ord
         digest=digest,
         manifest_url=url,
         recipe=resolve({"method": "lora", "base": str(base), **knobs}),
+        lease_s=600.0,  # nobody watches
     )
 
 
