@@ -12,6 +12,10 @@ from tunemill.cli.output import complain, print_json, say, table
 if TYPE_CHECKING:
     from tunemill.trainer.plan import Plan
 
+_ROWS_AS_THEY_ARE = frozenset(
+    {"train", "trained_examples", "validation", "replay", "held_out", "held_out_examples", "retention"}
+)
+
 
 def show_plan(api: Api, name: str, version: str, recipe: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the plan of a run on a version; exit code 1 where it cannot run or does not fit."""
@@ -26,14 +30,14 @@ def show_plan(api: Api, name: str, version: str, recipe: Mapping[str, Any], *, a
     files = _files(api, name, version)
     spelled_out = _with_versions(api, recipe)
     try:
-        plan = plan_run(files["manifest_url"], files["digest"], resolve(spelled_out))
+        plan, rows = plan_run(files["manifest_url"], files["digest"], resolve(spelled_out))
     except TrainerError as error:
         complain(f"{error.message}: {error.remedy}")
         raise typer.Exit(1) from error
     if as_json:
-        print_json(plan_data(plan))
+        print_json({**plan_data(plan), "counts": rows})
     else:
-        _say(plan)
+        _say(plan, rows)
     if not plan.fits:
         complain(f"{too_much(plan)}. {what_to_change(plan)}")
         raise typer.Exit(1)
@@ -54,7 +58,7 @@ def _files(api: Api, name: str, version: str) -> dict[str, str]:
     return {"manifest_url": found["manifest_url"], "digest": found["digest"]}
 
 
-def _say(plan: "Plan") -> None:
+def _say(plan: "Plan", rows: Mapping[str, int]) -> None:
     from tunemill.trainer.plan import in_short, readable
 
     say(in_short(plan))
@@ -65,6 +69,8 @@ def _say(plan: "Plan") -> None:
     say(
         f"tokens an epoch: {plan.tokens:,}, about {plan.trained_tokens:,} trained on; forward passes are {plan.fill:.0%} full"
     )
+    if otherwise := [f"{count:,} {name}" for name, count in rows.items() if count and name not in _ROWS_AS_THEY_ARE]:
+        say(f"rows that are not used as they are (docs/rendering.md): {', '.join(otherwise)}")
     say()
     table(("knob", "value", "why"), [(one.name, one.value, one.reason) for one in plan.derived])
     say()

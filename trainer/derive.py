@@ -165,7 +165,7 @@ def _for_memory(recipe: Recipe, case: Case, squeeze: int) -> tuple[Recipe, list[
     """Fewer tokens at once, then checkpointing, until it fits: the first of the choices that does, else the last."""
     choices = _choices(recipe, case, squeeze)
     chosen = next((choice for choice in choices if case.fits(choice)), choices[-1])
-    squeezed = f"{squeeze} attempts ran out of memory"
+    squeezed = f"{squeeze} attempt{'s' if squeeze > 1 else ''} ran out of memory"
     derived = []
     if "tokens_per_forward" in recipe.auto or chosen.tokens_per_forward != recipe.tokens_per_forward:
         reason = squeezed if squeeze else _why_tokens(chosen.tokens_per_forward, choices[0], case)

@@ -5,14 +5,14 @@ from tunemill.trainer.identity import find_base
 from tunemill.trainer.machine import this_machine
 from tunemill.trainer.model import base_folder, load_tokenizer
 from tunemill.trainer.plan import Plan, make_plan
-from tunemill.trainer.prepare import render_all
+from tunemill.trainer.prepare import prepare, render_all
 from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.shape import shape_of
 from tunemill.trainer.template import settle_template
 
 
-def plan_run(manifest_url: str, digest: str, recipe: Recipe) -> Plan:
-    """The plan of a run on this machine, whether or not it fits.
+def plan_run(manifest_url: str, digest: str, recipe: Recipe) -> tuple[Plan, dict[str, int]]:
+    """The plan of a run on this machine, whether or not it fits, and what becomes of its rows.
 
     Raises:
         TrainerError: the run would be refused for another reason.
@@ -22,4 +22,5 @@ def plan_run(manifest_url: str, digest: str, recipe: Recipe) -> Plan:
     tokenizer = load_tokenizer(folder)
     settle_template(tokenizer, recipe.template)
     raw = render_all(open_dataset(manifest_url, digest, shape=SHAPES[recipe.objective]), recipe, tokenizer)
-    return make_plan(recipe, raw.facts(), shape_of(folder, recipe), this_machine(precision=recipe.precision))
+    plan = make_plan(recipe, raw.facts(), shape_of(folder, recipe), this_machine(precision=recipe.precision))
+    return plan, prepare(raw, plan.recipe, tokenizer).counts

@@ -1,6 +1,7 @@
 """`tunemill train --dry-run` on a published version: everything is said, nothing is loaded, and what cannot fit is refused."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,17 @@ def test_the_plan_is_told_with_its_reasons_and_no_weight_is_read(server: Server,
         assert part in result.stdout
 
 
+def test_long_rows_are_told_or_refused_as_a_run_would(server: Server, base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"base: {base}\nmax_length_tokens: 30\noverlong: truncate_left\n")
+    told = run(server, "tickets@v1", "--recipe", str(file), "--dry-run")
+    assert re.search(r"not used as they are .*[1-9][0-9]* truncated", told.stdout)
+    file.write_text(file.read_text().replace("truncate_left", "error"))
+    refused = run(server, "tickets@v1", "--recipe", str(file), "--dry-run")
+    assert refused.exit_code == 1
+    assert "are longer than 30 tokens" in refused.stderr
+
+
 def test_as_json_it_is_the_plan_and_nothing_else(server: Server, base: Path) -> None:
     result = run(server, "tickets@v1", "--base", str(base), "--method", "qlora", "--dry-run", "--json")
 
@@ -69,6 +81,7 @@ def test_as_json_it_is_the_plan_and_nothing_else(server: Server, base: Path) -> 
     assert plan["seconds"] > 0
     assert 0 < plan["trained_tokens"] < plan["tokens"]
     assert plan["changes"] == []
+    assert plan["counts"]["trained_examples"] == 48
 
 
 def test_general_rows_of_a_version_are_found_as_a_run_would_find_them(

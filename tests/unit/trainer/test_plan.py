@@ -158,7 +158,7 @@ def test_each_attempt_that_ran_out_of_memory_halves_the_tokens() -> None:
     given = recipe(tokens_per_forward=4_096, gradient_checkpointing=False)
     chosen, plan = settle(given, rows, SMALL, CPU, squeeze=1)
     assert (chosen.tokens_per_forward, chosen.gradient_checkpointing) == (2_048, True)
-    assert [derived.reason for derived in plan.derived[-2:]] == ["1 attempts ran out of memory"] * 2
+    assert [derived.reason for derived in plan.derived[-2:]] == ["1 attempt ran out of memory"] * 2
 
 
 def test_only_the_knobs_of_memory_depend_on_the_machine() -> None:
