@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tunemill.trainer.artefact import Made, assemble
 from tunemill.trainer.dataset import SHAPES, open_dataset
-from tunemill.trainer.dpo import margins, train_pairs
-from tunemill.trainer.errors import InvalidRun, Stopped
+from tunemill.trainer.dpo import margins, refuse_impossible, train_pairs
+from tunemill.trainer.errors import Stopped
 from tunemill.trainer.evaluate import evaluate
 from tunemill.trainer.forward import isolates_rows
 from tunemill.trainer.identity import identify_base
@@ -69,8 +69,8 @@ def run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callabl
 def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callable[[], bool], ranks: Ranks) -> None:
     recipe = order.recipe
     # 1. What can be refused before anything large is read
-    if recipe.objective == "dpo" and order.devices > 1:
-        raise InvalidRun("objective dpo runs on one device", "give this run to a trainer without --devices")
+    if recipe.objective == "dpo":
+        refuse_impossible(order.devices)
     identify_base(recipe.base, recipe.revision)
     weights = base_folder(recipe.base, recipe.revision)
     tokenizer = load_tokenizer(weights)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,18 @@ _KEEP = 2  # checkpoints
 _STATE = "trainer_state.json"  # what a checkpoint of transformers' Trainer has last
 
 
+def refuse_impossible(devices: int) -> None:
+    """What can be said before anything is read.
+
+    Raises:
+        InvalidRun: the run has several devices, or TRL is not installed.
+    """
+    if devices > 1:
+        raise InvalidRun("objective dpo runs on one device", "give this run to a trainer without --devices")
+    if find_spec("trl") is None:
+        raise InvalidRun("objective dpo needs TRL, which is not installed", "pip install 'tunemill[dpo]'")
+
+
 def train_pairs(
     model: Any,
     pairs: Sequence[Pair],
@@ -42,7 +55,6 @@ def train_pairs(
         should_stop: asked after every step.
 
     Raises:
-        InvalidRun: TRL is not installed.
         Diverged: the loss is not finite.
         Stopped: `should_stop` said so; the checkpoint is written.
     """
@@ -93,10 +105,7 @@ def _side(pair: Pair, answer: tuple[int, ...]) -> Example:
 
 
 def _trainer_class() -> Any:
-    try:
-        from trl import DPOTrainer
-    except ImportError as error:
-        raise InvalidRun("objective dpo needs TRL, which is not installed", "pip install 'tunemill[dpo]'") from error
+    from trl import DPOTrainer
 
     class Trainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
         """TRL's, over rows that are encoded already."""

@@ -1,5 +1,6 @@
 """Pairs of answers: rendered as any row is, and learnt from by TRL's trainer over those very ids."""
 
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from fakes.tiny_model import chat, publish_dataset
 
 from tunemill.trainer.attempt import run
-from tunemill.trainer.dpo import margins, train_pairs
+from tunemill.trainer.dpo import margins, refuse_impossible, train_pairs
 from tunemill.trainer.errors import InvalidRun, Stopped
 from tunemill.trainer.job import Listener, Order, Speaker, WorkFolder
 from tunemill.trainer.model import load_model, trainable
@@ -196,6 +197,15 @@ def test_a_run_on_pairs_says_what_is_preferred_before_and_after(tiny_base: Path,
     assert gate["outcome"] == "pass"
     assert (folder.artefact / "adapter_model.safetensors").exists()
     assert "Yes, it is.<|im_end|>" in (folder.artefact / "report.md").read_text()
+
+
+def test_what_cannot_be_is_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_impossible(1)
+    with pytest.raises(InvalidRun, match="one device"):
+        refuse_impossible(2)
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(InvalidRun, match="not installed"):
+        refuse_impossible(1)
 
 
 def test_trls_trainer_is_given_our_very_ids(
