@@ -107,7 +107,16 @@ class Listener:
             file.seek(self._read_bytes)
             whole, newline, _ = file.read().rpartition(b"\n")
         self._read_bytes += len(whole) + len(newline)
-        return [msgspec.json.decode(line, type=Line) for line in whole.split(b"\n") if line]
+        return [_line(text) for text in whole.split(b"\n") if text]
+
+
+def _line(text: bytes) -> Line:
+    """What the worker said; of a line that is torn, that there was one."""
+    try:
+        return msgspec.json.decode(text, type=Line)
+    except msgspec.DecodeError:
+        said = "something that the worker said is torn: its disk may be full"
+        return Line(ts_ms=time.time_ns() // 1_000_000, kind="warn", message=said)
 
 
 def write_whole(path: Path, content: bytes) -> None:

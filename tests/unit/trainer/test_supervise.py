@@ -101,6 +101,17 @@ async def test_what_the_worker_says_is_the_runs_and_its_plan_is_kept(engine: Eng
     assert left == [False] * 4
 
 
+async def test_a_torn_line_of_the_worker_is_told_and_the_rest_is_heard(engine: Engine, tmp_path: Path) -> None:
+    def tear(folder: WorkFolder) -> None:
+        write_artefact(folder)
+        folder.progress(1).write_bytes(b'{"ts_ms": 1, "kind": "messa\n')
+
+    run = await attempt(shop(engine, ScriptedLauncher(Attempt([DONE], first=tear)), tmp_path))
+
+    assert run["status"] == "succeeded"
+    assert [event["level"] for event in events(engine) if "torn" in event["message"]] == ["warn"]
+
+
 async def test_metrics_tell_what_runs_took_and_what_they_were_trained_on(engine: Engine, tmp_path: Path) -> None:
     def value(name: str, **labels: str) -> float:
         return REGISTRY.get_sample_value(name, labels) or 0.0
