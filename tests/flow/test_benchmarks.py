@@ -171,3 +171,10 @@ def test_training_is_measured_against_trl_with_its_losses_and_its_memory() -> No
     assert min(measured["peak_bytes"], measured["peak_bytes_trl"]) > 0
     assert found["event_to_first_step_s"] > 0
     assert 0 < found["padding_trl"] < 1
+
+
+def test_the_script_for_a_gpu_runs_on_a_tiny_shape() -> None:
+    found = run("train_gpu", "--shape", "tiny", "--steps", "4", "--rows-per-step", "2", "--no-trl")
+    assert found["figures"]["ours"]["median"] > 0
+    assert found["settings"]["parameters"] > 0
+    assert set(found["mfu_of_an_h100"]) == {"ours"}
