@@ -50,8 +50,8 @@ async def amend(curator: Curator, order: Order, wanted: str) -> Version:
         base = await asyncio.to_thread(version_refs.find_one, curator.registry, curator.project, order.name, wanted)
         plan = await planned(curator, order.name, base.draft)
         _refuse_looser(plan, base)
-        changes, gone = await _changes(curator, plan, base)
         try:
+            changes, gone = await _changes(curator, plan, base)
             return await asyncio.to_thread(_amend, curator, order, _Amended(plan, base, latest, gone), changes)
         except ErasedMeanwhile:
             await asyncio.to_thread(clean, curator, order.name)  # what was written of erased logs

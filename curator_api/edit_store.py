@@ -142,11 +142,11 @@ def edits_of(
     return dict(found)
 
 
-def consents(engine: Engine, project: str) -> dict[str, str | None]:
-    """The last word on the consent of each log about which people said one, by log_id; None: it is as it came."""
-    here = and_(edits.c.project == project, edits.c.kind == "consent")
+def consents_since(engine: Engine, project: str, ms: int) -> dict[str, str | None]:
+    """The last word on the consent of each log about which people said one at this time or later; None: it is as it came."""
+    since = and_(edits.c.project == project, edits.c.kind == "consent", edits.c.ts_ms >= ms)
     with engine.connect() as connection:
-        said = connection.execute(select(edits.c.log_id, edits.c.value).where(here).order_by(edits.c.revision))
+        said = connection.execute(select(edits.c.log_id, edits.c.value).where(since).order_by(edits.c.revision))
         return {row.log_id: row.value for row in said}
 
 

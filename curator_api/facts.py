@@ -95,7 +95,7 @@ class Facts:
             key=key,
             draw=key ^ np.uint64(_u64(f"seed {self._seed}")),
             place=_u64s(b"".join([place[:8] for _, place in digests])),
-            conversation=_u64s(bytes.fromhex("".join([row.conversation[:16] for row in rows]))),
+            conversation=np.array([int(row.conversation[:16], 16) for row in rows], dtype=np.uint64),
             ingredient=np.array([row.ingredient for row in rows], dtype=np.uint16),
             ts_ms=np.array([row.ts_ms or 0 for row in rows], dtype=np.int64),
             slices={name: self._coded(name, rows) for name in self._codes},

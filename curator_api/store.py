@@ -185,9 +185,7 @@ def _create_many(contents: Mapping[Path, bytes], pool: ThreadPoolExecutor) -> li
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     items, mark = list(contents.items()), new_id()
-    size = (
-        -(-len(items) // AT_ONCE) or 1
-    )  # a thread takes many: to hand them over one by one costs as much as to write them
+    size = max(1, -(-len(items) // AT_ONCE))  # a thread takes many: to hand over one by one costs as much as to write
     some = [items[start : start + size] for start in range(0, len(items), size)]
     created = [one for found in pool.map(partial(_took_names, mark=mark), some) for one in found]
     for folder in folders:
@@ -214,7 +212,7 @@ def _took_name(path: Path, content: bytes, mark: str) -> bool:
     except FileExistsError:
         return False
     finally:
-        beside.unlink()
+        beside.unlink(missing_ok=True)
     return True
 
 
@@ -232,7 +230,7 @@ def _written_beside(path: Path, content: bytes, mark: str) -> Path:
             left = left[os.write(file, left) :]
         os.fsync(file)
     except BaseException:
-        beside.unlink()
+        beside.unlink(missing_ok=True)
         raise
     finally:
         os.close(file)

@@ -31,12 +31,12 @@ async def taken_back(curator: Curator, sieve: Sieve, base: Version) -> dict[str,
     changed = licence_store.changed_since
     if await asyncio.to_thread(changed, curator.registry, curator.project, base.point_ms):
         found |= dict.fromkeys(await _unlicensed(curator, sieve, base), Reason.LICENCE)
-    return found | dict.fromkeys(await _unconsented(curator), Reason.CONSENT)
+    return found | dict.fromkeys(await _unconsented(curator, base.point_ms), Reason.CONSENT)
 
 
-async def _unconsented(curator: Curator) -> list[str]:
-    """Logs of which a person's last word is not `train`, or is that they are as they came, and that is not `train` either."""
-    words = await asyncio.to_thread(edit_store.consents, curator.registry, curator.project)
+async def _unconsented(curator: Curator, since_ms: int) -> list[str]:
+    """Logs of which a person's last word since then is not `train`, nor that they are as they came where that is `train`."""
+    words = await asyncio.to_thread(edit_store.consents_since, curator.registry, curator.project, since_ms)
     as_they_came = [log_id for log_id, word in words.items() if word is None]
     default = curator.settings.default_consent
     came = [one.log.log_id async for one in _logs(curator, as_they_came) if (one.shown.consent or default) != "train"]
