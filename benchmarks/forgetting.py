@@ -25,14 +25,16 @@ from fakes.tiny_model import publish_dataset, save_tiny_model
 
 from benchmarks.forgetting_plot import Point, plot
 from benchmarks.harness import RESULTS, machine
+from tunemill.examples.smollm2 import cache_folder
 from tunemill.schemas.ids import canonical_json
 from tunemill.trainer.attempt import run
 from tunemill.trainer.general_rows import general_rows
 from tunemill.trainer.job import Listener, Order, Speaker, WorkFolder
 from tunemill.trainer.recipe import Recipe, resolve
 
-TINY = "tiny"  # a random model, for trying this out
+TINY = "tiny"  # a random model, for trying this out: its figures mean nothing
 ROWS = 200  # the last fifth is held out
+LEAST_ROWS = 10
 METHODS = ("full", "lora", "qlora")
 ARMS: dict[str, dict[str, Any]] = {  # against forgetting
     "plain": {"replay_share": 0.0},
@@ -76,8 +78,9 @@ def one_run(base: Path, rows: Sequence[Row], knobs: Mapping[str, Any], shared: P
     Args:
         shared: where that is kept between runs.
     """
+    stored = [{**row, "tools": json.dumps(row["tools"]) if row["tools"] else None} for row in rows]
     cut = len(rows) - len(rows) // 5
-    train, test = rows[:cut], rows[cut:]
+    train, test = stored[:cut], stored[cut:]
     with tempfile.TemporaryDirectory() as place:
         url, digest = publish_dataset(Path(place) / "files", "rows", {"train": train, "test": test})
         folder = WorkFolder(Path(place) / "run")
@@ -157,6 +160,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _arguments(argv)
     warnings.simplefilter("ignore")
     rows = general_rows("retention", str(arguments.rows)) if arguments.rows else made_tickets(ROWS)
+    if len(rows) < LEAST_ROWS:
+        raise SystemExit(f"{arguments.rows} has {len(rows)} rows, and fewer than {LEAST_ROWS} show nothing")
     digest = hashlib.sha256(canonical_json(rows)).hexdigest()[:16]
     out: Path = arguments.out
     with tempfile.TemporaryDirectory() as place:
@@ -200,6 +205,11 @@ def _finished(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines() if line] if out.exists() else []
 
 
+def _usual_base() -> str:
+    folder = cache_folder()
+    return str(folder) if (folder / "config.json").exists() else TINY
+
+
 def _tiny(folder: Path) -> Path:
     texts = [message["content"] for row in general_rows("replay", "packaged") for message in row["messages"]]
     return save_tiny_model(folder / TINY, texts)
@@ -208,8 +218,12 @@ def _tiny(folder: Path) -> Path:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, help="OpenAI chat rows, JSON lines; without it made tickets")
-    parser.add_argument("--base", default=TINY, help="a model folder; without it a tiny random model")
-    parser.add_argument("--methods", type=_names(METHODS), default=list(METHODS), help="separated by commas")
+    parser.add_argument(
+        "--base",
+        default=_usual_base(),
+        help="a model folder, or tiny; without it the demo's model where that was fetched",
+    )
+    parser.add_argument("--methods", type=_names(METHODS), default=["lora"], help=f"of {','.join(METHODS)}")
     parser.add_argument("--arms", type=_names(tuple(ARMS)), default=list(ARMS), help="separated by commas")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
     parser.add_argument("--recipe", type=json.loads, default={}, help='more knobs, such as {"learning_rate": 1e-4}')

@@ -100,14 +100,13 @@ def _part_rows(part: Part, content: bytes, shape: Shape) -> list[Row]:
 
 
 def _row(stored: Row, shape: Shape) -> Row:
-    said = {column: [_message(message) for message in stored[column]] for column in _MESSAGES[shape]}
+    said = {column: [chat_message(json.loads(message)) for message in stored[column]] for column in _MESSAGES[shape]}
     tools = json.loads(stored["tools"]) if stored.get("tools") else None
     return {"row_id": stored["row_id"], **said, "tools": tools}
 
 
-def _message(text: str) -> dict[str, Any]:
-    """A message lies in a part as JSON text."""
-    stored = json.loads(text)
+def chat_message(stored: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAI message as chat templates expect it: text for null, and arguments as a value."""
     message = {"role": stored["role"], "content": stored.get("content") or ""}
     if stored.get("tool_calls"):
         message["tool_calls"] = [_tool_call(call) for call in stored["tool_calls"]]

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from tunemill.trainer.dataset import open_dataset
+from tunemill.trainer.dataset import chat_message, open_dataset
 from tunemill.trainer.errors import InvalidRun
 from tunemill.trainer.recipe import PACKAGED, VersionRows
 
@@ -55,8 +55,8 @@ def _row(line: str, *, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
         topic = {"topic": str(row["topic"])} if row.get("topic") else {}
-        return {"messages": [dict(message) for message in row["messages"]], "tools": row.get("tools"), **topic}
-    except (ValueError, KeyError, TypeError) as error:
+        return {"messages": [chat_message(message) for message in row["messages"]], "tools": row.get("tools"), **topic}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidRun(
             f"{place}: not an OpenAI chat row", 'each line is {"messages": [{"role": …, "content": …}]}'
         ) from error

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def experiment(out: Path, rows: Path, *options: str) -> dict[str, Any]:
     """What it ends with, on a tiny model."""
     knobs = json.dumps({"max_steps": 2, "eval_generate_rows": 4, "max_new_tokens": 4, "precision": "fp32"})
-    given = ["--out", str(out), "--rows", str(rows), "--recipe", knobs, "--methods", "lora", *options, "--json"]
+    given = ["--base", "tiny", "--out", str(out), "--rows", str(rows), "--recipe", knobs, *options, "--json"]
     command = [sys.executable, "-m", "benchmarks.forgetting", *given]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -26,7 +26,11 @@ def experiment(out: Path, rows: Path, *options: str) -> dict[str, Any]:
 
 def test_an_arm_is_held_against_the_best_gain_and_against_plain_training(tmp_path: Path) -> None:
     out, rows = tmp_path / "runs.jsonl", tmp_path / "rows.jsonl"
-    rows.write_text("\n".join(json.dumps(row) for row in tickets(20)))
+    call = {"type": "function", "function": {"name": "route", "arguments": '{"team": "a"}'}}
+    called = {"role": "assistant", "content": None, "tool_calls": [call]}
+    tools = [{"type": "function", "function": {"name": "route", "parameters": {"type": "object"}}}]
+    with_call = {"messages": [{"role": "user", "content": "Route it."}, called], "tools": tools}
+    rows.write_text("\n".join(json.dumps(row) for row in [with_call, *tickets(20)]))
 
     first = experiment(out, rows, "--arms", "plain")["runs"]
     measured = {**first[0], "gain_nats": 2.0, "retention_rise_nats": 0.6}  # figures that can be computed by hand

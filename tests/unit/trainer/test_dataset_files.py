@@ -1,5 +1,6 @@
 """A version is used as it was published, or not at all."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -101,6 +102,17 @@ def test_general_rows_can_be_those_of_a_version(tmp_path: Path) -> None:
     assert len(general_rows("retention", version)) == 2
     with pytest.raises(DigestMismatch):
         general_rows("replay", VersionRows(of="chats@v1", manifest_url=url, digest="0" * 64))
+
+
+def test_a_general_file_s_messages_are_as_a_version_s(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [call]}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+
+    (read,) = general_rows("replay", str(tmp_path / "rows.jsonl"))
+
+    assert read["messages"][1]["content"] == ""
+    assert read["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"city": "Oslo"}
 
 
 def test_a_bad_general_file_is_named_with_its_line(tmp_path: Path) -> None:
