@@ -191,7 +191,7 @@ def _train(
         packed=loaded.packed,
         autocast=loaded.autocast,
         on_step=_metrics_teller(speaker),
-        on_damaged=lambda count: speaker.say("warn", f"{count} damaged checkpoints are skipped", damaged=count),
+        on_damaged=lambda count: speaker.say("warn", f"damaged checkpoints are passed over: {count}", damaged=count),
         should_stop=should_stop,
         replay_from=prepared.replay_from,
         validation=prepared.validation,

@@ -97,6 +97,33 @@ def test_killed_twice_it_ends_as_if_nothing_had_happened(tiny_base: Path, tmp_pa
     assert adapter_digest(other) != adapter_digest(whole), "else equal digests would prove nothing"
 
 
+def test_a_damaged_checkpoint_is_said_and_costs_only_its_steps(tiny_base: Path, tmp_path: Path) -> None:
+    folder = WorkFolder(tmp_path / "damaged")
+    finish(folder, order(tmp_path, tiny_base, 1))
+    newest = max(folder.checkpoints.iterdir())
+    (newest / "state.pt").write_bytes(b"")
+
+    lines = finish(folder, order(tmp_path, tiny_base, 2))
+
+    assert [line.data["damaged"] for line in lines if line.kind == "warn"] == [1]
+    assert [line.data["step"] for line in lines if line.kind == "metrics"] == [STEPS], "39 is the multiple of 3 before"
+
+
+def test_rows_that_would_see_one_another_go_alone_and_that_is_said(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = finish(WorkFolder(tmp_path / "packed"), order(tmp_path, tiny_base, 1, dropout=0.0))
+    monkeypatch.setattr("tunemill.trainer.attempt.isolates_rows", lambda *_: False)
+    alone = finish(WorkFolder(tmp_path / "alone"), order(tmp_path, tiny_base, 1, dropout=0.0))
+
+    def losses(lines: list[Line]) -> list[float]:
+        return [line.data["loss"] for line in lines if line.kind == "metrics"]
+
+    assert not [line for line in packed if line.kind == "warn"]
+    assert ["alone" in line.message for line in alone if line.kind == "warn"] == [True]
+    assert losses(alone) == pytest.approx(losses(packed), abs=1e-4)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_a_worker_without_its_supervisor_does_nothing(tiny_base: Path, tmp_path: Path) -> None:
     folder = WorkFolder(tmp_path / "orphan")
