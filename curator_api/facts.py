@@ -81,14 +81,14 @@ class Facts:
         Args:
             sketches: of these rows; given for every page or for none.
         """
-        keys = {row.row_key: _u64(row.row_key) for row in rows}
+        key = hashes([row.row_key for row in rows])
+        keys = dict(zip([row.row_key for row in rows], key.tolist(), strict=True))
         logs = [
             (keys[log_id] if log_id in keys else _u64(log_id), self._rows + i)
             for i, row in enumerate(rows)
             for log_id in row.log_ids
         ]
         joined = [(int(one, 16), self._rows + i) for i, row in enumerate(rows) for one in row.joined]
-        key = np.array([keys[row.row_key] for row in rows], dtype=np.uint64)
         digests = [row.digests() for row in rows]
         page = Columns(
             row_id=np.array([row_id for row_id, _ in digests], dtype="S32"),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunemill.curator_api.facts import Columns, Facts, Sketches
-from tunemill.curator_api.parts import StoredRow, order
+from tunemill.curator_api.parts import StoredRow
 from tunemill.curator_api.recipe import Recipe, slice_names
 from tunemill.curator_api.rows import Row
 from tunemill.curator_api.select import Selected
@@ -80,7 +80,7 @@ class Spill:
         ends = np.cumsum(np.bincount(piles.astype(np.intp), minlength=_PILES))
         for pile, its in enumerate(np.split(numbers, ends[:-1])):
             if len(its):
-                yield sorted(_together(self._read(pile, len(its)), its, columns, selected), key=order)
+                yield list(_together(self._read(pile, len(its)), its, columns, selected))
 
     def _write_out(self) -> None:
         for pile, held in enumerate(self._piles):
@@ -101,22 +101,20 @@ class Spill:
 def _together(
     rows: Sequence[Row], numbers: NDArray[np.intp], columns: Columns, selected: Selected
 ) -> Iterator[StoredRow]:
-    """The rows of one pile that stay. Those that say the same lie in one pile, and one of them stands for all."""
+    """The rows of one pile that stay, in their order. Those that say the same lie in one pile, and one of them stands for all."""
     ids, places = columns.row_id[numbers].tobytes().hex(), columns.place[numbers].tolist()
     reasons, splits = selected.reason[numbers].tolist(), selected.split[numbers].tolist()
     conversations = selected.conversation[numbers].tolist()
     same: dict[str, list[int]] = {}
-    for at in range(len(rows)):
+    for at in np.lexsort((columns.row_id[numbers], columns.place[numbers])).tolist():
         same.setdefault(ids[64 * at : 64 * at + 64], []).append(at)
     for row_id, its in same.items():
-        kept = next((at for at in its if reasons[at] == 0), None)
-        if kept is not None:
+        stay = [at for at in its if reasons[at] == 0]
+        if stay:
+            kept = stay[0]
             row = _said_by_all(rows[kept], [rows[at] for at in its], f"{conversations[kept]:016x}")
-            keys = (
-                (row.row_key,)
-                if len(its) == 1
-                else (row.row_key, *sorted({rows[at].row_key for at in its} - {row.row_key}))
-            )
+            others = sorted({rows[at].row_key for at in its} - {row.row_key}) if len(its) > 1 else ()
+            keys = (row.row_key, *others)
             yield StoredRow(row=row, row_id=row_id, row_keys=keys, place=places[kept], split=SPLITS[splits[kept]])
 
 
