@@ -58,12 +58,18 @@ def estimate(
     trained = shape.parameters if recipe.method == "full" else shape.adapter
     shards = 1 if recipe.method == "qlora" else machine.devices  # 4-bit weights are not cut into shards
     heap = _HEAP[recipe.method] if machine.device == "cpu" else _GPU_HEAP
+    gradients = _FP32 * trained // shards
+    activations = int(heap * _activations(recipe, shape, tokens, width))
+    logits = int(heap * tokens * logits_per_token * shape.vocabulary * _LOGITS)
+    others = 3 * gradients + activations + logits
+    weights = _weights(recipe, shape, width)
     return Estimate(
-        weights_bytes=int(_weights(recipe, shape, width) / shards),
-        gradients_bytes=_FP32 * trained // shards,
-        optimizer_bytes=2 * _FP32 * trained // shards,  # Adam's two means
-        activations_bytes=int(heap * _activations(recipe, shape, tokens, width)),
-        logits_bytes=int(heap * tokens * logits_per_token * shape.vocabulary * _LOGITS),
+        # each process loads the whole model before it is cut into shards, and then there is nothing else yet
+        weights_bytes=int(max(weights / shards, weights - others if shards > 1 else 0)),
+        gradients_bytes=gradients,
+        optimizer_bytes=2 * gradients,  # Adam's two means
+        activations_bytes=activations,
+        logits_bytes=logits,
         runtime_bytes=_RUNTIME_BYTES,
     )
 

@@ -118,7 +118,7 @@ def test_as_many_tokens_at_once_as_gain_speed(rows: Facts, machine: Machine, tok
 
 
 def test_less_memory_first_takes_tokens_then_checkpointing() -> None:
-    rows = facts(5_000, tokens=300)
+    rows = facts(400, tokens=300)
     seen = []
     for memory in range(400, 20, -1):
         plan = make_plan(recipe(), rows, SMALL, with_fields(CPU, memory_bytes=memory * 25 * 10**6))
@@ -229,11 +229,14 @@ def test_a_4_bit_weight_takes_about_half_a_byte() -> None:
 
 
 def test_several_devices_share_what_can_be_cut() -> None:
-    two = with_fields(GPU, devices=2)
-    for method, share in (("full", 0.5), ("lora", 0.5), ("qlora", 1.0)):
+    two, sixteen = (with_fields(GPU, devices=devices) for devices in (2, 16))
+    for method, share in (("full", 0.5), ("qlora", 1.0)):
         alone, each = (estimate(recipe(method=method), LARGE, machine) for machine in (GPU, two))
         assert each.weights_bytes == pytest.approx(share * alone.weights_bytes)
+        assert each.gradients_bytes == pytest.approx(share * alone.gradients_bytes)
         assert each.activations_bytes == alone.activations_bytes
+    whole, part = (estimate(recipe(method="lora"), LARGE, machine) for machine in (GPU, sixteen))
+    assert part.total_bytes - part.runtime_bytes == pytest.approx(whole.weights_bytes), "it is loaded whole, then cut"
 
 
 def test_answers_alone_take_logits() -> None:
