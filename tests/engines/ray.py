@@ -3,6 +3,7 @@
 Its packages are pinned in `ray.txt`, made as the clients' files are (`clients/environments.py`).
 """
 
+import json
 import os
 import tempfile
 import urllib.error
@@ -39,13 +40,16 @@ def ray_head() -> Iterator[str]:
         command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
         command += [f"--temp-dir={folder}", f"--object-store-memory={_STORE_BYTES}"]
         url = f"http://127.0.0.1:{port}"
-        with running(command, log=Path(folder) / "head.log", answers=lambda: _answers(url)):
+        with running(command, log=Path(folder) / "head.log", answers=lambda: _takes_jobs(url)):
             yield url
 
 
-def _answers(url: str) -> bool:
+def _takes_jobs(url: str) -> bool:
+    """Whether a job that does nothing is taken: the server answers before it can start any."""
+    request = urllib.request.Request(f"{url}/api/jobs/", json.dumps({"entrypoint": "true"}).encode())
+    request.add_header("content-type", "application/json")
     try:
-        with urllib.request.urlopen(f"{url}/api/jobs/", timeout=3) as reply:
+        with urllib.request.urlopen(request, timeout=30) as reply:
             return bool(reply.status == 200)
     except (urllib.error.URLError, OSError):
         return False
