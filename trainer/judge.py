@@ -57,8 +57,7 @@ def judge_answers(
     """Have the first answers compared. What fails is counted and harms nothing; no text is in the result."""
     pairs = [Pair(*one) for one in zip(asked, _texts(before), _texts(after), strict=True)][:rows]
     prompt = (files("tunemill.trainer") / "judge_prompt.md").read_text(encoding="utf-8")
-    headers = {"Authorization": f"Bearer {judge.key}"} if judge.key else {}
-    with httpx.Client(timeout=_TIMEOUT_S, headers=headers) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with httpx.Client(timeout=_TIMEOUT_S) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
         said = list(pool.map(lambda pair: _compare(client, judge, prompt, pair), pairs))
     counted = Counter(said)
     why = {reason: count for reason, count in counted.items() if reason not in {"win", "loss", "tie"}}
@@ -86,7 +85,7 @@ def _compare(client: httpx.Client, judge: Judge, prompt: str, pair: Pair) -> str
         tuned_is_a = _ask(client, judge, prompt, {**shown, "A": pair.after, "B": pair.before})
     except httpx.HTTPStatusError as error:
         return f"http_{error.response.status_code}"
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         return type(error).__name__
     except ValueError:
         return _UNREADABLE
@@ -104,7 +103,8 @@ def _ask(client: httpx.Client, judge: Judge, prompt: str, shown: Mapping[str, An
         {"role": "user", "content": json.dumps(shown, ensure_ascii=False)},
     ]
     request = {"model": judge.model, "messages": messages, "temperature": 0}
-    reply = client.post(f"{judge.url}/chat/completions", json=request).raise_for_status()
+    headers = {"Authorization": f"Bearer {judge.key}"} if judge.key else {}
+    reply = client.post(f"{judge.url}/chat/completions", json=request, headers=headers).raise_for_status()
     try:
         said = reply.json()["choices"][0]["message"]["content"]
         found = _BETTER.search(said)

@@ -77,6 +77,8 @@ def test_a_judge_that_is_gone_harms_nothing() -> None:
         pass
 
     assert judged(server, [("bad", "good")])["failures"] == {"ConnectError": 1}
+    assert judged(Server("http://judge:port"), [("bad", "good")])["failures"] == {"InvalidURL": 1}
+    assert judged(Server("judge.example"), [("bad", "good")])["failures"] == {"UnsupportedProtocol": 1}
 
 
 def test_no_more_rows_are_sent_than_the_recipe_says() -> None:
