@@ -168,7 +168,7 @@ def _for_memory(recipe: Recipe, case: Case, squeeze: int) -> tuple[Recipe, list[
     squeezed = f"{squeeze} attempt{'s' if squeeze > 1 else ''} ran out of memory"
     derived = []
     if "tokens_per_forward" in recipe.auto or chosen.tokens_per_forward != recipe.tokens_per_forward:
-        reason = squeezed if squeeze else _why_tokens(chosen.tokens_per_forward, choices[0], case)
+        reason = squeezed if squeeze else _why_tokens(chosen, choices[0], case)
         derived.append(Derived(name="tokens_per_forward", value=chosen.tokens_per_forward, reason=reason))
     if "gradient_checkpointing" in recipe.auto or chosen.gradient_checkpointing != recipe.gradient_checkpointing:
         reason = (
@@ -204,8 +204,10 @@ def _powers(floor: int, most: int) -> list[int]:
     return [2**power for power in range(first, 0, -1) if 2**power > floor] + [floor]
 
 
-def _why_tokens(tokens: int, fastest: Recipe, case: Case) -> str:
-    if tokens == fastest.tokens_per_forward:
-        most = _MOST_PER_FORWARD[case.machine.device]
-        return "more gains no speed" if tokens >= most else "a whole step"
-    return "what the memory holds"
+def _why_tokens(chosen: Recipe, fastest: Recipe, case: Case) -> str:
+    tokens = chosen.tokens_per_forward
+    if tokens == case.longest(chosen):
+        return "the longest row"
+    if tokens < fastest.tokens_per_forward:
+        return "what the memory holds"
+    return "more gains no speed" if tokens >= _MOST_PER_FORWARD[case.machine.device] else "a whole step"

@@ -105,16 +105,19 @@ def test_no_row_is_longer_than_the_model_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "machine", "tokens"),
+    ("rows", "machine", "tokens", "reason"),
     [
-        (facts(tokens=20), CPU, 256),  # a step of 8 rows has 160 tokens
-        (facts(5_000, tokens=500), CPU, 2_048),
-        (facts(5_000, tokens=500, longest=3_000), CPU, 3_000),
-        (facts(5_000, tokens=4_000), GPU, 16_384),
+        (facts(tokens=20), CPU, 256, "a whole step"),  # of 8 rows, which have 160 tokens
+        (facts(5_000, tokens=500), CPU, 2_048, "more gains no speed"),
+        (facts(5_000, tokens=500, longest=3_000), CPU, 3_000, "the longest row"),
+        (facts(5_000, tokens=4_000), GPU, 16_384, "more gains no speed"),
+        (facts(5_000, tokens=500), with_fields(CPU, memory_bytes=6 * 10**9), 1_024, "what the memory holds"),
     ],
 )
-def test_as_many_tokens_at_once_as_gain_speed(rows: Facts, machine: Machine, tokens: int) -> None:
-    assert settled(recipe(), rows, SMALL, machine).tokens_per_forward == tokens
+def test_as_many_tokens_at_once_as_gain_speed(rows: Facts, machine: Machine, tokens: int, reason: str) -> None:
+    chosen, plan = settle(recipe(), rows, SMALL, machine)
+    assert chosen.tokens_per_forward == tokens
+    assert {one.reason for one in plan.derived if one.name == "tokens_per_forward"} == {reason}
 
 
 def test_less_memory_first_takes_tokens_then_checkpointing() -> None:
