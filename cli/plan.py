@@ -63,7 +63,7 @@ def _say(plan: "Plan", rows: Mapping[str, int]) -> None:
 
     say(in_short(plan))
     say(
-        f"rows: {plan.rows:,} to train on, {plan.replay:,} general ones among them, {plan.held_out:,} held out; "
+        f"rows: {plan.rows:,} to train on and {plan.replay:,} general ones, {plan.held_out:,} held out; "
         f"{plan.overlong:,} longer than {plan.recipe.max_length_tokens:,} tokens ({plan.recipe.overlong})"
     )
     say(

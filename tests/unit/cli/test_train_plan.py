@@ -52,7 +52,7 @@ def test_the_plan_is_told_with_its_reasons_and_no_weight_is_read(server: Server,
 
     assert result.exit_code == 0, result.output
     for said in (
-        "rows: 48 to train on, 5 general ones among them, 12 held out",
+        "rows: 48 to train on and 5 general ones, 12 held out",
         "LoRA on a model of 106,816 parameters",
     ):
         assert said in result.stdout
