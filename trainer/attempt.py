@@ -26,7 +26,7 @@ from tunemill.trainer.mix import base_answers
 from tunemill.trainer.model import base_folder, compute_dtype, load_model, load_tokenizer, trainable
 from tunemill.trainer.plan import in_short, plan_data, settle
 from tunemill.trainer.prepare import Prepared, Raw, prepare, render_all
-from tunemill.trainer.ranks import Ranks, join, leave, spread, whole
+from tunemill.trainer.ranks import Ranks, join, leave, spread
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import Example
 from tunemill.trainer.report import report
@@ -154,7 +154,7 @@ def _whole_model(loaded: Loaded, recipe: Recipe, weights: Path) -> torch.nn.Modu
     """The trained model, not sharded: on the first of several ranks it is loaded anew, and what was trained is put into it."""
     if loaded.ranks.world == 1:
         return loaded.model
-    trained = {name: whole(parameter.detach()) for name, parameter in trainable(loaded.model).items()}
+    trained = {name: loaded.ranks.gather(parameter) for name, parameter in trainable(loaded.model).items()}
     if loaded.ranks.rank:
         return loaded.model
     model = load_model(recipe, weights)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tunemill.trainer.limits import no_room
 from tunemill.trainer.model import trainable
-from tunemill.trainer.ranks import ALONE, Ranks, sharded_like, whole
+from tunemill.trainer.ranks import ALONE, Ranks, sharded_like
 
 _KEEP = 2  # the newest, and one before it
 _WEIGHTS, _STATE, _INDEX = "weights.safetensors", "state.pt", "checkpoint.json"
@@ -66,11 +66,12 @@ def save(
     if ranks.first_says(final.exists()):
         return
     randoms = ranks.each_says(dict(random))
-    weights = {name: whole(p.detach()).contiguous() for name, p in trainable(model).items()}
-    state = {"optimizer": _map_tensors(optimizer.state_dict(), whole), "totals": dict(totals), "random": randoms}
+    weights = {name: ranks.gather(parameter).contiguous() for name, parameter in trainable(model).items()}
+    moments = _map_tensors(optimizer.state_dict(), ranks.gather)
+    state = {"optimizer": moments, "totals": dict(totals), "random": randoms}
     if ranks.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        _refuse_without_room(folder, weights, state["optimizer"])
+        _refuse_without_room(folder, weights, moments)
         _write(final, weights, state, _Index(step, int(totals.get("best_step", 0)), {}))
         _remove_old(folder)
     ranks.first_says(None)  # nobody goes on before it is there

@@ -37,7 +37,7 @@ class Reference:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._has_adapter = hasattr(model, "disable_adapter")
-        self._copy = None if self._has_adapter else copy.deepcopy(model).requires_grad_(False)
+        self._copy = None if self._has_adapter else copy.deepcopy(model).requires_grad_(False).eval()
 
     def logits(self, batch: Packed, at: torch.Tensor, autocast: torch.dtype | None) -> torch.Tensor:
         """What the base says there: (K, V)."""

@@ -60,6 +60,11 @@ class Ranks:
         dist.all_gather_object(box, said)
         return box
 
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor whole and outside the GPU, on rank 0; the others take part and hold nothing."""
+        value = whole(tensor.detach())
+        return value.cpu() if self.rank == 0 else torch.empty(0)
+
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Sum the gradients of parameters that every rank holds whole; FSDP has seen to the sharded ones."""
         if self.world == 1:
