@@ -53,11 +53,9 @@ def _fire(engine: Engine, policy: RowMapping) -> bool:
         event_id=digest(["training", project, name, version, policy["due_ms"]])[:32],
         priority=policy["priority"],
     )
+    taken_off = update(training_policies).where(*same).values(due_ms=None, due_version=None)
     with engine.begin() as connection:
-        if (
-            connection.execute(update(training_policies).where(*same).values(due_ms=None, due_version=None)).rowcount
-            != 1
-        ):
+        if connection.execute(taken_off).rowcount != 1:
             return False
         announce(connection, project, DATASETS_READY, told, event_id=told.event_id)
     return True

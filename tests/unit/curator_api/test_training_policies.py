@@ -130,6 +130,15 @@ async def test_two_servers_order_one_run(api: Running) -> None:
     assert len(ordered(api)) == 5
 
 
+async def test_of_two_servers_that_saw_it_due_one_orders_it(api: Running) -> None:
+    await follow(api, quiet_s=0)
+    await publish(api, 0)
+    with api.registry.connect() as connection:
+        seen = connection.execute(select(training_policies)).mappings().one()
+    assert [training_due._fire(api.registry, seen) for _ in range(2)] == [True, False]
+    assert len(ordered(api)) == 1
+
+
 async def test_a_changed_policy_keeps_what_waits_for_the_same_and_forgets_it_for_another(api: Running) -> None:
     await follow(api)
     await publish(api, 0)
