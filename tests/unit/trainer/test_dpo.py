@@ -86,9 +86,10 @@ def test_a_prompt_cannot_forge_a_turn(tokenizer: Any) -> None:
 
 
 def test_a_row_is_used_whole_or_counted(tokenizer: Any) -> None:
-    rendered = render_pairs([pair("q", "a", " "), pair("q", "a", "b")], tokenizer)
+    later = pair("q", "a", " ") | {"prompt": chat("q", "an earlier answer", "q")["messages"]}
+    rendered = render_pairs([pair("q", "a", " "), pair("q", "a", "b"), later], tokenizer)
 
-    assert rendered.chosen.unused == {0: "no_answer"}
+    assert rendered.chosen.unused == {0: "no_answer", 2: "no_answer"}
     assert [example.row for example in rendered.chosen.examples] == [1]
     assert [made.row for made in rendered.pairs] == [1]
 
