@@ -3,14 +3,15 @@
 They are packaged, lie in a file, or are the test or training rows of a dataset version.
 """
 
+import codecs
 import hashlib
 import json
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal
 
 from tunemill.trainer.dataset import chat_message, open_dataset
 from tunemill.trainer.errors import InvalidRun
+from tunemill.trainer.named_files import read_named
 from tunemill.trainer.recipe import PACKAGED, VersionRows
 
 Kind = Literal["retention", "replay"]
@@ -26,11 +27,10 @@ def general_rows(kind: Kind, source: str | VersionRows) -> list[dict[str, Any]]:
     if isinstance(source, VersionRows):
         dataset = open_dataset(source.manifest_url, source.digest)
         return dataset.train if kind == "replay" else dataset.test
-    rows = []
-    for number, line in enumerate(_content(kind, source).decode().splitlines(), start=1):
-        if line.strip():
-            rows.append(_row(line, place=f"{kind} file, line {number}"))
-    return rows
+    lines = _content(kind, source).removeprefix(codecs.BOM_UTF8).split(b"\n")
+    return [
+        _row(line, place=f"{kind} file, line {number}") for number, line in enumerate(lines, start=1) if line.strip()
+    ]
 
 
 def general_rows_digest(kind: Kind, source: str | VersionRows) -> str:
@@ -43,20 +43,15 @@ def general_rows_digest(kind: Kind, source: str | VersionRows) -> str:
 def _content(kind: Kind, source: str) -> bytes:
     if source == PACKAGED:
         return (files("tunemill.trainer") / "retention" / _PACKAGED_FILES[kind]).read_bytes()
-    try:
-        return Path(source).expanduser().read_bytes()
-    except OSError as error:
-        raise InvalidRun(
-            f"the {kind} file {source} cannot be read", f"set {kind} to a JSONL file or to packaged"
-        ) from error
+    return read_named(source, what=f"{kind} file", remedy=f"set {kind} to a JSONL file or to packaged")
 
 
-def _row(line: str, *, place: str) -> dict[str, Any]:
+def _row(line: bytes, *, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
         topic = {"topic": str(row["topic"])} if row.get("topic") else {}
         return {"messages": [chat_message(message) for message in row["messages"]], "tools": row.get("tools"), **topic}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidRun(
             f"{place}: not an OpenAI chat row", 'each line is {"messages": [{"role": …, "content": …}]}'
         ) from error

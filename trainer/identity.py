@@ -10,6 +10,7 @@ import msgspec
 from tunemill.schemas.ids import digest
 from tunemill.trainer.errors import BaseNotFound, InvalidRun
 from tunemill.trainer.general_rows import general_rows_digest
+from tunemill.trainer.named_files import named, read_named
 from tunemill.trainer.recipe import Recipe, spelled
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -44,7 +45,12 @@ def identify_base(base: str, revision: str | None) -> BaseIdentity:
         return BaseIdentity(weights=pinned, tokenizer=pinned)
     weights = sorted(folder.glob("*.safetensors"))
     tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    return BaseIdentity(weights=_digest_files([folder / "config.json", *weights]), tokenizer=_digest_files(tokenizer))
+    try:
+        return BaseIdentity(
+            weights=_digest_files([folder / "config.json", *weights]), tokenizer=_digest_files(tokenizer)
+        )
+    except OSError as error:
+        raise BaseNotFound(f"a file of {folder} cannot be read: {type(error).__name__}", _DOWNLOAD) from error
 
 
 def find_base(base: str, revision: str | None) -> Path | None:
@@ -53,8 +59,8 @@ def find_base(base: str, revision: str | None) -> Path | None:
     Raises:
         BaseNotFound: no such folder, no safetensors or tokenizer in it, or a hub id without a pinned commit.
     """
-    folder = Path(base).expanduser()
-    if folder.is_dir():
+    folder = named(base)
+    if folder is not None and folder.is_dir():
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
             raise BaseNotFound(f"{folder} holds no config.json with *.safetensors weights", _DOWNLOAD)
         if not (folder / "tokenizer.json").is_file():
@@ -98,10 +104,11 @@ def read_template(path: str) -> str:
     Raises:
         InvalidRun: the file cannot be read.
     """
+    remedy = "set template to a .jinja file, or to null"
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRun(f"the template {path} cannot be read", "set template to a .jinja file, or to null") from error
+        return read_named(path, what="template", remedy=remedy).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRun(f"the template {path} is not UTF-8", remedy) from error
 
 
 def _digest_files(paths: list[Path]) -> str:

@@ -16,15 +16,21 @@ _VERSION = re.compile(rf"({NAME.pattern})@v([1-9][0-9]{{0,8}})")
 def with_versions(recipe: Recipe, engine: Engine, project: str) -> Recipe:
     """The recipe with each named version of this project spelled out as it is now.
 
+    One that comes spelled out is looked up all the same: else an order could name any address, and other projects' rows.
+
     Raises:
         InvalidRun: there is no such version.
     """
-    named = {"replay": recipe.replay, "retention": recipe.retention}
-    found = {knob: _version(engine, project, knob, match) for knob, of in named.items() if (match := version_named(of))}
+    found = {}
+    for knob, of in (("replay", recipe.replay), ("retention", recipe.retention)):
+        if match := version_named(of.of if isinstance(of, VersionRows) else of):
+            found[knob] = _version(engine, project, knob, match)
+        elif isinstance(of, VersionRows):
+            raise InvalidRun(f"{knob}: that is no name of a version", "name one as name@v3")
     return msgspec.structs.replace(recipe, **found) if found else recipe
 
 
-def version_named(of: str | VersionRows) -> re.Match[str] | None:
+def version_named(of: object) -> re.Match[str] | None:
     """Whether it is `name@v3`: its name and its number."""
     return _VERSION.fullmatch(of) if isinstance(of, str) else None
 

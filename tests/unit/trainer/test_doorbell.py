@@ -77,6 +77,8 @@ async def test_an_event_without_a_recipe_trains_nothing(place: Place) -> None:
         ({"method": "lora", "base": "/nowhere/model"}, "base_not_found"),
         ({"method": "lora", "base": "b", "epoch": 1}, "invalid_recipe"),
         (["lora"], "invalid_recipe"),
+        ({"base": "~nobody-of-this-name/model"}, "base_not_found"),
+        ({"base": "b" * 5_000}, "base_not_found"),
     ],
 )
 async def test_a_wrong_order_is_a_failed_run_that_says_why(place: Place, recipe: Any, code: str) -> None:
@@ -85,6 +87,40 @@ async def test_a_wrong_order_is_a_failed_run_that_says_why(place: Place, recipe:
     (run,) = place.runs()
     assert (run["status"], run["error"]["code"]) == ("failed", code)
     assert run["error"]["remedy"]
+
+
+@pytest.mark.parametrize("knob", ["replay", "retention", "template"])
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/rows", "a\0b", "a" * 5_000, "/dev/zero"])
+async def test_a_file_that_can_be_none_is_said_and_holds_up_no_other_order(
+    place: Place, tiny_base: Path, knob: str, path: str
+) -> None:
+    await place.ring(wire.encode(event(recipe={"base": str(tiny_base), knob: path})))
+
+    (run,) = place.runs()
+    assert (run["status"], run["error"]["code"]) == ("failed", "invalid_run")
+    assert knob in run["error"]["message"]
+
+
+async def test_a_base_model_that_cannot_be_read_is_said(place: Place, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    (base / "model.safetensors").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (base / name).write_text("{}")
+
+    await place.ring(wire.encode(event(recipe={"base": str(base)})))
+
+    assert place.runs()[0]["error"]["code"] == "base_not_found"
+
+
+@pytest.mark.parametrize("of", ["chats@v2", "https://elsewhere/"])
+async def test_an_order_names_versions_of_its_own_project_and_no_addresses(
+    place: Place, tiny_base: Path, of: str
+) -> None:
+    elsewhere = {"of": of, "manifest_url": "https://elsewhere/m.json", "digest": "a" * 64}
+
+    await place.ring(wire.encode(event(recipe={"base": str(tiny_base), "retention": elsewhere})))
+
+    assert [(run["status"], run["error"]["code"]) for run in place.runs()] == [("failed", "invalid_run")]
 
 
 async def test_a_version_that_a_recipe_names_is_spelled_out_as_it_is_now(place: Place, tiny_base: Path) -> None:
