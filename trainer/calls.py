@@ -39,7 +39,19 @@ def name_share(expected: Sequence[Call], written: Sequence[Call]) -> float | Non
 
 def call_share(expected: Sequence[Call], written: Sequence[Call]) -> float | None:
     """The share of calls with the right name and equal arguments, counted alike."""
-    return _share(expected, [a == b for a, b in zip(expected, written, strict=False)], written)
+    pairs = zip(expected, written, strict=False)
+    return _share(expected, [a.name == b.name and equal(a.arguments, b.arguments) for a, b in pairs], written)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two JSON values are the same: to Python `true` is 1, to JSON it is not."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
 
 
 def _share(expected: Sequence[Call], right: Sequence[bool], written: Sequence[Call]) -> float | None:
@@ -80,5 +92,5 @@ def _value(arguments: Any) -> Any:
         return arguments
     try:
         return json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return arguments

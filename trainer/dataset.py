@@ -117,7 +117,7 @@ def _tool_call(stored: dict[str, Any]) -> dict[str, Any]:
     """In the shape that chat templates expect: arguments as a value, or as text where the model wrote broken JSON."""
     arguments = stored["function"]["arguments"]
     if isinstance(arguments, str):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)
     call = {"type": "function", "function": {"name": stored["function"]["name"], "arguments": arguments}}
     return call | ({"id": stored["id"]} if stored.get("id") else {})

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tunemill.trainer import texts
-from tunemill.trainer.calls import Call, call_share, name_share, written_calls
+from tunemill.trainer.calls import Call, call_share, equal, name_share, written_calls
 
 
 class AnswerScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ def json_fields(expected: str, answer: str) -> float | None:
     wanted, got = _json_value(expected), _json_value(answer)
     if not isinstance(wanted, dict) or not wanted:
         return None
-    right = [key for key, value in wanted.items() if isinstance(got, dict) and key in got and got[key] == value]
+    right = [key for key, value in wanted.items() if isinstance(got, dict) and key in got and equal(got[key], value)]
     return len(right) / len(wanted)
 
 

@@ -1,5 +1,7 @@
 """Tool calls, read from answers of every family's kind."""
 
+import json
+
 import pytest
 
 from tunemill.trainer.calls import Call, call_share, expected_calls, name_share, written_calls
@@ -34,6 +36,22 @@ def test_expected_calls_come_from_the_message() -> None:
 
     assert expected_calls(message) == (LOOK_UP, Call("odd", "not JSON"))
     assert expected_calls({"role": "assistant", "content": "no call"}) == ()
+
+
+def test_arguments_that_no_parser_takes_stay_text() -> None:
+    deep = "[" * 100_000
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "odd", "arguments": deep}}]}
+
+    assert expected_calls(message) == (Call("odd", deep),)
+    assert written_calls(json.dumps({"name": "odd", "arguments": deep})) == (Call("odd", deep),)
+
+
+def test_true_is_not_one() -> None:
+    expected = (Call("f", {"a": [{"urgent": True}]}),)
+
+    assert call_share(expected, (Call("f", {"a": [{"urgent": 1}]}),)) == 0.0
+    assert call_share(expected, (Call("f", {"a": [{"urgent": True}]}),)) == 1.0
+    assert call_share((Call("f", {"n": 1}),), (Call("f", {"n": 1.0}),)) == 1.0
 
 
 def test_names_and_arguments_are_counted_call_by_call() -> None:

@@ -115,6 +115,37 @@ def test_a_general_file_s_messages_are_as_a_version_s(tmp_path: Path) -> None:
     assert read["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"city": "Oslo"}
 
 
+def test_a_general_file_s_lines_end_with_a_line_feed_alone(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "two\u2028lines\x85"}, {"role": "assistant", "content": "a"}]}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(row, ensure_ascii=False).encode() + b"\r\n\r\n")
+
+    assert general_rows("retention", str(path))[0]["messages"] == row["messages"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"messages": [{"role": "user", "content": "caf\xe9"}]}',
+        b'{"messages": ' + b"[" * 100_000,
+    ],
+)
+def test_a_line_that_is_no_json_is_named(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b"\n" + line)
+
+    with pytest.raises(InvalidRun, match="line 2"):
+        general_rows("replay", str(tmp_path / "rows.jsonl"))
+
+
+def test_arguments_that_no_parser_takes_stay_text(tmp_path: Path) -> None:
+    call = {"function": {"name": "f", "arguments": "[" * 100_000}}
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [call]}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+
+    (read,) = general_rows("replay", str(tmp_path / "rows.jsonl"))
+    assert read["messages"][1]["tool_calls"][0]["function"]["arguments"] == "[" * 100_000
+
+
 def test_a_bad_general_file_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"messages": []}\nnot json\n')

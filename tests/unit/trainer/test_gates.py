@@ -48,6 +48,7 @@ def test_a_gate_that_fails_says_what_to_change() -> None:
 def test_answers_are_compared_as_text_and_field_by_field() -> None:
     assert exact_match('{"a": 1}', ' {"a": 1}\n')
     assert json_fields('{"a": 1, "b": 2}', '{"b": 2, "a": 3}') == 0.5
+    assert json_fields('{"a": true, "b": 1}', '{"a": 1, "b": 1}') == 0.5
     assert json_fields('{"a": 1}', "no JSON") == 0.0
     assert json_fields("plain text", '{"a": 1}') is None
     assert json_valid('{"a": 1}', "[1]") == 1.0
