@@ -1,7 +1,8 @@
 """Names of models in use: which run's result a dataset's `candidate`, `champion` or other name stands for. Only SQL."""
 
-from sqlalchemy import Connection, and_, delete, insert
+from sqlalchemy import Connection
 
+from tunemill.registry.conflicts import insert_into
 from tunemill.registry.tables import model_aliases, now_ms
 
 CANDIDATE = "candidate"  # the run that succeeded last; nobody else sets it
@@ -16,7 +17,7 @@ def put(
         name: the dataset.
         reason: why a person set it against a gate.
     """
-    here = and_(model_aliases.c.project == project, model_aliases.c.name == name, model_aliases.c.alias == alias)
-    connection.execute(delete(model_aliases).where(here))
-    line = {"project": project, "name": name, "alias": alias, "run_id": run_id, "by": by, "reason": reason}
-    connection.execute(insert(model_aliases).values(**line, updated_ms=now_ms()))
+    of = {"project": project, "name": name, "alias": alias}
+    now = {"run_id": run_id, "by": by, "reason": reason, "updated_ms": now_ms()}
+    named = insert_into(connection, model_aliases).values(**of, **now)  # one statement: two may name at once
+    connection.execute(named.on_conflict_do_update(index_elements=list(of), set_=now))

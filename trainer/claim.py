@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, update
 
 from tunemill.registry import model_aliases
+from tunemill.registry.conflicts import insert_into
 from tunemill.registry.run_log import ENDED, tell
 from tunemill.registry.tables import now_ms, redactions, run_events, runs
 from tunemill.trainer.errors import LeaseLost, OutOfMemory, TrainerError
@@ -140,14 +141,10 @@ def describe_error(error: TrainerError) -> dict[str, Any]:
 
 def insert_run(engine: Engine, values: Mapping[str, Any], message: str) -> bool:
     """Add a run under its `run_key` unless one is there; says whether it was added. Works alike on SQLite and PostgreSQL."""
-    if engine.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as dialect_insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert as dialect_insert  # type: ignore[assignment]
-    unless_there = dialect_insert(runs).values(**values).on_conflict_do_nothing(index_elements=["run_key"])
-    statement = unless_there.returning(runs.c.run_id)  # PostgreSQL's driver does not tell how many rows there were
     with engine.begin() as connection:
-        added = connection.execute(statement).first() is not None
+        unless_there = insert_into(connection, runs).values(**values).on_conflict_do_nothing(index_elements=["run_key"])
+        # PostgreSQL's driver does not tell how many rows there were.
+        added = connection.execute(unless_there.returning(runs.c.run_id)).first() is not None
         if added:
             tell(connection, values["run_id"], message, data=values.get("error"))
     return added

@@ -10,6 +10,7 @@ import pytest
 from engines.postgres import empty_database, postgres
 from sqlalchemy import Engine, func, select
 
+from tunemill.registry import model_aliases, tables
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import now_ms, outbox, runs
 from tunemill.schemas.records import DatasetReady
@@ -94,3 +95,15 @@ def test_many_that_claim_at_once_get_each_run_once(doors: list[Engine]) -> None:
     claims = [claim for claim in at_once(claim, 8) if claim is not None]
     assert sorted(claim.run_id for claim in claims) == ["r1", "r2", "r3"]
     assert {claim.attempt for claim in claims} == {1}
+
+
+def test_runs_that_succeed_at_once_leave_one_candidate(doors: list[Engine]) -> None:
+    def succeed(number: int) -> None:
+        with doors[number % 2].begin() as connection:
+            model_aliases.put(connection, "default", "tickets", "candidate", f"r{number}", by="trainer")
+
+    for _ in range(5):
+        at_once(succeed, 8)
+    with doors[0].connect() as connection:
+        (named,) = connection.execute(select(tables.model_aliases)).mappings()
+    assert named["run_id"] in {f"r{number}" for number in range(8)}
