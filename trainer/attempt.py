@@ -15,7 +15,7 @@ from tunemill.trainer.artefact import Made, assemble
 from tunemill.trainer.dataset import SHAPES, open_dataset
 from tunemill.trainer.dpo import margins, refuse_impossible, train_pairs
 from tunemill.trainer.errors import Stopped
-from tunemill.trainer.evaluate import evaluate
+from tunemill.trainer.evaluate import evaluate, measured_rows
 from tunemill.trainer.forward import isolates_rows
 from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
@@ -241,13 +241,14 @@ def _judged(order: Order, before: Scores, after: Scores, prepared: Prepared, spe
         says = "the version's sources cannot be read: there are no slices by application, model and language"
         speaker.say("warn", says, error=type(error).__name__)
         said = {}
-    rows = [prepared.test_rows[example.row] for example in prepared.held_out]
+    rows = [prepared.test_rows[row] for row in measured_rows(prepared.held_out)]
+    general = [prepared.retention_rows[row] for row in measured_rows(prepared.retention)]
     return verdict(
         before,
         after,
         order.recipe,
         slices=[{**said.get(row["row_id"], {}), **shown} for row, shown in zip(rows, seen(rows), strict=True)],
-        row_topics=[prepared.retention_rows[example.row].get("topic", "") for example in prepared.retention],
+        row_topics=[row.get("topic", "") for row in general],
         question_topics=[question.topic for question in prepared.asked_retention],
         counts=prepared.counts,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 2000
+SURE_ROWS = 5  # fewer all change alike by chance in more than one case of twenty, and the bootstrap does not see it
 _NUMBERS_AT_ONCE = 2**22  # of row numbers drawn at a time: 32 MB
 _TWO_SIDED = (2.5, 97.5)  # percent
 _ONE_SIDED = 5.0

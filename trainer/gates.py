@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from tunemill.trainer.bootstrap import SURE_ROWS
 from tunemill.trainer.recipe import Gates
 from tunemill.trainer.slices import SliceChange
 
@@ -24,7 +25,9 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """What the gates look at; None where nothing could be measured."""
 
-    task_gain_lower_bound: float | None  # nats per token
+    task_gain_lower_bound: float | None  # nats
+    task_rows: int  # that it was measured on
+    task_loss: str  # which loss, and its unit, as a person reads it
     retention_rise: float | None  # nats per token
     exact_match_change: float | None
     stop_rate_change: float | None
@@ -34,7 +37,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 def judge(measured: Measured, limits: Gates) -> list[Gate]:
     """Every gate's judgement, in the order in which a person should read them."""
     return [
-        _task_gain(measured.task_gain_lower_bound, limits.min_task_gain),
+        _task_gain(measured, limits.min_task_gain),
         _retention(measured.retention_rise, limits),
         _exact_match(measured.exact_match_change),
         _stop_rate(measured.stop_rate_change),
@@ -47,23 +50,22 @@ def rejected(gates: Sequence[Gate]) -> bool:
     return any(gate.outcome == "reject" for gate in gates)
 
 
-def _task_gain(bound: float | None, limit: float) -> Gate:
+def _task_gain(measured: Measured, limit: float) -> Gate:
+    name, bound, rows = "task_gain", measured.task_gain_lower_bound, measured.task_rows
     if bound is None:
-        return Gate(
-            name="task_gain",
-            outcome="warn",
-            value=None,
-            limit=limit,
-            says="no held-out rows: the gain was not measured",
-        )
+        says = "no loss was measured on held-out rows: hold rows out, and have eval_loss_rows above 0"
+        return Gate(name=name, outcome="warn", value=None, limit=limit, says=says)
     if bound > limit:
-        says = f"the held-out loss fell by at least {bound:.3f} nats per token (one-sided 95 %)"
-        return Gate(name="task_gain", outcome="pass", value=bound, limit=limit, says=says)
+        says = f"the {measured.task_loss} fell by at least {bound:.3f} (one-sided 95 %)"
+        if rows < SURE_ROWS:
+            says += f", but on {rows} row{'s' if rows > 1 else ''} alone, which may be chance: hold more rows out"
+            return Gate(name=name, outcome="warn", value=bound, limit=limit, says=says)
+        return Gate(name=name, outcome="pass", value=bound, limit=limit, says=says)
     says = (
-        f"no sure gain: the lower bound of the held-out loss's fall is {bound:.3f} nats per token;"
+        f"no sure gain: the lower bound of the fall of the {measured.task_loss} is {bound:.3f};"
         " train on more rows or for more epochs, raise learning_rate, or hold more rows out to measure it better"
     )
-    return Gate(name="task_gain", outcome="reject", value=bound, limit=limit, says=says)
+    return Gate(name=name, outcome="reject", value=bound, limit=limit, says=says)
 
 
 def _retention(rise: float | None, limits: Gates) -> Gate:
@@ -106,7 +108,7 @@ def _stop_rate(change: float | None) -> Gate:
 
 def _not_worse(name: str, change: float | None, limit: float, what: str, remedy: str) -> Gate:
     if change is None:
-        says = f"no held-out rows: {what} were not counted"
+        says = f"nothing was asked of held-out rows: {what} were not counted"
         return Gate(name=name, outcome="warn", value=None, limit=limit, says=says)
     says = f"the share of {what} changed by {change:+.2f}"
     if change >= limit:

@@ -15,6 +15,7 @@ from tunemill.trainer.named_files import read_named
 from tunemill.trainer.recipe import PACKAGED, VersionRows
 
 Kind = Literal["retention", "replay"]
+_TOPIC_CHARACTERS = 63  # it stands in sentences and tables
 _PACKAGED_FILES = {"retention": "general.jsonl", "replay": "replay.jsonl"}
 
 
@@ -49,7 +50,7 @@ def _content(kind: Kind, source: str) -> bytes:
 def _row(line: bytes, *, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-        topic = {"topic": str(row["topic"])} if row.get("topic") else {}
+        topic = {"topic": " ".join(str(row["topic"]).split())[:_TOPIC_CHARACTERS]} if row.get("topic") else {}
         return {"messages": [chat_message(message) for message in row["messages"]], "tools": row.get("tools"), **topic}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidRun(

@@ -84,7 +84,7 @@ def _topics(topics: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     head = ["| topic | rows | answered before | lost | loss before | loss after |", "|---|---|---|---|---|---|"]
     rows = [
-        f"| {one['topic']} | {one['rows']} | {one['could']} | {one['lost']}"
+        f"| {_cell(one['topic'])} | {one['rows']} | {one['could']} | {one['lost']}"
         f" | {_number(one['loss_before'])} | {_number(one['loss_after'])} |"
         for one in topics
     ]

@@ -10,6 +10,8 @@ import msgspec
 from tunemill.trainer import texts
 from tunemill.trainer.calls import Call, call_share, equal, name_share, written_calls
 
+LARGEST_EXPONENT = 700.0  # nats; e to somewhat more is no float any more
+
 
 class AnswerScores(msgspec.Struct, frozen=True, kw_only=True):
     """One answer's scores, each 0 to 1 but the length; None where the expected answer has nothing of the kind."""
@@ -48,7 +50,8 @@ class Scores(msgspec.Struct, frozen=True):
         """The scores as one number each."""
         loss = mean_loss(self.losses, self.tokens)
         of_answers = {name: mean(column(self.answers, name)) for name in AnswerScores.__struct_fields__}
-        return {"loss": loss, "perplexity": None if loss is None else math.exp(loss), **of_answers}
+        perplexity = None if loss is None else math.exp(min(loss, LARGEST_EXPONENT))
+        return {"loss": loss, "perplexity": perplexity, **of_answers}
 
     def retention(self) -> float | None:
         """Loss per token on the retention set, in nats."""

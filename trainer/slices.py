@@ -14,7 +14,7 @@ import numpy as np
 
 from tunemill.schemas.manifest import DatasetManifest, SourcesManifest, sources_file
 from tunemill.schemas.origin import Origin, read_origins
-from tunemill.trainer.bootstrap import paired
+from tunemill.trainer.bootstrap import SURE_ROWS, paired
 
 OTHERS = "(others)"
 _VALUES = 12  # of a slice that are shown; the rest is one
@@ -76,13 +76,16 @@ def changes(
     *,
     seed: int,
 ) -> list[SliceChange]:
-    """Every slice that does not hold all rows alike, its values by their number of rows."""
+    """Every slice that does not hold all rows alike, its values by their number of rows; one of a few rows is not told.
+
+    Nothing is sure over so few, and a rare value, such as of metadata, may name a person.
+    """
     rows = list(zip(before, after, tokens, strict=True))
     found = []
     for name in sorted({name for slices in of_rows for name in slices}):
         values = _largest([slices.get(name, "") for slices in of_rows])
         for value, count in Counter(value for value in values if value).most_common():
-            if count < len(of_rows):
+            if SURE_ROWS <= count < len(of_rows):
                 chosen = [row for row, one in zip(rows, values, strict=True) if one == value]
                 found.append(_change(name, value, chosen, seed))
     return [change for change in found if change is not None]
@@ -105,7 +108,8 @@ def _change(name: str, value: str, rows: Sequence[tuple[float, float, int]], see
 
 
 def _largest(values: Sequence[str]) -> list[str]:
-    shown = {value for value, _ in Counter(value for value in values if value).most_common(_VALUES)}
+    largest = Counter(value for value in values if value).most_common(_VALUES)
+    shown = {value for value, count in largest if count >= SURE_ROWS}
     return [value if value in shown or not value else OTHERS for value in values]
 
 

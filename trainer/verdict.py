@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tunemill.trainer.bootstrap import Change, paired
+from tunemill.trainer.bootstrap import Change, Floats, paired
 from tunemill.trainer.forgetting import Forgetting, forgetting
 from tunemill.trainer.gates import Gate, Measured, judge, rejected
 from tunemill.trainer.recipe import Recipe
-from tunemill.trainer.score import Scores, column, preference_losses
+from tunemill.trainer.score import LARGEST_EXPONENT, Scores, column, preference_losses
 from tunemill.trainer.slices import SliceChange, Slices, changes
 
 _LOSSES = {
@@ -86,13 +86,17 @@ def _metrics(before: Scores, after: Scores, recipe: Recipe) -> dict[str, Change]
         "preference_loss": paired(*preference, seed=seed),
         "preference_accuracy": paired(*preferred, seed=seed),
         "loss": paired(before.losses, after.losses, weights=before.tokens, seed=seed),
-        "perplexity": paired(before.losses, after.losses, weights=before.tokens, seed=seed, shown=np.exp),
+        "perplexity": paired(before.losses, after.losses, weights=before.tokens, seed=seed, shown=_perplexity),
     }
     for name in _ANSWER_METRICS:
         pairs = zip(column(before.answers, name), column(after.answers, name), strict=True)
         both = [(was, now) for was, now in pairs if was is not None and now is not None]
         found[name] = paired([was for was, _ in both], [now for _, now in both], seed=seed)
     return {name: change for name, change in found.items() if change is not None}
+
+
+def _perplexity(losses: Floats) -> Floats:
+    return np.exp(np.minimum(losses, LARGEST_EXPONENT))
 
 
 def _shown(name: str, change: Change) -> dict[str, Any]:
@@ -104,9 +108,12 @@ def _shown(name: str, change: Change) -> dict[str, Any]:
 
 def _measured(metrics: dict[str, Change], forgotten: Forgetting, slices: Sequence[SliceChange]) -> Measured:
     matches, stops = metrics.get("exact_match"), metrics.get("stop_rate")
-    loss = metrics.get("preference_loss") or metrics.get("loss")
+    preference = metrics.get("preference_loss")
+    loss = preference or metrics.get("loss")
     return Measured(
         task_gain_lower_bound=-loss.upper_bound if loss else None,
+        task_rows=loss.rows if loss else 0,
+        task_loss="preference loss, in nats per pair," if preference else "held-out loss, in nats per token,",
         retention_rise=forgotten.loss.change if forgotten.loss else None,
         exact_match_change=matches.change if matches else None,
         stop_rate_change=stops.change if stops else None,

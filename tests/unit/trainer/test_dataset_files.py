@@ -146,6 +146,12 @@ def test_arguments_that_no_parser_takes_stay_text(tmp_path: Path) -> None:
     assert read["messages"][1]["tool_calls"][0]["function"]["arguments"] == "[" * 100_000
 
 
+def test_a_topic_is_a_short_line(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": [], "topic": "two\n## lines " + "x" * 100}))
+
+    assert general_rows("retention", str(tmp_path / "rows.jsonl"))[0]["topic"] == "two ## lines " + "x" * 50
+
+
 def test_a_bad_general_file_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"messages": []}\nnot json\n')

@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import torch
 from fakes.tiny_model import chat, tickets
 
 from tunemill.trainer import answers as answers_module
+from tunemill.trainer import evaluate as evaluate_module
 from tunemill.trainer.dataset import Dataset
-from tunemill.trainer.evaluate import evaluate
+from tunemill.trainer.errors import Diverged
+from tunemill.trainer.evaluate import evaluate, measured_rows
+from tunemill.trainer.fit import trained_tokens
 from tunemill.trainer.mix import base_answers
 from tunemill.trainer.model import load_model
 from tunemill.trainer.prepare import Prepared, prepare, render_all
@@ -84,6 +88,30 @@ def test_an_evaluation_that_was_killed_asks_only_what_is_left(
     assert all(json.loads(line) for line in kept.read_bytes().splitlines()), "the torn line is gone"
     assert measured(model, tokenizer, prepared, recipe, kept).answers == whole.answers
     assert sum(asked) == 24
+
+
+def test_a_row_of_several_examples_is_measured_as_one(
+    model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe
+) -> None:
+    first, second, third = prepared.held_out[:3]
+    apart = replace(prepared, held_out=[first, second, third], asked=[], asked_retention=[], retention=[])
+    together = replace(apart, held_out=[first, replace(second, row=third.row), third])
+
+    losses = measured(model, tokenizer, apart, recipe).losses
+    found = measured(model, tokenizer, together, recipe)
+
+    assert found.losses == pytest.approx((losses[0], losses[1] + losses[2]))
+    assert found.tokens == (trained_tokens(first), trained_tokens(second) + trained_tokens(third))
+    assert measured_rows(together.held_out) == [first.row, third.row]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_module, "token_losses", lambda _model, batch, _: torch.full_like(batch.rows, 0) / 0.0)
+
+    with pytest.raises(Diverged, match="no finite number"):
+        measured(model, tokenizer, prepared, recipe)
 
 
 def test_no_logits_stay_behind(model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe) -> None:

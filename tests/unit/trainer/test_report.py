@@ -39,19 +39,19 @@ def answered(text: str) -> Answered:
 
 
 def scores(loss: float, text: str) -> Scores:
-    return Scores((10 * loss,) * 8, (10,) * 8, (5.0,) * 4, (5,) * 4, (answered(text),) * 8, (answered(text),) * 4)
+    return Scores((10 * loss,) * 10, (10,) * 10, (5.0,) * 4, (5,) * 4, (answered(text),) * 10, (answered(text),) * 4)
 
 
 @pytest.fixture
 def result() -> dict[str, Any]:
-    slices = [{"app": "shop|web" if i % 2 else "mail"} for i in range(8)]
+    slices = [{"app": "shop|web" if i % 2 else "mail"} for i in range(10)]
     found = verdict(
         scores(2.0, "EXPECTED"),
         scores(1.0, "WRONG"),
         ORDER.recipe,
         slices=slices,
-        row_topics=["words"] * 4,
-        question_topics=["words"] * 4,
+        row_topics=["words|verbs"] * 4,
+        question_topics=["words|verbs"] * 4,
         counts={"train": 40, "dropped_overlong": 2},
     )
     return found.result
@@ -65,10 +65,10 @@ def written(result: dict[str, Any]) -> str:
 def test_it_says_what_changed_what_was_lost_and_what_was_left_out(result: dict[str, Any]) -> None:
     lines = written(result).splitlines()
 
-    assert "| loss, nats per trained token | 2.000 | 1.000 | -1.000 | -1.000 to -1.000 | 0.001 | 8 |" in lines
-    assert "- 4 of 4 general questions that it could answer are lost, most of them words (4 of 4)." in lines
-    assert "| words | 4 | 4 | 4 | 1.000 | 1.000 |" in lines
-    assert "| app: shop/web | 4 | 2.000 | 1.000 | -1.000 to -1.000 |" in lines, "a value cannot break the table"
+    assert "| loss, nats per trained token | 2.000 | 1.000 | -1.000 | -1.000 to -1.000 | 0.001 | 10 |" in lines
+    assert "- 4 of 4 general questions that it could answer are lost, most of them words|verbs (4 of 4)." in lines
+    assert "| words/verbs | 4 | 4 | 4 | 1.000 | 1.000 |" in lines
+    assert "| app: shop/web | 5 | 2.000 | 1.000 | -1.000 to -1.000 |" in lines, "a value cannot break the table"
     assert "- dropped overlong: 2" in lines
     assert any(line.startswith("- exact_match: WARNING") for line in lines)
 

@@ -47,18 +47,27 @@ def test_a_row_shows_what_it_answers_with_and_how_long_it_is() -> None:
 
 
 def test_each_value_of_a_slice_has_its_own_change() -> None:
-    of_rows = [{"language": "de", "app": "shop"}, {"language": "en", "app": "shop"}, {"language": "de", "app": "shop"}]
-    found = changes(of_rows, [10.0, 10.0, 30.0], [5.0, 20.0, 15.0], [10, 10, 10], seed=0)
+    of_rows = [{"language": language, "app": "shop"} for language in ("de", "en", "de") for _ in range(5)]
+    before, after = [10.0] * 10 + [30.0] * 5, [5.0] * 5 + [20.0] * 5 + [15.0] * 5
+    found = changes(of_rows, before, after, [10] * 15, seed=0)
 
-    assert [(one.slice, one.value, one.rows) for one in found] == [("language", "de", 2), ("language", "en", 1)]
+    assert [(one.slice, one.value, one.rows) for one in found] == [("language", "de", 10), ("language", "en", 5)]
     assert (found[0].loss_before, found[0].loss_after) == (2.0, 1.0)
     assert found[0].low <= -1.0 <= found[0].high < 0
     assert found[1].low == found[1].high == pytest.approx(1.0)
 
 
-def test_many_small_values_are_one() -> None:
-    of_rows = [{"customer": str(i)} for i in range(40)]
-    found = changes(of_rows, [1.0] * 40, [1.0] * 40, [1] * 40, seed=0)
+def test_many_values_are_one() -> None:
+    of_rows = [{"customer": str(i // 5)} for i in range(200)]
+    found = changes(of_rows, [1.0] * 200, [1.0] * 200, [1] * 200, seed=0)
 
     assert len(found) == 13
-    assert {one.value: one.rows for one in found}[OTHERS] == 28
+    assert {one.value: one.rows for one in found}[OTHERS] == 200 - 12 * 5
+
+
+def test_a_value_of_a_few_rows_is_not_told() -> None:
+    of_rows = [{"meta:user": "ada" if i < 4 else f"user {i}" if i < 8 else "nobody"} for i in range(30)]
+    found = changes(of_rows, [1.0] * 30, [1.0] * 30, [1] * 30, seed=0)
+
+    assert {one.value: one.rows for one in found} == {"nobody": 22, OTHERS: 8}
+    assert [one.value for one in changes(of_rows[:26][4:], [1.0] * 22, [1.0] * 22, [1] * 22, seed=0)] == ["nobody"]

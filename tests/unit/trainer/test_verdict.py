@@ -96,6 +96,25 @@ def test_nothing_lost_is_said_too(before: str, after: str, says: str) -> None:
     assert found.result["forgetting"]["says"][-1] == says
 
 
+def test_a_gain_of_preference_is_said_as_such() -> None:
+    before, after = scores(2.0, "no"), scores(1.0, "no")
+    before, after = (
+        msgspec.structs.replace(one, margins=(margin,) * 20) for one, margin in ((before, 0.0), (after, 5.0))
+    )
+
+    gate = judged(before, after, objective="dpo").gates[0]
+    assert "preference loss, in nats per pair," in gate.says
+    assert "held-out loss, in nats per token," in judged(scores(2.0, "no"), scores(1.0, "no")).gates[0].says
+
+
+def test_losses_beyond_what_can_be_a_perplexity_are_still_told() -> None:
+    found = judged(scores(2.0, "no"), scores(5_000.0, "no"))
+
+    assert found.status == "rejected"
+    assert found.result["after"]["perplexity"] > 1e300
+    assert None not in msgspec.json.decode(msgspec.json.encode(found.result["metrics"]["perplexity"])).values()
+
+
 def test_without_retention_rows_it_says_so() -> None:
     empty = Scores((), (), (), (), (), ())
     found = verdict(empty, empty, resolve({"base": "/base"}), slices=[], row_topics=[], question_topics=[], counts={})
