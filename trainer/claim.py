@@ -16,7 +16,8 @@ from tunemill.registry import model_aliases
 from tunemill.registry.conflicts import insert_into
 from tunemill.registry.run_log import ENDED, tell
 from tunemill.registry.tables import now_ms, redactions, run_events, runs
-from tunemill.trainer.errors import LeaseLost, OutOfMemory, TrainerError
+from tunemill.telemetry.metrics import RUNS
+from tunemill.trainer.errors import InvalidRecipe, LeaseLost, OutOfMemory, TrainerError
 from tunemill.trainer.recipe import Recipe, VersionRows, resolve
 
 QUEUED = "queued"
@@ -46,7 +47,7 @@ class Claim:
 def claim_next(engine: Engine, owner: str, *, lease_ms: int) -> Claim | None:
     """Take the oldest run of the highest priority that waits, or whose trainer let its lease end; None when there is nothing to do.
 
-    A waiting run that somebody cancelled is ended here, as is one that has used up its attempts.
+    A waiting run that somebody cancelled is ended here, as is one that has used up its attempts, or whose recipe is no longer one.
     """
     while (row := _next_row(engine)) is not None:
         claim = _try_claim(engine, row, owner, lease_ms)
@@ -93,6 +94,7 @@ def move(
         if status == "succeeded":
             model_aliases.put(connection, claim.project, claim.name, model_aliases.CANDIDATE, claim.run_id, by=_BY)
         tell(connection, claim.run_id, message, data=data)
+    _count(status)
 
 
 def release(engine: Engine, claim: Claim, message: str) -> None:
@@ -147,6 +149,8 @@ def insert_run(engine: Engine, values: Mapping[str, Any], message: str) -> bool:
         added = connection.execute(unless_there.returning(runs.c.run_id)).first() is not None
         if added:
             tell(connection, values["run_id"], message, data=values.get("error"))
+    if added:
+        _count(values["status"])
     return added
 
 
@@ -163,7 +167,7 @@ def _try_claim(engine: Engine, row: RowMapping, owner: str, lease_ms: int) -> Cl
     was_abandoned = row["status"] in ACTIVE
     failures = int((row["error"] or {}).get("failures", 0)) + was_abandoned
     attempt = row["attempt"] + 1
-    ending = _ending(row, failures)
+    recipe, ending = _recipe_or_end(row, failures)
     values: dict[str, Any] = {"attempt": attempt}
     if ending:
         values |= {**ending, "finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
@@ -179,23 +183,28 @@ def _try_claim(engine: Engine, row: RowMapping, owner: str, lease_ms: int) -> Cl
         if was_abandoned:
             text += "; its trainer had gone silent"
         tell(connection, row["run_id"], text, data=values.get("error") if ending else None)
-    return None if ending else _claim(row, owner, attempt, failures)
+    if recipe is None:
+        _count(ending["status"])
+        return None
+    return _claim(row, recipe, owner, attempt, failures)
 
 
-def _ending(row: RowMapping, failures: int) -> dict[str, Any] | None:
+def _recipe_or_end(row: RowMapping, failures: int) -> tuple[Recipe | None, dict[str, Any]]:
+    """What the run is trained by; or None, and the columns of its end where no worker is to be started."""
     if row["cancel_requested_ms"] is not None:
-        return {"status": "cancelled"}
+        return None, {"status": "cancelled"}
     if failures >= MAX_FAILURES:
         remedy = "look at the worker's memory and its log in the work folder"
         message = f"{failures} attempts ended without a result"
-        return {
-            "status": "failed",
-            "error": {"code": "worker_died", "message": message, "remedy": remedy, "failures": failures},
-        }
-    return None
+        error = {"code": "worker_died", "message": message, "remedy": remedy, "failures": failures}
+        return None, {"status": "failed", "error": error}
+    try:
+        return resolve(row["recipe"]), {}
+    except InvalidRecipe as error:  # an earlier release took it
+        return None, {"status": "failed", "error": describe_error(error)}
 
 
-def _claim(row: RowMapping, owner: str, attempt: int, failures: int) -> Claim:
+def _claim(row: RowMapping, recipe: Recipe, owner: str, attempt: int, failures: int) -> Claim:
     return Claim(
         run_id=row["run_id"],
         attempt=attempt,
@@ -205,11 +214,16 @@ def _claim(row: RowMapping, owner: str, attempt: int, failures: int) -> Claim:
         version=row["version"],
         digest=row["digest"],
         manifest_url=row["manifest_url"],
-        recipe=resolve(row["recipe"]),
+        recipe=recipe,
         failures=failures,
         sources_url=row["sources_url"],
         squeeze=int((row["error"] or {}).get(OutOfMemory.code, 0)),
     )
+
+
+def _count(status: str) -> None:
+    if status in ENDED:
+        RUNS.labels(status).inc()
 
 
 def _fenced(connection: Connection, claim: Claim, values: Mapping[str, Any], *, events: int = 0) -> int:

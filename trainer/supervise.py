@@ -20,8 +20,8 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from tunemill.telemetry.metrics import RUN_SECONDS, RUNS, TRAIN_TOKENS
-from tunemill.trainer.claim import Claim, fail_attempt, is_redacted, move, note, release, renew, started_by
+from tunemill.telemetry.metrics import RUN_SECONDS, TRAIN_TOKENS
+from tunemill.trainer.claim import QUEUED, Claim, fail_attempt, is_redacted, move, note, release, renew, started_by
 from tunemill.trainer.errors import DiskFull, LauncherAway, LeaseLost, OutOfMemory, TrainerError, WorkerDied
 from tunemill.trainer.job import Line, Listener, Order, WorkFolder, write_whole
 from tunemill.trainer.launch import Ended, Job, Launcher, job_id
@@ -31,6 +31,7 @@ from tunemill.trainer.sweep import clear
 POLL_S = 0.25
 GRACE_S = 60.0  # from being asked to stop to being ended: a forward pass and a checkpoint of a large model
 AGAIN_S = 1.0  # until the registry is asked again
+STORE_AGAIN_S = (1.0, 10.0, 60.0, 120.0)  # until a result that could not be stored is stored again, each time
 _RENEWALS_PER_LEASE = 4  # three may fail before the lease ends
 _LAST_WORDS = ("done", "failed", "stopped")
 _LOG_BYTES = 2**20
@@ -78,6 +79,7 @@ async def supervise(shop: Workshop, claim: Claim, *, env: Mapping[str, str], sto
 
     Raises:
         LauncherAway: no worker could be started; the run is back in the queue.
+        Exception: something else was in the way, such as the files URL; the attempt has failed.
     """
     folder = WorkFolder(shop.work / claim.run_id)
     with suppress(LeaseLost):
@@ -88,10 +90,16 @@ async def supervise(shop: Workshop, claim: Claim, *, env: Mapping[str, str], sto
             except LauncherAway as away:
                 await asyncio.to_thread(release, shop.engine, claim, f"the run waits: {away.message}")
                 raise
-            except OSError as error:
-                if error.errno not in _NO_ROOM:
+            except LeaseLost:
+                raise
+            except Exception as error:
+                full = _is_no_room(error)
+                failure = _disk_full(folder) if full else _our_failure(error)
+                status = await asyncio.to_thread(fail_attempt, shop.engine, claim, failure)
+                if status != QUEUED:
+                    await asyncio.to_thread(clear, folder, status)
+                if not full:
                     raise
-                await asyncio.to_thread(fail_attempt, shop.engine, claim, _disk_full(folder))
             return
     log.warning("lease_lost", run_id=claim.run_id, attempt=claim.attempt)
 
@@ -304,13 +312,12 @@ async def _finish(
         status = "cancelled"
         await _insist(lease, stop, move, shop.engine, claim, status, "the run was cancelled")
     elif last.kind == "stopped" if last is not None else stop.is_set():
-        status = "queued"
+        status = QUEUED
         text = "the worker was stopped; the run goes on from its checkpoint"
         await _insist(lease, stop, release, shop.engine, claim, text)
     else:
         status = await _insist(lease, stop, fail_attempt, shop.engine, claim, _failure(ended, last, folder, claim))
-    if status != "queued":
-        RUNS.labels(status).inc()
+    if status != QUEUED:
         await asyncio.to_thread(clear, folder, status)
     log.info("attempt_ended", run_id=claim.run_id, attempt=claim.attempt, status=status, exit_code=ended.exit_code)
 
@@ -319,9 +326,9 @@ async def _publish(
     shop: Workshop, claim: Claim, folder: WorkFolder, last: Line, *, lease: _Lease, stop: asyncio.Event
 ) -> str:
     """Upload, then tell. Only with the lease: renewed before, and refused by the token after."""
-    engine, files_url = shop.engine, shop.files_url
+    engine = shop.engine
     was_redacted = await _hide_erased(engine, claim, folder)
-    url = await asyncio.to_thread(upload, folder.artefact, files_url, project=claim.project, run_id=claim.run_id)
+    url = await _stored(shop, claim, folder, lease=lease, stop=stop)
     result = {**last.data["result"], "manifest_sha256": manifest_sha256(folder.artefact)}
     columns = {
         "result": result,
@@ -333,11 +340,36 @@ async def _publish(
     text = "the run succeeded" if last.message == "succeeded" else "the adapter is rejected by a gate"
     await _insist(lease, stop, move, engine, claim, last.message, text, data=result, **columns)
     TRAIN_TOKENS.inc(last.data["trained_tokens"])
-    if not was_redacted and await _hide_erased(
-        engine, claim, folder
-    ):  # since: an erasure may not have seen the report yet
-        await asyncio.to_thread(upload, folder.artefact, files_url, project=claim.project, run_id=claim.run_id)
+    if not was_redacted and await _hide_erased(engine, claim, folder):
+        await _stored(shop, claim, folder, lease=None, stop=stop)  # an erasure since may not have seen the report
     return last.message
+
+
+async def _stored(
+    shop: Workshop, claim: Claim, folder: WorkFolder, *, lease: _Lease | None, stop: asyncio.Event
+) -> str:
+    """Upload the result, again and again where it cannot be stored: it is worth more than the wait. Gives its URL.
+
+    Args:
+        lease: that the run must have; None: the run is over, and the result is ours.
+
+    Raises:
+        LeaseLost: another trainer has the run; its result lies there, or will.
+        Exception: why it could not be stored at last.
+    """
+    for wait_s in (*STORE_AGAIN_S, None):
+        if lease is not None:
+            await _insist(lease, stop, renew, shop.engine, claim, lease_ms=shop.lease_ms)
+        try:
+            return await asyncio.to_thread(
+                upload, folder.artefact, shop.files_url, project=claim.project, run_id=claim.run_id
+            )
+        except Exception as error:
+            if wait_s is None or stop.is_set() or _is_no_room(error):
+                raise
+            log.warning("result_not_stored", run_id=claim.run_id, error=type(error).__name__, again_in_s=wait_s)
+            await asyncio.sleep(wait_s)
+    raise AssertionError("the last time it is stored or raises")
 
 
 async def _hide_erased(engine: Engine, claim: Claim, folder: WorkFolder) -> bool:
@@ -365,6 +397,17 @@ def _failure(ended: Ended, last: Line | None, folder: WorkFolder, claim: Claim) 
     return WorkerDied(
         f"the worker ended without a word: {ended.said}",
         f"look at {folder.log(claim.attempt)} and at the machine's memory",
+    )
+
+
+def _is_no_room(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+def _our_failure(error: Exception) -> TrainerError:
+    return TrainerError(
+        f"the trainer could not go on with the run: {type(error).__name__}",
+        "look at the trainer's log, and at the files URL if the result was being stored",
     )
 
 

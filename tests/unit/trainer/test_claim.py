@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Engine, insert, select, update
 
 from tunemill.registry.open import migrate, open_registry
@@ -194,3 +195,30 @@ def test_the_oldest_run_comes_first_and_a_cancel_is_heard_when_renewing(engine: 
         connection.execute(update(runs).where(runs.c.run_id == "r1").values(cancel_requested_ms=1))
     assert renew(engine, claim, lease_ms=LEASE_MS)
     assert take(engine).run_id == "r2"
+
+
+def test_a_recipe_that_an_earlier_release_took_ends_its_run_with_the_reason_and_holds_up_no_other(
+    engine: Engine,
+) -> None:
+    add(engine)
+    with engine.begin() as connection:
+        connection.execute(update(runs).values(recipe={"method": "lora", "base": "/models/x", "warmup": 3}))
+    add(engine, run_id="r2", key="k2")
+
+    assert take(engine).run_id == "r2"
+    assert (row(engine)["status"], row(engine)["error"]["code"]) == ("failed", "invalid_recipe")
+
+
+def test_however_a_run_ends_it_is_counted(engine: Engine) -> None:
+    def counted(status: str) -> float:
+        return REGISTRY.get_sample_value("tunemill_runs_total", {"status": status}) or 0.0
+
+    before = [counted("cancelled"), counted("failed"), counted("rejected")]
+    for number, name in enumerate(("r1", "r2", "r3")):
+        add(engine, run_id=name, key=f"k{number}")
+    with engine.begin() as connection:
+        connection.execute(update(runs).where(runs.c.run_id == "r1").values(cancel_requested_ms=1))
+    fail_attempt(engine, take(engine), InvalidRun("no"))
+    move(engine, take(engine), "rejected", "a gate")
+
+    assert [counted("cancelled"), counted("failed"), counted("rejected")] == [count + 1 for count in before]

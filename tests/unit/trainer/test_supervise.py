@@ -33,6 +33,7 @@ DONE = line("done", "succeeded", result={"after": {}}, trained_tokens=1, seconds
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
     monkeypatch.setattr(module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(module, "STORE_AGAIN_S", (0.01, 0.01))
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def last_word(error: TrainerError) -> Line:
 
 
 def write_artefact(folder: WorkFolder) -> None:
-    folder.artefact.mkdir(parents=True)
+    folder.artefact.mkdir(parents=True, exist_ok=True)
     (folder.artefact / "report.md").write_text("# Run")
     write_manifest(folder.artefact, {"run_id": "r1"})
 
@@ -191,6 +192,63 @@ async def test_results_that_find_no_room_end_the_run(
     run = await attempt(shop(engine, ScriptedLauncher(Attempt([DONE], first=write_artefact)), tmp_path))
 
     assert (run["status"], run["error"]["code"]) == ("failed", "disk_full")
+
+
+async def test_a_result_waits_for_the_store_and_costs_no_attempt(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = module.upload
+    away, erased = iter((True, True, False, True)), iter((False, True))  # once more, after an erasure meanwhile
+
+    def sometimes(*args: Any, **more: Any) -> str:
+        if next(away, False):
+            raise ConnectionError("no route")
+        return store(*args, **more)
+
+    def show_rows(folder: WorkFolder) -> None:
+        folder.artefact.mkdir()
+        (folder.artefact / "samples.jsonl").write_text('{"row_id": "erased"}\n')
+        write_manifest(folder.artefact, {"run_id": "r1"})
+
+    monkeypatch.setattr(module, "upload", sometimes)
+    monkeypatch.setattr(module, "is_redacted", lambda *_: next(erased))
+    run = await attempt(shop(engine, ScriptedLauncher(Attempt([DONE], first=show_rows)), tmp_path))
+
+    assert (run["status"], run["attempt"], run["error"]) == ("succeeded", 1, None)
+    assert "erased" not in (Path(run["artefact_url"]) / "samples.jsonl").read_text()
+
+
+async def test_results_that_cannot_be_stored_cost_an_attempt_at_once_and_say_why(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> str:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(module, "upload", away)
+    given = shop(engine, ScriptedLauncher(*[Attempt([DONE], first=write_artefact)] * 3), tmp_path)
+    for status in ("queued", "queued", "failed"):
+        with pytest.raises(ConnectionError):
+            await attempt(given)
+        run = row(engine)
+        assert (run["status"], run["error"]["code"], run["lease_owner"]) == (status, "internal", None)
+        assert "ConnectionError" in run["error"]["message"]
+        assert status != "queued" or (given.work / "r1" / "artefact").exists()
+    assert not (given.work / "r1" / "artefact").exists(), "it is over"
+
+
+async def test_who_has_lost_the_lease_stores_no_result(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_over(*_: Any) -> bool:
+        with engine.begin() as connection:
+            connection.execute(update(runs).values(attempt=2, lease_owner="another"))
+        return False
+
+    monkeypatch.setattr(module, "is_redacted", taken_over)  # the last thing before
+    await attempt(shop(engine, ScriptedLauncher(Attempt([DONE], first=write_artefact)), tmp_path))
+
+    assert not (tmp_path / "files").exists()
+    assert row(engine)["lease_owner"] == "another"
 
 
 async def test_a_cancel_lets_the_worker_stop_by_itself(engine: Engine, tmp_path: Path) -> None:
