@@ -15,6 +15,7 @@ from tunemill.curator_api.run_payloads import STATUSES
 PATH = "/runs"
 REFRESH_S = 2  # while a run moves
 METHODS = ("lora", "qlora", "full")
+_MAX_DIGITS = 18  # of a number in a form
 
 
 async def runs(visit: Visit) -> Response:
@@ -97,7 +98,7 @@ async def put_policy(visit: Visit) -> Response:
             await visit.source.delete_policy(name, by=visit.who)
         return go(f"{dataset_path(name)}#training-heading")
     base, quiet = sent.get("base", "").strip(), sent.get("quiet_s", "").strip()
-    if not base or not quiet.isdigit():
+    if not base or not quiet.isdecimal() or len(quiet) > _MAX_DIGITS:
         raise Unprocessable("training needs a base model, and a quiet period in whole seconds")
     known = await visit.source.policy(name) or {"recipe": {}, "priority": 0}
     recipe = {**known["recipe"], "base": base, "method": sent.get("method", METHODS[0])}

@@ -14,7 +14,7 @@ STATUSES = get_args(Status)
 Priority = Annotated[
     int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="of runs that wait, the highest is next")
 ]
-Reason = Annotated[str, Field(min_length=1, max_length=2_000), Storable]
+Reason = Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"\S"), Storable]
 
 
 class RunIn(Taken):

@@ -142,6 +142,6 @@ def list_samples(run_id: RunId, here: Here, _person: Person) -> SamplesOut:
     run_store.find_run(here.registry, here.project, run_id)
     try:
         content = here.files.read(f"runs/{here.project}/{run_id}/{SAMPLES_FILE}")
-    except DamagedFile:  # there is none, or none yet
+        return SamplesOut(samples=[msgspec.json.decode(line) for line in content.splitlines()])
+    except (DamagedFile, msgspec.DecodeError):  # there is none yet, or it is being written
         return SamplesOut(samples=[])
-    return SamplesOut(samples=[msgspec.json.decode(line) for line in content.splitlines()])

@@ -5,6 +5,7 @@ when the recipe or the base model is wrong, so that a person sees why. Bytes tha
 """
 
 import asyncio
+import re
 from typing import Any
 
 import structlog
@@ -27,7 +28,8 @@ from tunemill.trainer.named_versions import with_versions
 from tunemill.trainer.recipe import resolve, spelled
 
 GROUP = "trainer"
-_DIGEST_CHARACTERS = 64
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MAX_INTEGER = 2**31 - 1  # of a column
 
 log = structlog.get_logger()
 
@@ -58,8 +60,10 @@ def decode(payload: bytes) -> DatasetReady:
     event = wire.decode(payload, DatasetReady)
     if not valid_name(event.name) or not valid_name(event.project):
         raise WireError("invalid", "the dataset's or the project's name holds other characters than a-z, 0-9, - and _")
-    if len(event.digest) != _DIGEST_CHARACTERS or event.version < 1 or not event.manifest_url:
+    if not _DIGEST.fullmatch(event.digest) or not 1 <= event.version <= _MAX_INTEGER or not event.manifest_url:
         raise WireError("invalid", "digest, version or manifest_url cannot be right")
+    if abs(event.priority) > _MAX_INTEGER or "\0" in event.manifest_url + event.sources_url:
+        raise WireError("invalid", "priority, manifest_url or sources_url cannot be kept")
     return event
 
 

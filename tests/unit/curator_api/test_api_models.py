@@ -79,6 +79,7 @@ async def test_a_rejected_result_needs_a_reason_that_the_audit_keeps(tmp_path: P
         refused = await promote(api, "run1")
         assert (refused.status_code, refused.json()["type"]) == (409, "urn:tunemill:problem:gate-not-passed")
         assert audited(api, "model.promote") == []
+        assert (await promote(api, "run1", override=" \n")).status_code == 422, "no reason is none"
         assert (await promote(api, "run1", override="only German matters to us")).status_code == 200
         (alias,) = (await models(api))["aliases"]
         assert (alias["run_id"], alias["reason"]) == ("run1", "only German matters to us")
@@ -219,6 +220,8 @@ async def test_samples_are_those_in_the_runs_folder(tmp_path: Path) -> None:
         said = {"row_id": "r1", "before": "<b>", "after": "ä"}
         (folder / "samples.jsonl").write_text(json.dumps(said) + "\n")
         assert (await api.client.get("/v1/runs/run1/samples")).json() == {"samples": [said]}
+        (folder / "samples.jsonl").write_text(json.dumps(said) + '\n{"row_')  # the trainer writes it now
+        assert (await api.client.get("/v1/runs/run1/samples")).json() == {"samples": []}
         (folder / "samples.jsonl").write_text("")  # an erasure leaves it so
         assert (await api.client.get("/v1/runs/run1/samples")).json() == {"samples": []}
         assert (await api.client.get("/v1/runs/run2/samples")).json() == {"samples": []}

@@ -886,7 +886,7 @@ async def test_a_dataset_shows_its_models_and_is_trained_by_itself(
          "person:local"),
         ("no policy", "tickets", "person:local"),
     ]  # fmt: skip
-    for wrong in ({"base": ""}, {"quiet_s": "soon"}):
+    for wrong in ({"base": ""}, {"quiet_s": "soon"}, {"quiet_s": "²"}, {"quiet_s": "9" * 5_000}):
         assert (await client.post("/datasets/tickets/training", data={**sent, **wrong})).status_code == 422
 
 

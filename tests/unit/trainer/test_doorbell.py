@@ -15,7 +15,8 @@ from tunemill.registry.tables import datasets, runs, versions
 from tunemill.schemas import wire
 from tunemill.schemas.records import DatasetReady, RejectedLog
 from tunemill.schemas.topics import DATASETS_READY, REJECTED, TOPICS
-from tunemill.trainer.doorbell import GROUP, answer
+from tunemill.schemas.wire import WireError
+from tunemill.trainer.doorbell import GROUP, answer, decode
 
 
 class Place:
@@ -64,6 +65,23 @@ async def test_the_same_order_is_one_run_however_often_it_comes(place: Place, ti
 
     assert [(run["status"], run["recipe"]["seed"]) for run in place.runs()] == [("queued", 0), ("queued", 1)]
     assert place.runs()[0]["recipe"]["alpha"] == 32, "the recipe is whole"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"version": 2**31},
+        {"priority": 2**31},
+        {"manifest_url": "/files/\0"},
+        {"sources_url": "\0"},
+        {"digest": "\0" * 64},
+        {"digest": "D" * 64},
+    ],
+)
+def test_an_event_that_no_registry_could_keep_is_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(WireError, match="cannot be"):
+        decode(wire.encode(event(recipe={"base": "b"}, **wrong)))
+    decode(wire.encode(event(recipe={"base": "b"})))
 
 
 async def test_an_event_without_a_recipe_trains_nothing(place: Place) -> None:
