@@ -112,6 +112,7 @@ class ChatTemplate:
         for way in _ways(messages):
             try:
                 texts = self._by_marks(way.messages, tools) or self._by_turns(way.messages, tools)
+                _all_text(way.messages, tools).encode()  # half a surrogate pair is no text
             except Exception:  # noqa: S112  # a template is a program of its own and raises what it likes
                 continue
             if not isinstance(texts, str):
@@ -134,10 +135,18 @@ class ChatTemplate:
         spans = tuple((a - len(self._lead), b + len(self.end_of_turn)) for a, b in found)
         opened = all(plain.endswith(self._opening, 0, a) for a, _ in found)
         ended = all(plain.startswith(self.end_of_turn, b) for _, b in found)
-        asked = self._render(messages[: answers[-1]], tools, generation_prompt=True)
-        if not opened or not ended or plain[: spans[-1][0]] != asked:
+        if not opened or not ended or not self._asks(messages, tools, answers, [plain[:a] for a, _ in spans]):
             return ()
         return (Text(plain, spans, tuple(_without_marks(span, text.text, start, end) for span in text.forged)),)
+
+    def _asks(self, messages: Messages, tools: Any, answers: list[int], before: list[str]) -> bool:
+        """Whether inference would show this before the last answer, and before the first where templates move text to later turns."""
+        roles = [message.get("role") for message in messages]
+        asked = list(zip(answers, before, strict=True))
+        looked_at = asked[-1:]
+        if tools or not {*_SYSTEM_ROLES}.isdisjoint(roles):
+            looked_at = [pair for pair in asked[:-1] if "user" in roles[: pair[0]]][:1] + looked_at
+        return all(self._render(messages[:k], tools, generation_prompt=True) == text for k, text in looked_at)
 
     def _by_turns(self, messages: Messages, tools: Any) -> tuple[Text, ...] | Reason:
         turns = []
@@ -301,7 +310,8 @@ def _texts_of(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for item in value.values():
+        for key, item in value.items():
+            yield key
             yield from _texts_of(item)
     elif isinstance(value, list | tuple):
         for item in value:
@@ -312,7 +322,7 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {key: _map_text(item, change) for key, item in value.items()}
+        return {change(key): _map_text(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_map_text(item, change) for item in value]
     return value

@@ -126,6 +126,17 @@ def test_several_turns_with_a_system_text(family: str, family_tokens: Any) -> No
         assert list(rendered.examples[0].ids) == written(SEVERAL, family_tokens)
 
 
+def test_every_answer_stands_behind_what_inference_would_show(family: str, family_tokens: Any) -> None:
+    """Mistral's template, such as others, writes the tools before the last question, wherever that is."""
+    row = {**chat("Hi", "Hello, who is there?", "Me", "Who is me?"), "tools": TOOLS}
+    rendered = render([row], family_tokens)
+
+    shown = [list(example.ids[:a]) for example in rendered.examples for a, _ in example.spans]
+    assert shown == [
+        written({**row, "messages": row["messages"][:k]}, family_tokens, add_generation_prompt=True) for k in (1, 3)
+    ]
+
+
 def test_a_call_is_trained_on_whole_or_its_row_is_not_used(family: str, family_tokens: Any) -> None:
     rendered = render([TOOL_CHAT], family_tokens)
 
