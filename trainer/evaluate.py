@@ -103,6 +103,6 @@ def _row_tokens(examples: Sequence[Example]) -> tuple[int, ...]:
 
 
 def _scored(question: Question, answer: Answer, tokenizer: PreTrainedTokenizerBase) -> Answered:
-    text = answer.text(tokenizer)
+    text = answer.text(tokenizer).removeprefix(question.lead)
     scores = scores_of(question.expected, question.calls, text, stopped=answer.stopped, length_tokens=len(answer.ids))
     return Answered(text, scores)

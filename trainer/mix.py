@@ -56,7 +56,7 @@ def base_answers(
     )
     examples = []
     for row, (question, answer) in enumerate(zip(asked, given, strict=True)):
-        if answer.stopped and answer.text(tokenizer).strip():
+        if answer.stopped and answer.text(tokenizer).removeprefix(question.lead).strip():
             start, ids = len(question.prompt), question.prompt + answer.ids
             examples.append(Example(row, ids, (IGNORE,) * start + answer.ids, ((start, len(ids)),)))
     return examples, len(asked) - len(examples)

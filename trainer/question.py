@@ -18,6 +18,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     topic: str  # "" of a row that names none
     messages: tuple[dict[str, Any], ...]  # what is asked
     prompt: tuple[int, ...]  # the same as the model sees it
+    lead: str = (
+        ""  # what the template has every answer begin with, such as an empty thought; it is no part of `expected`
+    )
     expected: str
     expected_tokens: int
     calls: tuple[Call, ...]  # the tool calls that are expected
@@ -28,20 +31,24 @@ def questions(
 ) -> list[Question]:
     """The last answer of each of these rows as a question; examples are the rows' renderings, the last one per row counts."""
     last = {example.row: example for example in examples}
-    end_of_turn = ChatTemplate(tokenizer).end_of_turn
-    return [_question(rows[example.row], example, end_of_turn, tokenizer) for example in last.values()]
+    template = ChatTemplate(tokenizer)
+    return [_question(rows[example.row], example, template, tokenizer) for example in last.values()]
 
 
-def _question(row: dict[str, Any], example: Example, end_of_turn: str, tokenizer: PreTrainedTokenizerBase) -> Question:
+def _question(
+    row: dict[str, Any], example: Example, template: ChatTemplate, tokenizer: PreTrainedTokenizerBase
+) -> Question:
     messages = row["messages"]
     answer = max(place for place, message in enumerate(messages) if is_answer(message))
     a, b = example.spans[-1]
+    written = tokenizer.decode(example.ids[a:b], skip_special_tokens=False)
     return Question(
         row_id=row.get("row_id", ""),
         topic=row.get("topic", ""),
         messages=tuple(messages[:answer]),
         prompt=example.ids[:a],  # to the generation prompt's end, as at inference
-        expected=tokenizer.decode(example.ids[a:b], skip_special_tokens=False).removesuffix(end_of_turn),
+        lead=template.lead,
+        expected=written.removeprefix(template.lead).removesuffix(template.end_of_turn),
         expected_tokens=b - a,
         calls=expected_calls(messages[answer]),
     )

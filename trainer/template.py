@@ -100,7 +100,7 @@ class ChatTemplate:
         added = tokenizer.added_tokens_decoder.values()
         self._special = sorted({token.content for token in added if token.special}, key=len, reverse=True)
         self._special_pattern = re.compile("|".join(map(re.escape, self._special)) or r"(?!)")
-        self._opening, self._lead, self.end_of_turn = self._probe()
+        self._opening, self.lead, self.end_of_turn = self._probe()
 
     def write(self, messages: Messages, tools: Any) -> Written | Reason:
         """The row as text, or why there is none."""
@@ -132,7 +132,7 @@ class ChatTemplate:
         plain, found = _take_marks_out(text.text, start, end)
         if plain != self._render(messages, tools) or len(found) != len(answers):
             return ()
-        spans = tuple((a - len(self._lead), b + len(self.end_of_turn)) for a, b in found)
+        spans = tuple((a - len(self.lead), b + len(self.end_of_turn)) for a, b in found)
         opened = all(plain.endswith(self._opening, 0, a) for a, _ in found)
         ended = all(plain.startswith(self.end_of_turn, b) for _, b in found)
         if not opened or not ended or not self._asks(messages, tools, answers, [plain[:a] for a, _ in spans]):

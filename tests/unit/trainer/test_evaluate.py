@@ -114,6 +114,19 @@ def test_a_loss_that_is_no_number_ends_the_run(
         measured(model, tokenizer, prepared, recipe)
 
 
+def test_the_thought_that_a_template_begins_with_is_no_part_of_an_answer(
+    model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe
+) -> None:
+    plain = measured(model, tokenizer, prepared, recipe)
+    lead = plain.answers[0].text[:2]
+    asked = [msgspec.structs.replace(question, lead=lead) for question in prepared.asked]
+
+    found = measured(model, tokenizer, replace(prepared, asked=asked), recipe)
+
+    assert lead
+    assert found.answers[0].text == plain.answers[0].text[2:]
+
+
 def test_no_logits_stay_behind(model: Any, tokenizer: Any, prepared: Prepared, recipe: Recipe) -> None:
     seen: list[weakref.ref[torch.Tensor]] = []
     alive: list[int] = []

@@ -17,6 +17,7 @@ from tunemill.trainer.fit import trained_tokens
 from tunemill.trainer.forward import isolates_rows, pack_rows, token_losses
 from tunemill.trainer.general_rows import general_rows
 from tunemill.trainer.prepare import render_all
+from tunemill.trainer.question import questions
 from tunemill.trainer.recipe import resolve
 from tunemill.trainer.render import IGNORE, Example, Rendered, render
 
@@ -146,6 +147,14 @@ def test_a_call_is_trained_on_whole_or_its_row_is_not_used(family: str, family_t
         print(f"\n{family}: a call trains {trained(rendered, family_tokens)[0]!r}")
     else:
         assert rendered.unused == {0: "calls_lost"}
+
+
+def test_what_is_expected_of_a_model_is_the_answer_alone(family: str, family_tokens: Any) -> None:
+    rows = [chat("q", "a", "which team?", '{"team": "refund"}')]
+
+    (question,) = questions(rows, render(rows, family_tokens).examples, family_tokens)
+
+    assert question.expected.strip() == '{"team": "refund"}', "no empty thought before it"
 
 
 def test_white_space_round_an_answer_is_the_templates_to_keep(family: str, family_tokens: Any) -> None:
