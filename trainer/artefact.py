@@ -4,6 +4,7 @@ import hashlib
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -147,7 +148,8 @@ def _parent(base_folder: Path) -> dict[str, str] | None:
         path = folder / MANIFEST
         if path.is_file():
             content = path.read_bytes()
-            made = msgspec.json.decode(content)
-            if isinstance(made, dict) and made.get("format") == FORMAT:
-                return {"run_id": made["run_id"], "manifest_sha256": hashlib.sha256(content).hexdigest()}
+            with suppress(msgspec.DecodeError):  # somebody else's file of that name
+                made = msgspec.json.decode(content)
+                if isinstance(made, dict) and made.get("format") == FORMAT:
+                    return {"run_id": made["run_id"], "manifest_sha256": hashlib.sha256(content).hexdigest()}
     return None

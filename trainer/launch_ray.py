@@ -87,5 +87,8 @@ class RayLauncher:
 def _details(answer: httpx.Response) -> dict[str, Any]:
     if not answer.is_success:
         raise LauncherAway(f"the cluster answers with status {answer.status_code}", "look at its dashboard")
-    found = answer.json()
+    try:
+        found = answer.json()
+    except ValueError as error:  # a proxy's page
+        raise LauncherAway("what answers for the cluster is no job server", "look at its URL") from error
     return found if isinstance(found, dict) else {}

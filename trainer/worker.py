@@ -42,17 +42,20 @@ class StopFlag:
         """Set the flag when SIGTERM comes."""
         signal.signal(signal.SIGTERM, lambda _number, _frame: setattr(self, "_set", True))
 
-    def watch(self, lease_s: float) -> None:
-        """Set the flag when the folder's `alive` file was not touched for so long, by our clock; a minute later end the process."""
-        threading.Thread(target=self._watch, args=(lease_s,), daemon=True).start()
+    def watch(self, lease_s: float, attempt: int) -> None:
+        """Set the flag when the folder's `alive` file was not touched for so long, by our clock, or is touched for another attempt.
+
+        A minute later end the process.
+        """
+        threading.Thread(target=self._watch, args=(lease_s, attempt), daemon=True).start()
 
     def unwatch(self) -> None:
         """The work is done, watched or not."""
         self._over.set()
 
-    def _watch(self, lease_s: float) -> None:
+    def _watch(self, lease_s: float, attempt: int) -> None:
         seen, since = None, time.monotonic()
-        while time.monotonic() - since < lease_s:
+        while time.monotonic() - since < lease_s and not self._is_succeeded(attempt):
             with suppress(OSError):  # storage that is away tells nothing new
                 if (touched := self._folder.alive.stat().st_mtime_ns) != seen:
                     seen, since = touched, time.monotonic()
@@ -61,6 +64,12 @@ class StopFlag:
         self._set = True
         if not self._over.wait(_LONGEST_STOP_S):
             os._exit(STOPPED_EXIT)
+
+    def _is_succeeded(self, attempt: int) -> bool:
+        """Whether the order is by now another attempt's: `alive` is touched for that one."""
+        with suppress(OSError, msgspec.DecodeError):  # storage that is away tells nothing new
+            return msgspec.json.decode(self._folder.order.read_bytes(), type=Order).attempt != attempt
+        return False
 
 
 def main(argv: list[str]) -> int:
@@ -73,7 +82,7 @@ def main(argv: list[str]) -> int:
     stop = StopFlag(folder)
     stop.listen()
     if folder.alive.exists():  # else nobody has promised to keep a lease
-        stop.watch(order.lease_s)
+        stop.watch(order.lease_s, order.attempt)
     speaker = Speaker(folder.progress(order.attempt))
     try:
         return _attempt(order, folder, speaker, stop, rank)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.http_server import Answer, serving
 from fakes.ray_jobs import ray_jobs
 
 from tunemill.trainer.errors import LauncherAway
@@ -117,6 +118,14 @@ async def test_a_cluster_that_is_away_is_told_apart_from_a_job_that_has_ended(tm
     for call in (launcher.submit(job(tmp_path, "")), launcher.poll("r-1"), launcher.stop("r-1")):
         with pytest.raises(LauncherAway):
             await call
+
+
+async def test_a_page_in_place_of_a_job_server_is_no_answer() -> None:
+    with serving(lambda _asked: Answer(200, b"<html>")) as server:
+        launcher = open_launcher(f"ray+{server.url}")
+        for call in (launcher.poll("r-1"), launcher.logs("r-1", last_bytes=8)):
+            with pytest.raises(LauncherAway, match="no job server"):
+                await call
 
 
 @pytest.mark.parametrize("url", ["", "slurm:", "ray+http://", "ray+ftp://x:1", "ray+http://x:1?device=tpu"])

@@ -157,6 +157,13 @@ def test_full_training_leaves_a_model_and_what_is_trained_on_it_names_it(tmp_pat
     assert parent == {"run_id": "run1", "manifest_sha256": manifest_sha256(folder)}
 
 
+def test_a_file_beside_the_base_that_is_called_as_our_manifest_spoils_no_run(tmp_path: Path) -> None:
+    base = save_tiny_model(tmp_path / "models" / "base", ["a text"])
+    (tmp_path / "models" / MANIFEST).write_text("// not JSON")
+    _, folder, _ = made(tmp_path, base)
+    assert json.loads((folder / MANIFEST).read_text())["base"]["run"] is None
+
+
 def test_what_vllm_takes_is_held_to_its_rules(tmp_path: Path, tiny_base: Path) -> None:
     _, folder, _ = made(tmp_path, tiny_base, r=8)
     assert (obstacles(folder), serving_notes(folder)) == ([], [])

@@ -55,6 +55,19 @@ def test_it_waits_for_a_worker_that_is_still_at_work_and_stops_waiting_when_told
     assert main(["worker", str(folder.path)]) == FAILED_EXIT, "it has its turn"
 
 
+def test_it_stops_once_its_folder_is_another_attempts_though_that_one_is_watched(folder: WorkFolder) -> None:
+    stop = StopFlag(folder)
+    stop.watch(0.2, attempt=1)
+    order = msgspec.json.decode(folder.order.read_bytes(), type=Order)
+    folder.order.write_bytes(msgspec.json.encode(msgspec.structs.replace(order, attempt=2)))
+    give_up_at = time.monotonic() + 20
+    while not stop() and time.monotonic() < give_up_at:
+        folder.say_alive()
+        time.sleep(0.02)
+    assert stop()
+    stop.unwatch()
+
+
 def test_it_does_not_wait_for_ever(folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_LONGEST_STOP_S", 0.1)
     monkeypatch.setattr(StopFlag, "watch", lambda *_: None)  # it would end this process
@@ -79,7 +92,7 @@ def test_it_stops_for_a_file_for_a_signal_and_when_nobody_watches(folder: WorkFo
     assert stop()
 
     unwatched = StopFlag(folder)
-    unwatched.watch(0.2)
+    unwatched.watch(0.2, attempt=1)
     for _ in range(8):
         time.sleep(0.05)
         folder.say_alive()
