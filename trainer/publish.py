@@ -57,7 +57,7 @@ def upload(folder: Path, files_url: str, *, project: str, run_id: str) -> str:
 
     Doing it again replaces each file by the same bytes.
     """
-    target = f"{files_url.rstrip('/')}/runs/{project}/{run_id}"
+    target = _target(files_url, project, run_id)
     filesystem, root = fsspec.url_to_fs(target)
     names = sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST
@@ -67,3 +67,16 @@ def upload(folder: Path, files_url: str, *, project: str, run_id: str) -> str:
     for name in [*names, MANIFEST]:
         filesystem.put_file(str(folder / name), f"{root}/{name}")
     return target
+
+
+def withdraw(files_url: str, *, project: str, run_id: str) -> bool:
+    """Remove what was uploaded of a run that left no result; whether there was something."""
+    filesystem, root = fsspec.url_to_fs(_target(files_url, project, run_id))
+    if not filesystem.exists(root):
+        return False
+    filesystem.rm(root, recursive=True)
+    return True
+
+
+def _target(files_url: str, project: str, run_id: str) -> str:
+    return f"{files_url.rstrip('/')}/runs/{project}/{run_id}"

@@ -21,7 +21,7 @@ from tunemill.trainer.claim import claim_next
 from tunemill.trainer.doorbell import GROUP, answer
 from tunemill.trainer.launch import LOCAL, Launcher, open_launcher
 from tunemill.trainer.supervise import Workshop, supervise
-from tunemill.trainer.sweep import EVERY_S, sweep
+from tunemill.trainer.sweep import EVERY_S, sweep, sweep_uploads
 
 LEASE_S = 60.0
 _IDLE_S = 0.5  # between looks at an empty queue or outbox
@@ -132,6 +132,9 @@ async def _sweep(shop: Workshop, stop: asyncio.Event) -> None:
     removed = await asyncio.to_thread(sweep, shop.engine, shop.work, now_ms=now_ms())
     if removed:
         log.info("work_folders_removed", folders=len(removed))
+    withdrawn = await asyncio.to_thread(sweep_uploads, shop.engine, shop.files_url, now_ms=now_ms())
+    if withdrawn:
+        log.info("uploads_without_result_removed", runs=withdrawn)
     await _pause(stop, EVERY_S)
 
 

@@ -1,4 +1,4 @@
-"""What the work folder keeps of runs that are over, and for how long.
+"""What the work folder and the files URL keep of runs that are over, and for how long.
 
 What has text of rows goes with the run's end, however it ended. Checkpoints go with a result; without one they wait for
 somebody who resumes the run.
@@ -11,6 +11,7 @@ from sqlalchemy import Engine, select
 
 from tunemill.registry.tables import runs
 from tunemill.trainer.job import WorkFolder
+from tunemill.trainer.publish import withdraw
 
 EVERY_S = 3600.0
 _DAY_MS = 24 * 3600 * 1000
@@ -47,6 +48,18 @@ def sweep(engine: Engine, work: Path, *, now_ms: int) -> list[str]:
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path.name)
     return removed
+
+
+def sweep_uploads(engine: Engine, files_url: str, *, now_ms: int) -> int:
+    """Remove what was uploaded of runs that ended without a result: a trainer died over it. How many runs had something.
+
+    Nobody is told of those files, and an erasure that came while they were written would not come again.
+    """
+    over = runs.c.finished_ms.between(now_ms - _RESUMABLE_MS, now_ms - EVERY_S * 1000)
+    ended = select(runs.c.project, runs.c.run_id).where(runs.c.status.in_(_WITHOUT_RESULT), over)
+    with engine.connect() as connection:
+        found = connection.execute(ended).all()
+    return sum(withdraw(files_url, project=run.project, run_id=run.run_id) for run in found)
 
 
 def _state(engine: Engine, folder: WorkFolder) -> tuple[str | None, int | None]:

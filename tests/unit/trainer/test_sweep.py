@@ -9,7 +9,7 @@ from sqlalchemy import Engine, insert
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import now_ms, runs
 from tunemill.trainer.job import WorkFolder
-from tunemill.trainer.sweep import sweep
+from tunemill.trainer.sweep import sweep, sweep_uploads
 
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
@@ -98,3 +98,16 @@ def test_a_folder_that_no_run_is_known_for_goes_after_a_week_and_what_is_none_of
     assert sweep(engine, work, now_ms=now_ms() + 8 * DAY_MS) == ["unknown"]
     assert {path.name for path in work.iterdir()} == {"photos", "notes.txt"}
     assert sweep(engine, tmp_path / "not-there", now_ms=0) == []
+
+
+def test_what_was_uploaded_of_a_run_without_a_result_goes_and_results_stay(engine: Engine, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    ends = {"cancelled": HOUR_MS, "failed": HOUR_MS, "succeeded": 0, "young": 3 * HOUR_MS, "running": None}
+    for run_id, finished_ms in ends.items():
+        status = "failed" if run_id == "young" else run_id
+        add(engine, run_id, status, finished_ms)
+        (files / "runs" / "default" / run_id).mkdir(parents=True)
+        (files / "runs" / "default" / run_id / "samples.jsonl").write_text("a row")
+
+    assert [sweep_uploads(engine, str(files), now_ms=3 * HOUR_MS) for _ in range(2)] == [2, 0]
+    assert {path.name for path in (files / "runs" / "default").iterdir()} == {"succeeded", "young", "running"}
