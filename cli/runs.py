@@ -8,9 +8,8 @@ import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
 from tunemill.cli.output import cell, complain, fields, print_json, say, table, tell, when
-from tunemill.curator_api.run_view import Score, forgotten, gates, plan, scores, slices
+from tunemill.curator_api.run_view import ENDED, Score, forgotten, gates, plan, scores, slices
 
-ENDED = frozenset({"succeeded", "rejected", "failed", "cancelled"})
 _POLL_S = 2.0
 _EVENTS_PAGE = 1000
 _TABLES = ("plan", "result")  # shown as tables

@@ -81,8 +81,8 @@ def _taken_on(api: Api, name: str, version: int, wanted: Mapping[str, Any], befo
 
 def _matching(api: Api, name: str, version: int, wanted: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The runs on this version whose recipe says what is wanted, the newest first."""
-    runs = api.get("/runs", limit=1000)["runs"]
-    return [run for run in runs if (run["name"], run["version"]) == (name, version) and _says(run["recipe"], wanted)]
+    runs = api.get("/runs", limit=1000, name=name)["runs"]
+    return [run for run in runs if run["version"] == version and _says(run["recipe"], wanted)]
 
 
 def _says(recipe: Any, wanted: Any) -> bool:

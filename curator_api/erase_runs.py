@@ -10,6 +10,7 @@ from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import DamagedFile, Finished
 from tunemill.curator_api.exposure import Held, exposures, saw_files
 from tunemill.curator_api.receipt import ExposedRun, RedactedVersion
+from tunemill.registry.run_log import ENDED
 from tunemill.registry.tables import redactions, runs
 from tunemill.schemas.ids import canonical_json
 from tunemill.schemas.run_report import REPORT, SAMPLES_FILE, manifest_with, without_rows
@@ -33,7 +34,7 @@ def held_by(curator: Curator, hit: tuple[RedactedVersion, ...]) -> Held:
 def stop_runs(curator: Curator, held: Held, *, by: str) -> list[ExposedRun]:
     """Ask every run to stop that is to be trained, or is being trained, on files that held a log; what each run saw."""
     for run in _all_runs(curator):
-        if saw_files(run, held) and run["status"] not in run_store.OVER:
+        if saw_files(run, held) and run["status"] not in ENDED:
             try:
                 run_store.request_cancel(curator.registry, curator.project, run["run_id"], by=by)
             except Finished:  # in this moment

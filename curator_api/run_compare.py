@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from tunemill.curator_api.run_view import Score, scores
 
+_MEASURED_ON = ("objective", "eval_loss_rows", "eval_generate_rows", "retention")
+
 
 class Knob(NamedTuple):
     """A knob of the recipe that is not the same in both."""
@@ -29,8 +31,9 @@ class Compared(NamedTuple):
 
 
 def same_rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether both were trained and measured on the same rows."""
-    return bool(a["digest"] == b["digest"])
+    """Whether both were trained and measured on the same rows: of the same version, and as many of them, and general ones."""
+    ours, theirs = (run["recipe"] or {} for run in (a, b))
+    return a["digest"] == b["digest"] and all(ours.get(knob) == theirs.get(knob) for knob in _MEASURED_ON)
 
 
 def knobs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Knob]:

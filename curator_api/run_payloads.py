@@ -118,7 +118,9 @@ class CompareOut(Given):
 
     a: RunOut
     b: RunOut
-    same_rows: bool = Field(description="both were measured on the same dataset's rows: else scores say little")
+    same_rows: bool = Field(
+        description="both were measured on the same rows, held-out and general: else scores say little"
+    )
     recipe: list[KnobOut]
     scores: list[ComparedOut]
 

@@ -6,10 +6,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, or_, select, update
 
 from tunemill.curator_api.errors import Finished, NotFound, UnderWay, VersionRedacted
-from tunemill.registry.run_log import tell
+from tunemill.registry.run_log import ENDED, tell
 from tunemill.registry.tables import audit, now_ms, run_events, runs, versions
 
-OVER = frozenset({"succeeded", "rejected", "failed", "cancelled"})
 RESUMABLE = ("failed", "cancelled")
 
 Values = Mapping[str, Any]  # by column of the table
@@ -67,7 +66,7 @@ def request_cancel(engine: Engine, project: str, run_id: str, *, by: str) -> Val
         Finished: it is over.
     """
     here = and_(runs.c.project == project, runs.c.run_id == run_id)
-    going = and_(here, runs.c.status.not_in(OVER), runs.c.cancel_requested_ms.is_(None))
+    going = and_(here, runs.c.status.not_in(ENDED), runs.c.cancel_requested_ms.is_(None))
     now = now_ms()
     with engine.begin() as connection:
         if connection.execute(update(runs).where(going).values(cancel_requested_ms=now)).rowcount:
@@ -75,7 +74,7 @@ def request_cancel(engine: Engine, project: str, run_id: str, *, by: str) -> Val
                 insert(audit).values(ts_ms=now, project=project, by=by, action="run.cancel", target=run_id)
             )
     run = find_run(engine, project, run_id)
-    if run["status"] in OVER:
+    if run["status"] in ENDED:
         raise Finished(f"the run is over: {run['status']}")
     return run
 
@@ -107,7 +106,7 @@ def resume(engine: Engine, project: str, run_id: str, *, by: str) -> Values:
 
 
 def _refuse_to_resume(connection: Connection, run: Values) -> None:
-    if run["status"] not in OVER:
+    if run["status"] not in ENDED:
         raise UnderWay(f"the run is not over: it is {run['status']}")
     if run["status"] not in RESUMABLE:
         raise Finished(f"the run came to its end: it {run['status']}; order another one with another seed")

@@ -8,7 +8,7 @@ import pytest
 from fakes.curator_api import Running, running_api, tagged
 from sqlalchemy import insert, select
 
-from tunemill.curator_api.run_compare import compared, knobs
+from tunemill.curator_api.run_compare import compared, knobs, same_rows
 from tunemill.registry.model_aliases import CANDIDATE
 from tunemill.registry.model_aliases import put as put_alias
 from tunemill.registry.tables import audit, outbox, runs
@@ -143,6 +143,16 @@ async def test_two_runs_are_compared_knob_by_knob_and_score_by_score(tmp_path: P
             ("Loss per trained token", "retention set", 3.3, 3.0, "b"),
         ]
         assert (await api.client.get("/v1/runs/run1/compare/nobody")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [({"recipe": {"seed": 1}}, True), ({"recipe": {"retention": "own.jsonl"}}, False), ({"digest": "e"}, False)],
+)
+def test_scores_of_other_rows_say_little_about_one_another(other: dict[str, Any], same: bool) -> None:
+    one = {"digest": "d", "recipe": {"seed": 0}}
+
+    assert same_rows(one, one | other) is same
 
 
 def test_equal_runs_differ_in_nothing_and_a_score_of_one_alone_is_shown() -> None:

@@ -157,6 +157,7 @@ def source() -> MemoryPages:
     made.samples = [
         {"of": "held_out", "prompt": [{"role": "user", "content": NASTY}, {"role": "assistant", "tool_calls": []}],
          "expected": "exp", "before": NASTY, "after": "aft"},
+        {"of": "retention", "topic": "words", "prompt": [], "expected": "", "before": "", "after": ""},
     ]  # fmt: skip
     made.knobs = [{"knob": "gates.a", "a": 1, "b": None}]
     score = {"name": "Exact match", "on": "held-out rows", "unit": "", "before_a": 0.1, "before_b": 0.1}
@@ -793,6 +794,7 @@ async def test_a_run_shows_how_sure_it_is_what_was_lost_and_what_was_settled(cli
     assert "-3.1 to -2.5" in text and "0.001" in text
     assert "80 rows" in text and "2.0 GB" in text
     assert "5 better, 1 worse, 2 alike or disputed, 1 not judged" in text
+    assert "Held-out row 1" in page.texts and "General question 1: words" in page.texts, "each kind has its own numbers"
     assert text.index("app: ") < text.index("language: de"), "what rose most comes first"
     html = (await client.get("/runs/r4")).text
     assert re.findall(r'badge (\w*)">([^<]* to [^<]*)<', html) == [("bad", "0.4 to 1.2"), ("good", "-0.7 to -0.2")]
