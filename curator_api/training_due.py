@@ -28,17 +28,31 @@ async def fire_until(stop: asyncio.Event, engine: Engine) -> None:
             wait_s = LOOK_EVERY_S
         except Exception as error:  # the registry is away: what is due stays due
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
-            _log.warning("training_due_failed", error=type(error).__name__, again_in_s=wait_s)
+            causes = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
+            names = sorted({type(cause).__name__ for cause in causes})
+            _log.warning("training_due_failed", errors=names, again_in_s=wait_s)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), wait_s)
 
 
 def fire(engine: Engine) -> int:
-    """Announce every version that is due to be trained on, each in a transaction; how many there were."""
+    """Announce every version that is due to be trained on, each in a transaction; how many there were.
+
+    Raises:
+        ExceptionGroup: why some could not be; they held up no other.
+    """
     due = select(training_policies).where(training_policies.c.due_ms <= now_ms())
     with engine.connect() as connection:
         waiting = connection.execute(due.order_by(training_policies.c.due_ms)).mappings().all()
-    return sum(_fire(engine, policy) for policy in waiting)
+    fired, failures = 0, []
+    for policy in waiting:
+        try:
+            fired += _fire(engine, policy)
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("versions that are due could not be announced", failures)
+    return fired
 
 
 def _fire(engine: Engine, policy: RowMapping) -> bool:

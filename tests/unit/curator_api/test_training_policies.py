@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fakes.curator_api import Running, running_api, tagged
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from tunemill.curator_api import training_due
 from tunemill.curator_api.training_due import fire
@@ -164,3 +164,17 @@ async def test_a_running_server_orders_it_by_itself(tmp_path: Path) -> None:
                     break
                 await asyncio.sleep(0.02)
         assert [event.version for event in events] == [1]
+
+
+async def test_what_cannot_be_ordered_holds_up_no_other(api: Running) -> None:
+    await follow(api)
+    await publish(api, 0)
+    later(api)
+    with api.registry.begin() as connection:
+        known = dict(connection.execute(select(training_policies)).mappings().one())
+        gone = known | {"name": "gone", "due_ms": known["due_ms"] - 1}  # it comes first
+        connection.execute(insert(training_policies).values(gone))
+    with pytest.raises(ExceptionGroup) as caught:
+        fire(api.registry)
+    assert [str(error) for error in caught.value.exceptions] == ["there is no version 1 of a dataset 'gone'"]
+    assert [event.name for event in ordered(api)] == ["math"]
