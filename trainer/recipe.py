@@ -37,6 +37,8 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     min_task_gain: Annotated[
         float,
         Meta(
+            ge=-100.0,
+            le=100.0,
             description="The lower bound of the held-out loss's fall must be above this.",
             extra_json_schema=_unit("nats per trained token"),
         ),
@@ -44,6 +46,8 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retention_warn: Annotated[
         float,
         Meta(
+            ge=-100.0,
+            le=100.0,
             description="A larger rise of the retention loss is said aloud.",
             extra_json_schema=_unit("nats per trained token"),
         ),
@@ -51,12 +55,14 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retention_reject: Annotated[
         float,
         Meta(
+            ge=-100.0,
+            le=100.0,
             description="A larger rise of the retention loss rejects the run.",
             extra_json_schema=_unit("nats per trained token"),
         ),
     ] = 0.20
     no_slice_worse_than: Annotated[
-        float | None,
+        Annotated[float, Meta(ge=-100.0, le=100.0)] | None,
         Meta(
             description="A slice whose held-out loss surely rises by more than this rejects the run; null: no slice does.",
             extra_json_schema=_unit("nats per trained token"),

@@ -34,7 +34,15 @@ def test_the_error_names_the_remedy(partial: dict[str, object], said: str) -> No
 
 
 @pytest.mark.parametrize(
-    "knob", [{"epochs": 0}, {"learning_rate": -1.0}, {"overlong": "cut"}, {"rows_per_step": "many"}]
+    "knob",
+    [
+        {"epochs": 0},
+        {"learning_rate": -1.0},
+        {"overlong": "cut"},
+        {"rows_per_step": "many"},
+        {"gates": {"retention_reject": float("nan")}},
+        {"gates": {"no_slice_worse_than": float("nan")}},
+    ],
 )
 def test_impossible_values_are_refused(knob: dict[str, object]) -> None:
     with pytest.raises(InvalidRecipe, match=next(iter(knob))):
