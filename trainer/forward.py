@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cross_entropy
 
+from tunemill.trainer.model import inference
 from tunemill.trainer.render import IGNORE, Example
 
 _UNSEEN_CHANGE = 1e-4  # of the logits' size; what a row may differ when its neighbour changes, were it isolated
@@ -86,7 +87,7 @@ def isolates_rows(model: torch.nn.Module, autocast: torch.dtype | None = None) -
         batch = pack_rows(rows, device)
         return logits_at(model, batch, batch.positions, autocast).float()
 
-    with torch.no_grad():
+    with inference(model):  # a model may have dropout of its own, and then no two passes are equal
         beside_first = logits(first, second)[-8:]
         beside_other = logits(other, second)[-8:]
         alone = logits(second)

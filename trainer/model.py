@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from tunemill.trainer.errors import BaseNotFound
@@ -41,8 +42,15 @@ def base_folder(base: str, revision: str | None, *, weights: bool = True) -> Pat
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer as it lies there; `template.settle_template` gives it a chat template where it has none."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    """The tokenizer as it lies there; `template.settle_template` gives it a chat template where it has none.
+
+    Raises:
+        BaseNotFound: its files are none of a tokenizer's.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # files may be wrong in any way
+        raise _damaged("the tokenizer", folder, error) from error
 
 
 def device() -> torch.device:
@@ -71,13 +79,19 @@ def load_model(recipe: Recipe, folder: Path) -> torch.nn.Module:
     """The model to train, in training mode; only what the method trains requires a gradient.
 
     Full training keeps fp32 weights (small updates vanish in bf16); LoRA's base is held in the compute format, its adapter in fp32.
+
+    Raises:
+        BaseNotFound: a file of weights is damaged.
     """
     torch.manual_seed(recipe.seed)  # the adapter's start
     weights_dtype = torch.float32 if recipe.method == "full" else compute_dtype(recipe.precision)
     options: dict[str, Any] = {"dtype": weights_dtype, "use_safetensors": True, "local_files_only": True}
     if recipe.method == "qlora":
         options |= {"quantization_config": _nf4(weights_dtype), "device_map": {"": str(device())}}
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
+    except SafetensorError as error:
+        raise _damaged("the weights", folder, error) from error
     if recipe.gradient_checkpointing:  # while training: in eval mode nothing is kept anyway
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if recipe.method != "full":
@@ -86,6 +100,11 @@ def load_model(recipe: Recipe, folder: Path) -> torch.nn.Module:
         model = model.to(device())
     model.train()
     return model
+
+
+def _damaged(what: str, folder: Path, error: Exception) -> BaseNotFound:
+    remedy = "download it again, or set base to a whole model folder"
+    return BaseNotFound(f"{what} in {folder} cannot be loaded: {type(error).__name__}", remedy)
 
 
 def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -1,13 +1,17 @@
 """How large a model is: counted from its configuration alone, on torch's meta device, where a weight has a size and no content."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from tunemill.trainer.errors import BaseNotFound, InvalidRecipe
 from tunemill.trainer.recipe import Recipe
 
+_NAMES_SHOWN = 8
 _UNBOUNDED = 2**20  # models without positions, such as state-space models, name no longest row
 
 
@@ -25,20 +29,29 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def shape_of(folder: Path, recipe: Recipe) -> Shape:
-    """The shape of the model in a folder; reads its config.json and no weight."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """The shape of the model in a folder; reads its config.json and no weight.
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    Raises:
+        BaseNotFound: the configuration is none, or of a model that transformers does not know.
+        InvalidRecipe: the recipe asks for an adapter of layers that the model does not have.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    model = _without_weights(folder)
     output = model.get_output_embeddings()
-    linear = {
+    layers = {
         name: layer
         for name, layer in model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and layer is not output
+        if isinstance(layer, torch.nn.Linear | Conv1D | torch.nn.Embedding)
     }
-    text = config.get_text_config()
+    _refuse_strange_targets(recipe, layers)
+    linear = {
+        name: layer
+        for name, layer in layers.items()
+        if layer is not output and not isinstance(layer, torch.nn.Embedding)
+    }
+    text = model.config.get_text_config()
     return Shape(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         linear=sum(layer.weight.numel() for layer in linear.values()),
@@ -51,6 +64,43 @@ def shape_of(folder: Path, recipe: Recipe) -> Shape:
     )
 
 
+def _without_weights(folder: Path) -> Any:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:  # a configuration may be wrong in any way
+        raise BaseNotFound(
+            f"no model can be made of {folder}/config.json: {type(error).__name__}",
+            "set base to a causal language model that the installed transformers knows",
+        ) from error
+
+
+def _refuse_strange_targets(recipe: Recipe, layers: Collection[str]) -> None:
+    """Each pattern or name must mean a layer: peft passes over one that does not, where another does."""
+    given = recipe.target_modules
+    asked = {given: given} if isinstance(given, str) else {name: (name,) for name in given}
+    try:
+        strange = [
+            said
+            for said, targets in asked.items()
+            if not any(is_target(name, replace(recipe, target_modules=targets)) for name in layers)
+        ]
+    except re.error as error:
+        raise InvalidRecipe(
+            f"target_modules is no regular expression: {error}", "all-linear, or a list of names"
+        ) from error
+    if strange or not asked:
+        known = sorted({name.rpartition(".")[2] for name in layers})
+        raise InvalidRecipe(
+            f"target_modules means no layer of the model: {', '.join(strange) or 'it is empty'}",
+            f"all-linear, or a list of names such as {', '.join(known[:_NAMES_SHOWN])}",
+        )
+
+
 def is_target(name: str, recipe: Recipe) -> bool:
     """Whether peft gives the linear layer of this name an adapter: all of them, a pattern for whole names, or ends of names."""
     targets = recipe.target_modules
@@ -60,5 +110,7 @@ def is_target(name: str, recipe: Recipe) -> bool:
 
 
 def _adapter(layer: Any, recipe: Recipe) -> int:
-    sizes = layer.out_features if recipe.dora else 0  # DoRA learns each output's size, too
-    return int(recipe.r * (layer.in_features + layer.out_features) + sizes)
+    outputs = getattr(layer, "out_features", None) or layer.nf  # GPT-2's layers, which are linear too, say it otherwise
+    inputs = layer.weight.numel() // outputs
+    sizes = outputs if recipe.dora else 0  # DoRA learns each output's size, too
+    return int(recipe.r * (inputs + outputs) + sizes)

@@ -1,6 +1,7 @@
 """The options of the three methods do what they are named for, and a hub's model comes without code."""
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from tunemill.trainer.errors import BaseNotFound
 from tunemill.trainer.forward import pack_rows, token_losses
 from tunemill.trainer.general_rows import general_rows
-from tunemill.trainer.model import base_folder, inference, load_model, trainable
+from tunemill.trainer.model import base_folder, inference, load_model, load_tokenizer, trainable
 from tunemill.trainer.optimizer import optimizer_for
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import Example, render
@@ -154,6 +155,18 @@ def test_a_hub_model_is_fetched_at_its_commit_without_code(tmp_path: Path, monke
         {"revision": COMMIT, "allow_patterns": ["*.json", "*.jinja", "*.safetensors"]},
     )
     assert plan[1]["allow_patterns"] == ["*.json", "*.jinja"], "a plan reads no weight"
+
+
+@pytest.mark.parametrize(
+    ("file", "says"), [("tokenizer.json", "the tokenizer in"), ("model.safetensors", "the weights in")]
+)
+def test_a_damaged_base_is_told(tiny_base: Path, tmp_path: Path, file: str, says: str) -> None:
+    damaged = shutil.copytree(tiny_base, tmp_path / "base")
+    (damaged / file).write_bytes((damaged / file).read_bytes()[:100])
+
+    with pytest.raises(BaseNotFound, match=f"{says} .* cannot be loaded"):
+        load_tokenizer(damaged)
+        load_model(recipe(damaged), damaged)
 
 
 def test_a_hub_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

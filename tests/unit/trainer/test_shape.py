@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tunemill.trainer.errors import BaseNotFound, InvalidRecipe
+from tunemill.trainer.forward import isolates_rows
 from tunemill.trainer.machine import cgroup_rooms, this_machine
 from tunemill.trainer.model import load_model, trainable
 from tunemill.trainer.recipe import resolve
@@ -44,6 +46,45 @@ def test_every_parameter_is_counted_once(tmp_path: Path, family: str, tied: bool
     assert shape.linear == layers
     assert (shape.layers, shape.hidden, shape.intermediate, shape.vocabulary) == (2, 64, 128, 512)
     assert shape.context_tokens == 256
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
+def test_layers_that_are_linear_by_another_name_count(tmp_path: Path) -> None:
+    """GPT-2 has a class of its own for them."""
+    AutoConfig.for_model("gpt2", vocab_size=512, n_embd=64, n_layer=2, n_head=4).save_pretrained(tmp_path)
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path)).save_pretrained(tmp_path)
+    recipe = resolve({"base": str(tmp_path), "precision": "fp32", "dora": True})
+    model = load_model(recipe, tmp_path)
+
+    shape = shape_of(tmp_path, recipe)
+    assert shape.adapter == sum(value.numel() for value in trainable(model).values()) > 0
+    assert shape.linear == 2 * 12 * 64 * 64
+    assert isolates_rows(model), "its own dropout is off while it is checked"
+
+
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [
+        ([], "empty"),
+        ("", "no layer"),
+        ("(", "no regular"),
+        (["q_proj", "v_prj"], ": v_prj"),
+        (["norm"], ": norm"),
+    ],
+)
+def test_an_adapter_of_no_layer_is_refused_before_a_weight_is_read(tiny_base: Path, targets: Any, says: str) -> None:
+    with pytest.raises(InvalidRecipe, match=f"target_modules.*{says}") as refused:
+        shape_of(tiny_base, resolve({"base": str(tiny_base), "target_modules": targets}))
+
+    assert "all-linear" in refused.value.remedy
+
+
+@pytest.mark.parametrize("damage", ["{", '{"model_type": "nonsense"}', '{"model_type": "clip"}'])
+def test_a_configuration_that_is_no_models_is_told(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "config.json").write_text(damage)
+
+    with pytest.raises(BaseNotFound, match=r"no model can be made of .*config\.json"):
+        shape_of(tmp_path, resolve({"base": str(tmp_path)}))
 
 
 def test_this_machine_has_memory_and_speed() -> None:
