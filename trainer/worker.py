@@ -55,7 +55,7 @@ class StopFlag:
 
     def _watch(self, lease_s: float, attempt: int) -> None:
         seen, since = None, time.monotonic()
-        while time.monotonic() - since < lease_s and not self._is_succeeded(attempt):
+        while time.monotonic() - since < lease_s and not self._is_superseded(attempt):
             with suppress(OSError):  # storage that is away tells nothing new
                 if (touched := self._folder.alive.stat().st_mtime_ns) != seen:
                     seen, since = touched, time.monotonic()
@@ -65,7 +65,7 @@ class StopFlag:
         if not self._over.wait(_LONGEST_STOP_S):
             os._exit(STOPPED_EXIT)
 
-    def _is_succeeded(self, attempt: int) -> bool:
+    def _is_superseded(self, attempt: int) -> bool:
         """Whether the order is by now another attempt's: `alive` is touched for that one."""
         with suppress(OSError, msgspec.DecodeError):  # storage that is away tells nothing new
             return msgspec.json.decode(self._folder.order.read_bytes(), type=Order).attempt != attempt
