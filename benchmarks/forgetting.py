@@ -29,6 +29,7 @@ from tunemill.examples.smollm2 import cache_folder
 from tunemill.schemas.ids import canonical_json
 from tunemill.trainer.attempt import run
 from tunemill.trainer.general_rows import general_rows
+from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Listener, Order, Speaker, WorkFolder
 from tunemill.trainer.recipe import Recipe, resolve
 
@@ -166,7 +167,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     out: Path = arguments.out
     with tempfile.TemporaryDirectory() as place:
         base = _tiny(Path(place)) if arguments.base == TINY else Path(arguments.base).expanduser()
-        common = {"base": base.name, "rows_sha256": digest, "knobs": arguments.recipe}
+        weights = identify_base(str(base), None).weights[:16]
+        common = {"base": base.name, "weights": weights, "rows_sha256": digest, "knobs": arguments.recipe}
         kept = out.with_suffix(".kept") if arguments.base != TINY else Path(place)  # another random model each time
         for seed, method, arm in itertools.product(arguments.seeds, arguments.methods, arguments.arms):
             key = {**common, "method": method, "arm": arm, "seed": seed}
@@ -202,7 +204,11 @@ def _group(one: Mapping[str, Any]) -> str:
 
 
 def _finished(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.read_text().splitlines() if line] if out.exists() else []
+    """The runs of earlier times; a line that was being written when the process died is taken out of the file."""
+    whole, newline, torn = out.read_bytes().rpartition(b"\n") if out.exists() else (b"", b"", b"")
+    if torn:
+        out.write_bytes(whole + newline)
+    return [json.loads(line) for line in whole.split(b"\n") if line]
 
 
 def _usual_base() -> str:

@@ -35,7 +35,7 @@ def test_an_arm_is_held_against_the_best_gain_and_against_plain_training(tmp_pat
     first = experiment(out, rows, "--arms", "plain")["runs"]
     measured = {**first[0], "gain_nats": 2.0, "retention_rise_nats": 0.6}  # figures that can be computed by hand
     replay = {**measured, "key": {**measured["key"], "arm": "replay"}, "gain_nats": 1.9, "retention_rise_nats": 0.15}
-    out.write_text("".join(json.dumps(line) + "\n" for line in (measured, replay)))
+    out.write_text("".join(json.dumps(line) + "\n" for line in (measured, replay)) + '{"key": {"met')
     found = experiment(out, rows, "--arms", "plain,replay,base_answers")
 
     assert [run["key"]["arm"] for run in found["runs"]] == ["plain", "replay", "base_answers"]
