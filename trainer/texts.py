@@ -1,9 +1,11 @@
 """How alike two texts are, between 0 and 1: by words, by their order, and by letters. Pure.
 
-A word is a run of letters and digits of any script, in lower case; of Chinese, Japanese and Korean text each character is one.
+A word is a run of letters and digits of any script with their marks (vowel signs, accents), in lower case; of Chinese, Japanese
+and Korean text each character is one.
 """
 
 import re
+import unicodedata
 from collections import Counter
 
 from rapidfuzz.distance import Indel
@@ -12,12 +14,13 @@ from sacrebleu import sentence_chrf
 _ALONE = (  # written without spaces between words: kana, CJK ideographs with their extensions, Hangul
     "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
 )
-_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+_MARKS = "".join(filter(lambda sign: unicodedata.category(sign)[0] == "M", map(chr, range(0x300, 0x1E950))))
+_WORD = re.compile(rf"[{_ALONE}]|(?:[^\W_{_ALONE}][{_MARKS}]*)+")
 
 
 def words(text: str) -> list[str]:
     """The words of a text, in order."""
-    return _WORD.findall(text.lower())
+    return _WORD.findall(unicodedata.normalize("NFC", text.lower()))
 
 
 def word_f1(expected: str, answer: str) -> float:

@@ -9,6 +9,11 @@ def test_a_word_is_letters_and_digits_of_any_script_and_an_ideograph_is_one() ->
     assert words("It's 3kg, größer_Ōsaka 東京。") == ["it", "s", "3kg", "größer", "ōsaka", "東", "京"]
 
 
+def test_marks_belong_to_their_letters() -> None:
+    assert words("हिन्दी भाषा") == ["हिन्दी", "भाषा"]
+    assert words("e\u0301te\u0301") == words("\u00e9t\u00e9") == ["\u00e9t\u00e9"], "however an accent is written"
+
+
 @pytest.mark.parametrize("measure", [word_f1, rouge_l, chrf])
 @pytest.mark.parametrize("text", ["Paris", "the capital is Paris.", "東京", "...", ""])
 def test_a_text_is_wholly_like_itself(measure, text: str) -> None:  # type: ignore[no-untyped-def]
