@@ -76,7 +76,8 @@ def render(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -
 
 
 def _encode(texts: Sequence[tuple[int, Text]], tokenizer: PreTrainedTokenizerBase) -> Iterator[Example]:
-    special = frozenset(tokenizer.all_special_ids)
+    # all that are: a tokenizer's own list of them has only those that it names, such as the end of the text
+    special = frozenset(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
     for first in range(0, len(texts), _BATCH_ROWS):
         batch = texts[first : first + _BATCH_ROWS]
         plain = _backend(tokenizer).encode_batch([text.text for _, text in batch], add_special_tokens=False)

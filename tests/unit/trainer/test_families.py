@@ -3,7 +3,9 @@
 `pytest -s` prints a decoded sample per family.
 """
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from tunemill.trainer.errors import NothingToTrain
 from tunemill.trainer.fit import trained_tokens
 from tunemill.trainer.forward import isolates_rows, pack_rows, token_losses
 from tunemill.trainer.general_rows import general_rows
+from tunemill.trainer.model import load_tokenizer
 from tunemill.trainer.prepare import render_all
 from tunemill.trainer.question import questions
 from tunemill.trainer.recipe import resolve
@@ -166,6 +169,21 @@ def test_white_space_round_an_answer_is_the_templates_to_keep(family: str, famil
     if family in TAKES_SPACE:
         expected = [answer.lstrip() for answer in expected]
     assert trained(rendered, family_tokens) == answers(family, *expected)
+
+
+def test_a_token_that_takes_the_white_space_after_it_is_not_trained_on_though_the_tokenizer_does_not_name_it(
+    texts: list[str], tmp_path: Path
+) -> None:
+    """As in the files of Phi 3: its tokens are special, and stand in no list of special tokens."""
+    family_tokenizer("phi3", texts).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert "<|assistant|>" in config.pop("extra_special_tokens")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokens = load_tokenizer(tmp_path)
+
+    rendered = render([PADDED, chat("What is <|end|>?", "  padded")], tokens)
+
+    assert trained(rendered, tokens) == answers("phi3", "padded \n", "so on ", "padded")
 
 
 def test_the_familys_own_tokens_in_the_users_and_the_tools_words_stay_text(family: str, family_tokens: Any) -> None:
