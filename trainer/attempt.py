@@ -173,6 +173,9 @@ def _train(
     speaker: Speaker,
     should_stop: Callable[[], bool],
 ) -> Trained:
+    def damaged(count: int) -> None:
+        speaker.say("warn", f"damaged checkpoints are passed over: {count}", damaged=count)
+
     if recipe.objective == "dpo":
         return train_pairs(
             loaded.model,
@@ -181,6 +184,7 @@ def _train(
             folder.checkpoints,
             tokenizer=loaded.tokenizer,
             on_step=_metrics_teller(speaker),
+            on_damaged=damaged,
             should_stop=should_stop,
         )
     return train(
@@ -191,7 +195,7 @@ def _train(
         packed=loaded.packed,
         autocast=loaded.autocast,
         on_step=_metrics_teller(speaker),
-        on_damaged=lambda count: speaker.say("warn", f"damaged checkpoints are passed over: {count}", damaged=count),
+        on_damaged=damaged,
         should_stop=should_stop,
         replay_from=prepared.replay_from,
         validation=prepared.validation,

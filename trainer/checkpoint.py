@@ -111,6 +111,33 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def seal(place: Path) -> None:
+    """Write every file's SHA-256 into a folder that somebody else has filled, so that `is_sealed` can tell whether it is whole."""
+    (place / _INDEX).unlink(missing_ok=True)
+    digests = _digests(place)
+    for name in digests:
+        sync(place / name)
+    unfinished = place / f"{_INDEX}.tmp"
+    unfinished.write_bytes(msgspec.json.encode(digests))
+    sync(unfinished)
+    unfinished.rename(place / _INDEX)
+    sync(place)
+
+
+def is_sealed(place: Path) -> bool:
+    """Whether the folder's files are those that were sealed, each as it was."""
+    try:
+        sealed = msgspec.json.decode((place / _INDEX).read_bytes(), type=dict[str, str])
+        return sealed == _digests(place)
+    except (OSError, msgspec.DecodeError):
+        return False
+
+
+def _digests(place: Path) -> dict[str, str]:
+    files = (path for path in sorted(place.rglob("*")) if path.is_file() and path.name != _INDEX)
+    return {str(path.relative_to(place)): _sha256(path) for path in files}
+
+
 def sync(path: Path) -> None:
     """Make a file's bytes, or a folder's entries, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)

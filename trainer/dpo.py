@@ -4,6 +4,7 @@ TRL would tokenise the rows itself and cut them at 1,024 tokens; it is given our
 """
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
+from tunemill.trainer.checkpoint import is_sealed, seal
 from tunemill.trainer.errors import Diverged, InvalidRun, Stopped
 from tunemill.trainer.forward import pack_rows, token_losses
 from tunemill.trainer.model import compute_dtype, device, inference, trainable
@@ -24,7 +26,6 @@ from tunemill.trainer.render import IGNORE, Example
 from tunemill.trainer.train import StepMetrics, Trained
 
 _KEEP = 2  # checkpoints
-_STATE = "trainer_state.json"  # what a checkpoint of transformers' Trainer has last
 
 
 def refuse_impossible(devices: int) -> None:
@@ -48,11 +49,13 @@ def train_pairs(
     tokenizer: PreTrainedTokenizerBase,
     on_step: Callable[[StepMetrics], None],
     should_stop: Callable[[], bool],
+    on_damaged: Callable[[int], None] = lambda _count: None,
 ) -> Trained:
     """Train, going on from the newest whole checkpoint. The reference is the base model: the adapter off, or measured beforehand.
 
     Args:
         should_stop: asked after every step.
+        on_damaged: told how many checkpoints were passed over, if any.
 
     Raises:
         Diverged: the loss is not finite.
@@ -61,7 +64,9 @@ def train_pairs(
     trainer_of = _trainer_class()
     teller = _Teller(recipe, pairs, on_step, should_stop)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    newest = _newest(checkpoints)
+    newest, damaged = _newest_whole(checkpoints)
+    if damaged:
+        on_damaged(damaged)
     with _as_it_was(model):
         trainer = trainer_of(
             model=model,
@@ -164,9 +169,15 @@ def _pairs_at_once(recipe: Recipe, pairs: Sequence[Pair]) -> int:
     return max(n for n in range(1, recipe.rows_per_step + 1) if recipe.rows_per_step % n == 0 and n <= room)
 
 
-def _newest(checkpoints: Path) -> Path | None:
-    whole = [path for path in checkpoints.glob("checkpoint-*") if (path / _STATE).exists()]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+def _newest_whole(checkpoints: Path) -> tuple[Path | None, int]:
+    """The checkpoint to go on from, if there is one, and how many newer ones were not whole; those are removed."""
+    damaged = 0
+    for found in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
+        if is_sealed(found):
+            return found, damaged
+        shutil.rmtree(found)
+        damaged += 1
+    return None, damaged
 
 
 @contextmanager
@@ -221,6 +232,10 @@ class _Teller(TrainerCallback):  # type: ignore[misc]  # transformers does not s
         if self._should_stop() and self.step < self.steps:
             control.should_save = control.should_training_stop = True
         return control
+
+    def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """The checkpoint is written."""
+        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_log(self, _args: Any, _state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> Any:
         """A step's numbers; those at the end of the training have no loss of a step."""

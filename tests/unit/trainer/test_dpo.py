@@ -50,7 +50,7 @@ def knobs(base: Path, **also: Any) -> Recipe:
 
 
 def trained(
-    base: Path, tokenizer: Any, recipe: Recipe, folder: Path, *, stop_after: int | None = None
+    base: Path, tokenizer: Any, recipe: Recipe, folder: Path, *, stop_after: int | None = None, **also: Any
 ) -> tuple[Any, list[StepMetrics]]:
     steps: list[StepMetrics] = []
     model = load_model(recipe, base)
@@ -62,6 +62,7 @@ def trained(
         tokenizer=tokenizer,
         on_step=steps.append,
         should_stop=lambda: stop_after is not None and len(steps) + 1 >= stop_after,
+        **also,
     )
     return model, steps
 
@@ -144,6 +145,21 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     again, rest = trained(tiny_base, tokenizer, recipe, tmp_path / "cut")
 
     assert [step.loss for step in rest] == [step.loss for step in steps[6:]]
+    for name, parameter in trainable(whole).items():
+        assert torch.equal(parameter, trainable(again)[name]), name
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "adapter_model.safetensors"])
+def test_a_damaged_checkpoint_is_passed_over(tiny_base: Path, tokenizer: Any, tmp_path: Path, file: str) -> None:
+    recipe, told = knobs(tiny_base, max_steps=10), list[int]()
+    whole, _ = trained(tiny_base, tokenizer, recipe, tmp_path)
+    damaged = tmp_path / "checkpoint-10" / file
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+
+    again, steps = trained(tiny_base, tokenizer, recipe, tmp_path, on_damaged=told.append)
+
+    assert told == [1]
+    assert [step.step for step in steps] == [9, 10], "8 is whole"
     for name, parameter in trainable(whole).items():
         assert torch.equal(parameter, trainable(again)[name]), name
 
