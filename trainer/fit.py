@@ -54,10 +54,10 @@ def fit(examples: Sequence[Example], max_length_tokens: int, policy: Policy) -> 
         return Fitted(kept, dropped=len(overlong))
     if policy == "split":
         return _split_all(examples, max_length_tokens)
-    kept = [cut for example in examples if (cut := _keep_end(example, max_length_tokens)).spans]
-    lost = sum(len(example.ids) - max_length_tokens for example in overlong)
-    dropped = len(examples) - len(kept)  # no answer stands at their end
-    return Fitted(kept, dropped=dropped, truncated=len(overlong) - dropped, truncated_tokens=lost)
+    ends = [(example, _keep_end(example, max_length_tokens)) for example in examples]
+    kept = [end for _, end in ends if end.spans]  # else no answer stands there
+    lost = [len(example.ids) - len(end.ids) for example, end in ends if end.spans and end is not example]
+    return Fitted(kept, dropped=len(ends) - len(kept), truncated=len(lost), truncated_tokens=sum(lost))
 
 
 def trained_tokens(example: Example) -> int:

@@ -10,6 +10,11 @@ import torch
 
 from tunemill.trainer.errors import DiskFull, OutOfMemory, TrainerError
 
+_MEMORY_SIGNS = (
+    "can't allocate memory",  # torch's allocator outside the GPU
+    "CUDA error: out of memory",  # what is allocated past torch
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 _FULL_BYTES = 2**20  # less than this free, and a file that could not be written had no room
 
 
@@ -46,9 +51,8 @@ def no_room(folder: Path, needed_bytes: int | None = None) -> DiskFull:
 
 
 def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's allocator outside the GPU
-    )
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in said for sign in _MEMORY_SIGNS)
 
 
 def _is_disk(error: Exception, folder: Path) -> bool:

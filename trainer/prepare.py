@@ -1,7 +1,7 @@
 """Dataset rows -> examples: rendered whole, then fitted, and every row that is not used as it was counted."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -122,7 +122,8 @@ def prepare(raw: Raw, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Pre
 
     held_out, replay, retention = map(fitted, (raw.held_out, raw.replay, raw.retention))
     pairs, train = _fit_pairs(raw, recipe) if raw.pairs else ([], fitted(raw.train))
-    validating = _validation_rows(raw.train.rows) if recipe.early_stopping else frozenset[int]()
+    usable = {example.row: raw.train.rows[example.row] for example in train.examples}
+    validating = _validation_rows(usable) if recipe.early_stopping else frozenset[int]()
     trained = [example for example in train.examples if example.row not in validating]
     validation = [example for example in train.examples if example.row in validating]
     if not trained:
@@ -177,11 +178,12 @@ def _last_answer(example: Example) -> tuple[int, ...]:
     return example.ids[slice(*example.spans[-1])]
 
 
-def _validation_rows(rows: Sequence[Row]) -> frozenset[int]:
-    """A twentieth by the digest of their ids: the same rows in every run on a version."""
-    places = {number: hashlib.sha256(str(row["row_id"]).encode()).digest()[:8] for number, row in enumerate(rows)}
+def _validation_rows(rows: Mapping[int, Row]) -> frozenset[int]:
+    """A twentieth by the digest of their ids, at least one: the same rows in every run on a version."""
+    places = {number: hashlib.sha256(str(row["row_id"]).encode()).digest()[:8] for number, row in rows.items()}
     first = sorted(places, key=lambda number: places[number])[:_VALIDATION_ROWS]
-    return frozenset(number for number in first if int.from_bytes(places[number]) < _VALIDATION_SHARE * 2**64)
+    share = [number for number in first if int.from_bytes(places[number]) < _VALIDATION_SHARE * 2**64]
+    return frozenset(share or first[:1])
 
 
 def _nothing(train: Rows, too_long: str) -> NothingToTrain:

@@ -108,7 +108,7 @@ def spread(model: Any, recipe: Recipe, ranks: Ranks) -> None:
     from torch.distributed.fsdp import fully_shard
 
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    layers = set(inner._no_split_modules)
+    layers = set(inner._no_split_modules or ())  # some models name none: then the whole is one shard
     for module in list(inner.modules()):
         if type(module).__name__ in layers:
             fully_shard(module)

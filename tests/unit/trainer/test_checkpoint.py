@@ -125,6 +125,11 @@ FAILURES: dict[str, tuple[Exception, type[Exception]]] = {
     "the disk": (OSError(errno.ENOSPC, "No space left on device"), DiskFull),
     "the disk, as safetensors tells it": (Exception("I/O error: No space left on device (os error 28)"), DiskFull),
     "the GPU's memory": (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+    "the GPU's memory, past torch": (RuntimeError("CUDA error: out of memory\nCompile with"), OutOfMemory),
+    "the GPU's memory, for a library": (
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        OutOfMemory,
+    ),
     "Python's memory": (MemoryError(), OutOfMemory),
     "another file error": (PermissionError(errno.EACCES, "Permission denied"), PermissionError),
     "another error": (RuntimeError("shapes cannot be multiplied"), RuntimeError),

@@ -85,5 +85,6 @@ def test_every_other_policy_counts_too() -> None:
     assert cut.examples[1].ids == long.ids[20:]
     nothing_left = fit([row(4, 4, 40)], 20, "truncate_left")
     assert (nothing_left.examples, nothing_left.dropped, nothing_left.truncated) == ([], 1, 0)
+    assert nothing_left.truncated_tokens == 0, "what is dropped is not cut"
     with pytest.raises(InvalidRun, match="1 rows are longer than 20 tokens, the longest has 40"):
         fit([short, long], 20, "error")

@@ -59,6 +59,8 @@ def test_rows_are_set_aside_for_early_stopping_by_their_ids(tokenizer: Any) -> N
     assert 2 <= len(aside) <= 20
     assert aside.isdisjoint(example.row for example in made.train)
     assert len(made.train) + len(made.validation) == 200
+    few = prepared(dataset(*tickets(4), chat("no answer")), tokenizer, early_stopping={}, replay_share=0.0)
+    assert (len(few.train), len(few.validation)) == (3, 1), "of few rows there is one to look at, too"
     turned = Dataset(rows.train[::-1], rows.test)
     again = prepared(turned, tokenizer, early_stopping={}, replay_share=0.0)
     assert {199 - example.row for example in again.validation} == aside, "whatever the order of the rows"
