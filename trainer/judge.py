@@ -23,6 +23,8 @@ URL, MODEL, KEY = "TUNEMILL_JUDGE_URL", "TUNEMILL_JUDGE_MODEL", "TUNEMILL_JUDGE_
 _AT_ONCE = 4
 _TIMEOUT_S = 120.0
 _BETTER = re.compile(r'"better"\s*:\s*"(A|B|tie)"')
+_JUDGED = {"win", "loss", "tie"}
+_TRIED = 8  # first answers; if none of them is judged, the rest is not sent
 _UNREADABLE = "unreadable"
 
 
@@ -58,9 +60,13 @@ def judge_answers(
     pairs = [Pair(*one) for one in zip(asked, _texts(before), _texts(after), strict=True)][:rows]
     prompt = (files("tunemill.trainer") / "judge_prompt.md").read_text(encoding="utf-8")
     with httpx.Client(timeout=_TIMEOUT_S) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
-        said = list(pool.map(lambda pair: _compare(client, judge, prompt, pair), pairs))
+        said = list(pool.map(lambda pair: _compare(client, judge, prompt, pair), pairs[:_TRIED]))
+        if _JUDGED.isdisjoint(said):  # and each may have taken minutes to fail
+            said += ["not_asked"] * len(pairs[_TRIED:])
+        else:
+            said += pool.map(lambda pair: _compare(client, judge, prompt, pair), pairs[_TRIED:])
     counted = Counter(said)
-    why = {reason: count for reason, count in counted.items() if reason not in {"win", "loss", "tie"}}
+    why = {reason: count for reason, count in counted.items() if reason not in _JUDGED}
     return {
         "wins": counted["win"],
         "losses": counted["loss"],

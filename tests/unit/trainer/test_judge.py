@@ -81,6 +81,16 @@ def test_a_judge_that_is_gone_harms_nothing() -> None:
     assert judged(Server("judge.example"), [("bad", "good")])["failures"] == {"UnsupportedProtocol": 1}
 
 
+def test_a_judge_that_only_fails_is_not_asked_about_every_row() -> None:
+    with serving(by_text) as server:
+        found = judged(server, [("bad", "crash")] * 12, rows=12)
+        heard = judged(server, [("bad", "good"), *[("bad", "crash")] * 11], rows=12)
+
+    assert found["failures"] == {"http_500": 8, "not_asked": 4}
+    assert (found["failed"], found["rows"]) == (12, 12)
+    assert heard["failures"] == {"http_500": 11}
+
+
 def test_no_more_rows_are_sent_than_the_recipe_says() -> None:
     with serving(by_text) as server:
         assert judged(server, [("bad", "good")] * 5, rows=2)["rows"] == 2
