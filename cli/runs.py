@@ -25,13 +25,14 @@ def list_runs(
     *,
     name: Annotated[str | None, typer.Option(help="Of this dataset.")] = None,
     status: Annotated[str | None, typer.Option(help="Of this status, such as failed.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended.")] = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """List the runs, the newest first."""
     with connect(url, key) as api:
-        answer = api.get("/runs", name=name, status=status)
+        answer = api.get("/runs", name=name, status=status, cursor=cursor)
     if as_json:
         print_json(answer)
         return
@@ -42,6 +43,8 @@ def list_runs(
             for run in answer["runs"]
         ),
     )
+    if answer["cursor"]:
+        say(f"more: --cursor {answer['cursor']}")
 
 
 @app.command("show")

@@ -58,7 +58,9 @@ def answer(asked: Asked) -> Answer:
         return json_answer(MODELS)
     if asked.path.endswith("/training"):
         return json_answer(POLICY)
-    return json_answer({"runs": [RUN], "cursor": None} if asked.path.startswith("/v1/runs?") else RUN)
+    if asked.path.startswith("/v1/runs?"):
+        return json_answer({"runs": [RUN], "cursor": "c2" if "name=many" in asked.path else None})
+    return json_answer(RUN)
 
 
 def run(server: Server, *args: str) -> Result:
@@ -111,6 +113,11 @@ def test_models_are_listed_with_the_reason_that_one_was_set_against_a_gate() -> 
     assert "champion was set against a gate by ann: German only" in lines
 
 
+def test_that_there_are_more_runs_is_said() -> None:
+    assert told("runs", "list", "--name", "many")[-1] == "more: --cursor c2"
+    assert not told("runs", "list", "--name", "few")[-1].startswith("more")
+
+
 def test_a_policy_is_shown_with_what_is_due() -> None:
     lines = told("dataset", "training", "math")
     assert "on: alias:prod" in lines and "v4 is due" in lines
@@ -120,6 +127,7 @@ def test_a_policy_is_shown_with_what_is_due() -> None:
     ("args", "method", "path", "body"),
     [
         (("runs", "list", "--name", "math", "--status", "failed"), "GET", "/v1/runs?name=math&status=failed", None),
+        (("runs", "list", "--status", "failed", "--cursor", "c2"), "GET", "/v1/runs?status=failed&cursor=c2", None),
         (("runs", "resume", "r1"), "POST", "/v1/runs/r1/resume", {}),
         (("runs", "cancel", "r1"), "POST", "/v1/runs/r1/cancel", {}),
         (("models", "promote", "r1"), "POST", "/v1/runs/r1/promote", {"alias": "champion"}),
