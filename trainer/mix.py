@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ def replay_wanted(train_rows: int, recipe: Recipe) -> int:
     return round(train_rows * recipe.replay_share / (1.0 - recipe.replay_share))
 
 
-def replay_rows(train_rows: int, recipe: Recipe) -> list[dict[str, Any]]:
-    """So many general rows that they are `replay_share` of all rows trained on, or all there are; drawn by the seed."""
+def replay_rows(train_rows: int, recipe: Recipe, *, test_ids: AbstractSet[str]) -> list[dict[str, Any]]:
+    """So many general rows that they are `replay_share` of all rows trained on, or all there are; drawn by the seed.
+
+    Args:
+        test_ids: of the rows that the run is measured by; another version may train on what this one holds out.
+    """
     wanted = replay_wanted(train_rows, recipe)
     if not wanted:
         return []
-    rows = general_rows("replay", recipe.replay)
+    rows = [row for row in general_rows("replay", recipe.replay) if row.get("row_id") not in test_ids]
     draw = random.Random(recipe.seed)  # noqa: S311  # a sample, not a secret
     return draw.sample(rows, min(wanted, len(rows)))
 

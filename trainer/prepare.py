@@ -104,7 +104,7 @@ def render_all(dataset: Dataset, recipe: Recipe, tokenizer: PreTrainedTokenizerB
     return Raw(
         train=train,
         held_out=rendered(test),
-        replay=rendered(replay_rows(len(dataset.train), recipe)),
+        replay=rendered(replay_rows(len(dataset.train), recipe, test_ids={row["row_id"] for row in dataset.test})),
         retention=retention,
     )
 

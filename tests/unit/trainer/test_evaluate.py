@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from fakes.tiny_model import chat, tickets
+from fakes.tiny_model import chat, publish_dataset, tickets
 
 from tunemill.trainer import answers as answers_module
 from tunemill.trainer import evaluate as evaluate_module
-from tunemill.trainer.dataset import Dataset
+from tunemill.trainer.dataset import Dataset, open_dataset
 from tunemill.trainer.errors import Diverged
 from tunemill.trainer.evaluate import evaluate, measured_rows
 from tunemill.trainer.fit import trained_tokens
@@ -21,7 +21,7 @@ from tunemill.trainer.mix import base_answers
 from tunemill.trainer.model import load_model
 from tunemill.trainer.prepare import Prepared, prepare, render_all
 from tunemill.trainer.question import questions
-from tunemill.trainer.recipe import Recipe, resolve
+from tunemill.trainer.recipe import Recipe, VersionRows, resolve
 from tunemill.trainer.render import IGNORE, render
 from tunemill.trainer.score import Scores
 
@@ -184,6 +184,20 @@ def test_replay_can_be_what_the_base_model_says_itself(
     example, question = made[0], prepared.asked_replay[made[0].row]
     assert example.ids == (*question.prompt, *said[0], stop)
     assert [label for label in example.labels if label != IGNORE] == [*said[0], stop]
+
+
+def test_replay_never_shows_a_row_that_the_run_is_measured_by(tmp_path: Path, recipe: Recipe, tokenizer: Any) -> None:
+    url, digest = publish_dataset(tmp_path, "chats", {"train": tickets(6)})
+    held_out = open_dataset(url, digest).train[:4]
+    replay = VersionRows(of="chats@v1", manifest_url=url, digest=digest)
+    mixed = msgspec.structs.replace(recipe, replay=replay, replay_share=0.5)
+    rows = [{**row, "row_id": str(i)} for i, row in enumerate(tickets(9, start=50))]
+
+    raw = render_all(Dataset(rows, held_out), mixed, tokenizer)
+
+    assert len(raw.replay.rows) == 2
+    assert not {row["row_id"] for row in raw.replay.rows} & {row["row_id"] for row in held_out}
+    assert prepare(raw, mixed, tokenizer).counts["replay_missing"] == 7
 
 
 def test_general_rows_that_there_are_not_are_counted(recipe: Recipe, tokenizer: Any) -> None:
