@@ -9,7 +9,8 @@ with tool calls) are rendered turn by turn instead: an answer is what stands aft
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -130,14 +131,15 @@ class ChatTemplate:
             marked[k] = {**messages[k], "content": f"{start}{messages[k]['content']}{end}"}
         text = self._unmarked(marked, tools)
         plain, found = _take_marks_out(text.text, start, end)
-        if plain != self._render(messages, tools) or len(found) != len(answers):
+        said = [messages[k]["content"] for k in answers]
+        if plain != self._render(messages, tools) or [plain[a:b] for a, b in found] != said:
             return ()
         spans = tuple((a - len(self.lead), b + len(self.end_of_turn)) for a, b in found)
         opened = all(plain.endswith(self._opening, 0, a) for a, _ in found)
         ended = all(plain.startswith(self.end_of_turn, b) for _, b in found)
         if not opened or not ended or not self._asks(messages, tools, answers, [plain[:a] for a, _ in spans]):
             return ()
-        return (Text(plain, spans, tuple(_without_marks(span, text.text, start, end) for span in text.forged)),)
+        return (Text(plain, spans, _without_marks(text.forged, text.text, start, end)),)
 
     def _asks(self, messages: Messages, tools: Any, answers: list[int], before: list[str]) -> bool:
         """Whether inference would show this before the last answer, and before the first where templates move text to later turns."""
@@ -345,10 +347,11 @@ def _take_marks_out(marked: str, start: str, end: str) -> tuple[str, list[Span]]
     return "".join(pieces), [(ends[i - 1], ends[i]) for i in range(1, len(pieces), 2)]
 
 
-def _without_marks(span: Span, marked: str, start: str, end: str) -> Span:
-    before = marked[: span[0]]
-    shift = before.count(start) + before.count(end)
-    return (span[0] - shift, span[1] - shift)
+def _without_marks(spans: Sequence[Span], marked: str, start: str, end: str) -> tuple[Span, ...]:
+    """Where these pieces, which hold no mark, lie in the text without the marks."""
+    marks = [found.start() for found in re.finditer(f"[{start}{end}]", marked)]
+    shifts = [bisect_left(marks, a) for a, _ in spans]
+    return tuple((a - shift, b - shift) for (a, b), shift in zip(spans, shifts, strict=True))
 
 
 def _put_back(text: str, tokens: dict[str, str]) -> Text:

@@ -116,6 +116,20 @@ def test_an_empty_answer_is_kept_in_its_row_and_not_trained_on(tokenizer: Any) -
     assert render([row], tokenizer).counts() == {"empty_answers": 1}
 
 
+def test_a_template_that_changes_the_letters_of_an_answer_trains_on_none_of_it(tokenizer: Any) -> None:
+    plain = tokenizer.chat_template
+    tokenizer.chat_template = plain.replace("{{- message.content }}", "{{- message.content | upper }}")
+    try:
+        rendered = render([chat("Hi", "Hello"), chat("Hi", "YES")], tokenizer)
+    finally:
+        tokenizer.chat_template = plain
+
+    assert rendered.unused == {0: "text_lost"}
+    assert [tokenizer.decode(example.ids[slice(*example.spans[0])]) for example in rendered.examples] == [
+        "YES<|im_end|>"
+    ]
+
+
 def test_what_stands_before_an_answer_is_what_is_asked_at_inference(tokenizer: Any) -> None:
     for row in (chat("a", "b", "c", "d", system="s"), TOOL_CHAT):
         (example,) = render([row], tokenizer).examples
