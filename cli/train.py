@@ -75,7 +75,8 @@ def _taken_on(api: Api, name: str, version: int, wanted: Mapping[str, Any], befo
             return str((new or runs)[0]["run_id"])
         asked += 1
         if asked == _PATIENCE:
-            complain("no trainer has taken it on yet; is one running?")
+            known = "it was ordered before: that run is followed"
+            complain(known if runs else "no trainer has taken it on yet; is one running?")
         time.sleep(_POLL_S)
 
 

@@ -9,6 +9,7 @@ import pytest
 from fakes.http_server import Answer, Asked, Server, json_answer, serving
 from typer.testing import CliRunner, Result
 
+from tunemill.cli import train
 from tunemill.cli.app import COMMANDS, app, load
 
 PROBLEM = {"title": "The request cannot be read", "detail": "column 3: expected a word", "status": 400}
@@ -187,6 +188,24 @@ def test_train_waits_for_its_own_run_and_its_exit_code_tells(status: str, code: 
     assert ordered == [{"name": "s", "version": 1, "recipe": {"method": "lora", "base": "b"}, "priority": 3}]
     assert result.stdout.count("began") == 1
     assert server.asked[-1].path.startswith("/v1/runs/new/")
+
+
+def test_an_order_that_was_trained_before_follows_that_run_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_POLL_S", 0.0)
+    old = {"run_id": "old", "version": 1, "recipe": {"method": "lora", "base": "b"}, "status": "succeeded"}
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "POST":
+            return json_answer({"event_id": "e", "name": "s", "version": 1}, 202)
+        if asked.path.startswith("/v1/runs?"):
+            return json_answer({"runs": [old], "cursor": None})
+        return json_answer({"events": [], "cursor": None} if "/events" in asked.path else old)
+
+    with serving(answer) as server:
+        result = run("train", "s@v1", "--method", "lora", "--base", "b", "--wait", server=server)
+    assert result.exit_code == 0
+    assert "ordered before" in result.stderr
+    assert "no trainer" not in result.stderr
 
 
 @pytest.mark.parametrize("args", [["s"], ["s@v1"], ["s@", "--method", "lora"]])
