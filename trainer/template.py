@@ -116,9 +116,12 @@ class ChatTemplate:
                 _all_text(way.messages, tools).encode()  # half a surrogate pair is no text
             except Exception:  # noqa: S112  # a template is a program of its own and raises what it likes
                 continue
-            if not isinstance(texts, str):
+            if isinstance(texts, str):
+                refused = texts
+            elif _forgets_system(way.messages, texts[-1].text):
+                refused = "text_lost"
+            else:
                 return Written(texts, empty, way.folded, way.renamed)
-            refused = texts
         return refused
 
     def _by_marks(self, messages: Messages, tools: Any) -> tuple[Text, ...]:
@@ -251,6 +254,12 @@ def _fold_system(messages: Messages) -> Messages | None:
     said = "\n\n".join([str(message["content"]) for message in [*system, messages[first]]])
     kept = [message for message in messages[:first] if message.get("role") not in _SYSTEM_ROLES]
     return [*kept, {**messages[first], "content": said}, *messages[first + 1 :]]
+
+
+def _forgets_system(messages: Messages, text: str) -> bool:
+    """Whether the template passes over a system text in silence, as Phi 3's of 2024; white space may differ."""
+    said = [str(message["content"]) for message in messages if message.get("role") in _SYSTEM_ROLES]
+    return any(part not in text and _without_space(part) not in _without_space(text) for part in said)
 
 
 def _rename_calls(messages: Messages) -> Messages:

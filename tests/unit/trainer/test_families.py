@@ -280,6 +280,19 @@ def test_a_template_that_forgets_the_system_text_while_it_asks_nothing_is_given_
     assert rendered.counts() == {"folded_system": 1}
 
 
+def test_a_system_text_that_the_template_passes_over_stands_in_the_question(texts: list[str]) -> None:
+    """As Phi 3's of 2024 does, which knows no such role."""
+    tokens = family_tokenizer("chatml", texts)
+    tokens.chat_template = template_text("chatml").replace(
+        "in messages %}", "in messages if message.role != 'system' %}"
+    )
+
+    rendered = render([SEVERAL, {**SEVERAL, "messages": [SEVERAL["messages"][0], SEVERAL["messages"][2]]}], tokens)
+
+    assert "Be curious.\n\nHi<|im_end|>" in tokens.decode(rendered.examples[0].ids)
+    assert rendered.counts() == {"folded_system": 1, "text_lost": 1}, "the second has no question to put it in"
+
+
 def test_a_call_without_its_argument_is_a_lost_call(texts: list[str]) -> None:
     tokens = family_tokenizer("chatml", texts)
     tokens.chat_template = template_text("chatml").replace("call.function | tojson", "call.function.name")
