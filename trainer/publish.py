@@ -6,7 +6,7 @@ one is unfinished.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tunemill.schemas.run_report import REPORT, SAMPLES_FILE, manifest_with, wit
 from tunemill.trainer.job import write_whole
 
 FORMAT = "tunemill-adapter/1"
+WITH_ROWS = (REPORT, SAMPLES_FILE)  # that show rows
 MANIFEST = "manifest.json"
 
 
@@ -43,7 +44,7 @@ def manifest_sha256(folder: Path) -> str:
 
 def hide_rows(folder: Path) -> None:
     """Take the rows out of the report and the samples that lie here, where some were erased while the run was under way."""
-    shown = {name: (folder / name).read_bytes() for name in (REPORT, SAMPLES_FILE) if (folder / name).exists()}
+    shown = {name: (folder / name).read_bytes() for name in WITH_ROWS if (folder / name).exists()}
     hidden = {name: without_rows(name, content) for name, content in shown.items()}
     if shown != hidden:
         for name, content in hidden.items():
@@ -52,16 +53,20 @@ def hide_rows(folder: Path) -> None:
         write_whole(folder / MANIFEST, canonical_json(manifest_with(manifest, hidden)))
 
 
-def upload(folder: Path, files_url: str, *, project: str, run_id: str) -> str:
+def upload(folder: Path, files_url: str, *, project: str, run_id: str, only: Sequence[str] | None = None) -> str:
     """Copy the folder to `runs/<project>/<run_id>` under the files URL, the manifest last. Gives its URL.
 
     Doing it again replaces each file by the same bytes.
+
+    Args:
+        only: of its files these alone, and the manifest; None: all.
     """
     target = _target(files_url, project, run_id)
     filesystem, root = fsspec.url_to_fs(target)
     names = sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST
     )
+    names = [name for name in names if only is None or name in only]
     for within in sorted({str(Path(name).parent) for name in names}):
         filesystem.makedirs(f"{root}/{within}" if within != "." else root, exist_ok=True)
     for name in [*names, MANIFEST]:

@@ -25,7 +25,7 @@ from tunemill.trainer.claim import QUEUED, Claim, fail_attempt, is_redacted, mov
 from tunemill.trainer.errors import DiskFull, LauncherAway, LeaseLost, OutOfMemory, TrainerError, WorkerDied
 from tunemill.trainer.job import Line, Listener, Order, WorkFolder, write_whole
 from tunemill.trainer.launch import Ended, Job, Launcher, job_id
-from tunemill.trainer.publish import hide_rows, manifest_sha256, upload
+from tunemill.trainer.publish import WITH_ROWS, hide_rows, manifest_sha256, upload
 from tunemill.trainer.sweep import clear
 
 POLL_S = 0.25
@@ -351,19 +351,18 @@ async def _stored(
     """Upload the result, again and again where it cannot be stored: it is worth more than the wait. Gives its URL.
 
     Args:
-        lease: that the run must have; None: the run is over, and the result is ours.
+        lease: that the run must have; None: the run is over and its result stored, only what shows rows has changed.
 
     Raises:
         LeaseLost: another trainer has the run; its result lies there, or will.
         Exception: why it could not be stored at last.
     """
+    of, only = {"project": claim.project, "run_id": claim.run_id}, None if lease else WITH_ROWS
     for wait_s in (*STORE_AGAIN_S, None):
         if lease is not None:
             await _insist(lease, stop, renew, shop.engine, claim, lease_ms=shop.lease_ms)
         try:
-            return await asyncio.to_thread(
-                upload, folder.artefact, shop.files_url, project=claim.project, run_id=claim.run_id
-            )
+            return await asyncio.to_thread(upload, folder.artefact, shop.files_url, **of, only=only)
         except Exception as error:
             if wait_s is None or stop.is_set() or _is_no_room(error):
                 raise

@@ -192,3 +192,16 @@ def test_a_folder_is_uploaded_whole(tmp_path: Path) -> None:
     assert there == {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     files = json.loads(there[MANIFEST])["files"]
     assert files[f"{MERGED}/model.safetensors"]["sha256"] == sha256(b"merged/model.safetensors").hexdigest()
+
+
+def test_only_what_has_changed_is_uploaded_again(tmp_path: Path) -> None:
+    folder = tmp_path / "artefact"
+    folder.mkdir()
+    for text in ("first", "second"):
+        for name in ("model.safetensors", "report.md"):
+            (folder / name).write_text(text)
+        write_manifest(folder, {"said": text})
+        only = None if text == "first" else ("report.md", "samples.jsonl")
+        url = Path(upload(folder, str(tmp_path / "files"), project="default", run_id="r", only=only))
+    assert [(url / name).read_text() for name in ("model.safetensors", "report.md")] == ["first", "second"]
+    assert json.loads((url / MANIFEST).read_text())["said"] == "second"
