@@ -33,6 +33,7 @@ class Facts:
     lengths: tuple[int, ...]  # tokens of each row that is trained on, replay too; sorted
     trained_tokens: int  # of all those, the answers'
     longest_tokens: int  # of all rows, held-out and retention too
+    highest_id: int = 0  # of all their tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tunemill.trainer.derive import Case, Derived, Facts, derive, steps_of, steps_of_epoch
-from tunemill.trainer.errors import DoesNotFit, NothingToTrain
+from tunemill.trainer.errors import DoesNotFit, InvalidRun, NothingToTrain
 from tunemill.trainer.estimate import Estimate, compute_bytes
 from tunemill.trainer.machine import Machine
 from tunemill.trainer.pack import epoch_steps
@@ -69,7 +69,13 @@ def make_plan(recipe: Recipe, facts: Facts, shape: Shape, machine: Machine, *, s
 
     Raises:
         NothingToTrain: no row is left to train on.
+        InvalidRun: the tokenizer is not the model's.
     """
+    if facts.highest_id >= shape.vocabulary:
+        raise InvalidRun(
+            f"the tokenizer writes token {facts.highest_id}, and the model knows {shape.vocabulary:,} tokens",
+            "set base to a folder whose tokenizer and weights belong together",
+        )
     case = Case(facts, shape, machine)
     settled, derived = derive(recipe, case, squeeze=squeeze)
     lengths = case.lengths(settled)
@@ -150,8 +156,8 @@ def _fill(recipe: Recipe, lengths: Sequence[int]) -> float:
     steps = epoch_steps(
         lengths, rows_per_step=recipe.rows_per_step, tokens_per_forward=capacity, seed=recipe.seed, epoch=0
     )
-    passes = sum(len(step) for step in steps)
-    return sum(lengths) / (passes * recipe.tokens_per_forward)
+    passes = [sum(lengths[row] for row in rows) for step in steps for rows in step]
+    return sum(lengths) / sum(max(recipe.tokens_per_forward, tokens) for tokens in passes)  # a longer row fills its own
 
 
 def _seconds(recipe: Recipe, case: Case, tokens: float) -> float | None:

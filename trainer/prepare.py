@@ -56,6 +56,7 @@ class Raw:
             lengths=tuple(sorted(lengths)),
             trained_tokens=answers,
             longest_tokens=max([*lengths, *(len(example.ids) for example in measured)], default=0),
+            highest_id=max((max(e.ids) for e in trained + measured), default=0),
         )
 
 

@@ -1,12 +1,13 @@
 """What is left to us is settled by the rows, the model and the machine, each value with its reason; what cannot fit is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from msgspec.structs import replace as with_fields
 
 from tunemill.trainer.derive import Facts
-from tunemill.trainer.errors import DoesNotFit, NothingToTrain
+from tunemill.trainer.errors import DoesNotFit, InvalidRun, NothingToTrain
 from tunemill.trainer.estimate import estimate
 from tunemill.trainer.machine import Machine
 from tunemill.trainer.plan import make_plan, plan_data, settle
@@ -183,6 +184,18 @@ def test_steps_and_time_follow_from_the_rows() -> None:
     full = make_plan(recipe(method="full"), facts(320), SMALL, machine)
     assert full.seconds == pytest.approx(1.5 * plan.seconds)
     assert make_plan(recipe(max_steps=5), facts(320), SMALL, CPU).steps == 5
+
+
+def test_a_row_that_is_longer_than_a_forward_pass_fills_its_own() -> None:
+    assert make_plan(recipe(tokens_per_forward=64), facts(20, 1000), SMALL, CPU).fill == 1.0
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    known = replace(facts(), highest_id=SMALL.vocabulary - 1)
+    make_plan(recipe(), known, SMALL, CPU)
+
+    with pytest.raises(InvalidRun, match=r"token 49152, and the model knows 49,152"):
+        make_plan(recipe(), replace(known, highest_id=SMALL.vocabulary), SMALL, CPU)
 
 
 def test_no_row_within_the_limit_is_said() -> None:

@@ -32,6 +32,8 @@ def test_the_facts_are_those_of_whole_rows(tokenizer: Any) -> None:
     assert facts.lengths == tuple(sorted(len(example.ids) for example in examples))
     assert facts.longest_tokens == facts.lengths[-1] > 900
     assert facts.trained_tokens == sum(map(trained_tokens, examples))
+    everything = examples + raw.held_out.rendered.examples + raw.retention.rendered.examples
+    assert facts.highest_id == max(token for example in everything for token in example.ids)
 
 
 def test_every_row_is_counted(tokenizer: Any) -> None:
