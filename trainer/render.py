@@ -82,12 +82,16 @@ def _encode(texts: Sequence[tuple[int, Text]], tokenizer: PreTrainedTokenizerBas
         batch = texts[first : first + _BATCH_ROWS]
         plain = _backend(tokenizer).encode_batch([text.text for _, text in batch], add_special_tokens=False)
         for (number, text), encoding in zip(batch, plain, strict=True):
-            if text.forged:
-                ids, offsets = _encode_text(text, tokenizer)
+            ids = encoding.ids
+            spans = tuple(_quick_span(span, encoding, ids, special) for span in text.answers)
+            begins = [
+                a
+                for (a, _), (start, _) in zip(text.answers, spans, strict=True)
+                if encoding.token_to_chars(start)[0] < a
+            ]
+            if text.forged or begins:
+                ids, offsets = _encode_text(text, begins, tokenizer)
                 spans = tuple(_token_span(span, offsets, ids, special) for span in text.answers)
-            else:
-                ids = encoding.ids
-                spans = tuple(_quick_span(span, encoding, ids, special) for span in text.answers)
             yield Example(number, tuple(ids), _labels(ids, spans), spans)
 
 
@@ -109,17 +113,22 @@ def _token_span(span: Span, offsets: Sequence[Span], ids: Sequence[int], special
     return (start, bisect_left([start for start, _ in offsets], b))
 
 
-def _encode_text(text: Text, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[Span]]:
-    """Token ids and their character ranges, with forged special tokens encoded as the ordinary text that they are."""
+def _encode_text(text: Text, begins: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[Span]]:
+    """Token ids and their character ranges, with forged special tokens encoded as the ordinary text that they are.
+
+    Args:
+        begins: where answers begin inside a token: at inference none reaches from the generation prompt into the answer.
+    """
     backend = _backend(tokenizer)
     prepends = backend.encode(_ANCHOR, add_special_tokens=False).tokens[0] in _SPACES
     ids: list[int] = []
     offsets: list[Span] = []
-    cuts = [0, *(place for span in text.forged for place in span), len(text.text)]
-    for i, (a, b) in enumerate(pairwise(cuts)):
+    forged = set(text.forged)
+    cuts = sorted({0, *(place for span in forged for place in span), *begins, len(text.text)})
+    for a, b in pairwise(cuts):
         piece = text.text[a:b]
         anchor = _ANCHOR if a and prepends else ""
-        backend.encode_special_tokens = i % 2 == 1  # as ordinary text
+        backend.encode_special_tokens = (a, b) in forged  # as ordinary text
         encoding = backend.encode(anchor + piece, add_special_tokens=False)
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if end > len(anchor):

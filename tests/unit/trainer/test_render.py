@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from fakes.tiny_model import MARKED_TEMPLATE, chat
+from fakes.tiny_model import MARKED_TEMPLATE, chat, tiny_tokenizer
+from tokenizers import Regex, pre_tokenizers
 
 from tunemill.trainer.errors import InvalidRun
 from tunemill.trainer.fit import fit
@@ -114,6 +115,25 @@ def test_an_empty_answer_is_kept_in_its_row_and_not_trained_on(tokenizer: Any) -
 
     assert trained_text(tokenizer, row) == ["two<|im_end|>"]
     assert render([row], tokenizer).counts() == {"empty_answers": 1}
+
+
+def test_no_token_reaches_from_the_prompt_into_the_answer() -> None:
+    """As with tokenizers that take several line breaks as one token, where an answer begins with one."""
+    lines = "a\n\nb\n\n\nc\n\n\n\nd"
+    tokenizer = tiny_tokenizer([lines] * 9)
+    breaks = pre_tokenizers.Split(Regex(r"\s*[\r\n]+|\S+|\s+"), "isolated")
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([breaks, bytes_only])
+    tokenizer.add_tokens(["\n\n", "\n\n\n"])
+    prompt = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
+    assert len(tokenizer(prompt + "\n")["input_ids"]) == len(tokenizer(prompt)["input_ids"]), "the trap is there"
+
+    examples = render([chat("q", "\nHello"), chat("q", "Hello"), chat("q", "\n\nHello <|im_end|>")], tokenizer).examples
+
+    for example, said in zip(examples, ("\nHello", "Hello", "\n\nHello <|im_end|>"), strict=True):
+        (a, b) = example.spans[0]
+        assert tokenizer.decode(example.ids[a:b]) == said + "<|im_end|>"
+        assert list(example.ids[:a]) == tokenizer(prompt)["input_ids"], "as at inference"
 
 
 def test_a_template_that_changes_the_letters_of_an_answer_trains_on_none_of_it(tokenizer: Any) -> None:
