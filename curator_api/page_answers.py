@@ -44,7 +44,7 @@ from tunemill.indexer.search import SORTS
 
 RUNS_SHOWN = 100
 JOBS_SHOWN = 100
-EVENTS_SHOWN = 1_000
+EVENTS_READ = 1_000  # at once
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -259,8 +259,16 @@ class Answers:
 
     async def run_events(self, run_id: str) -> Sequence[Json]:
         async with _our_errors():
-            found = await asyncio.to_thread(runs.list_events, run_id, self._curator, "", EVENTS_SHOWN)
-        return _list(_plain(found)["events"])
+            return await asyncio.to_thread(self._run_events, run_id)
+
+    def _run_events(self, run_id: str) -> Sequence[Json]:
+        found: list[Json] = []
+        cursor: str | None = None
+        while True:  # a run that looks at its validation rows often tells more than a page
+            page = _plain(runs.list_events(run_id, self._curator, "", EVENTS_READ, cursor))
+            found += page["events"]
+            if (cursor := page["cursor"]) is None:
+                return found
 
     async def cancel_run(self, run_id: str, *, by: str) -> None:
         async with _our_errors():

@@ -262,8 +262,13 @@ def _heard(
     recipe: Recipe, prepared: Prepared, before: Scores, after: Scores, speaker: Speaker
 ) -> dict[str, Any] | None:
     """What the operator's judge says, if there is one and the recipe asks for it."""
+    if not recipe.judge_rows:
+        return None
     judge = configured(os.environ)
-    if judge is None or not recipe.judge_rows:
+    if judge is None:
+        speaker.say(
+            "warn", "the recipe asks for a judge, and this trainer has none: docs/evaluation.md says how it gets one"
+        )
         return None
     said = judge_answers(judge, prepared.asked, before.answers, after.answers, rows=recipe.judge_rows)
     if said["failed"]:

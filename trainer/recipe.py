@@ -375,6 +375,11 @@ def resolve(partial: Mapping[str, Any]) -> Recipe:
             "objective dpo takes neither early_stopping nor kl_to_base",
             "leave them out; dpo.beta says how closely the model is held to the base model",
         )
+    idle = [knob for knob in _OF_ADAPTERS if recipe.method == "full" and getattr(recipe, knob)]
+    if idle:
+        raise InvalidRecipe(
+            f"method full has no adapter for {', '.join(idle)}", "leave them out, or set method to lora or qlora"
+        )
     return recipe
 
 
@@ -385,6 +390,7 @@ def spelled(recipe: Recipe) -> dict[str, Any]:
     return knobs | dict.fromkeys(recipe.auto, AUTO_SPELLED)
 
 
+_OF_ADAPTERS = ("rslora", "dora", "lora_plus", "merge")
 _NESTED: dict[str, type[msgspec.Struct]] = {"gates": Gates, "dpo": Dpo, "early_stopping": EarlyStopping}
 
 

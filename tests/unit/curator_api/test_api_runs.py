@@ -80,3 +80,15 @@ async def test_a_run_is_asked_to_stop_once_and_one_that_is_over_is_not(tmp_path:
         assert (await api.client.post("/v1/runs/nobody/cancel")).status_code == 404
         with api.registry.connect() as connection:
             assert connection.execute(select(audit.c.action, audit.c.target)).all() == [("run.cancel", "run1")]
+
+
+async def test_the_page_of_a_run_shows_its_last_event_however_many_came_before(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        put(api, run(1))
+        event = {"run_id": "run1", "ts_ms": 1, "level": "info", "type": "message", "data": {}}
+        with api.registry.begin() as connection:
+            connection.execute(
+                insert(run_events), [{**event, "seq": seq, "message": f"said {seq}"} for seq in range(1, 1_102)]
+            )
+        api.client.cookies.set("tunemill_key", api.key)
+        assert "said 1101" in (await api.client.get("/runs/run1")).text

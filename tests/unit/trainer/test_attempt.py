@@ -67,7 +67,9 @@ def test_sources_that_are_gone_are_said_and_nothing_is_sent_without_a_judge(orde
 
     lines = attempt(lost, WorkFolder(tmp_path / "run"))
 
-    assert [line.data for line in lines if line.kind == "warn"] == [{"error": "FileNotFoundError"}]
+    warned = [line for line in lines if line.kind == "warn"]
+    assert warned[0].data == {"error": "FileNotFoundError"}
+    assert "asks for a judge, and this trainer has none" in warned[1].message
     result = lines[-1].data["result"]
     assert "app" not in {one["slice"] for one in result["slices"]}
     assert result["judge"] is None

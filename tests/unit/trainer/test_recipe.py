@@ -24,6 +24,7 @@ def test_packaged_recipes_fill_in_what_is_not_given(method: str) -> None:
         ({"method": "lora", "base": "b", "gates": {"retention": 1}}, "gates.retention_"),
         ({"method": "dora", "base": "b"}, "full, lora, qlora"),
         ({"method": "lora"}, "set base"),
+        ({"method": "full", "base": "b", "dora": True, "merge": True}, "set method to lora"),
     ],
 )
 def test_the_error_names_the_remedy(partial: dict[str, object], said: str) -> None:
