@@ -40,6 +40,7 @@ RECIPE: Mapping[str, Any] = {
     "learning_rate": 5e-4,
     "rows_per_step": 8,
     "max_new_tokens": 32,
+    "eval_generate_rows": 24,  # of held-out rows and of general questions, before and after: most of the demo is this
 }
 OUTCOMES = ("received", "indexed", "merged", "duplicate", "rejected", "erased")
 ENDED = ("succeeded", "rejected", "failed", "cancelled")
