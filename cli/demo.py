@@ -30,6 +30,7 @@ from tunemill.cli.output import complain
 from tunemill.cli.up import HOST, listen, opened_embedded, run_services, stop_on_signals
 from tunemill.curator_api.settings import Settings
 from tunemill.examples import smollm2
+from tunemill.schemas.records import ENDED
 from tunemill.telemetry import logs
 
 DATASET = "ticket-router"
@@ -43,7 +44,6 @@ RECIPE: Mapping[str, Any] = {
     "eval_generate_rows": 24,  # of held-out rows and of general questions, before and after: most of the demo is this
 }
 OUTCOMES = ("received", "indexed", "merged", "duplicate", "rejected", "erased")
-ENDED = ("succeeded", "rejected", "failed", "cancelled")
 _INGEST_S = 120.0  # far more than the sample needs on a slow machine; then something is wrong
 _HTTP_S = 120.0
 

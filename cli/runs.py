@@ -8,7 +8,8 @@ import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
 from tunemill.cli.output import cell, complain, fields, print_json, say, table, tell, when
-from tunemill.curator_api.run_view import ENDED, Score, forgotten, gates, plan, scores, slices
+from tunemill.curator_api.run_view import Score, forgotten, gates, plan, scores, slices
+from tunemill.schemas.records import ENDED
 
 _POLL_S = 2.0
 _EVENTS_PAGE = 1000

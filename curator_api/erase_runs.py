@@ -10,9 +10,9 @@ from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import DamagedFile, Finished
 from tunemill.curator_api.exposure import Held, exposures, saw_files
 from tunemill.curator_api.receipt import ExposedRun, RedactedVersion
-from tunemill.registry.run_log import ENDED
 from tunemill.registry.tables import redactions, runs
 from tunemill.schemas.ids import canonical_json
+from tunemill.schemas.records import ENDED
 from tunemill.schemas.run_report import REPORT, SAMPLES_FILE, manifest_with, without_rows
 
 

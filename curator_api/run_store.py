@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, or_, select, update
 
 from tunemill.curator_api.errors import Finished, NotFound, UnderWay, VersionRedacted
-from tunemill.registry.run_log import ENDED, tell
+from tunemill.registry.run_log import tell
 from tunemill.registry.tables import audit, now_ms, run_events, runs, versions
+from tunemill.schemas.records import ENDED
 
 RESUMABLE = ("failed", "cancelled")
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunemill.curator_api.charts import Line, line
+from tunemill.schemas.records import ENDED
 
-ENDED = frozenset({"succeeded", "rejected", "failed", "cancelled"})
 HELD_OUT, RETENTION = "held-out rows", "retention set"
 
 # How the trainer's scores are called on the page, their unit, and whether more of it is better (None: neither is).

@@ -11,10 +11,9 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from tunemill.registry import outbox
 from tunemill.registry.announce import announce
 from tunemill.registry.tables import now_ms, run_events, runs
-from tunemill.schemas.records import RunFinished, RunStatus
+from tunemill.schemas.records import ENDED, RunFinished, RunStatus
 from tunemill.schemas.topics import RUNS_FINISHED, RUNS_STATUS
 
-ENDED = ("succeeded", "rejected", "failed", "cancelled")
 _LEVELS = {"failed": "error", "rejected": "warn", "cancelled": "warn"}
 _SCORES = ("before", "after", "retention", "gates")  # of the result
 

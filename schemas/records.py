@@ -188,6 +188,9 @@ class DatasetRedacted(msgspec.Struct, frozen=True, kw_only=True):
     project: str = PROJECT
 
 
+ENDED = ("succeeded", "rejected", "failed", "cancelled")  # the statuses of a run that is over
+
+
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A training run moved on."""
 

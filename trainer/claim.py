@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, upda
 
 from tunemill.registry import model_aliases
 from tunemill.registry.conflicts import insert_into
-from tunemill.registry.run_log import ENDED, tell
+from tunemill.registry.run_log import tell
 from tunemill.registry.tables import now_ms, redactions, run_events, runs
+from tunemill.schemas.records import ENDED
 from tunemill.telemetry.metrics import RUNS
 from tunemill.trainer.errors import InvalidRecipe, LeaseLost, OutOfMemory, TrainerError
 from tunemill.trainer.recipe import Recipe, VersionRows, resolve

@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
 from tunemill.trainer.checkpoint import is_sealed, seal
+from tunemill.trainer.derive import steps_of, steps_of_epoch
 from tunemill.trainer.errors import Diverged, InvalidRun, Stopped
 from tunemill.trainer.forward import pack_rows, token_losses
 from tunemill.trainer.model import compute_dtype, device, inference, trainable
@@ -202,13 +203,13 @@ class _Teller(TrainerCallback):  # type: ignore[misc]  # transformers does not s
         on_step: Callable[[StepMetrics], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        self._per_epoch = math.ceil(len(pairs) / recipe.rows_per_step)
+        self._per_epoch = steps_of_epoch(recipe, len(pairs))
         self._answer_tokens = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs)
         self._tokens = sum(pair.tokens for pair in pairs)
         self._on_step = on_step
         self._should_stop = should_stop
         self._started = 0.0
-        self.steps = recipe.max_steps or math.ceil(self._per_epoch * recipe.epochs)
+        self.steps = steps_of(recipe, len(pairs))
         self.step = 0
         self.seconds = 0.0
         self.diverged = False

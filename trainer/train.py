@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tunemill.trainer import checkpoint, kl
+from tunemill.trainer.derive import steps_of
 from tunemill.trainer.early import looks_of, validation_loss
 from tunemill.trainer.errors import Diverged, NothingToTrain, Stopped
 from tunemill.trainer.fit import trained_tokens
@@ -87,7 +88,7 @@ def train(
         )
     capacity = recipe.tokens_per_forward if packed else 1
     plan = Steps([len(e.ids) for e in examples], recipe.rows_per_step, tokens_per_forward=capacity, seed=recipe.seed)
-    steps = recipe.max_steps or math.ceil(plan.per_epoch * recipe.epochs)
+    steps = steps_of(recipe, len(examples))
     rule = recipe.early_stopping if validation else None
 
     # 2. The base model beside it, optimizer and checkpoint
