@@ -9,14 +9,13 @@ note of what it did and no place, asks nobody whether a log changed meanwhile, a
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from benchmarks.batches import SAMPLE, Batches, read
-from benchmarks.filled_index import FilledIndex, engine_urls
+from benchmarks.filled_index import FilledIndex, filled_index
 from benchmarks.harness import Figure, ratio, report, take_turns
+from benchmarks.options import Engine, Input, Json, Logs, Rounds
 from tunemill.curator_api import job_store as store
 from tunemill.curator_api import rules_job
 from tunemill.curator_api.job_runner import do_next
@@ -31,24 +30,17 @@ ONE_MORE = """
 
 
 def main(
-    engine: Annotated[str, typer.Option(help="elasticsearch or embedded.")] = "embedded",
-    input: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
-    logs: Annotated[int, typer.Option(help="Logs in the index; the input is repeated under fresh ids.")] = 12_000,
-    rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    engine: Engine = "embedded",
+    input: Input = SAMPLE,
+    logs: Logs = 12_000,
+    rounds: Rounds = 3,
+    json: Json = False,
 ) -> None:
     """Measure logs per second."""
-    if engine not in {"elasticsearch", "embedded"}:
-        raise typer.BadParameter("--engine is elasticsearch or embedded")
     batches = Batches(read(input), logs, load_rules())
-    with engine_urls(engine) as (index_url, registry_url), asyncio.Runner() as runner:
-        filled = FilledIndex(index_url, registry_url)
-        try:
-            runner.run(filled.fill(batches))
-            bench = _Bench(runner, filled)
-            figures = bench.measure(rounds)
-        finally:
-            runner.run(filled.close())
+    with filled_index(engine, batches) as (runner, filled):
+        bench = _Bench(runner, filled)
+        figures = bench.measure(rounds)
     ratios = {"ratio_loop": ratio(figures["backfill"], figures["loop"])}
     settings = {"input": input.name, "logs": logs, "changed": bench.changed, "rules": len(batches.rules.rules) + 1}
     report(f"backfill-{engine}", figures, ratios, settings, as_json=json)

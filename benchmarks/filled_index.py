@@ -1,5 +1,6 @@
 """An index full of tagged logs and a registry, for benchmarks of work on all of them; and how a bare loop reads and writes it."""
 
+import asyncio
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -36,6 +37,18 @@ def engine_urls(name: str) -> Iterator[tuple[str, str]]:
         else:
             with choose.elasticsearch() as url:
                 yield url, registry
+
+
+@contextmanager
+def filled_index(engine: str, batches: Batches) -> Iterator[tuple[asyncio.Runner, "FilledIndex"]]:
+    """An index with these logs, and what runs its coroutines."""
+    with engine_urls(engine) as (index_url, registry_url), asyncio.Runner() as runner:
+        filled = FilledIndex(index_url, registry_url)
+        try:
+            runner.run(filled.fill(batches))
+            yield runner, filled
+        finally:
+            runner.run(filled.close())
 
 
 class FilledIndex:

@@ -8,7 +8,6 @@
 The other sides mask and tag nothing and promise less: a ratio is the price of what we add, or what we save.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ import typer
 from benchmarks import ingest_elasticsearch, ingest_embedded, ingest_stub
 from benchmarks.batches import PACKED_LOGS, SAMPLE, Batches, read
 from benchmarks.harness import report
+from benchmarks.options import Input, Json, Rounds
 from tunemill.streams.rules import load_rules
 
 ENGINES = {"elasticsearch": ingest_elasticsearch, "embedded": ingest_embedded, "stub": ingest_stub}
@@ -24,7 +24,7 @@ LOGS = {"elasticsearch": 200_000, "embedded": 20_000, "stub": 10_000}  # fewer a
 
 def main(
     engine: Annotated[str, typer.Option(help="elasticsearch, embedded or stub.")] = "embedded",
-    input: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
+    input: Input = SAMPLE,
     logs: Annotated[
         int | None,
         typer.Option(
@@ -32,8 +32,8 @@ def main(
             show_default="200000 for elasticsearch, 20000 for embedded, 10000 for stub",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    rounds: Rounds = 5,
+    json: Json = False,
 ) -> None:
     """Measure logs per second."""
     if engine not in ENGINES:

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -26,6 +25,7 @@ from engines import choose
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, report
 from benchmarks.live_engines import empty_index, worker
+from benchmarks.options import Engine, Input, Json, Rounds
 from tunemill.bus.open import open_bus
 from tunemill.bus.port import Bus, Outgoing
 from tunemill.indexer.open import open_index
@@ -46,16 +46,14 @@ DEADLINE_S = 30.0  # for the last ones to be found
 
 
 def main(
-    engine: Annotated[str, typer.Option(help="elasticsearch or embedded.")] = "embedded",
-    input: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
+    engine: Engine = "embedded",
+    input: Input = SAMPLE,
     rate: Annotated[int, typer.Option(help="Logs per second.")] = 500,
     seconds: Annotated[float, typer.Option(help="How long a round lasts.")] = 20,
-    rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    rounds: Rounds = 3,
+    json: Json = False,
 ) -> None:
     """Measure milliseconds."""
-    if engine not in {"elasticsearch", "embedded"}:
-        raise typer.BadParameter("--engine is elasticsearch or embedded")
     batches = Batches(read(input), 0, load_rules())
     with _addresses(engine) as (bus_url, index_url):
         found_ms = asyncio.run(_measure(bus_url, index_url, batches, rate, seconds, rounds))

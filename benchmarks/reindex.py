@@ -7,21 +7,19 @@ It makes no logs of what it reads and no documents of logs, and does not ask for
 """
 
 import asyncio
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
-from pathlib import Path
-from typing import Annotated
+from contextlib import AsyncExitStack
 
 import typer
 from elasticsearch import AsyncElasticsearch
 from elasticsearch.helpers import async_scan
-from engines import choose
 from engines.own_index import opened
 
 from benchmarks.batches import SAMPLE, Batches, read
+from benchmarks.filled_index import engine_urls
 from benchmarks.harness import ratio, report, take_turns
+from benchmarks.options import Engine, Input, Json, Logs, Rounds
 from tunemill.indexer.bulk import Bulk
 from tunemill.indexer.document import to_document
 from tunemill.indexer.elastic import ElasticIndex
@@ -34,17 +32,15 @@ WRITTEN = 2_000  # logs at once, as the stream writes them
 
 
 def main(
-    engine: Annotated[str, typer.Option(help="elasticsearch or embedded.")] = "embedded",
-    input: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
-    logs: Annotated[int, typer.Option(help="Logs in the index; the input is repeated under fresh ids.")] = 12_000,
-    rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    engine: Engine = "embedded",
+    input: Input = SAMPLE,
+    logs: Logs = 12_000,
+    rounds: Rounds = 3,
+    json: Json = False,
 ) -> None:
     """Measure logs per second."""
-    if engine not in {"elasticsearch", "embedded"}:
-        raise typer.BadParameter("--engine is elasticsearch or embedded")
     batches = Batches(read(input), logs, load_rules())
-    with _url(engine) as url, asyncio.Runner() as runner:
+    with engine_urls(engine) as (url, _), asyncio.Runner() as runner:
         own = AsyncExitStack()
         try:
             index = runner.run(own.enter_async_context(opened(url)))
@@ -56,16 +52,6 @@ def main(
     }
     settings = {"input": input.name, "mean_log_bytes": batches.mean_log_bytes, "logs": logs}
     report(f"reindex-{engine}", figures, ratios, settings, as_json=json)
-
-
-@contextmanager
-def _url(engine: str) -> Iterator[str]:
-    if engine == "embedded":
-        with tempfile.TemporaryDirectory() as scratch:
-            yield f"local:{scratch}"
-    else:
-        with choose.elasticsearch() as url:
-            yield url
 
 
 def _sides(

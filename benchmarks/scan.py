@@ -11,7 +11,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +21,7 @@ from engines import choose
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import Figure, ratio, report, take_turns
 from benchmarks.live_engines import pid_of
+from benchmarks.options import Input, Json, Logs, Rounds
 from benchmarks.processes import cpu_s
 from tunemill.indexer.elastic_query import to_dsl
 from tunemill.indexer.mapping import alias, first_index
@@ -37,11 +37,11 @@ Read = Callable[[], int]  # all logs, by one way: how many there were
 
 
 def main(
-    input: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
-    logs: Annotated[int, typer.Option(help="Logs in the index; the input is repeated under fresh ids.")] = 50_000,
+    input: Input = SAMPLE,
+    logs: Logs = 50_000,
     query: Annotated[str, typer.Option(help="What is read.")] = "",
-    rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    rounds: Rounds = 5,
+    json: Json = False,
 ) -> None:
     """Measure logs a second."""
     batches = Batches(read(input), logs, load_rules())

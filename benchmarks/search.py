@@ -28,6 +28,7 @@ from engines.own_index import opened
 
 from benchmarks.batches import SAMPLE, Batches, read
 from benchmarks.harness import report
+from benchmarks.options import Engine, Input, Json
 from benchmarks.processes import rss_bytes
 from benchmarks.questions import LIMIT, questions
 from benchmarks.recombine import Recombined, taken
@@ -60,17 +61,15 @@ class Corpus:
 
 
 def main(
-    engine: Annotated[str, typer.Option(help="elasticsearch or embedded.")] = "embedded",
-    input: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
+    engine: Engine = "embedded",
+    input: Input = SAMPLE,
     sizes: Annotated[
         str | None, typer.Option(help="Logs in the index, the smallest first; by default three sizes.")
     ] = None,
     asks: Annotated[int, typer.Option(help="Searches of each kind.", min=2)] = 1_000,
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure milliseconds per search."""
-    if engine not in SIZES:
-        raise typer.BadParameter("--engine is elasticsearch or embedded")
     wanted = [int(size) for size in (sizes or SIZES[engine]).split(",")]
     made = Recombined(list(Batches(records := read(input), len(records), load_rules()).tagged()))
     corpus = Corpus(made, made.logs(), [])
