@@ -116,6 +116,7 @@ def in_short(result: Mapping[str, Any]) -> dict[str, Any]:
         "retention_f1_change": forgotten["f1"]["change"],
         "retention_could": forgotten["could"],
         "retention_lost": forgotten["lost_rows"],
+        "retention_learned": forgotten["learned_rows"],
         "train_s": result["train_s"],
     }
 

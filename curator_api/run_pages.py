@@ -43,6 +43,7 @@ async def run(visit: Visit) -> Response:
         scores=run_view.scores(result),
         slices=run_view.slices(result),
         forgotten=run_view.forgotten(result),
+        topics=run_view.topics(result),
         gates=run_view.gates(result),
         curve=run_view.curve(events),
         samples=[] if running else await visit.source.run_samples(visit.at("run_id")),

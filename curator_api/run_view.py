@@ -19,6 +19,7 @@ _NAMES: Mapping[str, tuple[str, str, bool | None]] = {
     "call_name": ("Tools called by the right name", "share of calls", True),
     "call_arguments": ("Tools called with the right arguments", "share of calls", True),
     "stop_rate": ("Answers that end by themselves", "share of answers", True),
+    "answered": ("Questions answered", "share of questions", True),
     "preference_accuracy": ("Better answers preferred", "share of pairs", True),
     "preference_loss": ("Preference loss per pair", "nats", False),
     "loss": ("Loss per trained token", "nats", False),
@@ -61,6 +62,18 @@ class Slice(NamedTuple):
     look: str  # good | bad | "": where the interval leaves it open
 
 
+class Topic(NamedTuple):
+    """What became of the general questions of a topic."""
+
+    topic: str
+    rows: int
+    could: int | None  # questions that were answered before
+    lost: int | None  # of these, no longer
+    learned: int | None  # of the others, since
+    before: float | None  # loss
+    after: float | None
+
+
 class Gate(NamedTuple):
     """One condition that the tuned model had to meet."""
 
@@ -83,8 +96,8 @@ def scores(result: Mapping[str, Any] | None) -> list[Score]:
     held_out = [_score(name, HELD_OUT, before.get(name), after.get(name), metrics.get(name) or {}) for name in names]
     kept, lost = result.get("retention") or {}, result.get("forgetting") or {}
     retention = _score("loss", RETENTION, kept.get("before"), kept.get("after"), lost.get("loss") or {})
-    answers = _score("f1", RETENTION, None, None, lost.get("f1") or {})
-    return [score for score in (*held_out, retention, answers) if score.before is not None or score.after is not None]
+    answers = [_score(name, RETENTION, None, None, lost.get(name) or {}) for name in ("answered", "f1")]
+    return [score for score in (*held_out, retention, *answers) if score.before is not None or score.after is not None]
 
 
 def slices(result: Mapping[str, Any] | None) -> list[Slice]:
@@ -96,6 +109,13 @@ def slices(result: Mapping[str, Any] | None) -> list[Slice]:
 def forgotten(result: Mapping[str, Any] | None) -> list[str]:
     """What was lost, in words."""
     return list(((result or {}).get("forgetting") or {}).get("says") or ())
+
+
+def topics(result: Mapping[str, Any] | None) -> list[Topic]:
+    """The general questions by topic; of a run of former days nobody knows what it learned."""
+    found = ((result or {}).get("forgetting") or {}).get("by_topic") or ()
+    members = ("topic", "rows", "could", "lost", "learned", "loss_before", "loss_after")
+    return [Topic(*map(one.get, members)) for one in found]
 
 
 def plan(run: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -114,13 +134,18 @@ def gates(result: Mapping[str, Any] | None) -> list[Gate]:
 
 
 def curve(events: Sequence[Mapping[str, Any]]) -> Line | None:
-    """The training loss over steps, from the metrics among a run's events."""
-    points = {
-        data["step"]: data["loss"]
-        for event in events
-        if event["type"] == "metrics" and _has_numbers(data := event.get("data") or {}, "step", "loss")
-    }
-    return line(sorted(points.items()))
+    """The training loss over steps, from the metrics among a run's events, as they were measured.
+
+    An attempt that goes on from an earlier step takes that step and all later ones anew: what was learnt there is gone.
+    """
+    told = sorted((event for event in events if event["type"] == "metrics"), key=lambda event: int(event["ts_ms"]))
+    points: list[tuple[float, float]] = []
+    for data in (event.get("data") or {} for event in told):
+        if _has_numbers(data, "step", "loss"):
+            while points and points[-1][0] >= data["step"]:
+                points.pop()
+            points.append((data["step"], data["loss"]))
+    return line(points)
 
 
 def _score(key: str, on: str, before: Any, after: Any, more: Mapping[str, Any]) -> Score:

@@ -17,7 +17,7 @@ from tunemill.trainer.dpo import margins, refuse_impossible, train_pairs
 from tunemill.trainer.errors import Stopped
 from tunemill.trainer.evaluate import evaluate, measured_rows
 from tunemill.trainer.forward import isolates_rows
-from tunemill.trainer.identity import identify_base
+from tunemill.trainer.identity import identify, identify_base, refuse_changed
 from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
 from tunemill.trainer.judge import configured, judge_answers
 from tunemill.trainer.limits import limits_told
@@ -71,7 +71,8 @@ def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callab
     # 1. What can be refused before anything large is read
     if recipe.objective == "dpo":
         refuse_impossible(order.devices)
-    identify_base(recipe.base, recipe.revision)
+    found = identify(recipe, identify_base(recipe.base, recipe.revision))
+    refuse_changed(order.identity or found, found, recipe)
     weights = base_folder(recipe.base, recipe.revision)
     tokenizer = load_tokenizer(weights)
     template = settle_template(tokenizer, recipe.template)
@@ -253,7 +254,7 @@ def _judged(order: Order, before: Scores, after: Scores, prepared: Prepared, spe
         order.recipe,
         slices=[{**said.get(row["row_id"], {}), **shown} for row, shown in zip(rows, seen(rows), strict=True)],
         row_topics=[row.get("topic", "") for row in general],
-        question_topics=[question.topic for question in prepared.asked_retention],
+        questions=prepared.asked_retention,
         counts=prepared.counts,
     )
 

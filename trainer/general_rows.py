@@ -9,6 +9,7 @@ import json
 from importlib.resources import files
 from typing import Any, Literal
 
+from tunemill.trainer.accepted import accepted_answers
 from tunemill.trainer.dataset import chat_message, open_dataset
 from tunemill.trainer.errors import InvalidRun
 from tunemill.trainer.named_files import read_named
@@ -20,7 +21,7 @@ _PACKAGED_FILES = {"retention": "general.jsonl", "replay": "replay.jsonl"}
 
 
 def general_rows(kind: Kind, source: str | VersionRows) -> list[dict[str, Any]]:
-    """OpenAI chat rows (`{"messages": [...]}`, and a `topic` where a line names one).
+    """OpenAI chat rows (`{"messages": [...]}`, and `topic` and `accepted_answers` where a line has them).
 
     Raises:
         InvalidRun: the file is missing, or a line is not such a row (the message names the line); or the version cannot be read.
@@ -30,7 +31,9 @@ def general_rows(kind: Kind, source: str | VersionRows) -> list[dict[str, Any]]:
         return dataset.train if kind == "replay" else dataset.test
     lines = _content(kind, source).removeprefix(codecs.BOM_UTF8).split(b"\n")
     return [
-        _row(line, place=f"{kind} file, line {number}") for number, line in enumerate(lines, start=1) if line.strip()
+        _row(line, place=f"{kind} file {source}, line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
     ]
 
 
@@ -51,8 +54,17 @@ def _row(line: bytes, *, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
         topic = {"topic": " ".join(str(row["topic"]).split())[:_TOPIC_CHARACTERS]} if row.get("topic") else {}
-        return {"messages": [chat_message(message) for message in row["messages"]], "tools": row.get("tools"), **topic}
+        chat = {"messages": [chat_message(message) for message in row["messages"]], "tools": row.get("tools"), **topic}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidRun(
             f"{place}: not an OpenAI chat row", 'each line is {"messages": [{"role": …, "content": …}]}'
+        ) from error
+    if row.get("accepted_answers") is None:
+        return chat
+    try:
+        return {**chat, "accepted_answers": accepted_answers(row["accepted_answers"])}
+    except ValueError as error:
+        raise InvalidRun(
+            f"{place}: {error}",
+            'accepted_answers is ["Paris"]; [["red"], ["amber", "yellow"]] where all are needed; [] of an open question',
         ) from error

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from transformers import PreTrainedTokenizerBase
 
+from tunemill.trainer.accepted import Accepted, is_right
 from tunemill.trainer.calls import Call, expected_calls
 from tunemill.trainer.render import Example
 from tunemill.trainer.template import ChatTemplate, is_answer
@@ -24,6 +25,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     expected: str
     expected_tokens: int
     calls: tuple[Call, ...]  # the tool calls that are expected
+    accepted: Accepted | None = None  # None: the row says nothing of it
+
+    def is_right(self, answer: str) -> bool | None:
+        """Whether the answer says what is accepted; None where nothing is, or where nobody says what."""
+        if not self.accepted:
+            return None
+        asked = (str(message["content"]) for message in reversed(self.messages) if message["role"] == "user")
+        return is_right(answer, self.accepted, question=next(asked, ""))
 
 
 def questions(
@@ -51,4 +60,5 @@ def _question(
         expected=written.removeprefix(template.lead).removesuffix(template.end_of_turn),
         expected_tokens=b - a,
         calls=expected_calls(messages[answer]),
+        accepted=row.get("accepted_answers"),
     )

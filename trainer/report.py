@@ -82,9 +82,12 @@ def _name(name: str, unit: str) -> str:
 def _topics(topics: Sequence[Mapping[str, Any]]) -> list[str]:
     if not topics:
         return []
-    head = ["| topic | rows | answered before | lost | loss before | loss after |", "|---|---|---|---|---|---|"]
+    head = [
+        "| topic | rows | answered before | lost | learned | loss before | loss after |",
+        "|---|---|---|---|---|---|---|",
+    ]
     rows = [
-        f"| {_cell(one['topic'])} | {one['rows']} | {one['could']} | {one['lost']}"
+        f"| {_cell(one['topic'])} | {one['rows']} | {one['could']} | {one['lost']} | {one['learned']}"
         f" | {_number(one['loss_before'])} | {_number(one['loss_after'])} |"
         for one in topics
     ]

@@ -83,7 +83,7 @@ def changes(
     rows = list(zip(before, after, tokens, strict=True))
     found = []
     for name in sorted({name for slices in of_rows for name in slices}):
-        values = _largest([slices.get(name, "") for slices in of_rows])
+        values = largest([slices.get(name, "") for slices in of_rows])
         for value, count in Counter(value for value in values if value).most_common():
             if SURE_ROWS <= count < len(of_rows):
                 chosen = [row for row, one in zip(rows, values, strict=True) if one == value]
@@ -107,9 +107,10 @@ def _change(name: str, value: str, rows: Sequence[tuple[float, float, int]], see
     )
 
 
-def _largest(values: Sequence[str]) -> list[str]:
-    largest = Counter(value for value in values if value).most_common(_VALUES)
-    shown = {value for value, count in largest if count >= SURE_ROWS}
+def largest(values: Sequence[str]) -> list[str]:
+    """The values with `OTHERS` for those that are rarer than the twelve most frequent, or too rare to tell; "" stays."""
+    frequent = Counter(value for value in values if value).most_common(_VALUES)
+    shown = {value for value, count in frequent if count >= SURE_ROWS}
     return [value if value in shown or not value else OTHERS for value in values]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from tunemill.trainer.bootstrap import Change, Floats, paired
 from tunemill.trainer.forgetting import Forgetting, forgetting
 from tunemill.trainer.gates import Gate, Measured, judge, rejected
+from tunemill.trainer.question import Question
 from tunemill.trainer.recipe import Recipe
 from tunemill.trainer.score import LARGEST_EXPONENT, Scores, column, preference_losses
 from tunemill.trainer.slices import SliceChange, Slices, changes
@@ -48,7 +49,7 @@ def verdict(
     *,
     slices: Sequence[Slices],
     row_topics: Sequence[str],
-    question_topics: Sequence[str],
+    questions: Sequence[Question],
     counts: dict[str, int],
 ) -> Verdict:
     """Compare and judge.
@@ -56,12 +57,12 @@ def verdict(
     Args:
         slices: of each held-out row whose loss was measured.
         row_topics: of each retention row whose loss was measured.
-        question_topics: of each retention question.
+        questions: of the retention rows, those that were asked.
         counts: what became of the dataset's rows.
     """
     metrics = _metrics(before, after, recipe)
     of_slices = changes(slices, before.losses, after.losses, before.tokens, seed=recipe.seed)
-    forgotten = forgetting(before, after, row_topics=row_topics, question_topics=question_topics, seed=recipe.seed)
+    forgotten = forgetting(before, after, row_topics=row_topics, questions=questions, seed=recipe.seed)
     gates = judge(_measured(metrics, forgotten, of_slices), recipe.gates)
     result = {
         "before": before.summary(),

@@ -52,7 +52,7 @@ def run(run_id: str, status: str, **more: Any) -> dict[str, Any]:
 def erasure(request_id: str, status: str, **more: Any) -> dict[str, Any]:
     return {
         "request_id": request_id, "kind": "subject", "scope_digest": DIGEST, "status": status, "steps": ["find"], "logs": 3,
-        "stores": [{"store": "topic llm.logs", "removed": 2, "kept_until_ms": DAY_MS, "note": NASTY}],
+        "waits_for": None, "stores": [{"store": "topic llm.logs", "removed": 2, "kept_until_ms": DAY_MS, "note": NASTY}],
         "versions": [{"name": "tickets", "version": 1, "revision": 2, "rows_removed": 3, "digest": DIGEST,
                       "replaces_digest": DIGEST}],
         "runs": [{"run_id": "r1", "name": "tickets", "version": 1, "status": "succeeded", "artefact_url": None,
@@ -98,7 +98,13 @@ MEASURED = {
         {"slice": "language", "value": "de", "rows": 30, "loss_before": 1.0, "loss_after": 0.5, "low": -0.7, "high": -0.2},
         {"slice": "app", "value": NASTY, "rows": 20, "loss_before": 1.0, "loss_after": 1.9, "low": 0.4, "high": 1.2},
     ],
-    "forgetting": {"loss": None, "f1": None, "says": ["7 of 60 general questions that it could answer are lost"]},
+    "forgetting": {"loss": None, "f1": None, "says": ["7 of 60 general questions that it could answer are lost"],
+        "answered": {"rows": 90, "before": 0.5, "after": 0.25, "change": -0.25, "low": -0.375, "high": -0.125, "p": 0.004},
+        "by_topic": [
+            {"topic": NASTY, "rows": 12, "could": 10, "lost": 4, "learned": 0, "loss_before": 1.0, "loss_after": 2.0},
+            {"topic": "words", "rows": 12, "could": 6, "lost": 0, "learned": 3, "loss_before": 1.0, "loss_after": 1.0},
+            {"topic": "of former days", "rows": 9, "could": 5, "lost": 2, "loss_before": 1.0, "loss_after": 1.0},
+        ]},
     "judge": {"model": "judge-1", "rows": 9, "wins": 5, "losses": 1, "ties": 2, "failed": 1, "prompt_sha256": DIGEST},
     "plan": {"derived": [{"name": "epochs", "value": 3, "reason": "80 rows"}], "steps": 15, "estimate": {"total_bytes": 2e9}},
 }  # fmt: skip
@@ -157,7 +163,8 @@ def source() -> MemoryPages:
     made.samples = [
         {"of": "held_out", "prompt": [{"role": "user", "content": NASTY}, {"role": "assistant", "tool_calls": []}],
          "expected": "exp", "before": NASTY, "after": "aft"},
-        {"of": "retention", "topic": "words", "prompt": [], "expected": "", "before": "", "after": ""},
+        {"of": "retention", "topic": "words", "prompt": [], "expected": "", "before": "", "after": "",
+         "answered": {"before": True, "after": False}},
     ]  # fmt: skip
     made.knobs = [{"knob": "gates.a", "a": 1, "b": None}]
     score = {"name": "Exact match", "on": "held-out rows", "unit": "", "before_a": 0.1, "before_b": 0.1}
@@ -169,7 +176,7 @@ def source() -> MemoryPages:
     }  # fmt: skip
     made.found_erasures = {
         "e1": erasure("e1", "done"),
-        "e2": erasure("e2", "running", verified=False, runs=[], versions=[]),
+        "e2": erasure("e2", "running", waits_for="e0", verified=False, runs=[], versions=[]),
     }
     made.found_jobs = {
         "j1": job("j1", "running", waits_for="j2"),
@@ -768,6 +775,24 @@ async def test_a_run_shows_what_changed_and_why_it_was_rejected(client: httpx.As
     assert "step 2" not in text  # metrics are drawn, not listed
 
 
+async def test_a_loss_curve_is_of_the_model_that_there_is(client: httpx.AsyncClient, source: MemoryPages) -> None:
+    died, went_on, told_late = (
+        [(1, 1), (2, 2), (5, 5), (6, 6)],
+        [(9, 4), (10, 5)],
+        [(3, 3), (4, 4)],
+    )  # when, and its step
+    source.events = [
+        {"ts_ms": ts_ms, "level": "info", "type": "metrics", "message": "", "data": {"step": step, "loss": 1.0 / ts_ms}}
+        for ts_ms, step in died + went_on[:1] + told_late + went_on[1:]
+    ]
+    page = Page(await client.get("/runs/r1"))
+
+    drawn = (page.all("polyline")[0]["points"] or "").split()
+    heights = [float(point.split(",")[1]) for point in drawn]
+    assert len(drawn) == 5, "steps 1 to 5, and no 6"
+    assert heights == sorted(heights), "4 and 5 are those of the later attempt"
+
+
 async def test_a_change_for_the_worse_looks_like_one(client: httpx.AsyncClient) -> None:
     badges = re.findall(r'badge (good|bad)?">([+-][\d.]+)<', (await client.get("/runs/r1")).text)
     assert badges == [("good", "+0.917"), ("good", "+0.4"), ("good", "-2.87"), ("bad", "+0.3")]
@@ -794,13 +819,24 @@ async def test_a_run_shows_how_sure_it_is_what_was_lost_and_what_was_settled(cli
     assert "-3.1 to -2.5" in text and "0.001" in text
     assert "80 rows" in text and "2.0 GB" in text
     assert "5 better, 1 worse, 2 alike or disputed, 1 not judged" in text
-    assert "Held-out row 1" in page.texts and "General question 1: words" in page.texts, "each kind has its own numbers"
+    assert "Held-out row 1" in page.texts and "General question 1: words" in text, "each kind has its own numbers"
     assert text.index("app: ") < text.index("language: de"), "what rose most comes first"
     html = (await client.get("/runs/r4")).text
     assert re.findall(r'badge (\w*)">([^<]* to [^<]*)<', html) == [("bad", "0.4 to 1.2"), ("good", "-0.7 to -0.2")]
     changes = re.findall(r'badge (\w*) ?">([+-][\d.]+)<', html)
     assert ("", "-2") in changes and ("good", "+2") in changes, "a shorter answer is neither better nor worse"
     assert "of our own" in text
+    assert "-0.375 to -0.125" in text, "how sure it is that fewer are answered"
+
+
+async def test_a_run_s_page_says_what_was_lost_and_learned_by_topic(client: httpx.AsyncClient) -> None:
+    html = (await client.get("/runs/r4")).text
+    rows = re.findall(r'<th scope="row">(words|of former days)</th>(.*?)</tr>', html, re.DOTALL)
+    cells = {topic: [re.sub("<[^>]*>", "", cell) for cell in re.findall("<td.*?</td>", row)] for topic, row in rows}
+
+    assert cells == {"words": ["12", "6", "0", "3", "1", "1"], "of former days": ["9", "5", "2", "–", "1", "1"]}
+    assert 'badge bad">4<' in html and 'badge good">3<' in html
+    assert re.findall(r'General question \d+: words <span class="badge (\w+)">(\w+)', html) == [("bad", "lost")]
 
 
 async def test_runs_are_asked_for_by_dataset_and_status(client: httpx.AsyncClient) -> None:
@@ -998,7 +1034,9 @@ async def test_an_erasure_is_counted_then_begun_and_its_receipt_is_shown(
     assert {"/datasets/tickets", "/runs/r1"} <= set(receipt.links())
     assert "exposed" in receipt.texts and NASTY in receipt.texts
     assert "data-refresh-s" not in receipt.all("main")[0]
-    assert Page(await client.get("/erasures/e2")).all("main")[0]["data-refresh-s"] == "2"
+    waiting = Page(await client.get("/erasures/e2"))
+    assert waiting.all("main")[0]["data-refresh-s"] == "2"
+    assert "/erasures/e0" in waiting.links()
 
 
 async def test_a_job_is_followed_stopped_and_taken_back(client: httpx.AsyncClient, source: MemoryPages) -> None:

@@ -152,6 +152,20 @@ def test_a_topic_is_a_short_line(tmp_path: Path) -> None:
     assert general_rows("retention", str(tmp_path / "rows.jsonl"))[0]["topic"] == "two ## lines " + "x" * 50
 
 
+def test_accepted_answers_are_read_and_a_wrong_one_is_named_with_its_place(tmp_path: Path) -> None:
+    path, row = tmp_path / "rows.jsonl", {"messages": [{"role": "user", "content": "q"}]}
+    path.write_text("".join(json.dumps({**row, **more}) + "\n" for more in ({}, {"accepted_answers": ["Paris"]})))
+    plain, known = general_rows("retention", str(path))
+
+    assert "accepted_answers" not in plain
+    assert known["accepted_answers"] == (("Paris",),)
+    path.write_text("\n" + json.dumps({**row, "accepted_answers": "PRIVATE"}))
+    with pytest.raises(InvalidRun, match=r"retention file .*rows\.jsonl, line 2: accepted_answers") as refused:
+        general_rows("retention", str(path))
+    assert "accepted_answers is [" in refused.value.remedy
+    assert "PRIVATE" not in refused.value.message
+
+
 def test_a_bad_general_file_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"messages": []}\nnot json\n')

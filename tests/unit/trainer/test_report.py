@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from tunemill.schemas.run_report import SAMPLES
@@ -39,7 +40,7 @@ def answered(text: str) -> Answered:
 
 
 def scores(loss: float, text: str) -> Scores:
-    return Scores((10 * loss,) * 10, (10,) * 10, (5.0,) * 4, (5,) * 4, (answered(text),) * 10, (answered(text),) * 4)
+    return Scores((10 * loss,) * 10, (10,) * 10, (5.0,) * 5, (5,) * 5, (answered(text),) * 10, (answered(text),) * 5)
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def result() -> dict[str, Any]:
         scores(1.0, "WRONG"),
         ORDER.recipe,
         slices=slices,
-        row_topics=["words|verbs"] * 4,
-        question_topics=["words|verbs"] * 4,
+        row_topics=["words|verbs"] * 5,
+        questions=[msgspec.structs.replace(QUESTION, topic="words|verbs")] * 5,
         counts={"train": 40, "dropped_overlong": 2},
     )
     return found.result
@@ -66,8 +67,8 @@ def test_it_says_what_changed_what_was_lost_and_what_was_left_out(result: dict[s
     lines = written(result).splitlines()
 
     assert "| loss, nats per trained token | 2.000 | 1.000 | -1.000 | -1.000 to -1.000 | 0.001 | 10 |" in lines
-    assert "- 4 of 4 general questions that it could answer are lost, most of them words|verbs (4 of 4)." in lines
-    assert "| words/verbs | 4 | 4 | 4 | 1.000 | 1.000 |" in lines
+    assert "- 5 of 5 general questions that it could answer are lost, most of them words|verbs (5 of 5)." in lines
+    assert "| words/verbs | 5 | 5 | 5 | 0 | 1.000 | 1.000 |" in lines
     assert "| app: shop/web | 5 | 2.000 | 1.000 | -1.000 to -1.000 |" in lines, "a value cannot break the table"
     assert "- dropped overlong: 2" in lines
     assert any(line.startswith("- exact_match: WARNING") for line in lines)
@@ -94,7 +95,7 @@ def test_rows_are_shown_below_their_heading_only_and_as_they_are(result: dict[st
 
 def test_without_held_out_rows_it_says_so() -> None:
     empty = Scores((), (), (), (), (), ())
-    nothing = verdict(empty, empty, ORDER.recipe, slices=[], row_topics=[], question_topics=[], counts={})
+    nothing = verdict(empty, empty, ORDER.recipe, slices=[], row_topics=[], questions=[], counts={})
 
     assert "No held-out rows: nothing was measured." in written(nothing.result)
 
@@ -106,3 +107,14 @@ def test_samples_have_the_question_and_both_answers_with_their_scores() -> None:
     assert many[0]["prompt"] == [{"role": "user", "content": "ASKED"}]
     assert (many[0]["of"], many[0]["row_id"], many[0]["expected"]) == ("retention", "row-1", "EXPECTED")
     assert (many[0]["scores"]["before"]["f1"], many[0]["scores"]["after"]["f1"]) == (1.0, 0.0)
+
+
+def test_the_general_questions_that_were_lost_or_learned_are_shown_first() -> None:
+    asked = [msgspec.structs.replace(QUESTION, accepted=(("Paris",),), row_id=f"row-{n}") for n in range(40)]
+    before = [answered("Lyon" if n in (10, 30) else "Paris") for n in range(40)]
+    after = [answered("Nice" if n in (10, 39) else "Paris") for n in range(40)]
+    shown = side_by_side("retention", asked, before, after)
+
+    assert [one["row_id"] for one in shown[:4]] == ["row-39", "row-30", "row-0", "row-1"]
+    assert [one["answered"]["after"] for one in shown[:3]] == [False, True, True]
+    assert side_by_side("held_out", asked, before, after)[0]["answered"] is None

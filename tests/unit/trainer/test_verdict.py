@@ -6,11 +6,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from tunemill.trainer.accepted import Accepted
+from tunemill.trainer.forgetting import forgetting
+from tunemill.trainer.question import Question
 from tunemill.trainer.recipe import resolve
 from tunemill.trainer.score import Answered, Scores, scores_of
 from tunemill.trainer.verdict import Verdict, verdict
 
 TOPICS = ["arithmetic"] * 12 + ["words"] * 12
+
+
+def question(topic: str, accepted: Accepted | None = None) -> Question:
+    """A general question."""
+    said = {"messages": ({"role": "user", "content": "which?"},), "expected": "known", "accepted": accepted}
+    return Question(row_id="", topic=topic, prompt=(1,), expected_tokens=1, calls=(), **said)
 
 
 def scores(
@@ -39,7 +48,8 @@ def scores(
 def judged(before: Scores, after: Scores, **knobs: Any) -> Verdict:
     recipe = resolve({"base": "/base", **knobs})
     halves = [{"language": "de" if i < 10 else "en"} for i in range(20)]
-    return verdict(before, after, recipe, slices=halves, row_topics=TOPICS, question_topics=TOPICS, counts={})
+    asked = [question(topic) for topic in TOPICS]
+    return verdict(before, after, recipe, slices=halves, row_topics=TOPICS, questions=asked, counts={})
 
 
 def test_every_metric_has_its_rows_its_interval_and_its_p() -> None:
@@ -80,6 +90,8 @@ def test_what_was_lost_is_said_in_words_and_numbers() -> None:
     ]
     topics = {topic["topic"]: topic for topic in found.result["forgetting"]["by_topic"]}
     assert (topics["words"]["rows"], topics["words"]["could"], topics["words"]["lost"]) == (12, 12, 1)
+    assert (topics["arithmetic"]["could_not"], topics["arithmetic"]["learned"]) == (0, 0)
+    assert found.result["forgetting"]["answered"]["change"] == pytest.approx(-5 / 24)
     assert topics["words"]["loss_after"] - topics["words"]["loss_before"] == pytest.approx(0.1)
 
 
@@ -94,6 +106,53 @@ def test_nothing_lost_is_said_too(before: str, after: str, says: str) -> None:
     found = judged(scores(2.0, "no", retention=before), scores(1.0, "no", retention=after))
 
     assert found.result["forgetting"]["says"][-1] == says
+
+
+def answering(before: list[str], after: list[str], asked: list[Question]) -> dict[str, Any]:
+    """What is said of forgetting where these questions are answered so."""
+
+    def answered(texts: list[str]) -> Scores:
+        given = [Answered(said, scores_of("known", (), said, stopped=True, length_tokens=3)) for said in texts]
+        return Scores((), (), (1.0,) * len(given), (1,) * len(given), (), tuple(given))
+
+    topics = [one.topic for one in asked]
+    found = forgetting(answered(before), answered(after), row_topics=topics, questions=asked, seed=0)
+    return {**msgspec.to_builtins(found), "topics": {one.topic: one for one in found.by_topic}}
+
+
+def test_a_question_with_accepted_answers_is_answered_by_its_fact() -> None:
+    paris = (("Paris",),)
+    asked = [question("geography", paris)] * 6 + [question("writing", ())] * 5
+    before = ["It is Paris, I think.", "Paris", "Paris!", "Lyon", "known", "Rome", *["free"] * 5]
+    after = ["Paris", "It is Lyon, I think.", '{"city": "Lyon"}', "Paris", "the city of Paris", "Nice", *["x"] * 5]
+    found = answering(before, after, asked)
+
+    assert (found["rows"], found["open_rows"], found["could"]) == (11, 5, 3)
+    assert (found["lost_rows"], found["learned_rows"]) == (2, 2)
+    assert found["says"][1:] == [
+        "2 of 3 general questions that it could answer are lost, most of them geography (2 of 3).",
+        "2 of 3 that it could not answer are learned, most of them geography (2 of 3).",
+    ]
+    assert (found["answered"]["rows"], found["answered"]["change"]) == (6, 0.0)
+    assert (found["topics"]["writing"].could, found["topics"]["writing"].lost) == (0, 0)
+    assert found["f1"]["rows"] == 11
+
+
+def test_without_accepted_answers_what_is_learned_is_known_by_words() -> None:
+    asked = [question("words")] * 5
+    found = answering(["known", "known", "x", "x known y", "x"], ["x", "known y", "known", "known", "y"], asked)
+
+    assert (found["could"], found["lost_rows"], found["learned_rows"], found["open_rows"]) == (3, 1, 1, 0)
+
+
+def test_the_largest_twelve_topics_stand_by_themselves() -> None:
+    asked = [question(f"topic {n:02}", (("Paris",),)) for n in range(30) for _ in range(5 if n < 14 else 1)]
+    found = answering(["Paris"] * len(asked), ["Lyon"] * len(asked), asked)
+
+    assert [topic["topic"] for topic in found["by_topic"]] == [*(f"topic {n:02}" for n in range(12)), "(others)"]
+    assert (found["topics"]["(others)"].rows, found["topics"]["(others)"].lost) == (26, 26)
+    assert sum(topic["lost"] for topic in found["by_topic"]) == found["lost_rows"] == 86
+    assert "(others)" not in found["says"][1]
 
 
 def test_a_gain_of_preference_is_said_as_such() -> None:
@@ -117,7 +176,7 @@ def test_losses_beyond_what_can_be_a_perplexity_are_still_told() -> None:
 
 def test_without_retention_rows_it_says_so() -> None:
     empty = Scores((), (), (), (), (), ())
-    found = verdict(empty, empty, resolve({"base": "/base"}), slices=[], row_topics=[], question_topics=[], counts={})
+    found = verdict(empty, empty, resolve({"base": "/base"}), slices=[], row_topics=[], questions=[], counts={})
 
     assert found.result["forgetting"]["says"] == ["No retention rows: forgetting was not measured."]
     assert found.result["metrics"] == {}
