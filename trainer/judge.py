@@ -7,11 +7,12 @@ pair is judged in both orders, because judges favour a place (arXiv:2306.05685);
 import hashlib
 import json
 import re
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -23,9 +24,17 @@ URL, MODEL, KEY = "TUNEMILL_JUDGE_URL", "TUNEMILL_JUDGE_MODEL", "TUNEMILL_JUDGE_
 _AT_ONCE = 4
 _TIMEOUT_S = 120.0
 _BETTER = re.compile(r'"better"\s*:\s*"(A|B|tie)"')
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _JUDGED = {"win", "loss", "tie"}
 _TRIED = 8  # first answers; if none of them is judged, the rest is not sent
 _UNREADABLE = "unreadable"
+_PASSES = (
+    httpx.TimeoutException,
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+)  # worth another try, as are 429 and 5xx
+_WAIT_S = 2.0  # before it, unless the judge says how long
+_LONGEST_WAIT_S = 30.0
 
 
 class Judge(msgspec.Struct, frozen=True):
@@ -47,6 +56,44 @@ class Pair(msgspec.Struct, frozen=True):
     after: str
 
 
+class _Asking(NamedTuple):
+    """What every request needs."""
+
+    client: httpx.Client
+    judge: Judge
+    prompt: str
+    sleep: Callable[[float], None]
+    again: list[float]  # the waits before second tries, as they come
+
+    def post(self, shown: Mapping[str, Any]) -> httpx.Response:
+        """The reply to one request, which is made a second time where that may help.
+
+        Raises:
+            httpx.HTTPError: there is none, or it is an error.
+        """
+        try:
+            return self._post(shown)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.TOO_MANY_REQUESTS and not error.response.is_server_error:
+                raise
+            wait_s = _asked_wait_s(error.response.headers.get("retry-after", ""))
+        except _PASSES:
+            wait_s = _WAIT_S
+        self.again.append(wait_s)
+        self.sleep(wait_s)
+        return self._post(shown)
+
+    def _post(self, shown: Mapping[str, Any]) -> httpx.Response:
+        messages = [
+            {"role": "system", "content": self.prompt},
+            {"role": "user", "content": json.dumps(shown, ensure_ascii=False)},
+        ]
+        request = {"model": self.judge.model, "messages": messages, "temperature": 0}
+        headers = {"Authorization": f"Bearer {self.judge.key}"} if self.judge.key else {}
+        reply = self.client.post(f"{self.judge.url}/chat/completions", json=request, headers=headers)
+        return reply.raise_for_status()
+
+
 def configured(environment: Mapping[str, str]) -> Judge | None:
     """The judge that the environment names; None unless it names an address and a model."""
     url, model = environment.get(URL, ""), environment.get(MODEL, "")
@@ -54,17 +101,24 @@ def configured(environment: Mapping[str, str]) -> Judge | None:
 
 
 def judge_answers(
-    judge: Judge, asked: Sequence[Question], before: Sequence[Answered], after: Sequence[Answered], *, rows: int
+    judge: Judge,
+    asked: Sequence[Question],
+    before: Sequence[Answered],
+    after: Sequence[Answered],
+    *,
+    rows: int,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Have the first answers compared. What fails is counted and harms nothing; no text is in the result."""
+    """Have the first answers compared. What fails twice is counted and harms nothing; no text is in the result."""
     pairs = [Pair(*one) for one in zip(asked, _texts(before), _texts(after), strict=True)][:rows]
     prompt = (files("tunemill.trainer") / "judge_prompt.md").read_text(encoding="utf-8")
     with httpx.Client(timeout=_TIMEOUT_S) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
-        said = list(pool.map(lambda pair: _compare(client, judge, prompt, pair), pairs[:_TRIED]))
+        asking = _Asking(client, judge, prompt, sleep, [])
+        said = list(pool.map(lambda pair: _compare(asking, pair), pairs[:_TRIED]))
         if _JUDGED.isdisjoint(said):  # and each may have taken minutes to fail
             said += ["not_asked"] * len(pairs[_TRIED:])
         else:
-            said += pool.map(lambda pair: _compare(client, judge, prompt, pair), pairs[_TRIED:])
+            said += pool.map(lambda pair: _compare(asking, pair), pairs[_TRIED:])
     counted = Counter(said)
     why = {reason: count for reason, count in counted.items() if reason not in _JUDGED}
     return {
@@ -73,6 +127,7 @@ def judge_answers(
         "ties": counted["tie"],
         "failed": sum(why.values()),
         "failures": why,
+        "retried": len(asking.again),
         "rows": len(pairs),
         "model": judge.model,
         "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
@@ -83,12 +138,12 @@ def _texts(answers: Iterable[Answered]) -> list[str]:
     return [answer.text for answer in answers]
 
 
-def _compare(client: httpx.Client, judge: Judge, prompt: str, pair: Pair) -> str:
+def _compare(asking: _Asking, pair: Pair) -> str:
     """win, loss or tie of the tuned model, or why there is no judgement."""
     shown = {"conversation": list(pair.question.messages), "reference": pair.question.expected}
     try:
-        tuned_is_b = _ask(client, judge, prompt, {**shown, "A": pair.before, "B": pair.after})
-        tuned_is_a = _ask(client, judge, prompt, {**shown, "A": pair.after, "B": pair.before})
+        tuned_is_b = _ask(asking, {**shown, "A": pair.before, "B": pair.after})
+        tuned_is_a = _ask(asking, {**shown, "A": pair.after, "B": pair.before})
     except httpx.HTTPStatusError as error:
         return f"http_{error.response.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -98,19 +153,13 @@ def _compare(client: httpx.Client, judge: Judge, prompt: str, pair: Pair) -> str
     return {("B", "A"): "win", ("A", "B"): "loss"}.get((tuned_is_b, tuned_is_a), "tie")
 
 
-def _ask(client: httpx.Client, judge: Judge, prompt: str, shown: Mapping[str, Any]) -> str:
+def _ask(asking: _Asking, shown: Mapping[str, Any]) -> str:
     """Which of the two is better.
 
     Raises:
         ValueError: the reply says nothing of the kind.
     """
-    messages = [
-        {"role": "system", "content": prompt},
-        {"role": "user", "content": json.dumps(shown, ensure_ascii=False)},
-    ]
-    request = {"model": judge.model, "messages": messages, "temperature": 0}
-    headers = {"Authorization": f"Bearer {judge.key}"} if judge.key else {}
-    reply = client.post(f"{judge.url}/chat/completions", json=request, headers=headers).raise_for_status()
+    reply = asking.post(shown)
     try:
         said = reply.json()["choices"][0]["message"]["content"]
         found = _BETTER.search(said)
@@ -119,3 +168,8 @@ def _ask(client: httpx.Client, judge: Judge, prompt: str, shown: Mapping[str, An
     if found is None:
         raise ValueError("no judgement")
     return found[1]
+
+
+def _asked_wait_s(retry_after: str) -> float:
+    """The seconds that a judge wants to be left alone, up to a limit; a date is not read."""
+    return min(float(retry_after), _LONGEST_WAIT_S) if _SECONDS.fullmatch(retry_after) else _WAIT_S

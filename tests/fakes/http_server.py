@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +31,7 @@ class Answer:
     content_type: str = "application/json"
     sent: int | None = None  # after so many bytes of the body nothing more comes
     until: threading.Event | None = None  # when the connection is then cut; at once unless given
+    headers: Mapping[str, str] = field(default_factory=dict)  # more of them
 
 
 @dataclass
@@ -62,6 +63,8 @@ def serving(answer: Callable[[Asked], Answer], *, port: int = 0, idle_s: float |
             given = answer(asked)
             self.send_response(given.status)
             self.send_header("Content-Type", given.content_type)
+            for name, value in given.headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(given.body)))
             self.end_headers()
             self.wfile.write(given.body[: given.sent])

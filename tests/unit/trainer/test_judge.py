@@ -32,7 +32,9 @@ def by_text(asked: Asked) -> Answer:
     return says(next((place for place in "AB" if answers[place] == "good"), "A"))
 
 
-def judged(server: Server, pairs: list[tuple[str, str]], rows: int = 10, key: str = SECRET) -> dict[str, Any]:
+def judged(
+    server: Server, pairs: list[tuple[str, str]], rows: int = 10, key: str = SECRET, waits: list[float] | None = None
+) -> dict[str, Any]:
     def answered(text: str) -> Answered:
         return Answered(text, scores_of("good", (), text, stopped=True, length_tokens=1))
 
@@ -46,7 +48,8 @@ def judged(server: Server, pairs: list[tuple[str, str]], rows: int = 10, key: st
         calls=(),
     )
     before, after = ([answered(text) for text in side] for side in zip(*pairs, strict=True))
-    return judge_answers(Judge(f"{server.url}/v1", "judge-1", key), [question] * len(pairs), before, after, rows=rows)
+    judge, sleep = Judge(f"{server.url}/v1", "judge-1", key), (waits if waits is not None else []).append
+    return judge_answers(judge, [question] * len(pairs), before, after, rows=rows, sleep=sleep)
 
 
 def test_each_pair_is_judged_in_both_orders_and_a_place_wins_nothing() -> None:
@@ -67,6 +70,7 @@ def test_what_fails_is_counted_by_its_cause_and_shows_no_text_and_no_key() -> No
         found = judged(server, [("bad", "crash"), ("bad", "mumble"), ("bad", "good")])
 
     assert found["failures"] == {"http_500": 1, "unreadable": 1}
+    assert (found["retried"], len(server.asked)) == (1, 5), "an error is tried again, once; what it says is not"
     assert (found["failed"], found["wins"]) == (2, 1)
     assert SECRET not in json.dumps(found)
     assert "mumble" not in json.dumps(found)
@@ -79,6 +83,38 @@ def test_a_judge_that_is_gone_harms_nothing() -> None:
     assert judged(server, [("bad", "good")])["failures"] == {"ConnectError": 1}
     assert judged(Server("http://judge:port"), [("bad", "good")])["failures"] == {"InvalidURL": 1}
     assert judged(Server("judge.example"), [("bad", "good")])["failures"] == {"UnsupportedProtocol": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "waited"),
+    [(503, None, [2.0]), (429, "0.5", [0.5]), (429, "3600", [30.0]), (500, "tomorrow", [2.0]), (401, "1", [])],
+)
+def test_a_judge_that_is_busy_is_asked_once_more(status: int, retry_after: str | None, waited: list[float]) -> None:
+    asked: list[Asked] = []
+    headers = {"Retry-After": retry_after} if retry_after else {}
+
+    def busy_at_first(one: Asked) -> Answer:
+        asked.append(one)
+        return Answer(status, headers=headers) if len(asked) == 1 else by_text(one)
+
+    waits: list[float] = []
+    with serving(busy_at_first) as server:
+        found = judged(server, [("bad", "good")], waits=waits)
+
+    assert waits == waited
+    assert (found["wins"], found["retried"]) == ((1, 1) if waited else (0, 0))
+    assert found["failures"] == ({} if waited else {f"http_{status}": 1})
+
+
+def test_a_connection_that_breaks_is_tried_again() -> None:
+    asked: list[Asked] = []
+
+    def cut_at_first(one: Asked) -> Answer:
+        asked.append(one)
+        return Answer(200, b"{" * 9, sent=3) if len(asked) == 1 else by_text(one)
+
+    with serving(cut_at_first) as server:
+        assert judged(server, [("bad", "good")])["wins"] == 1
 
 
 def test_a_judge_that_only_fails_is_not_asked_about_every_row() -> None:
