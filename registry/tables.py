@@ -73,6 +73,7 @@ edits = Table(
     Index(None, "tag"),
     Index(None, "job_id"),
     Index(None, "applied_ms"),
+    Index(None, "project", "kind", "ts_ms"),
 )
 
 erasures = Table(
@@ -358,6 +359,7 @@ audit = Table(
     Column("action", String(64), nullable=False),
     Column("target", String(600), nullable=False, comment="ids only, never content"),
     Column("data", JSON),
+    Index(None, "project", "action", "ts_ms"),
 )
 
 rule_sets = Table(
