@@ -1,10 +1,11 @@
 """Lines of a file -> a draft, in requests of a bounded size. It goes on where it was interrupted; sent twice is known."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunemill.cli.batches import batches
 from tunemill.cli.client import Api, Refusal, at
 from tunemill.cli.import_file import Line
 from tunemill.cli.ingest_resume import Place
@@ -61,7 +62,8 @@ class Sending:
 
     def run(self, lines: Iterable[Line], place: Place, tally: Tally, *, after: int) -> None:
         """Send what comes after the line of this number; what stops it leaves the place to go on from."""
-        for request in _requests(line for line in lines if line.number > after):
+        left = (line for line in lines if line.number > after)
+        for request in batches(left, numbers=_REQUEST_LINES, size_bytes=_REQUEST_BYTES):
             self._send(request, tally)
             if tally.stopped:
                 place.write(tally.errors[-1]["line"] - 1)
@@ -92,20 +94,6 @@ class Sending:
                 raise
             tally.fail(self.file, refusal.problem["lines"], refusal.problem["errors"])  # not one could be imported
             tally.stopped = self.stops
-
-
-def _requests(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    request: list[Line] = []
-    size = 0
-    for line in lines:
-        is_far = bool(request) and line.number - request[0].number >= _REQUEST_LINES
-        if is_far or (request and size + len(line.value) > _REQUEST_BYTES):
-            yield request
-            request, size = [], 0
-        request.append(line)
-        size += len(line.value)
-    if request:
-        yield request
 
 
 def _body(lines: list[Line]) -> bytes:

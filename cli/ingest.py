@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from tunemill.cli.batches import batches
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url
 from tunemill.cli.ingest_file import Record, Unreadable, opened
 from tunemill.cli.ingest_resume import Place
@@ -96,7 +97,8 @@ class _Sending:
         """Send what is not sent yet; what stops it leaves the place to go on from."""
         after = self.tally.done
         try:
-            for batch in batches(record for record in records if record.number > after):
+            left = (record for record in records if record.number > after)
+            for batch in batches(left, numbers=_BATCH_RECORDS, size_bytes=_BATCH_BYTES):
                 self._send(batch)
         except Unreadable as error:
             complain(f"after {self.tally.lines} records: {error}")
@@ -117,20 +119,6 @@ class _Sending:
         self.tally.count(batch, [*problems, *(self.target.send(right) if right else ())])
         self.place.write(self.tally.done)
         self.show(self.tally.lines)
-
-
-def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Records in order, in requests of a bounded size."""
-    batch: list[Record] = []
-    size = 0
-    for record in records:
-        if batch and (size + len(record.value) > _BATCH_BYTES or len(batch) == _BATCH_RECORDS):
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += len(record.value)
-    if batch:
-        yield batch
 
 
 def _shape_check(name: str | None) -> Callable[[bytes], bool]:
