@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
-from tunemill.cli.output import complain, print_json, say, table, when
+from tunemill.cli.output import complain, print_json, say, when
 
 _POLL_S = 1.0
 _ACTIVE = ("running", "undoing")
@@ -32,10 +32,11 @@ def list_jobs(
     if as_json:
         print_json(answer)
         return
-    table(
-        ("job", "began (UTC)", "kind", "status", "seen", "changed", "query"),
-        (_row(one) for one in answer["jobs"]),
-    )
+    for one in answer["jobs"]:  # two lines each: with the query beside it no table would fit a terminal
+        say(f"{one['job_id']}  {when(one['created_ms'])}  {one['kind']:9}  {one['status']}")
+        say(f"  {_counts(one)}" + (f": {one['query']}" if one["query"] else ""))
+    if not answer["jobs"]:
+        say("none")
 
 
 @app.command("watch")
@@ -94,7 +95,7 @@ def follow(api: Api, path: str, *, again: str, as_json: bool) -> None:
 
 def progress(one: Mapping[str, Any]) -> str:
     """How far a job, or a backfill, is."""
-    line = f"{one.get('job_id') or one['backfill_id']}: {one['seen']} of {one['total']} logs, {one['changed']} changed"
+    line = f"{one.get('job_id') or one['backfill_id']}: {_counts(one)}"
     if one["undone"] or one["status"] in ("undoing", "undone"):
         line += f", {one['undone']} of them taken back"
     if one["logs_per_s"]:
@@ -106,9 +107,8 @@ def progress(one: Mapping[str, Any]) -> str:
     return line + (f"; {one['error']['message']}" if one["error"] else "")
 
 
-def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
-    seen = f"{one['seen']} of {one['total']}"
-    return one["job_id"], when(one["created_ms"]), one["kind"], one["status"], seen, one["changed"], one["query"]
+def _counts(one: Mapping[str, Any]) -> str:
+    return f"{one['seen']} of {one['total']} logs, {one['changed']} changed"
 
 
 def _again(job_id: str) -> str:
