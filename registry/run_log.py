@@ -50,15 +50,9 @@ def _status(row: RowMapping, data: Mapping[str, Any] | None) -> RunStatus:
     return RunStatus(
         event_id=f"{row['run_id']}:{row['event_seq']}",
         ts_ms=now_ms(),
-        run_id=row["run_id"],
-        run_key=row["run_key"],
-        status=row["status"],
         attempt=row["attempt"],
-        name=row["name"],
-        version=row["version"],
-        digest=row["digest"],
-        project=row["project"],
         data=data,
+        **_in_both(row),
     )
 
 
@@ -67,16 +61,15 @@ def _end(row: RowMapping) -> RunFinished:
     return RunFinished(
         event_id=f"{row['run_id']}:finished:{row['attempt']}",
         ts_ms=now_ms(),
-        run_id=row["run_id"],
-        run_key=row["run_key"],
-        status=row["status"],
-        name=row["name"],
-        version=row["version"],
-        digest=row["digest"],
         method=str(recipe.get("method", "")),
         base=str(recipe.get("base", "")),
-        project=row["project"],
         artefact_url=row["artefact_url"] or "",
         manifest_sha256=result.get("manifest_sha256", ""),
         scores={name: result[name] for name in _SCORES if name in result} or None,
+        **_in_both(row),
     )
+
+
+def _in_both(row: RowMapping) -> dict[str, Any]:
+    """What every event of a run says as its row does."""
+    return {name: row[name] for name in ("run_id", "run_key", "status", "name", "version", "digest", "project")}
