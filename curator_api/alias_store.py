@@ -5,7 +5,8 @@ from sqlalchemy import ColumnElement, Engine, and_, delete, insert, select
 
 from tunemill.curator_api import training_policies
 from tunemill.curator_api.errors import NotFound
-from tunemill.registry.tables import aliases, audit, now_ms, versions
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import aliases, now_ms, versions
 
 
 class Alias(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +48,7 @@ def put(engine: Engine, project: str, name: str, alias: str, version: int, *, by
         connection.execute(delete(aliases).where(and_(_of(project, name), aliases.c.alias == alias)))
         connection.execute(insert(aliases).values(project=project, name=name, **msgspec.to_builtins(made)))
         training_policies.arm(connection, project, name, version, alias=alias)
-        connection.execute(_audit_line(project, f"{name}@{alias} -> v{version}", "alias.set", by))
+        audit_trail.append(connection, project, "alias.set", f"{name}@{alias} -> v{version}", by=by)
     return made
 
 
@@ -56,12 +57,8 @@ def remove(engine: Engine, project: str, name: str, alias: str, *, by: str) -> b
     with engine.begin() as connection:
         gone = connection.execute(delete(aliases).where(and_(_of(project, name), aliases.c.alias == alias))).rowcount
         if gone:
-            connection.execute(_audit_line(project, f"{name}@{alias}", "alias.remove", by))
+            audit_trail.append(connection, project, "alias.remove", f"{name}@{alias}", by=by)
     return bool(gone)
-
-
-def _audit_line(project: str, target: str, action: str, by: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's Insert is generic in what it returns
-    return insert(audit).values(ts_ms=now_ms(), project=project, by=by, action=action, target=target)
 
 
 def _of(project: str, name: str) -> ColumnElement[bool]:

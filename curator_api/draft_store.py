@@ -10,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from tunemill.curator_api.errors import Exists, NotFound
 from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.rows import Changes, Messages, Row, RowEdit, imported_row, in_session
-from tunemill.registry.tables import audit, datasets, erasures, imported_rows, now_ms, row_edits
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import datasets, erasures, imported_rows, now_ms, row_edits
 
 _PAGE = 500  # rows that are read at once
 _KEYS_AT_ONCE = 500  # in one statement: engines limit how many values it may have
@@ -124,8 +125,7 @@ def restore(engine: Engine, project: str, name: str, draft: Recipe, version: str
         values = {"draft": msgspec.to_builtins(draft), "updated_ms": now}
         connection.execute(update(datasets).where(_of(datasets, project, name)).values(values))
         connection.execute(delete(row_edits).where(_of(row_edits, project, name)))
-        line = {"ts_ms": now, "project": project, "by": by, "action": "draft.restore", "target": version}
-        connection.execute(insert(audit).values(line))
+        audit_trail.append(connection, project, "draft.restore", version, by=by)
 
 
 def add_imported(

@@ -18,7 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from tunemill.curator_api import ledger
 from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.receipt import INDEX, Kind, Receipt, about_to_remove, scope_digest
-from tunemill.registry.tables import audit, erasure_items, erasure_requests, imported_rows, now_ms, row_edits
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import erasure_items, erasure_requests, imported_rows, now_ms, row_edits
 from tunemill.schemas.ids import new_id
 
 LEASE_MS = 30_000  # how long a request lies idle after its process was killed
@@ -79,8 +80,7 @@ def start(engine: Engine, project: str, kind: Kind, value: str, *, by: str) -> R
         if known := _not_done(connection, project, scope):
             return known if known.status == "running" else _going_on(connection, known)
         made = _made(connection, project, new_id(), scope, by)
-        line = {"ts_ms": made.created_ms, "project": project, "by": by, "action": "erasure.start"}
-        connection.execute(insert(audit).values(**line, target=made.request_id))
+        audit_trail.append(connection, project, "erasure.start", made.request_id, by=by)
         return made
 
 

@@ -15,7 +15,8 @@ from sqlalchemy.exc import IntegrityError
 
 from tunemill.curator_api.errors import Finished, NotFound, UnderWay, Unprocessable
 from tunemill.curator_api.tag_changes import TagChange, then
-from tunemill.registry.tables import audit, edits, job_changes, jobs, now_ms
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import edits, job_changes, jobs, now_ms
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import Tag
 
@@ -104,7 +105,7 @@ def start(
     try:
         with engine.begin() as connection:
             connection.execute(insert(jobs).values(values))
-            _audit(connection, project, str(values["job_id"]), "start", by)
+            audit_trail.append(connection, project, "job.start", str(values["job_id"]), by=by)
     except IntegrityError:
         if request is not None and (begun := find_begun(engine, project, request)):
             return begun
@@ -156,7 +157,7 @@ def cancel(engine: Engine, project: str, job_id: str, *, by: str) -> Job:
         if not _update(connection, _in(project, job_id, *ACTIVE), values):
             found = _find(connection, project, job_id)
             raise Finished(f"the job is {found.status}")
-        _audit(connection, project, job_id, "cancel", by)
+        audit_trail.append(connection, project, "job.cancel", job_id, by=by)
         return _find(connection, project, job_id)
 
 
@@ -181,7 +182,7 @@ def undo(engine: Engine, project: str, job_id: str, *, by: str) -> Job:
             if found.status == "running":
                 raise UnderWay("the job is running: cancel it first")
             raise Finished(f"the job is {found.status}")
-        _audit(connection, project, job_id, "undo", by)
+        audit_trail.append(connection, project, "job.undo", job_id, by=by)
         return _find(connection, project, job_id)
 
 
@@ -394,11 +395,6 @@ def _change_row(job_id: str, log_id: str, change: TagChange) -> dict[str, Any]:
 
 def _tag_change(row: Row[Any]) -> TagChange:
     return TagChange(*(tuple(Tag(*pair) for pair in pairs) for pairs in (row.added, row.taken)))
-
-
-def _audit(connection: Connection, project: str, job_id: str, action: str, by: str) -> None:
-    values = {"ts_ms": now_ms(), "project": project, "by": by, "action": f"job.{action}", "target": job_id}
-    connection.execute(insert(audit).values(**values))
 
 
 def _job(row: Row[Any]) -> Job:

@@ -11,9 +11,9 @@ from sqlalchemy import Engine, Row, and_, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.curator_api import ledger
-from tunemill.registry import rule_sets
+from tunemill.registry import audit_trail, rule_sets
 from tunemill.registry.rule_sets import LearnedRef, RevisionChanged, RuleSet
-from tunemill.registry.tables import audit, edits, learned_tags, now_ms
+from tunemill.registry.tables import edits, learned_tags, now_ms
 from tunemill.schemas.learned import Lesson, Model, Report
 
 
@@ -52,15 +52,7 @@ def keep(engine: Engine, project: str, tag: str, lesson: Lesson, *, by: str) -> 
                     tag=tag, version=newest + 1, model=lesson.model, report=lesson.report, by=by, created_ms=now_ms()
                 )
                 connection.execute(insert(learned_tags).values(project=project, **msgspec.to_builtins(made)))
-                connection.execute(
-                    insert(audit).values(
-                        ts_ms=made.created_ms,
-                        project=project,
-                        by=by,
-                        action="tag.learn",
-                        target=f"{tag}@{made.version}",
-                    )
-                )
+                audit_trail.append(connection, project, "tag.learn", f"{tag}@{made.version}", by=by)
             return made
         except IntegrityError:  # somebody else took the number between our look and our insert
             continue

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine, delete, func, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.registry import outbox
-from tunemill.registry.tables import audit, datasets, edits, erasures, now_ms, row_edits
+from tunemill.registry import audit_trail, outbox
+from tunemill.registry.tables import datasets, edits, erasures, now_ms, row_edits
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import Erasure
 from tunemill.schemas.topics import ERASURES
@@ -63,8 +63,7 @@ def erase_many(connection: Connection, project: str, log_ids: Sequence[str], *, 
         _close_edits(connection, project, some, by, now)
     for event in events:
         outbox.append(connection, ERASURES, event, event_id=event.erasure_id)
-    lines = [{"ts_ms": now, "project": project, "by": by, "action": "log.erase", "target": one} for one in fresh]
-    connection.execute(insert(audit), lines)
+    audit_trail.append(connection, project, "log.erase", *fresh, by=by)
     return set(fresh)
 
 

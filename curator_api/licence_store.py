@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Engine, Row, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from tunemill.registry import audit_trail
 from tunemill.registry.tables import audit, model_licences, now_ms
 
 
@@ -34,8 +35,7 @@ def put(
                 changed = connection.execute(update(model_licences).where(_of(project, model)).values(values))
                 if not changed.rowcount:
                     connection.execute(insert(model_licences).values(project=project, model=model, **values))
-                line = {"ts_ms": now, "project": project, "by": by, "action": "licence.put", "target": model}
-                connection.execute(insert(audit).values(line))
+                audit_trail.append(connection, project, "licence.put", model, by=by)
         except IntegrityError:  # somebody else made it between our look and our insert
             continue
         return ModelLicence(model=model, trainable=trainable, note=note, by=by, updated_ms=now)
@@ -60,8 +60,7 @@ def remove(engine: Engine, project: str, model: str, *, by: str) -> bool:
     with engine.begin() as connection:
         if not connection.execute(delete(model_licences).where(_of(project, model))).rowcount:
             return False
-        line = {"ts_ms": now_ms(), "project": project, "by": by, "action": "licence.delete", "target": model}
-        connection.execute(insert(audit).values(line))
+        audit_trail.append(connection, project, "licence.delete", model, by=by)
     return True
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, select
 
 from tunemill.curator_api.errors import GateNotPassed, NoModel, NotFound
 from tunemill.curator_api.run_store import Values
+from tunemill.registry import audit_trail
 from tunemill.registry import model_aliases as names
-from tunemill.registry.tables import audit, model_aliases, now_ms, runs
+from tunemill.registry.tables import model_aliases, runs
 
 WITH_MODEL = ("succeeded", "rejected")
 MODELS_SHOWN = 100
@@ -74,8 +75,8 @@ def promote(engine: Engine, project: str, run_id: str, alias: str, *, override: 
         reason = override if rejected else None
         names.put(connection, project, run["name"], alias, run_id, by=by, reason=reason)
         target = f"{run['name']}/{alias} -> {run_id}"
-        line = {"ts_ms": now_ms(), "project": project, "by": by, "action": "model.promote", "target": target}
-        connection.execute(insert(audit).values(**line, data={"override": reason} if reason else None))
+        data = {"override": reason} if reason else None
+        audit_trail.append(connection, project, "model.promote", target, by=by, data=data)
 
 
 def _run(connection: Connection, project: str, run_id: str) -> Values:

@@ -27,8 +27,9 @@ from tunemill.curator_api.rows import Left, Reason
 from tunemill.curator_api.tally import Tally, without_erased_values
 from tunemill.curator_api.version_keys import Where, find, from_bytes
 from tunemill.curator_api.version_store import TALLY, Version, event_id_of
+from tunemill.registry import audit_trail
 from tunemill.registry.announce import announce
-from tunemill.registry.tables import audit, datasets, now_ms, redactions, versions
+from tunemill.registry.tables import datasets, now_ms, redactions, versions
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import DatasetRedacted
 from tunemill.schemas.topics import DATASETS_REDACTED
@@ -210,6 +211,4 @@ def _tell(connection: Connection, project: str, asked: Asked, before: Version, a
         project=project,
     )
     announce(connection, project, DATASETS_REDACTED, event, event_id=event.event_id)
-    target = f"{after.name}@v{after.version}"
-    line = {"ts_ms": now, "project": project, "by": asked.by, "action": "version.redact", "target": target}
-    connection.execute(insert(audit).values(line))
+    audit_trail.append(connection, project, "version.redact", f"{after.name}@v{after.version}", by=asked.by)

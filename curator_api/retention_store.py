@@ -6,7 +6,8 @@ import msgspec
 from sqlalchemy import Engine, delete, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.registry.tables import audit, edits, now_ms, retention
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import edits, now_ms, retention
 
 _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
 
@@ -36,13 +37,12 @@ def set_policy(engine: Engine, project: str, *, max_age_days: int | None, max_by
     """Put another one in force."""
     limits = {"max_age_days": max_age_days, "max_bytes": max_bytes}
     now = now_ms()
-    line = {"ts_ms": now, "project": project, "by": by, "action": "retention.set", "target": project, "data": limits}
     while True:
         try:
             with engine.begin() as connection:
                 connection.execute(delete(retention).where(retention.c.project == project))
                 connection.execute(insert(retention).values(project=project, by=by, updated_ms=now, **limits))
-                connection.execute(insert(audit).values(**line))
+                audit_trail.append(connection, project, "retention.set", project, by=by, data=limits)
             return policy_of(engine, project)
         except IntegrityError:  # somebody else set one between our two statements
             continue

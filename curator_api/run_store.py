@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select, update
 
 from tunemill.curator_api.errors import Finished, NotFound, UnderWay, VersionRedacted
+from tunemill.registry import audit_trail
 from tunemill.registry.run_log import tell
-from tunemill.registry.tables import audit, now_ms, run_events, runs, versions
+from tunemill.registry.tables import now_ms, run_events, runs, versions
 from tunemill.schemas.records import ENDED
 
 RESUMABLE = ("failed", "cancelled")
@@ -68,12 +69,9 @@ def request_cancel(engine: Engine, project: str, run_id: str, *, by: str) -> Val
     """
     here = and_(runs.c.project == project, runs.c.run_id == run_id)
     going = and_(here, runs.c.status.not_in(ENDED), runs.c.cancel_requested_ms.is_(None))
-    now = now_ms()
     with engine.begin() as connection:
-        if connection.execute(update(runs).where(going).values(cancel_requested_ms=now)).rowcount:
-            connection.execute(
-                insert(audit).values(ts_ms=now, project=project, by=by, action="run.cancel", target=run_id)
-            )
+        if connection.execute(update(runs).where(going).values(cancel_requested_ms=now_ms())).rowcount:
+            audit_trail.append(connection, project, "run.cancel", run_id, by=by)
     run = find_run(engine, project, run_id)
     if run["status"] in ENDED:
         raise Finished(f"the run is over: {run['status']}")
@@ -100,9 +98,7 @@ def resume(engine: Engine, project: str, run_id: str, *, by: str) -> Values:
         if connection.execute(update(runs).where(same).values(fresh)).rowcount != 1:
             raise UnderWay("somebody else resumed the run in this moment")
         tell(connection, run_id, "the run waits again: a person asked for it", data=None)
-        connection.execute(
-            insert(audit).values(ts_ms=now_ms(), project=project, by=by, action="run.resume", target=run_id)
-        )
+        audit_trail.append(connection, project, "run.resume", run_id, by=by)
     return find_run(engine, project, run_id)
 
 

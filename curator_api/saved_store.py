@@ -9,7 +9,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Engine, Row, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.registry.tables import audit, now_ms, saved_searches
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import now_ms, saved_searches
 
 
 class SavedSearch(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +34,7 @@ def put(engine: Engine, project: str, name: str, query: str, *, by: str) -> Save
                 if not changed.rowcount:
                     fresh = {**values, "project": project, "name": name, "created_ms": now}
                     connection.execute(insert(saved_searches).values(fresh))
-                line = {"ts_ms": now, "project": project, "by": by, "action": "search.save", "target": name}
-                connection.execute(insert(audit).values(line))
+                audit_trail.append(connection, project, "search.save", name, by=by)
                 return _saved(connection.execute(select(saved_searches).where(_of(project, name))).one())
         except IntegrityError:  # somebody else made it between our look and our insert
             continue
@@ -59,8 +59,7 @@ def remove(engine: Engine, project: str, name: str, *, by: str) -> bool:
     with engine.begin() as connection:
         if not connection.execute(delete(saved_searches).where(_of(project, name))).rowcount:
             return False
-        line = {"ts_ms": now_ms(), "project": project, "by": by, "action": "search.delete", "target": name}
-        connection.execute(insert(audit).values(line))
+        audit_trail.append(connection, project, "search.delete", name, by=by)
     return True
 
 

@@ -6,7 +6,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.registry.tables import audit, now_ms, training_policies
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import now_ms, training_policies
 
 VERSION = "version"  # train on every new version; else `alias:<alias>`: on whatever that name is given to
 
@@ -46,7 +47,7 @@ def remove(engine: Engine, project: str, name: str, *, by: str) -> bool:
     with engine.begin() as connection:
         gone = connection.execute(delete(training_policies).where(_of(project, name))).rowcount
         if gone:
-            _note(connection, project, name, "training.remove", by)
+            audit_trail.append(connection, project, "training.remove", name, by=by)
     return bool(gone)
 
 
@@ -76,12 +77,8 @@ def _put(connection: Connection, project: str, policy: Policy) -> Policy:
         kept = ("due_ms", "due_version") if before.train_on == policy.train_on else ()
         fresh = {column: value for column, value in values.items() if column not in kept}
         connection.execute(update(training_policies).where(_of(project, policy.name)).values(fresh))
-    _note(connection, project, policy.name, "training.set", policy.by)
+    audit_trail.append(connection, project, "training.set", policy.name, by=policy.by)
     return _find(connection, project, policy.name) or policy
-
-
-def _note(connection: Connection, project: str, name: str, action: str, by: str) -> None:
-    connection.execute(insert(audit).values(ts_ms=now_ms(), project=project, by=by, action=action, target=name))
 
 
 def _of(project: str, name: str) -> ColumnElement[bool]:

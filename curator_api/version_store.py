@@ -15,8 +15,9 @@ from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.report import Report
 from tunemill.curator_api.tally import Tally
 from tunemill.curator_api.version_keys import Keys, find
+from tunemill.registry import audit_trail
 from tunemill.registry.announce import announce
-from tunemill.registry.tables import audit, datasets, erasure_requests, erasures, now_ms, versions
+from tunemill.registry.tables import datasets, erasure_requests, erasures, now_ms, versions
 from tunemill.schemas.ids import digest, new_id
 from tunemill.schemas.records import DatasetReady
 from tunemill.schemas.topics import DATASETS_READY, Topic
@@ -194,7 +195,8 @@ def _insert(connection: Connection, proposal: Proposal, is_whole: Callable[[], b
     announce(connection, proposal.project, DATASETS_READY, event, event_id=event.event_id)
     if proposal.recipe is None:
         training_policies.arm(connection, proposal.project, version.name, version.version)
-    connection.execute(_audit_line(proposal, version))
+    target = f"{version.name}@v{version.version}"
+    audit_trail.append(connection, proposal.project, "version.publish", target, by=proposal.by)
     return version
 
 
@@ -274,13 +276,6 @@ def ready(project: str, version: Version, recipe: Any, *, event_id: str, priorit
         recipe=recipe,
         sources_url=version.sources_url,
         priority=priority,
-    )
-
-
-def _audit_line(proposal: Proposal, version: Version):  # type: ignore[no-untyped-def]  # SQLAlchemy's Insert is generic in what it returns
-    target = f"{version.name}@v{version.version}"
-    return insert(audit).values(
-        ts_ms=version.created_ms, project=proposal.project, by=proposal.by, action="version.publish", target=target
     )
 
 

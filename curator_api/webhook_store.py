@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, insert, select, update
+from sqlalchemy import Engine, Row, and_, case, delete, func, insert, select, update
 
 from tunemill.curator_api.webhook_sign import new_secret
-from tunemill.registry.tables import audit, now_ms, webhook_deliveries, webhooks
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import now_ms, webhook_deliveries, webhooks
 from tunemill.schemas.ids import new_id
 
 WAITS_MS = (5_000, 30_000, 120_000, 600_000, 3_600_000, 21_600_000)  # after the first failure, the second, ...
@@ -49,7 +50,7 @@ def add(engine: Engine, project: str, url: str, *, by: str) -> tuple[Webhook, st
     with engine.begin() as connection:
         values = {"webhook_id": made.webhook_id, "project": project, "url": url, "secret": secret, "by": by}
         connection.execute(insert(webhooks).values(values | {"created_ms": made.created_ms}))
-        _write_down(connection, project, by, "webhook.add", made.webhook_id)
+        audit_trail.append(connection, project, "webhook.add", made.webhook_id, by=by)
     return made, secret
 
 
@@ -60,7 +61,7 @@ def remove(engine: Engine, project: str, webhook_id: str, *, by: str) -> bool:
         if not connection.execute(delete(webhooks).where(mine)).rowcount:
             return False
         connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.webhook_id == webhook_id))
-        _write_down(connection, project, by, "webhook.remove", webhook_id)
+        audit_trail.append(connection, project, "webhook.remove", webhook_id, by=by)
     return True
 
 
@@ -139,8 +140,3 @@ def _webhook(row: Row[Any]) -> Webhook:
     counts: Sequence[str] = ("sent", "waiting", "given_up")
     values = {name: row._mapping[name] for name in Webhook.__struct_fields__}
     return Webhook(**(values | {name: int(values[name] or 0) for name in counts}))
-
-
-def _write_down(connection: Connection, project: str, by: str, action: str, webhook_id: str) -> None:
-    line = {"ts_ms": now_ms(), "project": project, "by": by, "action": action, "target": webhook_id}
-    connection.execute(insert(audit).values(line))

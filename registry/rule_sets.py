@@ -10,7 +10,8 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tunemill.registry.tables import audit, learned_tags, now_ms, rule_sets
+from tunemill.registry import audit_trail
+from tunemill.registry.tables import learned_tags, now_ms, rule_sets
 from tunemill.schemas.learned import LearnedTag, Model
 
 
@@ -138,16 +139,7 @@ def _in_force(connection: Connection, project: str) -> RuleSet:
 def _insert(connection: Connection, project: str, made: RuleSet) -> None:
     connection.execute(insert(rule_sets).values(project=project, **msgspec.to_builtins(made)))
     learned = [f"{ref.tag}@{ref.version}" for ref in made.learned]
-    connection.execute(
-        insert(audit).values(
-            ts_ms=made.created_ms,
-            project=project,
-            by=made.by,
-            action="rules.put",
-            target=str(made.revision),
-            data={"learned": learned},
-        )
-    )
+    audit_trail.append(connection, project, "rules.put", str(made.revision), by=made.by, data={"learned": learned})
 
 
 def _rule_set(row: Row[Any]) -> RuleSet:
