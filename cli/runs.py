@@ -92,8 +92,8 @@ def compare(
     if not answer["same_rows"]:
         complain("they were trained and measured on other rows: their scores say little about one another")
     _table_of(("knob", "a", "b"), [_row(one, "knob", "a", "b") for one in answer["recipe"]])
-    columns = ("score", "on", "a", "b", "from a to b", "better")
-    _table_of(columns, [_row(one, "name", "on", "a", "b", "change", "better") for one in answer["scores"]])
+    columns = ("score", "on", "a", "b", "from a to b", "95 %", "better")
+    _table_of(columns, [_difference(one) for one in answer["scores"]])
 
 
 @app.command("events")
@@ -181,6 +181,12 @@ def _dataset(run: Mapping[str, Any]) -> str:
 def _score(score: Score) -> tuple[Any, ...]:
     interval = None if score.low is None else (score.low, score.high)
     return (score.name, score.on, score.before, score.after, score.change, interval, score.p, score.rows)
+
+
+def _difference(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    interval = None if one["low"] is None else (one["low"], one["high"])
+    better = one["better"] and one["better"].replace("_", " ")
+    return (*_row(one, "name", "on", "a", "b", "change"), interval, better)
 
 
 def _row(one: Mapping[str, Any], *members: str) -> tuple[Any, ...]:

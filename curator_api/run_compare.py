@@ -1,10 +1,17 @@
 """Two training runs side by side: which knobs differ, and what each came to. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from tunemill.curator_api.run_view import Score, scores
+from tunemill.curator_api.run_view import HELD_OUT, RETENTION, Score, scores
+from tunemill.schemas.bootstrap import SURE_ROWS, Change, paired
+from tunemill.schemas.row_scores import RowScores
 
+Better = Literal["a", "b", "not_sure", "not_comparable"]
+
+_ON = {"held_out": HELD_OUT, "retention": RETENTION}
+_BY = {"perplexity": "loss"}  # scores that rise and fall with another one
+_SEED = 0
 _MEASURED_ON = ("objective", "eval_loss_rows", "eval_generate_rows", "retention")
 
 
@@ -27,7 +34,11 @@ class Compared(NamedTuple):
     a: float | None
     b: float | None
     change: float | None
-    better: Literal["a", "b"] | None
+    low: float | None  # of the change, 95 %, over the rows in pairs
+    high: float | None
+    p: float | None
+    rows: int | None
+    better: Better | None  # None: they are alike, neither is better, or one has no such score
 
 
 def same_rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
@@ -45,21 +56,51 @@ def knobs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Knob]:
     ]
 
 
-def compared(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> list[Compared]:
-    """Every score that one of two results has."""
-    ours = {(score.name, score.on): score for score in scores(a)}
-    theirs = {(score.name, score.on): score for score in scores(b)}
-    return [_compared(known, ours.get(name), theirs.get(name)) for name, known in {**ours, **theirs}.items()]
+def compared(
+    a: Mapping[str, Any] | None,
+    b: Mapping[str, Any] | None,
+    rows_a: Sequence[RowScores] = (),
+    rows_b: Sequence[RowScores] = (),
+) -> list[Compared]:
+    """Every score that one of two results has.
+
+    Args:
+        rows_a: the same of each row; empty of a run that left none.
+    """
+    ours, theirs = ({(score.key, score.on): score for score in scores(result)} for result in (a, b))
+    left, right = ({(one.name, _ON[one.of]): one for one in rows} for rows in (rows_a, rows_b))
+    found = []
+    for name, known in {**ours, **theirs}.items():
+        by_row = (_BY.get(known.key, known.key), known.on)
+        sure = _in_pairs(left.get(by_row), right.get(by_row))
+        found.append(_compared(known, ours.get(name), theirs.get(name), sure))
+    return found
 
 
-def _compared(known: Score, a: Score | None, b: Score | None) -> Compared:
+def _in_pairs(a: RowScores | None, b: RowScores | None) -> Change | None:
+    """How sure the change from one to the other is; None where they are not of the same rows."""
+    if a is None or b is None or not a.is_of_same_rows(b):
+        return None
+    return paired(a.values, b.values, weights=a.weights, seed=_SEED)
+
+
+def _compared(known: Score, a: Score | None, b: Score | None, sure: Change | None) -> Compared:
     left, right = a.after if a else None, b.after if b else None
     change = None if left is None or right is None else right - left
-    better: Literal["a", "b"] | None = None
-    if change and known.more_is_better is not None:
-        better = "b" if (change > 0) == known.more_is_better else "a"
     before = (a.before if a else None, b.before if b else None)
-    return Compared(known.name, known.on, known.unit, *before, left, right, change, better)
+    interval = (sure.low, sure.high, sure.p, sure.rows) if sure and known.key not in _BY else (None,) * 4
+    better = _better(known.more_is_better, change, sure)
+    return Compared(known.name, known.on, known.unit, *before, left, right, change, *interval, better)
+
+
+def _better(more_is_better: bool | None, change: float | None, sure: Change | None) -> Better | None:
+    if not change or more_is_better is None:
+        return None
+    if sure is None:
+        return "not_comparable"
+    if sure.rows < SURE_ROWS or sure.low <= 0 <= sure.high:
+        return "not_sure"
+    return "b" if (sure.low > 0) == more_is_better else "a"
 
 
 def _flat(recipe: Mapping[str, Any], place: str = "") -> dict[str, Any]:

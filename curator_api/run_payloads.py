@@ -110,7 +110,14 @@ class ComparedOut(Given):
     a: float | None
     b: float | None
     change: float | None = Field(description="from a to b")
-    better: Literal["a", "b"] | None
+    low: float | None = Field(description="of the change, 95 %, by the paired bootstrap over the rows of both")
+    high: float | None
+    p: float | None
+    rows: int | None
+    better: Literal["a", "b", "not_sure", "not_comparable"] | None = Field(
+        description="not_sure: the interval holds 0; not_comparable: there are no scores of both on the same rows, row by row; "
+        "null: they are alike, neither is better, or one has no such score"
+    )
 
 
 class CompareOut(Given):

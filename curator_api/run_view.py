@@ -33,6 +33,7 @@ _GATE_SAYS = {"pass": ("passed", "good"), "warn": ("warning", "warn"), "reject":
 class Score(NamedTuple):
     """One line of the comparison."""
 
+    key: str  # its name in the result
     name: str
     on: str
     before: float | None
@@ -157,7 +158,7 @@ def _score(key: str, on: str, before: Any, after: Any, more: Mapping[str, Any]) 
     is_share = unit.startswith("share of")
     largest = 1.0 if is_share else max([value for value in (before, after) if _numbers(value)], default=1.0)
     known = [more.get(what) for what in ("low", "high", "p", "rows")]
-    return Score(name, on, before, after, change, better, largest, unit, more_is_better, key in _DRAWN, *known)
+    return Score(key, name, on, before, after, change, better, largest, unit, more_is_better, key in _DRAWN, *known)
 
 
 def _better(more: Mapping[str, Any]) -> bool | None:

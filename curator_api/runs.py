@@ -27,6 +27,7 @@ from tunemill.curator_api.run_payloads import (
     Status,
 )
 from tunemill.registry.model_aliases import CANDIDATE
+from tunemill.schemas.row_scores import ROW_SCORES_FILE, RowScores
 from tunemill.schemas.run_report import SAMPLES_FILE
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -127,13 +128,23 @@ def promote_run(run_id: RunId, wanted: PromoteIn, here: Here, person: Person) ->
 def compare_runs(a: RunId, b: RunId, here: Here, person: Person) -> CompareOut:
     """Two runs side by side: the knobs that differ, and what each came to."""
     left, right = (run_store.find_run(here.registry, here.settings.project, run_id) for run_id in (a, b))
+    rows = (_row_scores(here, a), _row_scores(here, b))
     return CompareOut(
         a=RunOut.model_validate(left),
         b=RunOut.model_validate(right),
         same_rows=run_compare.same_rows(left, right),
         recipe=[KnobOut(**one._asdict()) for one in run_compare.knobs(left["recipe"] or {}, right["recipe"] or {})],
-        scores=[ComparedOut(**one._asdict()) for one in run_compare.compared(left["result"], right["result"])],
+        scores=[ComparedOut(**one._asdict()) for one in run_compare.compared(left["result"], right["result"], *rows)],
     )
+
+
+def _row_scores(here: Here, run_id: str) -> list[RowScores]:
+    """What a run left of each row; nothing of one of former days, or that has not ended."""
+    try:
+        content = here.files.read(f"runs/{here.project}/{run_id}/{ROW_SCORES_FILE}")
+        return msgspec.json.decode(content, type=list[RowScores])
+    except (DamagedFile, msgspec.DecodeError):
+        return []
 
 
 @router.get("/{run_id}/samples", responses=responses(404, 422))

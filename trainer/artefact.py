@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import torch
 
+from tunemill.schemas.row_scores import ROW_SCORES_FILE, RowScores
 from tunemill.schemas.run_report import REPORT, SAMPLES_FILE
 from tunemill.trainer.card import card
 from tunemill.trainer.identity import identify_base
@@ -47,17 +48,19 @@ def assemble(
     result: Mapping[str, Any],
     report: str,
     samples: Sequence[Mapping[str, Any]],
+    rows: Sequence[RowScores],
     made: Made,
 ) -> list[str]:
     """Write everything that the run leaves, the manifest last; what an earlier attempt left here goes. Gives notes for who serves it.
 
-    1. weights and tokenizer; 2. merged weights, where asked for or where no server would load the adapter; 3. report, samples
-    and card; 4. the manifest.
+    1. weights and tokenizer; 2. merged weights, where asked for or where no server would load the adapter; 3. report, samples,
+    scores by row, and card; 4. the manifest.
 
     Args:
         result: what `runs.result` will hold; no text of rows.
         report: for a person; may show rows, from its heading `run_report.SAMPLES` on.
         samples: rows with the answers before and after.
+        rows: the scores after training row by row; no text of rows.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -70,6 +73,7 @@ def assemble(
             merge(made.base_folder, folder, folder / MERGED, tokenizer)
     (folder / REPORT).write_text(report, encoding="utf-8")
     (folder / SAMPLES_FILE).write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
+    (folder / ROW_SCORES_FILE).write_bytes(msgspec.json.encode(rows))
     (folder / "README.md").write_text(card(order, status, result, notes, whole=not is_adapter), encoding="utf-8")
     write_manifest(folder, {"status": status, **_about(order, tokenizer, made), "scores": result, "serving": notes})
     return notes

@@ -11,12 +11,14 @@ import torch
 from msgspec.structs import replace as with_fields
 from transformers import PreTrainedTokenizerBase
 
+from tunemill.schemas.row_scores import RowScores
 from tunemill.trainer.artefact import Made, assemble
 from tunemill.trainer.dataset import SHAPES, open_dataset
 from tunemill.trainer.dpo import margins, refuse_impossible, train_pairs
 from tunemill.trainer.errors import Stopped
 from tunemill.trainer.evaluate import evaluate, measured_rows
 from tunemill.trainer.forward import isolates_rows
+from tunemill.trainer.general_rows import general_rows_digest
 from tunemill.trainer.identity import identify, identify_base, refuse_changed
 from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
 from tunemill.trainer.judge import configured, judge_answers
@@ -30,6 +32,7 @@ from tunemill.trainer.ranks import Ranks, join, leave, spread
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import Example
 from tunemill.trainer.report import report
+from tunemill.trainer.row_scores import Measured, row_scores
 from tunemill.trainer.samples import side_by_side
 from tunemill.trainer.score import Scores
 from tunemill.trainer.shape import shape_of
@@ -302,8 +305,26 @@ def _assemble(
         result=judged.result,
         report=report(order, judged.status, judged.result, samples=samples, trained=trained),
         samples=samples,
+        rows=_row_scores(order, prepared, before, after),
         made=made,
     )
+
+
+def _row_scores(order: Order, prepared: Prepared, before: Scores, after: Scores) -> list[RowScores]:
+    held_out = Measured(
+        of="held_out",
+        rows_of=order.digest,
+        rows=measured_rows(prepared.held_out),
+        asked=prepared.asked,
+        pairs=[pair.row for pair in prepared.held_out_pairs],
+    )
+    retention = Measured(
+        of="retention",
+        rows_of=general_rows_digest("retention", order.recipe.retention),
+        rows=measured_rows(prepared.retention),
+        asked=prepared.asked_retention,
+    )
+    return row_scores(before, after, held_out=held_out, retention=retention, beta=order.recipe.dpo.beta)
 
 
 def _sample(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:

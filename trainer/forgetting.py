@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tunemill.trainer.bootstrap import Change, paired
+from tunemill.schemas.bootstrap import Change, paired
 from tunemill.trainer.question import Question
 from tunemill.trainer.score import Answered, Scores, mean_loss
 from tunemill.trainer.slices import OTHERS, largest

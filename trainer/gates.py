@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from tunemill.trainer.bootstrap import SURE_ROWS
+from tunemill.schemas.bootstrap import SURE_ROWS
 from tunemill.trainer.recipe import Gates
 from tunemill.trainer.slices import SliceChange
 

@@ -15,6 +15,7 @@ from tunemill.trainer.template import ChatTemplate, is_answer
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked, and what is expected."""
 
+    row: int  # its place among the rows that were read
     row_id: str  # "" of a general row
     topic: str  # "" of a row that names none
     messages: tuple[dict[str, Any], ...]  # what is asked
@@ -41,17 +42,19 @@ def questions(
     """The last answer of each of these rows as a question; examples are the rows' renderings, the last one per row counts."""
     last = {example.row: example for example in examples}
     template = ChatTemplate(tokenizer)
-    return [_question(rows[example.row], example, template, tokenizer) for example in last.values()]
+    return [_question(rows, example, template, tokenizer) for example in last.values()]
 
 
 def _question(
-    row: dict[str, Any], example: Example, template: ChatTemplate, tokenizer: PreTrainedTokenizerBase
+    rows: Sequence[dict[str, Any]], example: Example, template: ChatTemplate, tokenizer: PreTrainedTokenizerBase
 ) -> Question:
+    row = rows[example.row]
     messages = row["messages"]
     answer = max(place for place, message in enumerate(messages) if is_answer(message))
     a, b = example.spans[-1]
     written = tokenizer.decode(example.ids[a:b], skip_special_tokens=False)
     return Question(
+        row=example.row,
         row_id=row.get("row_id", ""),
         topic=row.get("topic", ""),
         messages=tuple(messages[:answer]),

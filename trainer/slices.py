@@ -12,9 +12,9 @@ import fsspec
 import msgspec
 import numpy as np
 
+from tunemill.schemas.bootstrap import SURE_ROWS, paired
 from tunemill.schemas.manifest import DatasetManifest, SourcesManifest, sources_file
 from tunemill.schemas.origin import Origin, read_origins
-from tunemill.trainer.bootstrap import SURE_ROWS, paired
 
 OTHERS = "(others)"
 _VALUES = 12  # of a slice that are shown; the rest is one

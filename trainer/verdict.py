@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tunemill.trainer.bootstrap import Change, Floats, paired
+from tunemill.schemas.bootstrap import Change, Floats, paired
 from tunemill.trainer.forgetting import Forgetting, forgetting
 from tunemill.trainer.gates import Gate, Measured, judge, rejected
 from tunemill.trainer.question import Question

@@ -95,7 +95,7 @@ def a_folder(tmp_path: Path) -> tuple[Path, Path]:
     kept = {"before": None, "after": None}
     result = {"metrics": {}, "retention": kept, "forgetting": {"says": []}, "gates": []}
     made = Made(Trained(steps=1, trained_tokens=1, seconds=1.0), torch.float32, base)
-    said: dict[str, Any] = {"status": "succeeded", "result": result, "report": "", "samples": []}
+    said: dict[str, Any] = {"status": "succeeded", "result": result, "report": "", "samples": [], "rows": []}
     assemble(model, load_tokenizer(base), folder, order=order, made=made, **said)
     return base, folder
 

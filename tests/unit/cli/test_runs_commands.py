@@ -34,7 +34,8 @@ RUN = {
 COMPARED = {
     "a": RUN, "b": {**RUN, "run_id": "r2"}, "same_rows": False,
     "recipe": [{"knob": "gates.slice_rows", "a": 20, "b": 5}],
-    "scores": [{"name": "Exact match", "on": "held-out rows", "a": 0.25, "b": 0.5, "change": 0.25, "better": "b"}],
+    "scores": [{"name": "Exact match", "on": "held-out rows", "a": 0.25, "b": 0.5, "change": 0.25, "low": 0.125,
+                "high": 0.5, "better": "not_sure"}],
 }  # fmt: skip
 MODELS = {
     "aliases": [{"alias": "champion", "run_id": "r1", "by": "ann", "reason": "German only", "updated_ms": 0}],
@@ -103,7 +104,7 @@ def test_a_run_that_waits_has_no_tables() -> None:
 def test_two_runs_are_compared_and_it_is_said_when_that_means_little() -> None:
     lines = told("runs", "compare", "r1", "r2")
     assert "gates.slice_rows 20 5" in lines
-    assert "Exact match held-out rows 0.25 0.5 0.25 b" in lines
+    assert "Exact match held-out rows 0.25 0.5 0.25 0.125, 0.5 not sure" in lines
     assert any("other rows" in line for line in lines)
 
 

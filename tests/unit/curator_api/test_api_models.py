@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from fakes.curator_api import Running, running_api, tagged
 from sqlalchemy import insert, select
@@ -14,6 +15,7 @@ from tunemill.registry.model_aliases import put as put_alias
 from tunemill.registry.tables import audit, outbox, runs
 from tunemill.schemas import wire
 from tunemill.schemas.records import DatasetReady, RunStatus
+from tunemill.schemas.row_scores import ROW_SCORES_FILE, RowScores
 from tunemill.schemas.topics import DATASETS_READY, RUNS_STATUS
 
 RESULT = {
@@ -138,9 +140,9 @@ async def test_two_runs_are_compared_knob_by_knob_and_score_by_score(tmp_path: P
         ]
         said = [(one["name"], one["on"], one["a"], one["b"], one["better"]) for one in found["scores"]]
         assert said == [
-            ("Exact match", "held-out rows", 0.6, 0.9, "b"),
-            ("Loss per trained token", "held-out rows", 1.0, 1.5, "a"),
-            ("Loss per trained token", "retention set", 3.3, 3.0, "b"),
+            ("Exact match", "held-out rows", 0.6, 0.9, "not_comparable"),
+            ("Loss per trained token", "held-out rows", 1.0, 1.5, "not_comparable"),
+            ("Loss per trained token", "retention set", 3.3, 3.0, "not_comparable"),
         ]
         assert (await api.client.get("/v1/runs/run1/compare/nobody")).status_code == 404
 
@@ -153,6 +155,59 @@ def test_scores_of_other_rows_say_little_about_one_another(other: dict[str, Any]
     one = {"digest": "d", "recipe": {"seed": 0}}
 
     assert same_rows(one, one | other) is same
+
+
+def by_row(
+    name: str, *values: float, of: Literal["held_out", "retention"] = "held_out", rows_of: str = "d", tokens: int = 0
+) -> RowScores:
+    """A score of each of the first rows, of so many tokens each."""
+    weights = (float(tokens),) * len(values) if tokens else None
+    return RowScores(name=name, of=of, rows_of=rows_of, rows=tuple(range(len(values))), values=values, weights=weights)
+
+
+async def test_one_is_better_where_that_is_sure_over_the_rows_of_both(tmp_path: Path) -> None:
+    theirs = {"exact_match": 0.5, "f1": 0.6, "loss": 1.6, "perplexity": 4.9, "length_tokens": 9.0}
+    ours = {"exact_match": 0.6, "f1": 0.5, "loss": 1.0, "perplexity": 2.7, "length_tokens": 4.0}
+    losses = [10.0 + n for n in range(8)]
+    left = [
+        by_row("loss", *losses, tokens=10), by_row("f1", *[0.4, 0.6] * 4), by_row("exact_match", 1, 1, 1, 0),
+        by_row("length_tokens", *[4.0] * 8), by_row("loss", 3.0, 3.1, of="retention", rows_of="x", tokens=1),
+    ]  # fmt: skip
+    right = [
+        by_row("loss", *[6 + one for one in losses], tokens=10), by_row("f1", *[0.9, 0.3] * 4), by_row("exact_match", 0, 0, 0, 0),
+        by_row("length_tokens", *[9.0] * 8), by_row("loss", 3.0, 3.1, of="retention", rows_of="y", tokens=1),
+    ]  # fmt: skip
+    async with running_api(tmp_path) as api:
+        for run_id, after, kept, rows in (("run1", ours, 3.0, left), ("run2", theirs, 3.5, right)):
+            put(
+                api, run(run_id, result={"before": theirs, "after": after, "retention": {"before": 3.0, "after": kept}})
+            )
+            folder = api.files / "runs" / "default" / run_id
+            folder.mkdir(parents=True)
+            (folder / ROW_SCORES_FILE).write_bytes(msgspec.json.encode(rows))
+        scores = (await api.client.get("/v1/runs/run1/compare/run2")).json()["scores"]
+
+    said = {(one["name"], one["on"]): one for one in scores}
+    assert {f"{name}, {on}": one["better"] for (name, on), one in said.items()} == {
+        "Loss per trained token, held-out rows": "a",
+        "Perplexity, held-out rows": "a",
+        "Word F1, held-out rows": "not_sure",
+        "Exact match, held-out rows": "not_sure",  # of four rows
+        "Length of answers, held-out rows": None,
+        "Loss per trained token, retention set": "not_comparable",
+    }
+    loss = said["Loss per trained token", "held-out rows"]
+    assert (loss["low"], loss["high"], loss["rows"]) == (pytest.approx(0.6), pytest.approx(0.6), 8)
+    assert said["Perplexity", "held-out rows"]["low"] is None
+
+
+def test_rows_are_the_same_by_their_places_and_tokens() -> None:
+    one = by_row("loss", 1.0, 2.0, tokens=5)
+
+    assert one.is_of_same_rows(by_row("loss", 3.0, 4.0, tokens=5))
+    assert not one.is_of_same_rows(by_row("loss", 1.0, 2.0, tokens=6))
+    assert not one.is_of_same_rows(by_row("loss", 1.0, tokens=5))
+    assert not one.is_of_same_rows(by_row("loss", 1.0, 2.0, tokens=5, rows_of="e"))
 
 
 def test_equal_runs_differ_in_nothing_and_a_score_of_one_alone_is_shown() -> None:

@@ -168,7 +168,10 @@ def source() -> MemoryPages:
     ]  # fmt: skip
     made.knobs = [{"knob": "gates.a", "a": 1, "b": None}]
     score = {"name": "Exact match", "on": "held-out rows", "unit": "", "before_a": 0.1, "before_b": 0.1}
-    made.compared = [{**score, "a": 0.5, "b": 0.25, "change": -0.25, "better": "a"}]
+    made.compared = [
+        {**score, "a": 0.5, "b": 0.25, "change": -0.25, "low": -0.5, "high": -0.125, "better": "a"},
+        {**score, "a": 0.5, "b": 0.25, "change": -0.25, "low": None, "high": None, "better": "not_comparable"},
+    ]
     made.found_models = {
         "aliases": [{"alias": "champion", "run_id": "r4", "by": "person:x", "reason": None, "updated_ms": DAY_MS}],
         "models": [{"run_id": "r4", "version": 1, "status": "succeeded", "method": "lora", "base": "/models/smol",
@@ -854,6 +857,7 @@ async def test_two_runs_are_compared_and_not_one(client: httpx.AsyncClient) -> N
     assert {"/runs/r1", "/runs/r4"} <= set(page.links())
     text = " ".join(page.texts)
     assert "gates.a" in text and "-0.25" in text and "other rows" in text
+    assert "-0.5 to -0.125" in text and "cannot be compared row by row" in text
     assert (await client.get("/runs/compare?run=r1")).status_code == 422
 
 

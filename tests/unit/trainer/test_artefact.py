@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 import yaml
@@ -12,6 +13,7 @@ from fakes.tiny_model import save_tiny_model
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tunemill.schemas.row_scores import RowScores
 from tunemill.trainer.artefact import MERGED, Made, assemble
 from tunemill.trainer.job import Order
 from tunemill.trainer.model import load_model, load_tokenizer
@@ -27,6 +29,7 @@ RESULT: dict[str, Any] = {
     "forgetting": {"says": ["2 of 60 general questions are lost."]},
     "gates": [{"name": "task_gain", "outcome": "pass", "value": 0.5, "limit": 0.0, "says": "the loss fell"}],
 }
+ROWS = RowScores(name="f1", of="held_out", rows_of="d" * 64, rows=(0, 2), values=(0.5, 1.0))
 PROMPT = torch.tensor([[40, 50, 60, 70, 80, 90]])
 
 
@@ -71,6 +74,7 @@ def made(tmp_path: Path, base: Path, **recipe: Any) -> tuple[Any, Path, list[str
         result=RESULT,
         report="# Run run1",
         samples=[said],
+        rows=[ROWS],
         made=Made(Trained(steps=3, trained_tokens=99, seconds=1.0), torch.float32, base),
     )
     return model, folder, notes
@@ -90,7 +94,7 @@ def test_a_lora_folder_says_what_it_was_made_of(tmp_path: Path, tiny_base: Path)
     manifest = json.loads((folder / MANIFEST).read_text())
     assert set(manifest["files"]) == {
         "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "tokenizer.json",
-        "tokenizer_config.json", "README.md", "report.md", "samples.jsonl",
+        "tokenizer_config.json", "README.md", "report.md", "row_scores.json", "samples.jsonl",
     }  # fmt: skip
     assert (manifest["run_id"], manifest["status"], manifest["scores"]) == ("run1", "succeeded", RESULT)
     assert manifest["dataset"]["sources_url"] == "/files/sources/s.json"
@@ -100,6 +104,7 @@ def test_a_lora_folder_says_what_it_was_made_of(tmp_path: Path, tiny_base: Path)
     assert manifest["base"]["run"] is None
     assert notes == manifest["serving"] == ["start vLLM with --max-lora-rank 32: its default is 16"]
     assert json.loads((folder / "samples.jsonl").read_text()) == {"row_id": "r1", "before": "a", "after": "b"}
+    assert msgspec.json.decode((folder / "row_scores.json").read_bytes(), type=list[RowScores]) == [ROWS]
     front, page = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
     assert yaml.safe_load(front)["base_model"] == tiny_base.name
     assert yaml.safe_load(front)["library_name"] == "peft"

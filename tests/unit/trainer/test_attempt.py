@@ -9,6 +9,7 @@ import pytest
 from fakes.http_server import Asked, json_answer, serving
 from fakes.tiny_model import publish_dataset, sources_url, tickets
 
+from tunemill.schemas.row_scores import ROW_SCORES_FILE, RowScores
 from tunemill.schemas.run_report import SAMPLES_FILE
 from tunemill.trainer import judge
 from tunemill.trainer.attempt import run
@@ -58,6 +59,15 @@ def test_its_result_has_slices_forgetting_and_the_judge_s_word_and_no_text(
     assert (result["judge"]["ties"], result["judge"]["rows"], len(server.asked)) == (4, 4, 8)
     assert not any(b"Route the ticket" in msgspec.json.encode(line) for line in lines), "no text of rows is told"
     assert b"Route the ticket" in (folder.artefact / SAMPLES_FILE).read_bytes()
+    rows = msgspec.json.decode((folder.artefact / ROW_SCORES_FILE).read_bytes(), type=list[RowScores])
+    known = {(one.of, one.name): one for one in rows}
+    means = {name: sum(one.values) / sum(one.weights or [1] * len(one.rows)) for name, one in known.items()}
+    assert means["held_out", "loss"] == pytest.approx(result["after"]["loss"])
+    assert means["held_out", "f1"] == pytest.approx(result["after"]["f1"])
+    assert means["retention", "loss"] == pytest.approx(result["retention"]["after"])
+    assert means["retention", "answered"] == result["forgetting"]["answered"]["after"]
+    assert (known["held_out", "loss"].rows, known["held_out", "f1"].rows) == (tuple(range(12)), tuple(range(6)))
+    assert known["held_out", "loss"].rows_of == order.digest != known["retention", "loss"].rows_of
     written = [path.read_bytes() for path in folder.path.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in content for content in written)
 

@@ -39,6 +39,7 @@ def judged(
         return Answered(text, scores_of("good", (), text, stopped=True, length_tokens=1))
 
     question = Question(
+        row=0,
         row_id="r",
         topic="",
         messages=({"role": "user", "content": "q"},),

@@ -25,6 +25,7 @@ ORDER = Order(
     recipe=resolve({"base": "/base"}),
 )
 QUESTION = Question(
+    row=0,
     row_id="row-1",
     topic="words",
     messages=({"role": "user", "content": "ASKED"},),

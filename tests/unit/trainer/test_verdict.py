@@ -19,7 +19,7 @@ TOPICS = ["arithmetic"] * 12 + ["words"] * 12
 def question(topic: str, accepted: Accepted | None = None) -> Question:
     """A general question."""
     said = {"messages": ({"role": "user", "content": "which?"},), "expected": "known", "accepted": accepted}
-    return Question(row_id="", topic=topic, prompt=(1,), expected_tokens=1, calls=(), **said)
+    return Question(row=0, row_id="", topic=topic, prompt=(1,), expected_tokens=1, calls=(), **said)
 
 
 def scores(

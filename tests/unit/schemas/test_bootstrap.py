@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tunemill.trainer.bootstrap import paired
+from tunemill.schemas.bootstrap import paired
 
 
 def test_a_sure_gain_and_noise_are_told_apart() -> None:
