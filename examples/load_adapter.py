@@ -20,13 +20,25 @@ from typing import Any
 import httpx
 
 LONGEST_S = 300  # that a delivery may be old: an older one was recorded, and is sent again by somebody else
+LARGEST_BYTES = 2**20  # of a delivery, which has a few thousand
+
+
+def key_of(secret: str) -> bytes:
+    """The key that deliveries are signed with.
+
+    Raises:
+        ValueError: there is none in it: anybody could sign.
+    """
+    key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    if not key:
+        raise ValueError("the secret is empty")
+    return key
 
 
 def opened(secret: str, headers: Mapping[str, str], body: bytes, *, now_s: float) -> dict[str, Any] | None:
     """What a delivery says; None if it is not ours, or too old (https://www.standardwebhooks.com)."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
     event_id, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    signed = base64.b64encode(hmac.digest(key, f"{event_id}.{at}.".encode() + body, hashlib.sha256)).decode()
+    signed = base64.b64encode(hmac.digest(key_of(secret), f"{event_id}.{at}.".encode() + body, hashlib.sha256)).decode()
     known = any(hmac.compare_digest(f"v1,{signed}", one) for one in headers.get("webhook-signature", "").split())
     fresh = at.isdigit() and abs(now_s - int(at)) <= LONGEST_S
     said: dict[str, Any] | None = json.loads(body) if known and fresh else None
@@ -45,13 +57,20 @@ class Receiver(BaseHTTPRequestHandler):
     """Answers 204 only when the adapter is loaded: until then the delivery is sent again."""
 
     secret, vllm = "", ""
+    timeout = 30  # seconds without a byte
 
     def do_POST(self) -> None:  # http.server's name
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        said = opened(self.secret, headers, body, now_s=time.time())
-        self.send_response(401 if said is None else self._load(wanted(said)))
+        self.send_response(self._answer(self.headers.get("content-length", "")))
         self.end_headers()
+
+    def _answer(self, length: str) -> int:
+        if not (length.isascii() and length.isdigit()):
+            return 411
+        if len(length) > len(str(LARGEST_BYTES)) or int(length) > LARGEST_BYTES:
+            return 413
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        said = opened(self.secret, headers, self.rfile.read(int(length)), now_s=time.time())
+        return 401 if said is None else self._load(wanted(said))
 
     def _load(self, adapter: Mapping[str, str] | None) -> int:
         if adapter is not None:
@@ -64,7 +83,11 @@ class Receiver(BaseHTTPRequestHandler):
 
 def main(listen: str, vllm: str) -> None:
     """Receive until interrupted."""
-    Receiver.secret, Receiver.vllm = os.environ["TUNEMILL_WEBHOOK_SECRET"], vllm.rstrip("/")
+    Receiver.secret, Receiver.vllm = os.environ.get("TUNEMILL_WEBHOOK_SECRET", ""), vllm.rstrip("/")
+    try:
+        key_of(Receiver.secret)
+    except ValueError as error:
+        sys.exit(f"TUNEMILL_WEBHOOK_SECRET: {error}; set it to the secret that came with the webhook, whsec_...")
     host, port = listen.rsplit(":", 1)
     ThreadingHTTPServer((host, int(port)), Receiver).serve_forever()
 

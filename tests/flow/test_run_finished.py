@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,7 @@ from sqlalchemy import select
 from tunemill.bus.port import Outgoing
 from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.webhook_sign import signed_headers
+from tunemill.examples import load_adapter
 from tunemill.examples.load_adapter import Receiver, opened, wanted
 from tunemill.registry.tables import runs
 from tunemill.schemas import wire
@@ -131,6 +133,29 @@ def test_a_receiver_believes_only_what_is_signed_and_fresh() -> None:
     assert opened("whsec_" + "b3RoZXI=", headers, body, now_s=1_010) is None
     assert opened(SECRET, headers, body, now_s=2_000) is None
     assert opened(SECRET, {}, body, now_s=1_010) is None
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "no base64"])
+def test_a_receiver_does_not_start_without_a_secret(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("TUNEMILL_WEBHOOK_SECRET", secret)
+    with pytest.raises(SystemExit, match="TUNEMILL_WEBHOOK_SECRET"):
+        load_adapter.main("127.0.0.1:no-port", "http://127.0.0.1:1")
+
+
+def test_nobody_signs_for_a_receiver_without_a_secret() -> None:
+    with pytest.raises(ValueError, match="the secret is empty"):
+        opened("whsec_", signed_headers("whsec_", "e1", 1_000, b"{}"), b"{}", now_s=1_000)
+
+
+@pytest.mark.parametrize(("length", "status"), [("1048577", 413), ("9" * 5_000, 413), ("-1", 411), ("x", 411)])
+def test_a_receiver_reads_no_body_of_any_length(length: str, status: int) -> None:
+    with serving(lambda _: Answer(200)) as vllm, vllm_behind_the_receiver(vllm) as host:
+        Receiver.secret = SECRET
+        name, port = host.split(":")
+        with socket.create_connection((name, int(port)), timeout=10) as caller:
+            caller.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+            answered = caller.makefile("rb").readline()
+    assert answered.split()[1] == str(status).encode()
 
 
 @pytest.mark.parametrize(
