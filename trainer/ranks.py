@@ -7,6 +7,7 @@ rank holds them whole, and only the adapter's gradients are added up. A run by i
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,8 @@ from tunemill.trainer.errors import InvalidRun
 from tunemill.trainer.pack import Bin, Step
 from tunemill.trainer.recipe import Recipe
 
+_PATIENCE = timedelta(hours=12)  # with a rank that has nothing to say yet: it may write a checkpoint of terabytes
+
 Said = TypeVar("Said")
 
 
@@ -26,6 +29,9 @@ class Ranks:
 
     rank: int = 0
     world: int = 1
+    words: dist.ProcessGroup | None = (
+        None  # what is said goes here; what is computed, by torch's own, less patient group
+    )
 
     def share(self, bins: Step) -> list[tuple[Bin, bool]]:
         """This rank's bins of a step, and whether each counts.
@@ -48,7 +54,7 @@ class Ranks:
         if self.world == 1:
             return said
         box: list[Any] = [said]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.words)
         answer: Said = box[0]
         return answer
 
@@ -57,7 +63,7 @@ class Ranks:
         if self.world == 1:
             return [said]
         box: list[Any] = [None] * self.world
-        dist.all_gather_object(box, said)
+        dist.all_gather_object(box, said, group=self.words)
         return box
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -84,7 +90,7 @@ def join(devices: int) -> Ranks:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    return Ranks(dist.get_rank(), dist.get_world_size())
+    return Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
 
 
 def leave(ranks: Ranks) -> None:

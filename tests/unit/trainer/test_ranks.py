@@ -4,7 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,7 @@ import peft  # noqa: F401  # once here, and not in each process that is forked
 import pytest
 import torch
 from fakes.tiny_model import publish_dataset, tickets
+from torch.distributed import set_timeout
 from torch.multiprocessing import start_processes
 
 from tunemill.trainer.errors import InvalidRun, Stopped
@@ -60,14 +63,33 @@ def loop(rank: int, world: int, recipe: Recipe, stop_after: int, folder: Path, e
     leave(ranks)
 
 
-def losses(world: int, recipe: Recipe, folder: Path, *, stop_after: int = -1) -> list[tuple[float, float]]:
-    """Train with so many processes; loss and length of the gradient by step."""
-    folder.mkdir(exist_ok=True)
+def meeting(world: int) -> dict[str, str]:
+    """Where so many processes find one another."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    start_processes(loop, (world, recipe, stop_after, folder, environment), nprocs=world, start_method="fork")
+    return {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
+def speak_late(rank: int, world: int, environment: dict[str, str]) -> None:
+    """A first rank that is long at something else, and torch's patience at its end."""
+    os.environ |= environment | {"RANK": str(rank)}
+    ranks = join(world)
+    set_timeout(timedelta(seconds=0.5))  # torch gives up after 30 minutes
+    if rank == 0:
+        time.sleep(1.5)
+    assert ranks.first_says("written" if rank == 0 else "") == "written"
+    if rank == 0:
+        time.sleep(1.5)
+    assert ranks.each_says(rank) == [0, 1]
+    leave(ranks)
+
+
+def losses(world: int, recipe: Recipe, folder: Path, *, stop_after: int = -1) -> list[tuple[float, float]]:
+    """Train with so many processes; loss and length of the gradient by step."""
+    folder.mkdir(exist_ok=True)
+    arguments = (world, recipe, stop_after, folder, meeting(world))
+    start_processes(loop, arguments, nprocs=world, start_method="fork")
     metrics = msgspec.json.decode((folder / "metrics.json").read_bytes(), type=list[StepMetrics])
     return [(step.loss, step.grad_norm) for step in metrics]
 
@@ -96,6 +118,10 @@ def test_the_distance_from_the_base_and_dropout_are_the_ranks_together(tiny_base
     broken += losses(2, recipe, tmp_path / "broken")
 
     assert broken == whole
+
+
+def test_the_others_wait_for_a_rank_that_is_long_at_something_else() -> None:
+    start_processes(speak_late, (2, meeting(2)), nprocs=2, start_method="fork")
 
 
 def test_ranks_share_a_steps_bins_and_go_through_the_model_equally_often() -> None:
