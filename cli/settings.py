@@ -14,6 +14,7 @@ ENVIRONMENT: dict[str, str] = {
     "TUNEMILL_SCHEMA_REGISTRY_URL": "the schema registry of messages that Confluent's serializers write: http(s)://[user:password@]host:port",
     "TUNEMILL_WORK_DIR": "the trainer's scratch folder on this machine: checkpoints and progress of runs under way",
     "TUNEMILL_LAUNCHER": "what runs the trainer's workers: local: or ray+http://host:8265 of a Ray cluster's job server",
+    "TUNEMILL_RECIPE_FOLDERS": "folders, with : between them, below which recipes may name models and files; anywhere unless told",
     "TUNEMILL_HOST": "the address that a service listens on; 127.0.0.1 unless told",
     "TUNEMILL_DEFAULT_CONSENT": "train or none: what holds for a log that says nothing; none unless told",
     "TUNEMILL_TOKENIZERS": "a folder of <name>/tokenizer.json: the tokenizers by which recipes of datasets count",

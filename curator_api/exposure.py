@@ -21,10 +21,11 @@ def exposures(runs: Iterable[Run], held: Held, names: Mapping[str, Sequence[str]
     seen = [by_id[run_id] for run_id, word in said.items() if word == "exposed"]
     while seen:
         parents = {str(run["artefact_url"]).rstrip("/") for run in seen if run["artefact_url"]}
+        weights = {(run["result"] or {}).get("weights") for run in seen} - {None}
         seen = [
             run
             for run_id, run in by_id.items()
-            if said.get(run_id) != "exposed" and began(run) and _base(run) in parents
+            if said.get(run_id) != "exposed" and began(run) and (_base(run) in parents or _base_weights(run) in weights)
         ]
         said |= {run["run_id"]: "exposed" for run in seen}
     return [_told(by_id[run_id], said[run_id], names.get(run_id, ())) for run_id in sorted(said)]
@@ -62,6 +63,11 @@ def _beside(run: Run) -> frozenset[str]:
 def _base(run: Run) -> str:
     """The folder of the run that it was trained on top of, if it was of one: its own, or the merged weights in it."""
     return str((run["recipe"] or {}).get("base", "")).rstrip("/").removesuffix("/merged")
+
+
+def _base_weights(run: Run) -> str | None:
+    """What was in that folder, wherever it lies and however it is called; unknown of runs of an earlier release."""
+    return (run["identity"] or {}).get("weights")
 
 
 def _told(run: Run, word: Exposure, aliases: Sequence[str]) -> ExposedRun:

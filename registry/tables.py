@@ -290,6 +290,7 @@ runs = Table(
     ),
     Column("plan", JSON, comment="what was settled before training, with reasons"),
     Column("launcher", String(64), comment="what runs it, and as which job; for a person"),
+    Column("identity", JSON, comment="digests of what the recipe named when the run was ordered"),
     Index(None, "status", "priority", "created_ms"),
 )
 

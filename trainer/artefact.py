@@ -20,12 +20,11 @@ from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Order
 from tunemill.trainer.merge import merge
 from tunemill.trainer.model import device
-from tunemill.trainer.publish import FORMAT, MANIFEST, write_manifest
+from tunemill.trainer.publish import FORMAT, MANIFEST, MERGED, write_manifest
 from tunemill.trainer.recipe import spelled
 from tunemill.trainer.servable import obstacles, serving_notes
 from tunemill.trainer.train import Trained
 
-MERGED = "merged"  # the folder with whole weights beside an adapter
 _PACKAGES = ("tunemill", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "tokenizers")
 
 
@@ -148,7 +147,8 @@ def _version(package: str) -> str | None:
 
 def _parent(base_folder: Path) -> dict[str, str] | None:
     """The run that made the base, where it is such a run's folder or the merged weights in one."""
-    for folder in (base_folder, base_folder.parent):
+    place = base_folder.resolve()  # a link's neighbours are others
+    for folder in (place, place.parent):
         path = folder / MANIFEST
         if path.is_file():
             content = path.read_bytes()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, update
 
 from tunemill.registry import model_aliases
@@ -19,6 +20,7 @@ from tunemill.registry.tables import now_ms, redactions, run_events, runs
 from tunemill.schemas.records import ENDED
 from tunemill.telemetry.metrics import RUNS
 from tunemill.trainer.errors import InvalidRecipe, LeaseLost, OutOfMemory, TrainerError
+from tunemill.trainer.identity import Identity
 from tunemill.trainer.recipe import Recipe, VersionRows, resolve
 
 QUEUED = "queued"
@@ -43,6 +45,7 @@ class Claim:
     failures: int  # workers that died over it
     sources_url: str = ""
     squeeze: int = 0  # of those, how many for want of memory
+    identity: Identity | None = None  # what it was ordered with; None: an earlier release took the order
 
 
 def claim_next(engine: Engine, owner: str, *, lease_ms: int) -> Claim | None:
@@ -127,6 +130,14 @@ def note(engine: Engine, claim: Claim, entries: list[dict[str, Any]], progress: 
             first = seq - len(entries) + 1
             rows = [{**entry, "run_id": claim.run_id, "seq": first + i} for i, entry in enumerate(entries)]
             connection.execute(insert(run_events), rows)
+
+
+def untold(engine: Engine, claim: Claim, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the entries that are not among the run's events."""
+    known = select(run_events.c.ts_ms, run_events.c.message).where(run_events.c.run_id == claim.run_id)
+    with engine.connect() as connection:
+        told = {(row.ts_ms, row.message) for row in connection.execute(known)}
+    return [entry for entry in entries if (entry["ts_ms"], entry["message"]) not in told]
 
 
 def is_redacted(engine: Engine, claim: Claim) -> bool:
@@ -219,6 +230,7 @@ def _claim(row: RowMapping, recipe: Recipe, owner: str, attempt: int, failures: 
         failures=failures,
         sources_url=row["sources_url"],
         squeeze=int((row["error"] or {}).get(OutOfMemory.code, 0)),
+        identity=None if row["identity"] is None else msgspec.convert(row["identity"], Identity),
     )
 
 

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import structlog
+from msgspec.structs import asdict
 from sqlalchemy import Engine
 
 from tunemill.bus.port import Bus, Message, Outgoing, Subscription
@@ -23,7 +24,7 @@ from tunemill.schemas.wire import WireError
 from tunemill.telemetry.metrics import REJECTED as REJECTED_COUNT
 from tunemill.trainer.claim import QUEUED, describe_error, insert_run
 from tunemill.trainer.errors import TrainerError
-from tunemill.trainer.identity import identify_base, run_key
+from tunemill.trainer.identity import identify, identify_base, run_key
 from tunemill.trainer.named_versions import with_versions
 from tunemill.trainer.recipe import resolve, spelled
 
@@ -86,9 +87,9 @@ def _outcome(engine: Engine, event: DatasetReady) -> dict[str, Any]:
     """The columns that depend on the recipe: a queued run, or one that failed before it began."""
     try:
         recipe = with_versions(resolve(event.recipe), engine, event.project)
-        base = identify_base(recipe.base, recipe.revision)
-        key = run_key(event.project, event.digest, base, recipe)
-        return {"recipe": spelled(recipe), "status": QUEUED, "run_key": key}
+        identity = identify(recipe, identify_base(recipe.base, recipe.revision))
+        key = run_key(event.project, event.digest, identity, recipe)
+        return {"recipe": spelled(recipe), "status": QUEUED, "run_key": key, "identity": asdict(identity)}
     except TrainerError as error:
         # The key holds the error's code: the same order is a new run once the base model is there.
         key = digest([event.project, event.digest, event.recipe, error.code])

@@ -5,7 +5,7 @@ TrainerError
 ├── InvalidRun         the data's or the set-up's fault: trying again cannot help
 │   ├── BaseNotFound       the base model is not where the recipe says
 │   ├── DatasetNotFound    no manifest or part at the event's URL
-│   ├── DigestMismatch     the files are not the version that was published
+│   ├── DigestMismatch     files are not those that were published, or that the run was ordered with
 │   ├── NothingToTrain     no row has a token to train on
 │   ├── DoesNotFit         the machine's memory does not hold the run
 │   └── Diverged           the loss is no longer a number
@@ -57,7 +57,7 @@ class DatasetNotFound(InvalidRun):
 
 
 class DigestMismatch(InvalidRun):
-    """A file's SHA-256 is not the one that was published: it is refused."""
+    """A file's SHA-256 is not the one that was published, or that the run was ordered with: it is refused."""
 
     code = "digest_mismatch"
 

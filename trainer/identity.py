@@ -1,4 +1,4 @@
-"""What determines a run's result, as one digest: `run_key`. Reads files, loads no model."""
+"""What determines a run's result, in parts and as one digest: `run_key`. Reads files, loads no model."""
 
 import hashlib
 import re
@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from tunemill.schemas.ids import digest
-from tunemill.trainer.errors import BaseNotFound, InvalidRun
+from tunemill.trainer.errors import BaseNotFound, DigestMismatch, InvalidRun
 from tunemill.trainer.general_rows import general_rows_digest
-from tunemill.trainer.named_files import named, read_named
-from tunemill.trainer.recipe import Recipe, spelled
+from tunemill.trainer.named_files import named, read_named, where_to_look
+from tunemill.trainer.recipe import PACKAGED, Recipe, spelled
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -31,6 +31,59 @@ class BaseIdentity(msgspec.Struct, frozen=True):
 
     weights: str
     tokenizer: str
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Digests of all that a recipe names and does not hold."""
+
+    weights: str
+    tokenizer: str
+    template: str | None
+    replay: str | None  # None: no general rows are trained on
+    retention: str
+
+
+_CALLED = {
+    "weights": "the base model's weights or configuration",
+    "tokenizer": "the base model's tokenizer",
+    "template": "the template",
+    "replay": "the replay file",
+    "retention": "the retention file",
+}
+
+
+def identify(recipe: Recipe, base: BaseIdentity) -> Identity:
+    """What the recipe names, as it is now.
+
+    Raises:
+        InvalidRun: a file that the recipe names cannot be read.
+    """
+    return Identity(
+        weights=base.weights,
+        tokenizer=base.tokenizer,
+        template=None if recipe.template is None else digest(read_template(recipe.template)),
+        replay=general_rows_digest("replay", recipe.replay) if recipe.replay_share else None,
+        retention=general_rows_digest("retention", recipe.retention),
+    )
+
+
+def refuse_changed(ordered: Identity, found: Identity, recipe: Recipe) -> None:
+    """A run is on what it was ordered with, or on nothing: its key names that. Packaged rows are the trainer's, as its code is.
+
+    Raises:
+        DigestMismatch: something is not what it was then.
+    """
+    packaged = [knob for knob in ("replay", "retention") if getattr(recipe, knob) == PACKAGED]
+    changed = [
+        called
+        for name, called in _CALLED.items()
+        if name not in packaged and getattr(ordered, name) != getattr(found, name)
+    ]
+    if changed:
+        raise DigestMismatch(
+            f"since the run was ordered, something else has come into the place of {', '.join(changed)}",
+            "put back what was there, or order a new run on what is there now",
+        )
 
 
 def identify_base(base: str, revision: str | None) -> BaseIdentity:
@@ -67,7 +120,7 @@ def find_base(base: str, revision: str | None) -> Path | None:
             raise BaseNotFound(f"{folder} holds no tokenizer.json", _DOWNLOAD)
         return folder
     if not HUB_ID.fullmatch(base):
-        raise BaseNotFound(f"the base model folder {base} does not exist", _DOWNLOAD)
+        raise BaseNotFound(f"the base model folder {base} does not exist{where_to_look()}", _DOWNLOAD)
     if revision is None or not COMMIT.fullmatch(revision):
         raise BaseNotFound(
             f"{base} is no folder here, and as a hub model it is not pinned to a commit",
@@ -76,24 +129,17 @@ def find_base(base: str, revision: str | None) -> Path | None:
     return None
 
 
-def run_key(project: str, dataset_digest: str, base: BaseIdentity, recipe: Recipe) -> str:
+def run_key(project: str, dataset_digest: str, identity: Identity, recipe: Recipe) -> str:
     """The digest of all that determines the result: dataset, base weights, tokenizer with template, recipe with seed, general rows.
 
     The project is in it, too: two projects never share a run.
-
-    Raises:
-        InvalidRun: a file that the recipe names cannot be read.
     """
     return digest(
         {
             "project": project,
             "dataset": dataset_digest,
-            "weights": base.weights,
-            "tokenizer": base.tokenizer,
             "recipe": {**spelled(recipe), "base": None, "revision": None, "template": None},
-            "template": None if recipe.template is None else digest(read_template(recipe.template)),
-            "replay": general_rows_digest("replay", recipe.replay) if recipe.replay_share else None,
-            "retention": general_rows_digest("retention", recipe.retention),
+            **msgspec.structs.asdict(identity),
         }
     )
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from tunemill.trainer.identity import Identity
 from tunemill.trainer.recipe import Recipe
 
 STOPPED_EXIT = 75  # EX_TEMPFAIL of sysexits.h: stopped on request, the checkpoint is written
@@ -25,6 +26,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     manifest_url: str
     sources_url: str = ""  # where the version says which logs its rows came from; "" before it did
     recipe: Recipe
+    identity: Identity | None = None  # what the recipe named when the run was ordered
     squeeze: int = 0  # how often the tokens per forward pass are halved, after attempts that ran out of memory
     devices: int = 1
     lease_s: float = 60.0  # for how long a worker goes on that nobody has said to be watched

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from tunemill.trainer.errors import BaseNotFound
+from tunemill.trainer.named_files import named
 from tunemill.trainer.recipe import Recipe
 
 _HUB_FILES = ("*.json", "*.jinja")  # no code
@@ -28,8 +29,8 @@ def base_folder(base: str, revision: str | None, *, weights: bool = True) -> Pat
     Raises:
         BaseNotFound: the hub does not answer or does not have it.
     """
-    folder = Path(base).expanduser()
-    if folder.is_dir():
+    folder = named(base)
+    if folder is not None and folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
 

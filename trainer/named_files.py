@@ -1,14 +1,23 @@
-"""The files and folders of this machine that a recipe names; whoever orders a run writes what they like there."""
+"""The files and folders of this machine that a recipe names; whoever orders a run writes what they like there.
 
+An operator bounds that by `TUNEMILL_RECIPE_FOLDERS`: what lies elsewhere is as if it were not there, whatever links lead to it.
+"""
+
+import os
 from pathlib import Path
 
 from tunemill.trainer.errors import InvalidRun
+
+FOLDERS = "TUNEMILL_RECIPE_FOLDERS"
 
 
 def named(path: str) -> Path | None:
     """Where it is; None where nothing is, or nothing could be: too long, a null character, the home of a user that there is not."""
     try:
         place = Path(path).expanduser()
+        allowed = _folders()
+        if allowed and not any(place.resolve().is_relative_to(Path(folder).resolve()) for folder in allowed):
+            return None
         return place if place.exists() else None
     except (OSError, RuntimeError, ValueError):
         return None
@@ -29,4 +38,14 @@ def read_named(path: str, *, what: str, remedy: str) -> bytes:
             return place.read_bytes()
     except OSError:
         pass
-    raise InvalidRun(f"the {what} {path} cannot be read", remedy)
+    raise InvalidRun(f"the {what} {path} cannot be read{where_to_look()}", remedy)
+
+
+def where_to_look() -> str:
+    """For the message that something is not there: below which folders it would have been seen."""
+    folders = _folders()
+    return f"; recipes name what lies below {' or '.join(folders)} ({FOLDERS})" if folders else ""
+
+
+def _folders() -> list[str]:
+    return [folder for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]

@@ -6,19 +6,22 @@ one is unfinished.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
 
-from tunemill.schemas.ids import canonical_json
+from tunemill.schemas.ids import canonical_json, digest
 from tunemill.schemas.run_report import REPORT, SAMPLES_FILE, manifest_with, without_rows
 from tunemill.trainer.job import write_whole
 
 FORMAT = "tunemill-adapter/1"
 WITH_ROWS = (REPORT, SAMPLES_FILE)  # that show rows
 MANIFEST = "manifest.json"
+MERGED = "merged"  # the folder with whole weights beside an adapter
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
@@ -42,8 +45,19 @@ def manifest_sha256(folder: Path) -> str:
     return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
 
 
-def hide_rows(folder: Path) -> None:
-    """Take the rows out of the report and the samples that lie here, where some were erased while the run was under way."""
+def whole_weights(folder: Path) -> str | None:
+    """What `identity.identify_base` calls the whole weights in the folder, merged or not; None where there is an adapter alone."""
+    files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    for place in ("", f"{MERGED}/"):
+        weights = sorted(name for name in files if re.fullmatch(rf"{place}[^/]+\.safetensors", name))
+        if weights and f"{place}config.json" in files:
+            names = [f"{place}config.json", *weights]
+            return digest([[name.removeprefix(place), files[name]["sha256"]] for name in names])
+    return None
+
+
+def hide_rows(folder: Path) -> bool:
+    """Take the rows out of the report and the samples that lie here, where some were erased; whether any were shown."""
     shown = {name: (folder / name).read_bytes() for name in WITH_ROWS if (folder / name).exists()}
     hidden = {name: without_rows(name, content) for name, content in shown.items()}
     if shown != hidden:
@@ -51,6 +65,22 @@ def hide_rows(folder: Path) -> None:
             write_whole(folder / name, content)
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         write_whole(folder / MANIFEST, canonical_json(manifest_with(manifest, hidden)))
+    return shown != hidden
+
+
+def hide_stored_rows(files_url: str, *, project: str, run_id: str) -> bool:
+    """The same to what was uploaded of a run."""
+    filesystem, root = fsspec.url_to_fs(_target(files_url, project, run_id))
+    if not filesystem.exists(f"{root}/{MANIFEST}"):
+        return False  # somebody has taken the folder away
+    with TemporaryDirectory() as copies:
+        for name in (*WITH_ROWS, MANIFEST):
+            if filesystem.exists(f"{root}/{name}"):
+                filesystem.get_file(f"{root}/{name}", f"{copies}/{name}")
+        shown = hide_rows(Path(copies))
+        if shown:
+            upload(Path(copies), files_url, project=project, run_id=run_id, only=WITH_ROWS)
+    return shown
 
 
 def upload(folder: Path, files_url: str, *, project: str, run_id: str, only: Sequence[str] | None = None) -> str:

@@ -21,7 +21,7 @@ from tunemill.trainer.claim import claim_next
 from tunemill.trainer.doorbell import GROUP, answer
 from tunemill.trainer.launch import LOCAL, Launcher, open_launcher
 from tunemill.trainer.supervise import Workshop, supervise
-from tunemill.trainer.sweep import EVERY_S, sweep, sweep_uploads
+from tunemill.trainer.sweep import EVERY_S, sweep, sweep_shown_rows, sweep_uploads
 
 LEASE_S = 60.0
 _IDLE_S = 0.5  # between looks at an empty queue or outbox
@@ -135,6 +135,9 @@ async def _sweep(shop: Workshop, stop: asyncio.Event) -> None:
     withdrawn = await asyncio.to_thread(sweep_uploads, shop.engine, shop.files_url, now_ms=now_ms())
     if withdrawn:
         log.info("uploads_without_result_removed", runs=withdrawn)
+    hidden = await asyncio.to_thread(sweep_shown_rows, shop.engine, shop.files_url, now_ms=now_ms())
+    if hidden:
+        log.info("shown_rows_removed", runs=hidden)
     await _pause(stop, EVERY_S)
 
 

@@ -21,11 +21,22 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from tunemill.telemetry.metrics import RUN_SECONDS, TRAIN_TOKENS
-from tunemill.trainer.claim import QUEUED, Claim, fail_attempt, is_redacted, move, note, release, renew, started_by
+from tunemill.trainer.claim import (
+    QUEUED,
+    Claim,
+    fail_attempt,
+    is_redacted,
+    move,
+    note,
+    release,
+    renew,
+    started_by,
+    untold,
+)
 from tunemill.trainer.errors import DiskFull, LauncherAway, LeaseLost, OutOfMemory, TrainerError, WorkerDied
 from tunemill.trainer.job import Line, Listener, Order, WorkFolder, write_whole
 from tunemill.trainer.launch import Ended, Job, Launcher, job_id
-from tunemill.trainer.publish import WITH_ROWS, hide_rows, manifest_sha256, upload
+from tunemill.trainer.publish import WITH_ROWS, hide_rows, manifest_sha256, upload, whole_weights
 from tunemill.trainer.sweep import clear
 
 POLL_S = 0.25
@@ -135,6 +146,7 @@ async def _worked(
     job = _job(shop, claim, folder, env)
     if claim.attempt > 1:
         await _end(shop.launcher, job_id(claim.run_id, claim.attempt - 1))
+        await _insist(lease, stop, _tell_missed, shop.engine, claim, folder)
     if lease.lost.is_set():
         raise LeaseLost(f"run {claim.run_id} was taken over")
     await shop.launcher.submit(job)
@@ -167,6 +179,7 @@ def _job(shop: Workshop, claim: Claim, folder: WorkFolder, env: Mapping[str, str
         manifest_url=claim.manifest_url,
         sources_url=claim.sources_url,
         recipe=claim.recipe,
+        identity=claim.identity,
         squeeze=claim.squeeze,
         devices=shop.devices,
         lease_s=shop.lease_s,
@@ -291,6 +304,14 @@ def _pass_on(engine: Engine, claim: Claim, folder: WorkFolder, lines: list[Line]
         del lines[: len(together)]
 
 
+def _tell_missed(engine: Engine, claim: Claim, folder: WorkFolder) -> None:
+    """Tell what earlier workers said when their trainer heard them no more: this one may go on from a checkpoint after it."""
+    lines = [line for attempt in range(1, claim.attempt) for line in Listener(folder.progress(attempt)).lines()]
+    said = [_entry(line) for line in lines if line.kind not in ("status", *_LAST_WORDS)]
+    if missed := untold(engine, claim, said):
+        note(engine, claim, missed, None)
+
+
 def _entry(line: Line) -> dict[str, Any]:
     kind, level = ("message", "warn") if line.kind == "warn" else (line.kind, "info")
     return {"ts_ms": line.ts_ms, "level": level, "type": kind, "message": line.message, "data": line.data}
@@ -329,7 +350,8 @@ async def _publish(
     engine = shop.engine
     was_redacted = await _hide_erased(engine, claim, folder)
     url = await _stored(shop, claim, folder, lease=lease, stop=stop)
-    result = {**last.data["result"], "manifest_sha256": manifest_sha256(folder.artefact)}
+    made = {"manifest_sha256": manifest_sha256(folder.artefact), "weights": whole_weights(folder.artefact)}
+    result = {**last.data["result"], **made}
     columns = {
         "result": result,
         "artefact_url": url,

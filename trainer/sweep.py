@@ -5,18 +5,21 @@ somebody who resumes the run.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, select
 
-from tunemill.registry.tables import runs
+from tunemill.registry.tables import redactions, runs
 from tunemill.trainer.job import WorkFolder
-from tunemill.trainer.publish import withdraw
+from tunemill.trainer.publish import hide_stored_rows, withdraw
 
 EVERY_S = 3600.0
 _DAY_MS = 24 * 3600 * 1000
 _LOGS_MS = 30 * _DAY_MS  # of runs with a result
 _RESUMABLE_MS = 7 * _DAY_MS  # of runs without one, and of folders that no run is known for
+_CLOCKS_MS = 10 * 60 * 1000  # by which the clocks of who erases and who trains may differ
 _WITH_RESULT = ("succeeded", "rejected")
 _WITHOUT_RESULT = ("failed", "cancelled")
 
@@ -60,6 +63,27 @@ def sweep_uploads(engine: Engine, files_url: str, *, now_ms: int) -> int:
     with engine.connect() as connection:
         found = connection.execute(ended).all()
     return sum(withdraw(files_url, project=run.project, run_id=run.run_id) for run in found)
+
+
+def sweep_shown_rows(engine: Engine, files_url: str, *, now_ms: int) -> int:
+    """Take the rows out of what was uploaded of runs that ended while some were erased; of how many runs.
+
+    Who erases may not have seen what was being uploaded. The trainer that uploads looks once more, unless it dies before.
+    """
+    ended = runs.c.finished_ms.between(now_ms - _RESUMABLE_MS, now_ms) & runs.c.status.in_(_WITH_RESULT)
+    meanwhile = redactions.c.ts_ms.between(runs.c.started_ms, runs.c.finished_ms + _CLOCKS_MS)
+    columns = (runs.c.project, runs.c.run_id, runs.c.digest, runs.c.recipe, redactions.c.replaces_digest)
+    of_the_project = (redactions.c.project == runs.c.project) & meanwhile
+    with engine.connect() as connection:
+        found = connection.execute(select(*columns).join(redactions, of_the_project).where(ended)).all()
+    erased = {(row.project, row.run_id) for row in found if row.replaces_digest in _digests(row.digest, row.recipe)}
+    return sum(hide_stored_rows(files_url, project=project, run_id=run_id) for project, run_id in sorted(erased))
+
+
+def _digests(trained_on: str, recipe: Mapping[str, Any]) -> list[str]:
+    """Of the versions that a run has read."""
+    named = [recipe.get(knob) for knob in ("replay", "retention")]
+    return [trained_on, *(one["digest"] for one in named if isinstance(one, Mapping))]
 
 
 def _state(engine: Engine, folder: WorkFolder) -> tuple[str | None, int | None]:

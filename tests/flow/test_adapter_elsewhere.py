@@ -15,9 +15,10 @@ from packaging.requirements import Requirement
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from tunemill.trainer.artefact import MERGED, Made, assemble
+from tunemill.trainer.artefact import Made, assemble
 from tunemill.trainer.job import Order
 from tunemill.trainer.model import load_model, load_tokenizer
+from tunemill.trainer.publish import MERGED
 from tunemill.trainer.recipe import resolve
 from tunemill.trainer.train import Trained
 

@@ -32,6 +32,7 @@ from tunemill.indexer.errors import IndexUnavailable
 from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
 from tunemill.registry.model_aliases import put as put_alias
+from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import outbox, runs, versions
 from tunemill.schemas import wire
 from tunemill.schemas.ids import new_id
@@ -303,6 +304,19 @@ async def test_deleting_a_log_and_the_job_reach_versions_too(tmp_path: Path, mon
         assert (await version(api, "all", 1))["rows"] == 30
         left = where(tmp_path, CANARY)
         assert {name.split(":")[-1].strip() for name in left} <= {"registry.db", "jobs", "registry.db-wal"}, left
+
+
+async def test_one_says_which_it_waits_for(tmp_path: Path) -> None:
+    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    migrate(registry)
+    first = erasure_store.start(registry, "default", "subject", "ann", by="person:x")
+    erasure_store.claim(registry, "default", "another server")
+    async with running_api(tmp_path) as api:
+        waiting = (await api.client.post("/v1/erasures", json={"subject": "bob"})).json()
+        assert (waiting["status"], waiting["waits_for"]) == ("running", first.request_id)
+        listed = (await api.client.get("/v1/erasures")).json()["erasures"]
+        assert [one["waits_for"] for one in listed] == [first.request_id, None]
+    registry.dispose()
 
 
 @pytest.mark.parametrize("again", ["asked", "later"])
@@ -662,7 +676,7 @@ async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tm
         a_folder(uploading.parent)
         (uploading.parent / "manifest.json").unlink()
         rows = [
-            a_run("saw", first, artefact_url=str(folder)),
+            a_run("saw", first, artefact_url=str(folder), result={"weights": "w" * 64}),
             a_run("waits", first, status="queued", started_ms=None),
             a_run("trains", first, status="running"),
             a_run("killed", first, status="running"),
@@ -676,6 +690,8 @@ async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tm
             ),
             a_run("on merged", first, name="elsewhere", digest="z", recipe={"base": f"{folder}/merged"}),
             a_run("child", first, name="elsewhere", digest="x", recipe={"base": str(folder)}),
+            a_run("on a copy", first, name="elsewhere", digest="w", identity={"weights": "w" * 64}),
+            a_run("on another", first, name="elsewhere", digest="w", identity={"weights": "v" * 64}),
         ]
         with api.registry.begin() as connection:
             for row in rows:
@@ -694,6 +710,7 @@ async def test_it_is_said_which_runs_saw_a_log_and_their_reports_show_nothing(tm
             "replays": "exposed",
             "on merged": "exposed",
             "child": "exposed",
+            "on a copy": "exposed",
         }
         with api.registry.connect() as connection:
             asked = select(runs.c.run_id).where(runs.c.cancel_requested_ms.is_not(None)).order_by(runs.c.run_id)

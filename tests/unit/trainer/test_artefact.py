@@ -14,10 +14,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunemill.schemas.row_scores import RowScores
-from tunemill.trainer.artefact import MERGED, Made, assemble
+from tunemill.trainer.artefact import Made, assemble
+from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Order
 from tunemill.trainer.model import load_model, load_tokenizer
-from tunemill.trainer.publish import MANIFEST, manifest_sha256, upload, write_manifest
+from tunemill.trainer.publish import MANIFEST, MERGED, manifest_sha256, upload, whole_weights, write_manifest
 from tunemill.trainer.recipe import resolve
 from tunemill.trainer.servable import obstacles, serving_notes
 from tunemill.trainer.train import Trained
@@ -130,6 +131,7 @@ def test_merged_weights_compute_what_the_adapter_does(tmp_path: Path, tiny_base:
     assert (logits(model) - logits(whole(tiny_base))).abs().max() > 1e-2, "the adapter does something"
     assert AutoTokenizer.from_pretrained(folder / MERGED).chat_template
     assert "merged/model.safetensors" in json.loads((folder / MANIFEST).read_text())["files"]
+    assert whole_weights(folder) == identify_base(str(folder / MERGED), None).weights
     assert bool(notes) == bool(options.get("dora"))
 
 
@@ -156,10 +158,21 @@ def test_full_training_leaves_a_model_and_what_is_trained_on_it_names_it(tmp_pat
     model, folder, _ = made(tmp_path, tiny_base, method="full")
     assert torch.equal(logits(whole(folder)), logits(model))
     assert not (folder / MERGED).exists()
+    assert whole_weights(folder) == identify_base(str(folder), None).weights
     (tmp_path / "next").mkdir()
     _, child, _ = made(tmp_path / "next", folder)
     parent = json.loads((child / MANIFEST).read_text())["base"]["run"]
     assert parent == {"run_id": "run1", "manifest_sha256": manifest_sha256(folder)}
+    assert whole_weights(child) is None, "an adapter"
+
+
+def test_a_link_to_merged_weights_is_named_as_the_run_that_made_them(tmp_path: Path, tiny_base: Path) -> None:
+    _, folder, _ = made(tmp_path, tiny_base, merge=True)
+    (tmp_path / "next").mkdir()
+    link = tmp_path / "next" / "base"
+    link.symlink_to(folder / MERGED)
+    _, child, _ = made(tmp_path / "next", link)
+    assert json.loads((child / MANIFEST).read_text())["base"]["run"]["run_id"] == "run1"
 
 
 def test_a_file_beside_the_base_that_is_called_as_our_manifest_spoils_no_run(tmp_path: Path) -> None:

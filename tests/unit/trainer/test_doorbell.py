@@ -17,6 +17,7 @@ from tunemill.schemas.records import DatasetReady, RejectedLog
 from tunemill.schemas.topics import DATASETS_READY, REJECTED, TOPICS
 from tunemill.schemas.wire import WireError
 from tunemill.trainer.doorbell import GROUP, answer, decode
+from tunemill.trainer.identity import identify_base
 
 
 class Place:
@@ -64,7 +65,9 @@ async def test_the_same_order_is_one_run_however_often_it_comes(place: Place, ti
     )
 
     assert [(run["status"], run["recipe"]["seed"]) for run in place.runs()] == [("queued", 0), ("queued", 1)]
-    assert place.runs()[0]["recipe"]["alpha"] == 32, "the recipe is whole"
+    first = place.runs()[0]
+    assert first["recipe"]["alpha"] == 32, "the recipe is whole"
+    assert first["identity"]["weights"] == identify_base(str(tiny_base), None).weights
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,31 @@ async def test_a_wrong_order_is_a_failed_run_that_says_why(place: Place, recipe:
     (run,) = place.runs()
     assert (run["status"], run["error"]["code"]) == ("failed", code)
     assert run["error"]["remedy"]
+
+
+async def test_an_operator_bounds_what_recipes_name(
+    place: Place, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = tmp_path / "private", tmp_path / "public"
+    for folder in (private, public):
+        folder.mkdir()
+        (folder / "rows.jsonl").write_text('{"messages": []}\n')
+    (public / "link.jsonl").symlink_to(private / "rows.jsonl")
+    (private / "base").symlink_to(tiny_base)
+    monkeypatch.setenv("TUNEMILL_RECIPE_FOLDERS", f"{public}:{tiny_base}")
+    retentions = [
+        f"{public}/rows.jsonl",
+        f"{private}/rows.jsonl",
+        f"{public}/link.jsonl",
+        f"{public}/../private/rows.jsonl",
+    ]
+
+    recipes = [{"base": str(tiny_base), "retention": path} for path in retentions]
+    await place.ring(*(wire.encode(event(recipe=recipe)) for recipe in [*recipes, {"base": str(tmp_path)}]))
+
+    ends = [(run["status"], (run["error"] or {}).get("code")) for run in place.runs()]
+    assert ends == [("queued", None), *[("failed", "invalid_run")] * 3, ("failed", "base_not_found")]
+    assert all(f"below {public} or" in run["error"]["message"] for run in place.runs()[1:])
 
 
 @pytest.mark.parametrize("knob", ["replay", "retention", "template"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fakes.scripted_launcher import ScriptedLauncher
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, update
 
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import redactions, runs
@@ -18,8 +18,10 @@ from tunemill.trainer.job import Line, WorkFolder
 from tunemill.trainer.publish import upload, write_manifest
 from tunemill.trainer.recipe import resolve
 from tunemill.trainer.supervise import Workshop
+from tunemill.trainer.sweep import sweep_shown_rows
 
 OLD = "d" * 64
+OTHERS = {"digest": "a" * 64, "retention": {"of": "other@v1", "manifest_url": "/o", "digest": OLD}}
 
 
 def a_claim(engine: Engine, *, digest: str = OLD, **recipe: Any) -> Claim:
@@ -38,7 +40,50 @@ def erase(engine: Engine) -> None:
         connection.execute(insert(redactions).values(**said, **more))
 
 
-OTHERS = {"digest": "a" * 64, "retention": {"of": "other@v1", "manifest_url": "/o", "digest": OLD}}
+def died(engine: Engine, files: Path, *, erased_ms: int, **of: Any) -> bytes:
+    """What the upload of a run shows, whose trainer died between saying that it ended and looking for erasures once more."""
+    a_claim(engine, **{"digest": OLD, **of})
+    shown = files / "runs/default/r"
+    shown.mkdir(parents=True)
+    (shown / "report.md").write_text(f"# Run r\n\n{SAMPLES}\n\nprivate\n")
+    (shown / SAMPLES_FILE).write_text('{"expected": "private"}\n')
+    (shown / "adapter.safetensors").write_bytes(b"weights")
+    write_manifest(shown, {"run_id": "r"})
+    erase(engine)
+    with engine.begin() as connection:
+        connection.execute(update(runs).values(status="succeeded", started_ms=1_000, finished_ms=2_000))
+        connection.execute(update(redactions).values(ts_ms=erased_ms))
+    return (shown / "report.md").read_bytes()
+
+
+@pytest.mark.parametrize("trained_on", [{}, OTHERS])
+def test_rows_that_a_dead_trainer_left_shown_are_taken_out_at_the_next_start(
+    tmp_path: Path, trained_on: dict[str, Any]
+) -> None:
+    engine = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    migrate(engine)
+    died(engine, tmp_path / "files", erased_ms=1_500, **trained_on)
+    with engine.begin() as connection:
+        connection.execute(update(runs).values(recipe=trained_on))
+
+    assert [sweep_shown_rows(engine, str(tmp_path / "files"), now_ms=3_000) for _ in range(2)] == [1, 0]
+    shown = tmp_path / "files/runs/default/r"
+    assert b"private" not in (shown / "report.md").read_bytes() + (shown / SAMPLES_FILE).read_bytes()
+    listed = json.loads((shown / "manifest.json").read_bytes())["files"]
+    assert {name: entry["bytes"] for name, entry in listed.items()} == {
+        name: (shown / name).stat().st_size for name in ("report.md", SAMPLES_FILE, "adapter.safetensors")
+    }
+    engine.dispose()
+
+
+def test_rows_of_which_none_was_erased_meanwhile_stay_shown(tmp_path: Path) -> None:
+    engine = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    migrate(engine)
+    report = died(engine, tmp_path / "files", erased_ms=1_500, digest="a" * 64)
+
+    assert sweep_shown_rows(engine, str(tmp_path / "files"), now_ms=3_000) == 0
+    assert (tmp_path / "files/runs/default/r/report.md").read_bytes() == report
+    engine.dispose()
 
 
 @pytest.mark.parametrize("trained_on", [{}, OTHERS])

@@ -11,7 +11,8 @@ from fakes.tiny_model import publish_dataset, tickets
 from msgspec.structs import replace
 
 from tunemill.trainer.attempt import run
-from tunemill.trainer.errors import DoesNotFit
+from tunemill.trainer.errors import DigestMismatch, DoesNotFit
+from tunemill.trainer.identity import BaseIdentity, identify
 from tunemill.trainer.job import Line, Listener, Order, Speaker, WorkFolder
 from tunemill.trainer.recipe import AUTO, resolve
 
@@ -69,6 +70,15 @@ def test_later_attempts_keep_what_the_first_settled_unless_memory_gave_out(tiny_
     squeezed = json.loads(third.plan.read_bytes())["recipe"]
     assert squeezed["gradient_checkpointing"]
     assert squeezed["tokens_per_forward"] < settled["recipe"]["tokens_per_forward"]
+
+
+def test_another_base_in_its_place_is_refused_and_not_trained_on(tiny_base: Path, tmp_path: Path) -> None:
+    given = order(tmp_path, tiny_base)
+    ordered = identify(given.recipe, BaseIdentity("other weights", "other tokenizer"))
+
+    with pytest.raises(DigestMismatch, match="weights or configuration, the base model's tokenizer"):
+        lines(WorkFolder(tmp_path / "work"), replace(given, identity=ordered))
+    assert not WorkFolder(tmp_path / "work").plan.exists()
 
 
 def test_what_cannot_fit_is_refused_before_a_weight_is_loaded(tiny_base: Path, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import errno
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from fakes.scripted_launcher import Attempt, ScriptedLauncher, line
+from msgspec.structs import asdict
 from prometheus_client import REGISTRY
 from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import OperationalError
@@ -18,7 +20,8 @@ from tunemill.registry.tables import now_ms, run_events, runs
 from tunemill.trainer import supervise as module
 from tunemill.trainer.claim import claim_next, insert_run
 from tunemill.trainer.errors import DiskFull, Diverged, LauncherAway, OutOfMemory, TrainerError
-from tunemill.trainer.job import Line, WorkFolder
+from tunemill.trainer.identity import Identity
+from tunemill.trainer.job import Line, Speaker, WorkFolder
 from tunemill.trainer.launch import Ended
 from tunemill.trainer.publish import write_manifest
 from tunemill.trainer.recipe import resolve, spelled
@@ -26,6 +29,7 @@ from tunemill.trainer.supervise import Workshop, supervise
 
 KILLED = Ended(exit_code=-9, said="signal 9")
 FAILED = Ended(exit_code=1, said="exit code 1")
+ORDERED = Identity(weights="w", tokenizer="t", template=None, replay=None, retention="r")
 DONE = line("done", "succeeded", result={"after": {}}, trained_tokens=1, seconds=1.0)
 
 
@@ -43,6 +47,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     recipe = spelled(resolve({"method": "lora", "base": "/models/x"}))
     values = {"run_id": "r1", "run_key": "k1", "project": "default", "name": "d", "version": 1, "digest": "a" * 64}
     values |= {"manifest_url": "m", "recipe": recipe, "status": "queued", "attempt": 0, "event_seq": 0}
+    values |= {"identity": asdict(ORDERED)}
     insert_run(engine, values | {"created_ms": now_ms()}, "added")
     yield engine
     engine.dispose()
@@ -93,6 +98,7 @@ async def test_what_the_worker_says_is_the_runs_and_its_plan_is_kept(engine: Eng
 
     assert (run["status"], run["plan"], run["progress"]) == ("succeeded", {"steps": 4}, {"step": 1})
     assert run["launcher"] == "scripted r1-1"
+    assert launcher.orders[0].identity == ORDERED
     told = [(event["type"], event["level"], event["message"]) for event in events(engine)]
     assert ("message", "warn", "a damaged checkpoint") in told
     assert ("metrics", "info", "step 1") in told
@@ -304,6 +310,24 @@ async def test_who_takes_a_run_over_first_ends_the_job_of_the_attempt_before(eng
 
     assert (run["status"], run["attempt"]) == ("succeeded", 2)
     assert launcher.said == ["submit r1-1", "stop r1-1", "submit r1-2"]
+
+
+async def test_what_a_worker_said_after_its_trainer_had_died_is_told_once(engine: Engine, tmp_path: Path) -> None:
+    again = [line("metrics", "step 3", step=3), DONE]
+    launcher = ScriptedLauncher(Attempt(says=[line("metrics", "step 1", step=1)]), Attempt(), Attempt(again))
+    launcher.script[-1].first = write_artefact
+    given = shop(engine, launcher, tmp_path)
+    await attempt(given)
+    with closing(Speaker(WorkFolder(given.work / "r1").progress(1))) as unheard:
+        unheard.say("warn", "a checkpoint is damaged")
+        unheard.say("metrics", "step 2", step=2)
+        unheard.say("stopped", "stopped after step 2")
+    await attempt(given)
+    run = await attempt(given)
+
+    assert run["status"] == "succeeded"
+    told = [event["message"] for event in events(engine) if event["type"] == "metrics" or event["level"] == "warn"]
+    assert told == ["step 1", "a checkpoint is damaged", "step 2", "step 3"]
 
 
 async def test_a_worker_whose_lease_is_lost_is_ended_and_nothing_is_written(engine: Engine, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from fakes.tiny_model import chat, tiny_tokenizer
 
 from tunemill.trainer.errors import InvalidRun
-from tunemill.trainer.identity import BaseIdentity, run_key
+from tunemill.trainer.identity import BaseIdentity, identify, run_key
 from tunemill.trainer.recipe import resolve
 from tunemill.trainer.render import render
 from tunemill.trainer.template import OWN, PLAIN, settle_template
@@ -94,7 +94,7 @@ def test_another_template_is_another_run(tmp_path: Path) -> None:
         if text is not None:
             file.write_text(text)
         recipe = resolve({"base": "/b", "template": None if text is None else str(file)})
-        return run_key("p", "d", BaseIdentity("w", "t"), recipe)
+        return run_key("p", "d", identify(recipe, BaseIdentity("w", "t")), recipe)
 
     assert len({key(None), key("a"), key("b")}) == 3
     assert key("a", "here.jinja") == key("a", "there.jinja"), "its text counts, not its place"
