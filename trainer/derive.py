@@ -4,6 +4,7 @@ Only what memory asks for (`tokens_per_forward`, `gradient_checkpointing`) depen
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,10 +31,12 @@ class Facts:
     rows: int  # of the dataset's train split that can be trained on
     replay: int  # general rows beside them
     held_out: int
-    lengths: tuple[int, ...]  # tokens of each row that is trained on, replay too; sorted
+    lengths: tuple[int, ...]  # what must fit of each row that is trained on, replay too, in tokens; sorted
     trained_tokens: int  # of all those, the answers'
     longest_tokens: int  # of all rows, held-out and retention too
     highest_id: int = 0  # of all their tokens
+    sides: int = 1  # how often that length a row goes through the model: of a pair, both answers behind its prompt
+    aside: tuple[int, ...] = ()  # the lengths of those among them that early stopping would look at instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,23 +57,31 @@ class Case:
     machine: Machine
 
     def lengths(self, recipe: Recipe) -> list[int]:
-        """The trained rows' lengths once the policy for long ones was applied."""
-        limit = recipe.max_length_tokens
+        """The trained rows' lengths once rows were set aside, and the policy for long ones was applied."""
+        limit, lengths = recipe.max_length_tokens, list(self.facts.lengths)
+        if recipe.early_stopping:
+            lengths = sorted((Counter(lengths) - Counter(self.facts.aside)).elements())
         if recipe.overlong == "drop":
-            return [length for length in self.facts.lengths if length <= limit]
+            return [length for length in lengths if length <= limit]
         if recipe.overlong == "truncate_left":
-            return [min(length, limit) for length in self.facts.lengths]
+            return [min(length, limit) for length in lengths]
         if recipe.overlong == "split":  # about: pieces end with an answer, and what stands before it comes again
-            return [piece for length in self.facts.lengths for piece in _pieces(length, limit)]
-        return list(self.facts.lengths)
+            return [piece for length in lengths for piece in _pieces(length, limit)]
+        return lengths
+
+    def through(self, recipe: Recipe) -> list[int]:
+        """The tokens that each trained row has go through the model."""
+        return [self.facts.sides * length for length in self.lengths(recipe)]
 
     def longest(self, recipe: Recipe) -> int:
-        """The longest row that goes through the model."""
-        return min(self.facts.longest_tokens, recipe.max_length_tokens)
+        """The most tokens that go through the model in one piece: of a row, or of a pair."""
+        limit = recipe.max_length_tokens
+        trained = self.facts.sides * min(max(self.facts.lengths, default=0), limit)
+        return max(trained, min(self.facts.longest_tokens, limit))
 
     def estimate(self, recipe: Recipe) -> Estimate:
         """The memory at the peak."""
-        rows, tokens = len(self.facts.lengths), max(1, sum(self.facts.lengths))
+        rows, tokens = len(self.facts.lengths), max(1, self.facts.sides * sum(self.facts.lengths))
         logits = min(1.0, _SPREAD * self.facts.trained_tokens / tokens)
         if recipe.kl_to_base:  # of both models
             logits += 2 * min(1.0, KL_PER_ROW * rows / tokens)
@@ -196,7 +207,7 @@ def _choices(recipe: Recipe, case: Case, squeeze: int) -> list[Recipe]:
 
 def _a_step(recipe: Recipe, case: Case) -> int:
     """No optimizer step has more tokens than these."""
-    return sum(case.lengths(recipe)[-recipe.rows_per_step :])
+    return sum(case.through(recipe)[-recipe.rows_per_step :])
 
 
 def _powers(floor: int, most: int) -> list[int]:

@@ -165,7 +165,9 @@ def _arguments(recipe: Recipe, pairs: Sequence[Pair], checkpoints: Path, *, step
 
 def _pairs_at_once(recipe: Recipe, pairs: Sequence[Pair]) -> int:
     """As many as fit a forward pass, and divide a step evenly: each pair then counts alike."""
-    longest = max(len(p.prompt_ids) + max(len(p.chosen_ids), len(p.rejected_ids)) for p in pairs)
+    if not recipe.packing:
+        return 1
+    longest = max(pair.length_tokens for pair in pairs)
     room = max(1, recipe.tokens_per_forward // (2 * longest))
     return max(n for n in range(1, recipe.rows_per_step + 1) if recipe.rows_per_step % n == 0 and n <= room)
 

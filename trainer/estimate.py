@@ -11,6 +11,7 @@ _FP32, _BF16 = 4, 2
 _NF4 = 0.516  # bytes a weight: 4 bits, and the doubly quantised scale of each block of 64
 _KEPT = {_FP32: (40, 16), _BF16: (38, 10)}  # bytes for the backward pass, for each hidden and inner number of a layer
 _LOGITS = 3 * _FP32  # of a predicted token: the logarithms, and gradients on their way through them
+_MERGING = _FP32  # bytes of a weight
 _RUNTIME_BYTES = 900 * 10**6  # interpreter and libraries; a CUDA context is as large
 _HEAP = {
     "full": 1.3,
@@ -29,6 +30,7 @@ class Estimate:
     optimizer_bytes: int
     activations_bytes: int
     logits_bytes: int
+    merging_bytes: int  # more than those of the training but the weights, which are in memory still when it is over
     runtime_bytes: int
 
     @property
@@ -40,6 +42,7 @@ class Estimate:
             + self.optimizer_bytes
             + self.activations_bytes
             + self.logits_bytes
+            + self.merging_bytes
             + self.runtime_bytes
         )
 
@@ -70,6 +73,7 @@ def estimate(
         optimizer_bytes=2 * gradients,  # Adam's two means
         activations_bytes=activations,
         logits_bytes=logits,
+        merging_bytes=max(0, _merging(recipe, shape, machine) - others),
         runtime_bytes=_RUNTIME_BYTES,
     )
 
@@ -78,6 +82,12 @@ def compute_bytes(recipe: Recipe, machine: Machine) -> int:
     """Bytes of a number in the format that the run computes in."""
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and machine.native_bf16)
     return _BF16 if bf16 else _FP32
+
+
+def _merging(recipe: Recipe, shape: Shape, machine: Machine) -> int:
+    """What merging holds: a second base model, in fp32; in the memory of the CPU, whatever trains."""
+    merges = recipe.method != "full" and (recipe.merge or recipe.dora)
+    return _MERGING * shape.parameters if merges and machine.device == "cpu" else 0
 
 
 def _weights(recipe: Recipe, shape: Shape, width: int) -> float:

@@ -22,6 +22,11 @@ class Pair:
     rejected_ids: tuple[int, ...]
 
     @property
+    def length_tokens(self) -> int:
+        """What must fit the model: each answer is read behind the prompt, and not behind the other answer."""
+        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+    @property
     def tokens(self) -> int:
         """What goes through the model: the prompt twice, and both answers."""
         return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
@@ -42,6 +47,7 @@ class FittedPairs:
     pairs: list[Pair]
     dropped: int = 0
     truncated: int = 0
+    truncated_tokens: int = 0  # of their prompts
 
 
 def chosen_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -73,29 +79,31 @@ def render_pairs(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerB
 
 
 def fit_pairs(pairs: Sequence[Pair], max_length_tokens: int, policy: Policy) -> FittedPairs:
-    """Apply the policy for overlong rows to both sides together; a pair cannot be split: its prompt's beginning is cut off.
+    """Apply the policy for overlong rows. Both sides of a pair keep one prompt: what is cut off is its beginning.
 
     Raises:
         InvalidRun: the policy is `error` and a pair is too long.
     """
+    overlong = [pair.length_tokens for pair in pairs if pair.length_tokens > max_length_tokens]
+    if overlong and policy == "error":
+        raise InvalidRun(
+            f"{len(overlong)} pairs are longer than {max_length_tokens} tokens, the prompt with the longer answer;"
+            f" the longest has {max(overlong)}",
+            "raise max_length_tokens, or set overlong to drop or truncate_left",
+        )
     kept: list[Pair] = []
-    dropped = truncated = 0
+    dropped = truncated = truncated_tokens = 0
     for pair in pairs:
-        over = pair.tokens - max_length_tokens
-        cut = -(-over // 2)  # of each side's prompt
-        if over <= 0:
+        cut = pair.length_tokens - max_length_tokens
+        if cut <= 0:
             kept.append(pair)
-        elif policy == "error":
-            raise InvalidRun(
-                f"a pair has {pair.tokens} tokens, both sides together, and {max_length_tokens} are allowed",
-                "raise max_length_tokens, or set overlong to drop or truncate_left",
-            )
         elif policy == "drop" or cut >= len(pair.prompt_ids):
             dropped += 1
         else:
             kept.append(replace(pair, prompt_ids=pair.prompt_ids[cut:]))
             truncated += 1
-    return FittedPairs(kept, dropped, truncated)
+            truncated_tokens += cut
+    return FittedPairs(kept, dropped, truncated, truncated_tokens)
 
 
 def _about(row: dict[str, Any]) -> dict[str, Any]:

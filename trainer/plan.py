@@ -69,7 +69,7 @@ def make_plan(recipe: Recipe, facts: Facts, shape: Shape, machine: Machine, *, s
 
     Raises:
         NothingToTrain: no row is left to train on.
-        InvalidRun: the tokenizer is not the model's.
+        InvalidRun: the tokenizer is not the model's, or rows may be longer than it reads.
     """
     if facts.highest_id >= shape.vocabulary:
         raise InvalidRun(
@@ -78,15 +78,20 @@ def make_plan(recipe: Recipe, facts: Facts, shape: Shape, machine: Machine, *, s
         )
     case = Case(facts, shape, machine)
     settled, derived = derive(recipe, case, squeeze=squeeze)
-    lengths = case.lengths(settled)
-    if not lengths:
+    if settled.max_length_tokens > shape.context_tokens:
+        raise InvalidRun(
+            f"max_length_tokens is {settled.max_length_tokens:,}, and the model reads {shape.context_tokens:,} tokens",
+            f"set max_length_tokens to {shape.context_tokens} or less, or to auto",
+        )
+    through = case.through(settled)
+    if not through:
+        besides = ", beside those that early_stopping sets aside," if settled.early_stopping else ""
         raise NothingToTrain(
-            f"of {facts.rows} training rows none is within max_length_tokens ({settled.max_length_tokens})",
+            f"of {facts.rows} training rows{besides} none is within max_length_tokens ({settled.max_length_tokens})",
             "raise max_length_tokens, or set overlong to truncate_left",
         )
-    kept = sum(lengths) / sum(facts.lengths)
-    steps = steps_of(settled, len(lengths))
-    through = steps * sum(lengths) / steps_of_epoch(settled, len(lengths))
+    kept = sum(through) / (facts.sides * sum(facts.lengths))
+    steps = steps_of(settled, len(through))
     fits = case.fits(settled)
     return Plan(
         recipe=settled,
@@ -95,13 +100,13 @@ def make_plan(recipe: Recipe, facts: Facts, shape: Shape, machine: Machine, *, s
         replay=facts.replay,
         held_out=facts.held_out,
         overlong=sum(length > settled.max_length_tokens for length in facts.lengths),
-        tokens=sum(lengths),
+        tokens=sum(through),
         trained_tokens=round(kept * facts.trained_tokens),
         steps=steps,
-        fill=_fill(settled, lengths),
+        fill=_fill(settled, through),
         estimate=case.estimate(settled),
         available_bytes=machine.memory_bytes,
-        seconds=_seconds(settled, case, through),
+        seconds=_seconds(settled, case, steps * sum(through) / steps_of_epoch(settled, len(through))),
         changes=() if fits else tuple(_changes(settled, case)),
         fits=fits,
     )
@@ -164,9 +169,10 @@ def _seconds(recipe: Recipe, case: Case, tokens: float) -> float | None:
     """Two operations a weight forward, two for the activations' gradient, two for the weights' where those are trained."""
     if case.machine.flops_per_s is None:
         return None
-    share = case.facts.trained_tokens / max(1, sum(case.facts.lengths))
+    share = case.facts.trained_tokens / max(1, case.facts.sides * sum(case.facts.lengths))
+    beside = recipe.kl_to_base or recipe.objective == "dpo"  # the base model reads them, too
     weights = case.shape.linear + share * case.shape.hidden * case.shape.vocabulary
-    passes = (6 if recipe.method == "full" else 4) + 2 * recipe.gradient_checkpointing + 2 * bool(recipe.kl_to_base)
+    passes = (6 if recipe.method == "full" else 4) + 2 * recipe.gradient_checkpointing + 2 * bool(beside)
     return tokens * passes * weights / (case.machine.flops_per_s * case.machine.devices)
 
 
@@ -192,14 +198,19 @@ def _other_knobs(recipe: Recipe, case: Case) -> Iterator[tuple[str, dict[str, An
         yield "precision bf16", {"precision": "bf16"}
     if not recipe.gradient_checkpointing:
         yield "gradient_checkpointing true", {"gradient_checkpointing": True}
+    if recipe.merge:
+        yield "merge false", {"merge": False}
     if recipe.kl_to_base and recipe.method == "full":
         yield "kl_to_base 0", {"kl_to_base": 0.0}
     longest = case.longest(recipe)
     if recipe.packing and recipe.tokens_per_forward > longest:
         yield f"tokens_per_forward {longest}", {"tokens_per_forward": longest}
-    half = longest // 2
+    half = longest // (2 * case.facts.sides)
     if half >= 8:
-        yield f"max_length_tokens {half}", {"max_length_tokens": half, "tokens_per_forward": half}
+        yield (
+            f"max_length_tokens {half}",
+            {"max_length_tokens": half, "tokens_per_forward": case.facts.sides * half},
+        )
 
 
 def _other_cases(recipe: Recipe, case: Case) -> Iterator[tuple[str, Case]]:

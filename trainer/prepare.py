@@ -45,8 +45,11 @@ class Raw:
         trained = self.train.rendered.examples + self.replay.rendered.examples
         lengths = [len(example.ids) for example in trained]
         answers = sum(map(trained_tokens, trained))
+        aside = _validation_rows(
+            {example.row: self.train.rows[example.row] for example in self.train.rendered.examples}
+        )
         if self.pairs:
-            lengths = [pair.tokens for pair in self.pairs]
+            lengths = [pair.length_tokens for pair in self.pairs]
             answers = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in self.pairs)
         measured = self.held_out.rendered.examples + self.retention.rendered.examples
         return Facts(
@@ -56,7 +59,12 @@ class Raw:
             lengths=tuple(sorted(lengths)),
             trained_tokens=answers,
             longest_tokens=max([*lengths, *(len(example.ids) for example in measured)], default=0),
-            highest_id=max((max(e.ids) for e in trained + measured), default=0),
+            highest_id=max(
+                (max(ids) for ids in [e.ids for e in trained + measured] + [pair.rejected_ids for pair in self.pairs]),
+                default=0,
+            ),
+            sides=2 if self.pairs else 1,
+            aside=tuple(len(e.ids) for e in self.train.rendered.examples if e.row in aside),
         )
 
 
@@ -121,8 +129,13 @@ def prepare(raw: Raw, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Pre
     def fitted(rows: Rows) -> Fitted:
         return fit(rows.rendered.examples, recipe.max_length_tokens, recipe.overlong)
 
-    held_out, replay, retention = map(fitted, (raw.held_out, raw.replay, raw.retention))
-    pairs, train = _fit_pairs(raw, recipe) if raw.pairs else ([], fitted(raw.train))
+    replay, retention = fitted(raw.replay), fitted(raw.retention)
+    if raw.pairs:
+        pairs, train = _fit_pairs(raw.train, raw.pairs, recipe)
+        held_out_pairs, held_out = _fit_pairs(raw.held_out, raw.held_out_pairs, recipe)
+    else:
+        pairs, train = [], fitted(raw.train)
+        held_out_pairs, held_out = [], fitted(raw.held_out)
     usable = {example.row: raw.train.rows[example.row] for example in train.examples}
     validating = _validation_rows(usable) if recipe.early_stopping else frozenset[int]()
     trained = [example for example in train.examples if example.row not in validating]
@@ -156,16 +169,21 @@ def prepare(raw: Raw, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Pre
             **{f"held_out_{name}": count for name, count in raw.held_out.rendered.counts().items()},
         },
         pairs=pairs,
-        held_out_pairs=fit_pairs(raw.held_out_pairs, recipe.max_length_tokens, recipe.overlong).pairs,
+        held_out_pairs=held_out_pairs,
     )
 
 
-def _fit_pairs(raw: Raw, recipe: Recipe) -> tuple[list[Pair], Fitted]:
-    """The pairs that fit, and their better sides."""
-    fitted = fit_pairs(raw.pairs, recipe.max_length_tokens, recipe.overlong)
+def _fit_pairs(rows: Rows, pairs: Sequence[Pair], recipe: Recipe) -> tuple[list[Pair], Fitted]:
+    """The pairs that fit, and their better sides, which fit, too."""
+    fitted = fit_pairs(pairs, recipe.max_length_tokens, recipe.overlong)
     kept = {pair.row for pair in fitted.pairs}
-    examples = [example for example in raw.train.rendered.examples if example.row in kept]
-    return fitted.pairs, Fitted(examples, dropped=fitted.dropped, truncated=fitted.truncated)
+    better = [example for example in rows.rendered.examples if example.row in kept]
+    return fitted.pairs, Fitted(
+        fit(better, recipe.max_length_tokens, recipe.overlong).examples,
+        dropped=fitted.dropped,
+        truncated=fitted.truncated,
+        truncated_tokens=fitted.truncated_tokens,
+    )
 
 
 def _asked(rows: Rows, fitted: Fitted, first_rows: int, tokenizer: PreTrainedTokenizerBase) -> list[Question]:

@@ -254,7 +254,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0.0,
             le=0.9,
-            description="General rows among the trained ones, against forgetting.",
+            description="General rows among the trained ones, against forgetting; dpo takes none, and has 0.",
             extra_json_schema=_unit("share of the trained rows"),
         ),
     ] = 0.1
@@ -362,19 +362,18 @@ def resolve(partial: Mapping[str, Any]) -> Recipe:
             "the recipe names no base model", "set base to a model folder, or to a hub id with revision"
         )
     given = {knob: value for knob, value in partial.items() if knob not in AUTO or value != AUTO_SPELLED}
-    if "learning_rate" not in given and given.get("method") == "full":
-        given["learning_rate"] = 2e-5
+    if given.get("method") == "full":
+        given.setdefault("learning_rate", 2e-5)
+    if given.get("objective") == "dpo":
+        given.setdefault("replay_share", 0.0)
     try:
         recipe = msgspec.convert(
             {**given, "auto": [knob for knob in AUTO if knob not in partial or partial[knob] == AUTO_SPELLED]}, Recipe
         )
     except msgspec.ValidationError as error:
         raise InvalidRecipe(str(error), "see docs/recipes.md for each knob's type and range") from error
-    if recipe.objective == "dpo" and (recipe.early_stopping or recipe.kl_to_base):
-        raise InvalidRecipe(
-            "objective dpo takes neither early_stopping nor kl_to_base",
-            "leave them out; dpo.beta says how closely the model is held to the base model",
-        )
+    if recipe.objective == "dpo":
+        _refuse_what_pairs_do_not_take(recipe)
     idle = [knob for knob in _OF_ADAPTERS if recipe.method == "full" and getattr(recipe, knob)]
     if idle:
         raise InvalidRecipe(
@@ -391,7 +390,25 @@ def spelled(recipe: Recipe) -> dict[str, Any]:
 
 
 _OF_ADAPTERS = ("rslora", "dora", "lora_plus", "merge")
+_NOT_OF_PAIRS = {  # and the value that asks for nothing
+    "early_stopping": None,
+    "kl_to_base": 0.0,
+    "replay_share": 0.0,
+    "replay": PACKAGED,
+    "replay_answers": "given",
+}
 _NESTED: dict[str, type[msgspec.Struct]] = {"gates": Gates, "dpo": Dpo, "early_stopping": EarlyStopping}
+
+
+def _refuse_what_pairs_do_not_take(recipe: Recipe) -> None:
+    asked = [knob for knob, nothing in _NOT_OF_PAIRS.items() if getattr(recipe, knob) != nothing]
+    if asked:
+        raise InvalidRecipe(
+            f"objective dpo takes no {', '.join(asked)}",
+            "leave it out; dpo.beta says how closely the model is held to the base model",
+        )
+    if recipe.overlong == "split":
+        raise InvalidRecipe("a pair cannot be split (overlong)", "set overlong to error, drop or truncate_left")
 
 
 def _refuse_unknown(given: Mapping[str, Any], struct: type[msgspec.Struct], *, place: str) -> None:

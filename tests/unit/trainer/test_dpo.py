@@ -10,11 +10,13 @@ import torch
 from fakes.tiny_model import chat, publish_dataset
 
 from tunemill.trainer.attempt import run
+from tunemill.trainer.dataset import Dataset
 from tunemill.trainer.dpo import margins, refuse_impossible, train_pairs
 from tunemill.trainer.errors import InvalidRun, Stopped
 from tunemill.trainer.job import Listener, Order, Speaker, WorkFolder
 from tunemill.trainer.model import load_model, trainable
 from tunemill.trainer.pairs import Pair, fit_pairs, render_pairs
+from tunemill.trainer.prepare import prepare, render_all
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.score import preference_losses
 from tunemill.trainer.train import StepMetrics
@@ -96,17 +98,35 @@ def test_a_row_is_used_whole_or_counted(tokenizer: Any) -> None:
 
 
 def test_long_pairs_meet_the_policy() -> None:
-    short, long, hopeless = (
-        Pair(0, (1,) * 4, (2,) * 2, (3,) * 2),
-        Pair(1, (1,) * 10, (2,) * 3, (3,) * 4),
+    fits, long, hopeless = (
+        Pair(0, (1,) * 16, (2,) * 4, (3,) * 2),  # 20 tokens with the longer answer, 38 on both sides together
+        Pair(1, (1,) * 17, (2,) * 2, (3,) * 5),
         Pair(2, (1,) * 2, (2,) * 30, (3,) * 4),
     )
 
-    assert fit_pairs([short, long, hopeless], 20, "drop").pairs == [short]
-    cut = fit_pairs([short, long, hopeless], 20, "truncate_left")
-    assert (cut.truncated, cut.dropped, cut.pairs[1].tokens) == (1, 1, 19)
-    with pytest.raises(InvalidRun, match="a pair has 27 tokens"):
-        fit_pairs([short, long], 20, "error")
+    assert fit_pairs([fits, long, hopeless], 20, "drop").pairs == [fits]
+    cut = fit_pairs([fits, long, hopeless], 20, "truncate_left")
+    assert (cut.truncated, cut.truncated_tokens, cut.dropped, cut.pairs[1].length_tokens) == (1, 2, 1, 20)
+    assert fit_pairs([fits], 20, "error").pairs == [fits]
+    with pytest.raises(InvalidRun, match=r"2 pairs are longer than 20 tokens.* the longest has 32"):
+        fit_pairs([fits, long, hopeless], 20, "error")
+
+
+def test_every_pair_is_counted_and_its_better_side_is_cut_as_it_is(tokenizer: Any) -> None:
+    rows = [*made_pairs(4), pair("word " * 300, "Yes.", "No."), pair("q", "Yes.", "No " * 300)]
+    named = [{**row, "row_id": str(i)} for i, row in enumerate(rows)]
+    recipe = resolve({"objective": "dpo", "base": "/b", "max_length_tokens": 128, "overlong": "truncate_left"})
+    raw = render_all(Dataset(named, named), recipe, tokenizer)
+    made, facts = prepare(raw, recipe, tokenizer), raw.facts()
+
+    assert (made.counts["train"], made.counts["trained_examples"], made.counts["replay"]) == (6, 5, 0)
+    assert (made.counts["dropped_overlong"], made.counts["truncated"]) == (1, 1)
+    assert made.counts["held_out_dropped_overlong"] == 1
+    assert len(made.held_out) == len(made.held_out_pairs) == 5
+    assert max(len(example.ids) for example in made.train + made.held_out) <= 128
+    assert max(one.length_tokens for one in made.pairs) == 128
+    assert facts.lengths[-1] > 300
+    assert (facts.sides, facts.lengths) == (2, tuple(sorted(one.length_tokens for one in raw.pairs)))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

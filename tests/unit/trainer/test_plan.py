@@ -137,6 +137,23 @@ def test_less_memory_first_takes_tokens_then_checkpointing() -> None:
     assert {(False, False), (False, True), (True, True)} == set(order)
 
 
+def test_merging_takes_a_second_model_when_training_has_given_its_memory_back() -> None:
+    less = {"method": "lora", "gradient_checkpointing": True, "tokens_per_forward": 100}
+    plain, merged = (make_plan(recipe(**less, merge=merge), facts(), LARGE, CPU) for merge in (False, True))
+    of_training = plain.estimate.total_bytes - plain.estimate.weights_bytes - plain.estimate.runtime_bytes
+
+    assert plain.estimate.merging_bytes == 0
+    assert merged.estimate.merging_bytes == 4 * LARGE.parameters - of_training
+    assert merged.estimate.total_bytes == plain.estimate.total_bytes + merged.estimate.merging_bytes
+    assert "merge false" in {change.what for change in merged.changes}
+    assert make_plan(recipe(**less, dora=True), facts(), LARGE, CPU).estimate.merging_bytes > 0, "it is merged unasked"
+    assert make_plan(recipe(**less, merge=True), facts(), LARGE, GPU).estimate.merging_bytes == 0, (
+        "it is done on the CPU"
+    )
+    short = make_plan(recipe(merge=True, gradient_checkpointing=False), facts(5_000, tokens=500), MIDDLE, CPU)
+    assert short.estimate.merging_bytes == 0, "training needs more"
+
+
 def test_what_cannot_fit_is_refused_with_what_to_change() -> None:
     with pytest.raises(DoesNotFit) as caught:
         settle(recipe(method="full", gradient_checkpointing=False), facts(), LARGE, GPU)
@@ -196,6 +213,36 @@ def test_a_tokenizer_of_another_model_is_refused() -> None:
 
     with pytest.raises(InvalidRun, match=r"token 49152, and the model knows 49,152"):
         make_plan(recipe(), replace(known, highest_id=SMALL.vocabulary), SMALL, CPU)
+
+
+def test_no_longer_rows_are_asked_for_than_the_model_reads() -> None:
+    make_plan(recipe(max_length_tokens=8192), facts(), SMALL, CPU)
+
+    with pytest.raises(InvalidRun, match="is 8,193, and the model reads 8,192 tokens") as caught:
+        make_plan(recipe(max_length_tokens=8193), facts(), SMALL, CPU)
+    assert "8192 or less" in caught.value.remedy
+
+
+def test_rows_that_early_stopping_sets_aside_are_not_trained_on() -> None:
+    rows = replace(facts(320, longest=700), aside=(100,) * 15 + (700,))
+    plain, stopping = (make_plan(recipe(early_stopping=early), rows, SMALL, CPU) for early in (None, {}))
+
+    assert (plain.steps, stopping.steps) == (60, 63), "21 steps for 304 rows, of 15 each, three times"
+    assert (plain.tokens, stopping.tokens) == (319 * 100 + 700, 304 * 100)
+    one = replace(facts(1), aside=(100,))
+    with pytest.raises(NothingToTrain, match="early_stopping sets aside"):
+        make_plan(recipe(early_stopping={}), one, SMALL, CPU)
+
+
+def test_a_pair_must_fit_with_each_answer_and_goes_through_with_both() -> None:
+    pairs = replace(facts(longest=2_000), sides=2)
+    plan = make_plan(recipe(objective="dpo"), pairs, with_fields(SMALL, context_tokens=2_048), CPU)
+    alone = make_plan(recipe(), facts(longest=2_000), with_fields(SMALL, context_tokens=2_048), CPU)
+
+    assert (plan.recipe.max_length_tokens, plan.overlong, plan.steps) == (2_000, 0, alone.steps)
+    assert plan.recipe.tokens_per_forward == 4_000, "both sides at once"
+    assert plan.tokens == 2 * alone.tokens
+    assert plan.estimate.activations_bytes > alone.estimate.activations_bytes
 
 
 def test_no_row_within_the_limit_is_said() -> None:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from tunemill.trainer.errors import BaseNotFound, InvalidRecipe
-from tunemill.trainer.identity import identify_base, run_key
-from tunemill.trainer.recipe import METHODS, resolve
+from tunemill.trainer.errors import BaseNotFound, DigestMismatch, InvalidRecipe
+from tunemill.trainer.identity import Identity, identify, identify_base, refuse_changed, run_key
+from tunemill.trainer.recipe import METHODS, resolve, spelled
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -62,7 +63,7 @@ def test_a_missing_base_model_is_named_before_anything_is_loaded(tmp_path: Path)
 def test_a_run_key_changes_with_all_that_determines_the_result(tiny_base: Path, tmp_path: Path) -> None:
     def key(digest: str = "d", project: str = "default", **knobs: object) -> str:
         recipe = resolve({"method": "lora", "base": str(tiny_base), **knobs})
-        return run_key(project, digest, identify_base(recipe.base, None), recipe)
+        return run_key(project, digest, identify(recipe, identify_base(recipe.base, None)), recipe)
 
     moved = tmp_path / "moved"
     moved.symlink_to(tiny_base)
@@ -74,8 +75,36 @@ def test_a_run_key_changes_with_all_that_determines_the_result(tiny_base: Path, 
     assert key(base=str(moved)) == key(), "the same weights in another folder are the same base"
 
 
+def test_a_run_is_on_what_it_was_ordered_with(tmp_path: Path) -> None:
+    names = {"weights": "model.safetensors", "tokenizer": "tokenizer.json", "template": "t.jinja"}
+    names |= {"retention": "general.jsonl", "replay": "more.jsonl", "configuration": "config.json"}
+    files = {what: tmp_path / name for what, name in names.items()}
+    for file in files.values():
+        file.write_text("as it was")
+    named = {what: str(files[what]) for what in ("template", "retention", "replay")}
+    recipe = resolve({"base": str(tmp_path), **named})
+
+    def found() -> Identity:
+        return identify(recipe, identify_base(recipe.base, None))
+
+    ordered = found()
+    for what, file in files.items():
+        refuse_changed(ordered, found(), recipe)
+        file.write_text("another")
+        with pytest.raises(DigestMismatch, match=what):
+            refuse_changed(ordered, found(), recipe)
+        file.write_text("as it was")
+    packaged = resolve({"base": str(tmp_path)})
+    refuse_changed(ordered, replace(ordered, retention="x", replay="y"), packaged)
+
+
 def test_pairs_are_not_trained_on_with_knobs_that_would_do_nothing() -> None:
-    for knobs in ({"early_stopping": {}}, {"kl_to_base": 0.1}):
-        with pytest.raises(InvalidRecipe, match="neither early_stopping nor kl_to_base"):
-            resolve({"base": "/b", "objective": "dpo", **knobs})
-    assert resolve({"base": "/b", "objective": "dpo"}).dpo.beta == 0.1
+    knobs = {"early_stopping": {}, "kl_to_base": 0.1, "replay_share": 0.1, "replay": "a", "replay_answers": "base"}
+    for knob, value in knobs.items():
+        with pytest.raises(InvalidRecipe, match=f"takes no {knob}$"):
+            resolve({"base": "/b", "objective": "dpo", knob: value})
+    with pytest.raises(InvalidRecipe, match="cannot be split"):
+        resolve({"base": "/b", "objective": "dpo", "overlong": "split"})
+    plain = resolve({"base": "/b", "objective": "dpo"})
+    assert (plain.dpo.beta, plain.replay_share) == (0.1, 0.0)
+    assert resolve(spelled(plain)) == plain
