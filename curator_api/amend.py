@@ -15,8 +15,8 @@ from tunemill.curator_api.gather import Plan, gather, planned, sieve_of
 from tunemill.curator_api.leftovers import clean
 from tunemill.curator_api.lineage import Lineage
 from tunemill.curator_api.parts import StoredRow
-from tunemill.curator_api.publish import Order, card_of, made_before
-from tunemill.curator_api.publish_files import folder, is_whole, name
+from tunemill.curator_api.publish import Order, made_before, make_version
+from tunemill.curator_api.publish_files import folder
 from tunemill.curator_api.published import read_manifest, read_sources
 from tunemill.curator_api.recipe import FromVersion, Imported, Logs, Recipe, slice_names
 from tunemill.curator_api.report import Report, report_on
@@ -24,7 +24,7 @@ from tunemill.curator_api.rewrite import Change, rewrite
 from tunemill.curator_api.rows import Left, Reason, Row, is_imported
 from tunemill.curator_api.taken_back import taken_back
 from tunemill.curator_api.tally import Tally
-from tunemill.curator_api.version_store import ErasedMeanwhile, Proposal, Version
+from tunemill.curator_api.version_store import ErasedMeanwhile, Version
 
 
 async def amend(curator: Curator, order: Order, wanted: str) -> Version:
@@ -133,33 +133,17 @@ def _amend(curator: Curator, order: Order, amended: _Amended, changes: Mapping[s
         detail = "every row was taken out since"
         raise EmptyDataset(detail, matched=base.rows, excluded={Reason.DELETED_BY_PERSON: base.rows})
     tally = counted.tally(gone)
-    report = _report(curator, plan, base, tally)
-    named = name(curator.files, place, rewritten.rows, card_of(order.name, report, base.draft))
-    lineage = msgspec.structs.replace(base.lineage or Lineage(), amends=base.version)
-    return version_store.insert_version(
-        curator.registry,
-        Proposal(
-            project=curator.project,
-            name=order.name,
-            digest=named.digest,
-            manifest_url=named.manifest_url,
-            sources_url=named.sources_url,
-            shape=base.shape,
-            latest=latest,
-            parent=base.version,
-            point_ms=plan.point_ms,
-            draft=base.draft,
-            report=report,
-            tally=tally,
-            lineage=lineage,
-            keys=rewritten.rows.keys,
-            erased_seen=plan.erased_seen,
-            note=order.note,
-            recipe=order.recipe,
-            by=order.by,
-            idempotency_key=order.idempotency_key,
-        ),
-        partial(is_whole, curator.files, place, named),
+    return make_version(
+        curator,
+        order,
+        plan,
+        rewritten.rows,
+        latest=latest,
+        parent=base.version,
+        draft=base.draft,
+        report=_report(curator, plan, base, tally),
+        tally=tally,
+        lineage=msgspec.structs.replace(base.lineage or Lineage(), amends=base.version),
     )
 
 

@@ -12,10 +12,10 @@ from tunemill.curator_api.card import card
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.errors import EmptyDataset, Unavailable
 from tunemill.curator_api.frozen import Frozen, frozen
-from tunemill.curator_api.gather import planned
+from tunemill.curator_api.gather import Plan, planned
 from tunemill.curator_api.leftovers import clean
 from tunemill.curator_api.lineage import Lineage, lineage_of
-from tunemill.curator_api.publish_files import Card, folder, is_whole, name, write_rows
+from tunemill.curator_api.publish_files import Card, Written, folder, is_whole, name, write_rows
 from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.report import Report, declared
 from tunemill.curator_api.tally import Tally
@@ -80,6 +80,54 @@ def card_of(dataset: str, report: Report, recipe: Recipe) -> Card:
     return written
 
 
+def make_version(
+    curator: Curator,
+    order: Order,
+    plan: Plan,
+    rows: Written,
+    *,
+    latest: int | None,
+    parent: int | None,
+    draft: Recipe,
+    report: Report,
+    tally: Tally,
+    lineage: Lineage,
+) -> Version:
+    """Write what names these rows, and make them visible as a version.
+
+    Args:
+        latest: the latest version when the rows were read: there may be no later one by now.
+        parent: the version that this one follows.
+
+    Raises:
+        Unchanged, PublishedMeanwhile, ErasedMeanwhile: as `insert_version` says.
+    """
+    place = folder(curator.project, order.name)
+    named = name(curator.files, place, rows, card_of(order.name, report, draft))
+    proposal = Proposal(
+        project=curator.project,
+        name=order.name,
+        digest=named.digest,
+        manifest_url=named.manifest_url,
+        sources_url=named.sources_url,
+        shape=rows.manifest.shape,
+        latest=latest,
+        parent=parent,
+        point_ms=plan.point_ms,
+        draft=draft,
+        report=report,
+        tally=tally,
+        lineage=lineage,
+        keys=rows.keys,
+        erased_seen=plan.erased_seen,
+        note=order.note,
+        recipe=order.recipe,
+        by=order.by,
+        idempotency_key=order.idempotency_key,
+    )
+    return version_store.insert_version(curator.registry, proposal, partial(is_whole, curator.files, place, named))
+
+
 def _files(manifest: DatasetManifest) -> Mapping[str, list[str]]:
     """The parts of each split, as they lie from the card."""
     files: dict[str, list[str]] = {split: [] for split in manifest.splits}
@@ -101,32 +149,17 @@ def _publish(curator: Curator, order: Order, parent: int | None, found: Frozen) 
         shape=plan.recipe.shape,
         balance=declared(plan.recipe),
     )
-    report = found.report(curator.settings.default_consent)
-    named = name(curator.files, place, written, card_of(order.name, report, plan.recipe))
-    return version_store.insert_version(
-        curator.registry,
-        Proposal(
-            project=curator.project,
-            name=order.name,
-            digest=named.digest,
-            manifest_url=named.manifest_url,
-            sources_url=named.sources_url,
-            shape=plan.recipe.shape,
-            latest=parent,
-            parent=parent,
-            point_ms=plan.point_ms,
-            draft=plan.recipe,
-            report=report,
-            tally=found.tally(),
-            lineage=_lineage(found),
-            keys=written.keys,
-            erased_seen=plan.erased_seen,
-            note=order.note,
-            recipe=order.recipe,
-            by=order.by,
-            idempotency_key=order.idempotency_key,
-        ),
-        partial(is_whole, curator.files, place, named),
+    return make_version(
+        curator,
+        order,
+        plan,
+        written,
+        latest=parent,
+        parent=parent,
+        draft=plan.recipe,
+        report=found.report(curator.settings.default_consent),
+        tally=found.tally(),
+        lineage=_lineage(found),
     )
 
 
