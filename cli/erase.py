@@ -64,10 +64,13 @@ def _ask(total: int) -> None:
 
 def _awaited(api: Api, started: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The request once it is over."""
-    path, told, now = at("erasures", started["request_id"]), 0, started
+    path, told, waited, now = at("erasures", started["request_id"]), 0, None, started
     try:
         while now["status"] == _RUNNING:
             if not quiet:
+                if now["waits_for"] not in (None, waited):
+                    say(f"waits for the erasure {now['waits_for']}: one is done at a time")
+                waited = now["waits_for"]
                 for step in now["steps"][told:]:
                     say(step)
             told = len(now["steps"])

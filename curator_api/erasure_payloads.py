@@ -86,6 +86,7 @@ class ErasureRequestOut(Given):
     kind: Kind
     scope_digest: str = Field(description="SHA-256 of the log_id, the subject or the query")
     status: Literal["running", "done", "failed"]
+    waits_for: str | None = Field(description="the erasure whose turn it is, if it is another one's")
     steps: list[str] = Field(description="that are done")
     logs: int = Field(description="that it is about")
     stores: list[StoreOut]

@@ -169,6 +169,18 @@ def claim(engine: Engine, project: str, owner: str) -> Request | None:
         return _going_on(connection, _request(ready[0]), lease_owner=owner, lease_until_ms=now + LEASE_MS)
 
 
+def under_way(engine: Engine, project: str) -> str | None:
+    """The request that somebody has taken up, that all others which are not done wait for."""
+    held = and_(
+        erasure_requests.c.project == project,
+        erasure_requests.c.status == "running",
+        erasure_requests.c.lease_owner.is_not(None),
+    )
+    with engine.connect() as connection:
+        found: str | None = connection.scalar(select(erasure_requests.c.request_id).where(held))
+    return found
+
+
 def renew(engine: Engine, claimed: Request) -> None:
     """Keep the lease for a while.
 

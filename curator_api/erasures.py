@@ -60,13 +60,15 @@ def list_erasures(
 ) -> ErasureRequestsOut:
     """The newest erasures, newest first."""
     found = store.find_all(here.registry, here.project, limit=limit)
-    return ErasureRequestsOut(erasures=[_out(here, one) for one in found])
+    turn = store.under_way(here.registry, here.project)
+    return ErasureRequestsOut(erasures=[_out(here, one, turn) for one in found])
 
 
 @router.get("/{request_id}", responses=responses(404, 422))
 def get_erasure(request_id: ThisErasure, here: Here, _person: Person) -> ErasureRequestOut:
     """How far an erasure is; once it is done, its receipt."""
-    return _out(here, store.find(here.registry, here.project, request_id))
+    found = store.find(here.registry, here.project, request_id)
+    return _out(here, found, store.under_way(here.registry, here.project))
 
 
 async def _meant(curator: Curator, kind: Kind, text: str) -> str:
@@ -95,16 +97,18 @@ def _start(curator: Curator, kind: Kind, value: str, total: int, person: str) ->
     registry, project = curator.registry, curator.project
     is_over = not total and store.find_not_done(registry, project, kind, value) is None
     done = store.find_done(registry, project, kind, value) if is_over else None
-    return _out(curator, done or store.start(registry, project, kind, value, by=person))
+    request = done or store.start(registry, project, kind, value, by=person)
+    return _out(curator, request, store.under_way(registry, project))
 
 
-def _out(curator: Curator, request: Request) -> ErasureRequestOut:
+def _out(curator: Curator, request: Request, turn: str | None) -> ErasureRequestOut:
     receipt = request.receipt
     return ErasureRequestOut(
         request_id=request.request_id,
         kind=request.scope.kind,
         scope_digest=request.scope.digest,
         status=request.status,
+        waits_for=turn if request.status == "running" and turn != request.request_id else None,
         steps=list(receipt.steps),
         logs=receipt.logs or store.count_logs(curator.registry, request.request_id),
         stores=[StoreOut.model_validate(line) for line in receipt.stores],

@@ -13,7 +13,7 @@ from tunemill.cli.app import app
 
 RUNNING = {
     "request_id": "01ABC", "kind": "subject", "scope_digest": "d", "status": "running", "steps": ["find"], "logs": 2,
-    "stores": [], "versions": [], "runs": [], "verified": False, "error": None, "by": "p", "created_ms": 1,
+    "waits_for": None, "stores": [], "versions": [], "runs": [], "verified": False, "error": None, "by": "p", "created_ms": 1,
     "finished_ms": None,
 }  # fmt: skip
 DONE = RUNNING | {
@@ -63,6 +63,13 @@ def test_it_waits_and_prints_the_receipt(option: tuple[str, ...], sent: dict[str
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == DONE
     assert json.loads(server.asked[1].body) == sent
+
+
+def test_it_says_which_erasure_it_waits_for() -> None:
+    waiting = RUNNING | {"steps": [], "waits_for": "01AAA"}
+    with serving(in_turn({"total": 2}, waiting, waiting, RUNNING, DONE)) as server:
+        result = run("--subject", "u", "--yes", server=server)
+    assert result.stdout.splitlines()[:2] == ["waits for the erasure 01AAA: one is done at a time", "find"]
 
 
 @pytest.mark.parametrize("end", [DONE | {"verified": False}, DONE | {"status": "failed", "error": "why"}])
