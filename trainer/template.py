@@ -317,16 +317,18 @@ def _forms(leaf: Any) -> tuple[str, ...]:
     return (str(leaf), json.dumps(leaf))
 
 
-def _texts_of(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from _texts_of(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts_of(item)
+def _texts_of(value: Any) -> list[str]:
+    """All texts and names in it, in no order."""
+    texts, rest = [], [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, str):
+            texts.append(one)
+        elif isinstance(one, dict):
+            rest += [*one, *one.values()]
+        elif isinstance(one, list | tuple):
+            rest += one
+    return texts
 
 
 def _map_text(value: Any, change: Callable[[str], str]) -> Any:
