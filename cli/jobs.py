@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
-from tunemill.cli.output import complain, print_json, say, when
+from tunemill.cli.output import complain, print_json, say, tell, when
 
 _POLL_S = 1.0
 _ACTIVE = ("running", "undoing")
@@ -51,10 +51,7 @@ def cancel(job_id: JobId, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJs
     """Stop a job where it is. What it did so far stays, and can be undone if its kind can."""
     with connect(url, key) as api:
         answer = api.post(at("jobs", job_id, "cancel"))
-    if as_json:
-        print_json(answer)
-    else:
-        say(f"stopped; {progress(answer)}")
+    tell(answer, f"stopped; {progress(answer)}", as_json=as_json)
 
 
 @app.command("undo")
@@ -85,10 +82,7 @@ def follow(api: Api, path: str, *, again: str, as_json: bool) -> None:
     except KeyboardInterrupt:
         complain(f"it goes on: `{again}` shows it again, `... cancel` stops it")
         raise typer.Exit(0) from None
-    if as_json:
-        print_json(now)
-    else:
-        say(f"{now['status']}: {progress(now)}")
+    tell(now, f"{now['status']}: {progress(now)}", as_json=as_json)
     if now["status"] not in _WELL:
         raise typer.Exit(1)
 

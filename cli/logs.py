@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, at, connect
-from tunemill.cli.output import cell, complain, fields, print_json, safe, say, say_text, table, when
+from tunemill.cli.output import cell, complain, fields, print_json, safe, say, say_text, table, tell, when
 
 LogId = Annotated[str, typer.Argument(metavar="ID", help="The log, as `tunemill search` lists it.")]
 Why = Annotated[str | None, typer.Option("--why", help="Why, for whoever looks at the log's history.")]
@@ -68,7 +68,7 @@ def tag(
     wanted = {"add": add or [], "remove": remove or [], "why": why, "expected_revision": revision}
     with connect(url, key) as api:
         answer = api.post(at("logs", log_id, "tags"), wanted)
-    _tell(answer, f"tags of {log_id}: {cell(answer['tags'] or None)}", as_json=as_json)
+    tell(answer, f"tags of {log_id}: {cell(answer['tags'] or None)}", as_json=as_json)
 
 
 @app.command("edit")
@@ -104,7 +104,7 @@ def edit(
         wanted: dict[str, Any] = {"why": why, "expected_revision": seen}
         wanted |= {name: given[name] for name in ("messages", "output") if name in given}
         changed = api.patch(at("logs", log_id), wanted)
-    _tell(changed, f"{log_id} is at revision {changed['revision']}", as_json=as_json)
+    tell(changed, f"{log_id} is at revision {changed['revision']}", as_json=as_json)
 
 
 @app.command("consent")
@@ -125,7 +125,7 @@ def consent(
     wanted = {"consent": None if word == _AS_IT_CAME else word, "why": why, "expected_revision": revision}
     with connect(url, key) as api:
         changed = api.patch(at("logs", log_id), wanted)
-    _tell(changed, f"consent of {log_id}: {changed['consent'] or 'not stated'}", as_json=as_json)
+    tell(changed, f"consent of {log_id}: {changed['consent'] or 'not stated'}", as_json=as_json)
 
 
 @app.command("revert")
@@ -147,7 +147,7 @@ def revert(
     told = (
         f"{log_id} says what it said {f'at revision {to}' if to else 'when it came'}, at revision {changed['revision']}"
     )
-    _tell(changed, told, as_json=as_json)
+    tell(changed, told, as_json=as_json)
 
 
 @app.command("delete")
@@ -165,7 +165,7 @@ def delete(
     with connect(url, key) as api:
         answer = api.delete(at("logs", log_id))
     told = f"{log_id} is forgotten" if answer["found"] else f"{log_id} is not there; if it comes, it is forgotten"
-    _tell(answer, told, as_json=as_json)
+    tell(answer, told, as_json=as_json)
 
 
 def _show_message(message: Mapping[str, Any]) -> None:
@@ -199,10 +199,3 @@ def _read(file: Path) -> dict[str, Any]:
         complain(f"{file} must hold an object with `messages`, `output` or both; nothing was sent")
         raise typer.Exit(2)
     return value
-
-
-def _tell(answer: Any, told: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        say(told)

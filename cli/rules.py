@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
 from tunemill.cli.jobs import follow, progress
-from tunemill.cli.output import cell, complain, print_json, safe, say, table, when
+from tunemill.cli.output import cell, complain, print_json, safe, say, table, tell, when
 
 RulesFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Rules in YAML, as docs/tags.md has it; - for standard input.")
@@ -25,10 +25,7 @@ app = typer.Typer(help="Try rules out, put them in force, apply them to history.
 def check(file: RulesFile, as_json: AsJson = False) -> None:
     """Say what is wrong with a file of rules, by line and column. Needs no server."""
     _read(file, as_json=as_json)
-    if as_json:
-        print_json({"errors": []})
-    else:
-        say(f"{file}: nothing is wrong")
+    tell({"errors": []}, f"{file}: nothing is wrong", as_json=as_json)
 
 
 @app.command("show")
@@ -82,10 +79,11 @@ def apply(file: RulesFile, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJ
         answer = api.post("/rules", {"document": document, "expected_revision": before["revision"]})
     for surprise in _surprises(before["document"], document):
         complain(surprise)
-    if as_json:
-        print_json(answer)
-    else:
-        say(f"revision {answer['revision']} is in force. `tunemill rules backfill` applies it to logs that are stored.")
+    tell(
+        answer,
+        f"revision {answer['revision']} is in force. `tunemill rules backfill` applies it to logs that are stored.",
+        as_json=as_json,
+    )
 
 
 @app.command("reset")
@@ -93,10 +91,7 @@ def reset(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> N
     """Go back to the packaged starter set, which an upgrade may change. What was in force can be applied again."""
     with connect(url, key) as api:
         answer = api.delete("/rules")
-    if as_json:
-        print_json(answer)
-    else:
-        say(f"revision {answer['revision']} is in force: the starter set.")
+    tell(answer, f"revision {answer['revision']} is in force: the starter set.", as_json=as_json)
 
 
 @app.command("backfill")
@@ -137,10 +132,7 @@ def cancel(backfill_id: BackfillId, url: Url = DEFAULT_URL, key: Key = None, as_
     """Stop a backfill where it is. What it did so far stays, and can be undone."""
     with connect(url, key) as api:
         answer = api.post(at("backfills", backfill_id, "cancel"))
-    if as_json:
-        print_json(answer)
-    else:
-        say(f"stopped; {progress(answer)}")
+    tell(answer, f"stopped; {progress(answer)}", as_json=as_json)
 
 
 @app.command("undo")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, at, connect
-from tunemill.cli.output import print_json, say, table, when
+from tunemill.cli.output import print_json, say, table, tell, when
 
 Name = Annotated[str, typer.Argument(help="Lower case letters, digits, - and _, as in wrong-math.")]
 
@@ -37,10 +37,7 @@ def put(
     """Keep a search under a name, in place of what was there."""
     with connect(url, key) as api:
         answer = api.put(at("searches", name), {"query": query})
-    if as_json:
-        print_json(answer)
-    else:
-        say(f"saved:{name} is {query}")
+    tell(answer, f"saved:{name} is {query}", as_json=as_json)
 
 
 @app.command("show")
@@ -48,10 +45,7 @@ def show(name: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = 
     """Print a saved search's text."""
     with connect(url, key) as api:
         answer = api.get(at("searches", name))
-    if as_json:
-        print_json(answer)
-    else:
-        say(answer["query"])
+    tell(answer, answer["query"], as_json=as_json)
 
 
 @app.command("delete")

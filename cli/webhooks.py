@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, at, connect
-from tunemill.cli.output import print_json, say, table, when
+from tunemill.cli.output import print_json, say, table, tell, when
 
 app = typer.Typer(
     help="Have every version, and the end of every run, told to an address, signed.", no_args_is_help=True
@@ -47,11 +47,8 @@ def add(
     """Send every event from now on to an address. The secret that signs them is shown this once."""
     with connect(url, key) as api:
         answer = api.post("/webhooks", {"url": address})
-    if as_json:
-        print_json(answer)
-    else:
-        hears = f"webhook {answer['webhook_id']} hears of every version and of the end of every run"
-        say(f"{hears}; its secret, shown this once: {answer['secret']}")
+    hears = f"webhook {answer['webhook_id']} hears of every version and of the end of every run"
+    tell(answer, f"{hears}; its secret, shown this once: {answer['secret']}", as_json=as_json)
 
 
 @app.command("remove")
