@@ -88,7 +88,8 @@ def _compared(known: Score, a: Score | None, b: Score | None, sure: Change | Non
     left, right = a.after if a else None, b.after if b else None
     change = None if left is None or right is None else right - left
     before = (a.before if a else None, b.before if b else None)
-    interval = (sure.low, sure.high, sure.p, sure.rows) if sure and known.key not in _BY else (None,) * 4
+    shown = sure if known.key not in _BY else None
+    interval = (shown.low, shown.high, shown.p, shown.rows) if shown else (None, None, None, None)
     better = _better(known.more_is_better, change, sure)
     return Compared(known.name, known.on, known.unit, *before, left, right, change, *interval, better)
 

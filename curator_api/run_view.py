@@ -39,7 +39,7 @@ class Score(NamedTuple):
     before: float | None
     after: float | None
     change: float | None
-    better: bool | None  # None: as it was, or neither is better
+    better: bool | None  # None: as it was, not surely different, or neither is better
     largest: float  # what a full bar stands for
     unit: str
     more_is_better: bool | None
@@ -154,11 +154,16 @@ def _score(key: str, on: str, before: Any, after: Any, more: Mapping[str, Any]) 
     name, unit, more_is_better = _NAMES.get(key) or (key.replace("_", " "), more.get("unit", ""), _better(more))
     before, after = more.get("before", before), more.get("after", after)
     change = after - before if _numbers(before, after) else None
-    better = None if not change or more_is_better is None else (change > 0) == more_is_better
+    better = None if not change or more_is_better is None or _holds_0(more) else (change > 0) == more_is_better
     is_share = unit.startswith("share of")
     largest = 1.0 if is_share else max([value for value in (before, after) if _numbers(value)], default=1.0)
     known = [more.get(what) for what in ("low", "high", "p", "rows")]
     return Score(key, name, on, before, after, change, better, largest, unit, more_is_better, key in _DRAWN, *known)
+
+
+def _holds_0(more: Mapping[str, Any]) -> bool:
+    """Whether the change may as well be none; unknown of a run of former days, whose change is taken as it is."""
+    return _numbers(more.get("low"), more.get("high")) and more["low"] <= 0 <= more["high"]
 
 
 def _better(more: Mapping[str, Any]) -> bool | None:

@@ -82,19 +82,20 @@ def forgetting(
         row_topics: of each row whose loss was measured, "" where it names none.
         questions: those that were asked.
     """
-    shown = dict(zip(row_topics, largest(row_topics), strict=True))
-    losses = (before.retention_losses, after.retention_losses, before.retention_tokens)
-    rows = [_Row(shown[topic], *row) for topic, *row in zip(row_topics, *losses, strict=True)]
-    loss = paired([row.before for row in rows], [row.after for row in rows], weights=losses[2], seed=seed)
+    losses, weights = (before.retention_losses, after.retention_losses), before.retention_tokens
+    shown = largest(row_topics)
+    called = dict(zip(row_topics, shown, strict=True))
+    rows = [_Row(*row) for row in zip(shown, *losses, weights, strict=True)]
     answers = list(zip(questions, before.retention_answers, after.retention_answers, strict=True))
     asked = [
-        _Asked(shown[question.topic], turn)
+        _Asked(called[question.topic], turn)
         for question, was, now in answers
         if (turn := turned(question, was, now)) is not None
     ]
     names = sorted({row.topic for row in rows} - {""}, key=lambda topic: (topic == OTHERS, topic))
     topics = [_topic(topic, rows, asked) for topic in names]
     turns = [one.turn for one in asked]
+    loss = paired(*losses, weights=weights, seed=seed)
     return Forgetting(
         loss=loss,
         f1=paired([was.scores.f1 for _, was, _ in answers], [now.scores.f1 for _, _, now in answers], seed=seed),

@@ -93,6 +93,8 @@ MEASURED = {
             "before": 9.0, "after": 7.0, "change": -2.0, "low": -3.0, "high": -1.0, "p": 0.02},
         "of_our_own": {"unit": "points", "better": "more", "rows": 5,
             "before": 1.0, "after": 3.0, "change": 2.0, "low": 1.0, "high": 3.0, "p": 0.04},
+        "chrf": {"unit": "share of letters", "better": "more", "rows": 12,
+            "before": 0.5, "after": 0.625, "change": 0.125, "low": -0.25, "high": 0.5, "p": 0.4},
     },
     "slices": [
         {"slice": "language", "value": "de", "rows": 30, "loss_before": 1.0, "loss_after": 0.5, "low": -0.7, "high": -0.2},
@@ -828,6 +830,7 @@ async def test_a_run_shows_how_sure_it_is_what_was_lost_and_what_was_settled(cli
     assert re.findall(r'badge (\w*)">([^<]* to [^<]*)<', html) == [("bad", "0.4 to 1.2"), ("good", "-0.7 to -0.2")]
     changes = re.findall(r'badge (\w*) ?">([+-][\d.]+)<', html)
     assert ("", "-2") in changes and ("good", "+2") in changes, "a shorter answer is neither better nor worse"
+    assert ("", "+0.125") in changes, "what may be chance is not called better"
     assert "of our own" in text
     assert "-0.375 to -0.125" in text, "how sure it is that fewer are answered"
 
