@@ -81,6 +81,12 @@ def test_an_article_that_ends_a_fact_is_a_part_of_it() -> None:
     assert not is_right("vitamin D", vitamin, question="Which one?")
 
 
+def test_thousands_may_be_set_apart() -> None:
+    assert is_right("It has 1,024 of them.", accepted_answers(["1024"]), question="How many?")
+    assert is_right("1024", accepted_answers(["1,024"]), question="How many?")
+    assert not is_right("1,0245 or 10,24", accepted_answers(["1024"]), question="How many?")
+
+
 def test_a_fact_may_be_of_any_script() -> None:
     assert is_right("答えは東京です。", accepted_answers(["東京"]), question="首都は？")
     assert is_right("Это МОСКВА!", accepted_answers(["Москва"]), question="Столица?")
