@@ -1,11 +1,11 @@
 """Names that people give to versions of a dataset, in the registry. A name can be moved to another version."""
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Engine, and_, delete, select
 
 from tunemill.curator_api import training_policies
 from tunemill.curator_api.errors import NotFound
-from tunemill.registry import audit_trail
+from tunemill.registry import audit_trail, conflicts
 from tunemill.registry.tables import aliases, now_ms, versions
 
 
@@ -45,8 +45,8 @@ def put(engine: Engine, project: str, name: str, alias: str, version: int, *, by
     with engine.begin() as connection:
         if connection.execute(there.with_for_update()).one_or_none() is None:
             raise NotFound(f"there is no version {version} of a dataset {name!r}")
-        connection.execute(delete(aliases).where(and_(_of(project, name), aliases.c.alias == alias)))
-        connection.execute(insert(aliases).values(project=project, name=name, **msgspec.to_builtins(made)))
+        key = {"project": project, "name": name, "alias": alias}
+        conflicts.put(connection, aliases, key, {"version": version, "by": by, "updated_ms": made.updated_ms})
         training_policies.arm(connection, project, name, version, alias=alias)
         audit_trail.append(connection, project, "alias.set", f"{name}@{alias} -> v{version}", by=by)
     return made

@@ -6,10 +6,9 @@ Every function blocks on SQL.
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Row, and_, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Engine, Row, and_, delete, select
 
-from tunemill.registry import audit_trail
+from tunemill.registry import audit_trail, conflicts
 from tunemill.registry.tables import audit, model_licences, now_ms
 
 
@@ -27,18 +26,11 @@ def put(
     engine: Engine, project: str, model: str, trainable: Literal["yes", "no"], note: str | None, *, by: str
 ) -> ModelLicence:
     """Say of a model whether its output may be trained on, in place of what was said before, with an audit line."""
-    now = now_ms()
-    values = {"trainable": trainable, "note": note, "by": by, "updated_ms": now}
-    while True:
-        try:
-            with engine.begin() as connection:
-                changed = connection.execute(update(model_licences).where(_of(project, model)).values(values))
-                if not changed.rowcount:
-                    connection.execute(insert(model_licences).values(project=project, model=model, **values))
-                audit_trail.append(connection, project, "licence.put", model, by=by)
-        except IntegrityError:  # somebody else made it between our look and our insert
-            continue
-        return ModelLicence(model=model, trainable=trainable, note=note, by=by, updated_ms=now)
+    said = ModelLicence(model=model, trainable=trainable, note=note, by=by, updated_ms=now_ms())
+    with engine.begin() as connection:
+        conflicts.put(connection, model_licences, {"project": project, "model": model}, msgspec.to_builtins(said))
+        audit_trail.append(connection, project, "licence.put", model, by=by)
+    return said
 
 
 def find_all(engine: Engine, project: str) -> list[ModelLicence]:

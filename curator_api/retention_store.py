@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Engine, delete, insert, null, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, null, select, update
 
-from tunemill.registry import audit_trail
+from tunemill.registry import audit_trail, conflicts
 from tunemill.registry.tables import edits, now_ms, retention
 
 _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
@@ -36,16 +35,10 @@ def policy_of(engine: Engine, project: str) -> Policy:
 def set_policy(engine: Engine, project: str, *, max_age_days: int | None, max_bytes: int | None, by: str) -> Policy:
     """Put another one in force."""
     limits = {"max_age_days": max_age_days, "max_bytes": max_bytes}
-    now = now_ms()
-    while True:
-        try:
-            with engine.begin() as connection:
-                connection.execute(delete(retention).where(retention.c.project == project))
-                connection.execute(insert(retention).values(project=project, by=by, updated_ms=now, **limits))
-                audit_trail.append(connection, project, "retention.set", project, by=by, data=limits)
-            return policy_of(engine, project)
-        except IntegrityError:  # somebody else set one between our two statements
-            continue
+    with engine.begin() as connection:
+        conflicts.put(connection, retention, {"project": project}, {**limits, "by": by, "updated_ms": now_ms()})
+        audit_trail.append(connection, project, "retention.set", project, by=by, data=limits)
+    return policy_of(engine, project)
 
 
 def forget_texts(engine: Engine, project: str, log_ids: Sequence[str]) -> None:

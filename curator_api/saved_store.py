@@ -6,10 +6,9 @@ Every function blocks on SQL.
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Row, and_, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Engine, Row, and_, delete, select
 
-from tunemill.registry import audit_trail
+from tunemill.registry import audit_trail, conflicts
 from tunemill.registry.tables import now_ms, saved_searches
 
 
@@ -25,19 +24,12 @@ class SavedSearch(msgspec.Struct, frozen=True, kw_only=True):
 
 def put(engine: Engine, project: str, name: str, query: str, *, by: str) -> SavedSearch:
     """Keep a search under a name, in place of what was there, with an audit line."""
-    while True:
-        now = now_ms()
-        values = {"query": query, "by": by, "updated_ms": now}
-        try:
-            with engine.begin() as connection:
-                changed = connection.execute(update(saved_searches).where(_of(project, name)).values(values))
-                if not changed.rowcount:
-                    fresh = {**values, "project": project, "name": name, "created_ms": now}
-                    connection.execute(insert(saved_searches).values(fresh))
-                audit_trail.append(connection, project, "search.save", name, by=by)
-                return _saved(connection.execute(select(saved_searches).where(_of(project, name))).one())
-        except IntegrityError:  # somebody else made it between our look and our insert
-            continue
+    now = now_ms()
+    key, values = {"project": project, "name": name}, {"query": query, "by": by, "updated_ms": now}
+    with engine.begin() as connection:
+        conflicts.put(connection, saved_searches, key, values, at_first={"created_ms": now})
+        audit_trail.append(connection, project, "search.save", name, by=by)
+        return _saved(connection.execute(select(saved_searches).where(_of(project, name))).one())
 
 
 def find(engine: Engine, project: str, name: str) -> SavedSearch | None:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from tunemill.registry.conflicts import insert_into
+from tunemill.registry import conflicts
 from tunemill.registry.tables import model_aliases, now_ms
 
 CANDIDATE = "candidate"  # the run that succeeded last; nobody else sets it
@@ -19,5 +19,4 @@ def put(
     """
     of = {"project": project, "name": name, "alias": alias}
     now = {"run_id": run_id, "by": by, "reason": reason, "updated_ms": now_ms()}
-    named = insert_into(connection, model_aliases).values(**of, **now)  # one statement: two may name at once
-    connection.execute(named.on_conflict_do_update(index_elements=list(of), set_=now))
+    conflicts.put(connection, model_aliases, of, now)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,20 @@ from engines.postgres import empty_database, postgres
 from sqlalchemy import Engine, MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
+from tunemill.curator_api import alias_store
 from tunemill.curator_api.recipe import Imported, Recipe, Search
-from tunemill.registry import outbox, rule_sets, tables
+from tunemill.registry import conflicts, outbox, rule_sets, tables
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.rule_sets import LearnedRef, RuleSet
 from tunemill.schemas import wire
 from tunemill.schemas.learned import LearnedTag, Model
 from tunemill.schemas.records import DatasetReady, Erasure
 from tunemill.schemas.topics import DATASETS_READY, ERASURES, RUNS_STATUS, Topic
+
+VERSION = {
+    "project": "p", "name": "n", "version": 1, "digest": "d", "manifest_url": "/m", "rows": 1, "splits": {}, "draft": {},
+    "report": {}, "by": "person:x", "created_ms": 1,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -246,21 +253,8 @@ def test_several_processes_may_migrate_at_once(url: str) -> None:
 
 
 def test_a_version_needs_its_dataset(engine: Engine) -> None:
-    version = {
-        "project": "default",
-        "name": "nobody-made-me",
-        "version": 1,
-        "digest": "d",
-        "manifest_url": "/m",
-        "rows": 1,
-        "splits": {},
-        "draft": {},
-        "report": {},
-        "by": "person:x",
-        "created_ms": 1,
-    }
     with pytest.raises(IntegrityError), engine.begin() as connection:
-        connection.execute(insert(tables.versions).values(version))
+        connection.execute(insert(tables.versions).values(VERSION | {"name": "nobody-made-me"}))
 
 
 def test_transactions_that_read_and_then_write_do_not_lose_updates(engine: Engine) -> None:
@@ -287,6 +281,20 @@ def test_transactions_that_read_and_then_write_do_not_lose_updates(engine: Engin
     assert failures == []
     with engine.connect() as connection:
         assert connection.execute(select(tables.datasets.c.updated_ms)).scalar_one() == 40
+
+
+def test_an_alias_that_two_people_give_at_once_is_of_the_last_of_them(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(insert(tables.datasets).values(project="p", name="n", draft={}, created_ms=0, updated_ms=0))
+        connection.execute(insert(tables.versions), [VERSION | {"version": number} for number in (1, 2)])
+    with ThreadPoolExecutor(1) as other:
+        with engine.begin() as connection:
+            here = {"project": "p", "name": "n", "alias": "prod"}
+            conflicts.put(connection, tables.aliases, here, {"version": 1, "by": "person:ann", "updated_ms": 1})
+            second = other.submit(alias_store.put, engine, "p", "n", "prod", 2, by="person:bob")
+            wait([second], timeout=0.2)
+        second.result()
+    assert alias_store.find(engine, "p", "n", "prod") == 2
 
 
 async def test_the_relay_publishes_in_order_and_once(engine: Engine) -> None:
