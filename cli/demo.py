@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tunemill.cli.batches import batches
 from tunemill.cli.engines import first_of
-from tunemill.cli.ingest import batches
+from tunemill.cli.ingest import BATCH_BYTES, BATCH_RECORDS
 from tunemill.cli.ingest_file import Record
 from tunemill.cli.output import complain
 from tunemill.cli.up import HOST, listen, opened_embedded, run_services, stop_on_signals
@@ -185,7 +186,8 @@ def _sample(name: str) -> list[bytes]:
 
 
 async def _send(api: httpx.AsyncClient, lines: list[bytes]) -> int:
-    for batch in batches(Record(number, line) for number, line in enumerate(lines, start=1)):
+    records = (Record(number, line) for number, line in enumerate(lines, start=1))
+    for batch in batches(records, numbers=BATCH_RECORDS, size_bytes=BATCH_BYTES):
         body = b"\n".join(record.value for record in batch)
         (await api.post("/v1/logs", content=body, headers={"Content-Type": "application/x-ndjson"})).raise_for_status()
     return len(lines)

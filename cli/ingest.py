@@ -19,8 +19,8 @@ from tunemill.cli.ingest_resume import Place
 from tunemill.cli.ingest_target import Problem, Target, opened_target
 from tunemill.cli.output import complain, print_json, say
 
-_BATCH_BYTES = 512 * 2**10
-_BATCH_RECORDS = 500
+BATCH_BYTES = 512 * 2**10
+BATCH_RECORDS = 500
 _SHOWN_PROBLEMS = 10
 _LISTED_PROBLEMS = 1000
 
@@ -98,7 +98,7 @@ class _Sending:
         after = self.tally.done
         try:
             left = (record for record in records if record.number > after)
-            for batch in batches(left, numbers=_BATCH_RECORDS, size_bytes=_BATCH_BYTES):
+            for batch in batches(left, numbers=BATCH_RECORDS, size_bytes=BATCH_BYTES):
                 self._send(batch)
         except Unreadable as error:
             complain(f"after {self.tally.lines} records: {error}")

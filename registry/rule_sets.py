@@ -108,7 +108,7 @@ def put(
                 )
                 if (made.document, made.learned) == (now.document, now.learned):
                     return now
-                _insert(connection, project, made)
+                _insert(connection, project, made, by)
             return made
         except IntegrityError:  # somebody else took the number between our look and our insert
             continue
@@ -136,10 +136,10 @@ def _in_force(connection: Connection, project: str) -> RuleSet:
     return RuleSet() if row is None else _rule_set(row)
 
 
-def _insert(connection: Connection, project: str, made: RuleSet) -> None:
+def _insert(connection: Connection, project: str, made: RuleSet, by: str) -> None:
     connection.execute(insert(rule_sets).values(project=project, **msgspec.to_builtins(made)))
     learned = [f"{ref.tag}@{ref.version}" for ref in made.learned]
-    audit_trail.append(connection, project, "rules.put", str(made.revision), by=made.by, data={"learned": learned})
+    audit_trail.append(connection, project, "rules.put", str(made.revision), by=by, data={"learned": learned})
 
 
 def _rule_set(row: Row[Any]) -> RuleSet:
