@@ -1,7 +1,7 @@
 # make help lists the targets. Needs Python 3.11 to 3.13, make and PyPI; everything else lands in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test check live recipes bench

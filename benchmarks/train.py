@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ import torch
 
 from benchmarks.harness import Figure, ratio, report, take_turns
 from tunemill.trainer.general_rows import general_rows
-from tunemill.trainer.job import Listener, Order, WorkFolder
+from tunemill.trainer.job import Line, Listener, Order, WorkFolder
 from tunemill.trainer.model import compute_dtype, load_model, load_tokenizer, trainable
 from tunemill.trainer.pack import epoch_steps
 from tunemill.trainer.recipe import METHODS, Recipe, resolve
@@ -176,8 +177,11 @@ def compare(recipe: Recipe, examples: list[Example], rounds: int) -> tuple[dict[
     }
 
 
-def event_to_first_step(base: Path, precision: str) -> dict[str, float]:
-    """Seconds from an order to its first step told, less what loading the model takes; next to nothing is measured before."""
+def event_to_first_step(base: Path, precision: str) -> dict[str, Any]:
+    """Seconds from an order to its first step told, less what loading the model takes, and of its stages, which include that.
+
+    Next to nothing is measured before. Where Python neither has compiled modules nor may keep them, most of it is compiling torch.
+    """
     from fakes.tiny_model import publish_dataset, tickets
 
     with tempfile.TemporaryDirectory() as name:
@@ -190,23 +194,46 @@ def event_to_first_step(base: Path, precision: str) -> dict[str, float]:
         folder = WorkFolder(place / "work")
         folder.path.mkdir()
         ids = {"run_id": "run-1", "attempt": 1, "project": "default", "name": "tickets", "version": 1}
-        started = time.perf_counter()
+        started_ms = time.time_ns() // 1_000_000
         order = Order(**ids, manifest_url=url, digest=digest, recipe=recipe, lease_s=600.0)  # type: ignore[arg-type]
         folder.order.write_bytes(msgspec.json.encode(order))
         folder.say_alive()
-        command = [sys.executable, "-P", "-m", "tunemill.trainer.worker", str(folder.path), str(os.getpid())]
-        listener, seconds = Listener(folder.progress(1)), None
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
-            while seconds is None:
-                over = worker.poll() is not None
-                if any(line.kind == "metrics" for line in listener.lines()):
-                    seconds = time.perf_counter() - started
-                elif over:
-                    raise SystemExit("the worker ended without a step")
-                time.sleep(0.005)
-            worker.terminate()
+        lines = _until_a_step(folder)
     loading = in_a_process(_load_only, recipe).seconds
-    return {"event_to_first_step_s": round(seconds - loading, 2), "model_load_s": round(loading, 2)}
+    stages = _stages(started_ms, lines)
+    return {
+        "event_to_first_step_s": round(sum(stages.values()) - loading, 2),
+        "model_load_s": round(loading, 2),
+        "stages_s": stages,
+        "modules_compiled": Path(cache_from_source(torch.__file__)).exists() or not sys.dont_write_bytecode,
+    }
+
+
+def _until_a_step(folder: WorkFolder) -> list[Line]:
+    """What a worker says up to its first step; it is stopped there."""
+    command = [sys.executable, "-P", "-m", "tunemill.trainer.worker", str(folder.path), str(os.getpid())]
+    listener, lines = Listener(folder.progress(1)), list[Line]()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
+        while not any(line.kind == "metrics" for line in lines):
+            if worker.poll() is not None:
+                raise SystemExit("the worker ended without a step")
+            lines += listener.lines()
+            time.sleep(0.005)
+        worker.terminate()
+    return lines
+
+
+def _stages(started_ms: int, lines: Sequence[Line]) -> dict[str, float]:
+    """Seconds of each stage up to the first step told, by the first line that is said after it."""
+    first = {line.message if line.kind == "message" else line.kind: line.ts_ms for line in reversed(lines)}
+    ends = {
+        "start": lines[0].ts_ms,  # of Python, with all imports; the base model is hashed meanwhile
+        "read_and_render": first["the rows are ready"],
+        "load_and_measure": first["status"],
+        "first_step": first["metrics"],
+    }
+    starts = [started_ms, *ends.values()]
+    return {name: round((end - start) / 1000, 2) for (name, end), start in zip(ends.items(), starts, strict=False)}
 
 
 def _load_only(recipe: Recipe) -> tuple[list[float], float]:

@@ -71,6 +71,7 @@ def run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callabl
 
 def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callable[[], bool], ranks: Ranks) -> None:
     recipe = order.recipe
+    speaker.say("message", "the worker is ready to read the dataset and the base model")
     # 1. What can be refused before anything large is read
     if recipe.objective == "dpo":
         refuse_impossible(order.devices)

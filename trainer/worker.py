@@ -7,17 +7,21 @@ For several devices it becomes `torchrun`, whose ranks are workers again.
 
 import ctypes
 import fcntl
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from tunemill.trainer.errors import Stopped, TrainerError, WorkerDied
+from tunemill.trainer.identity import find_base, identify_base
 from tunemill.trainer.job import FAILED_EXIT, STOPPED_EXIT, Order, Speaker, WorkFolder
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -98,11 +102,7 @@ def _attempt(order: Order, folder: WorkFolder, speaker: Speaker, stop: StopFlag,
             _be_the_only_one(folder, order, stop)
             if order.devices > 1:
                 _become_torchrun(folder, order.devices)
-        from transformers.utils import logging as transformers_logging
-
-        from tunemill.trainer.attempt import run
-
-        transformers_logging.disable_progress_bar()
+        run = _made_ready(order)
         run(order, folder, Speaker(Path(os.devnull)) if rank else speaker, stop)
     except Stopped as stopped:
         if rank:
@@ -113,6 +113,28 @@ def _attempt(order: Order, folder: WorkFolder, speaker: Speaker, stop: StopFlag,
         speaker.say("failed", error.message, code=error.code, remedy=error.remedy, retryable=error.retryable)
         return FAILED_EXIT
     return 0
+
+
+def _made_ready(order: Order) -> Callable[..., None]:
+    """`attempt.run`, with all that it imports. The base model's files are hashed meanwhile: that lets Python go on.
+
+    Raises:
+        BaseNotFound: there is no such base model; nothing is imported for that.
+    """
+    base, revision = order.recipe.base, order.recipe.revision
+    find_base(base, revision)
+    with ThreadPoolExecutor(1) as beside:
+        identified = beside.submit(identify_base, base, revision)  # the digests are kept for `run`
+        gc.disable()  # what imports make stays: to look through it for garbage took a quarter of their time
+        try:
+            from transformers.utils import logging as transformers_logging
+
+            from tunemill.trainer.attempt import run
+        finally:
+            gc.enable()
+    identified.result()
+    transformers_logging.disable_progress_bar()
+    return run
 
 
 def _die_with_parent(parent: int) -> None:
@@ -156,4 +178,6 @@ def _become_torchrun(folder: WorkFolder, devices: int) -> None:
 
 
 if __name__ == "__main__":
+    # peft imports bitsandbytes, which would load a compiler for functions that no run calls: a quarter of all imports
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     sys.exit(main(sys.argv))

@@ -169,7 +169,8 @@ def test_training_is_measured_against_trl_with_its_losses_and_its_memory() -> No
     assert measured["tokens_ratio_trl"] > 0
     assert measured["max_loss_difference"] < 1e-4
     assert min(measured["peak_bytes"], measured["peak_bytes_trl"]) > 0
-    assert found["event_to_first_step_s"] > 0
+    assert set(found["stages_s"]) == {"start", "read_and_render", "load_and_measure", "first_step"}
+    assert min(found["event_to_first_step_s"], *found["stages_s"].values()) > 0
     assert 0 < found["padding_trl"] < 1
 
 

@@ -1,8 +1,11 @@
 """When a worker stops, and that it is alone at work in its folder."""
 
 import fcntl
+import gc
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,6 +45,25 @@ def last_word(folder: WorkFolder) -> Line:
 def test_why_it_could_not_is_its_last_word(folder: WorkFolder) -> None:
     assert main(["worker", str(folder.path)]) == FAILED_EXIT
     assert (last_word(folder).kind, last_word(folder).data["code"]) == ("failed", "base_not_found")
+
+
+def test_a_base_that_is_not_there_is_told_before_torch_is_imported(folder: WorkFolder) -> None:
+    code = "import sys; from tunemill.trainer.worker import main; main(sys.argv); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code, str(folder.path)], check=True)
+    assert last_word(folder).data["code"] == "base_not_found"
+
+
+def test_a_base_that_cannot_be_read_is_its_last_word_and_garbage_is_collected_again(
+    folder: WorkFolder, tmp_path: Path
+) -> None:
+    base = tmp_path / "none"
+    base.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (base / name).write_text("{}")
+    (base / "model.safetensors").mkdir()
+    assert main(["worker", str(folder.path)]) == FAILED_EXIT
+    assert last_word(folder).data["code"] == "base_not_found"
+    assert gc.isenabled()
 
 
 def test_it_waits_for_a_worker_that_is_still_at_work_and_stops_waiting_when_told(folder: WorkFolder) -> None:
