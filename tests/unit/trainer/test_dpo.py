@@ -5,10 +5,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from fakes.tiny_model import chat, publish_dataset
 
+from tunemill.schemas.row_scores import ROW_SCORES_FILE, RowScores
 from tunemill.trainer.attempt import run
 from tunemill.trainer.dataset import Dataset
 from tunemill.trainer.dpo import margins, refuse_impossible, train_pairs
@@ -230,6 +232,10 @@ def test_a_run_on_pairs_says_what_is_preferred_before_and_after(tiny_base: Path,
     assert loss["before"] == pytest.approx(0.6931, abs=1e-4)
     assert loss["after"] < 0.6
     assert (accuracy["rows"], accuracy["after"]) == (6, 1.0)
+    by_row = msgspec.json.decode((folder.artefact / ROW_SCORES_FILE).read_bytes(), type=list[RowScores])
+    (losses,) = [one for one in by_row if one.name == "preference_loss"]
+    assert losses.rows == tuple(range(6))
+    assert sum(losses.values) / 6 == pytest.approx(loss["after"])
     gate = next(gate for gate in result["gates"] if gate["name"] == "task_gain")
     assert gate["outcome"] == "pass"
     assert (folder.artefact / "adapter_model.safetensors").exists()
