@@ -18,7 +18,6 @@ from tunemill.schemas.run_report import REPORT, SAMPLES_FILE
 from tunemill.trainer.card import card
 from tunemill.trainer.identity import identify_base
 from tunemill.trainer.job import Order
-from tunemill.trainer.merge import merge
 from tunemill.trainer.model import device
 from tunemill.trainer.publish import FORMAT, MANIFEST, MERGED, write_manifest
 from tunemill.trainer.recipe import spelled
@@ -69,6 +68,8 @@ def assemble(
         wrong = obstacles(folder)
         notes = _notes(order, wrong) or serving_notes(folder)
         if wrong or order.recipe.merge:
+            from tunemill.trainer.merge import merge  # and with it peft, which full training does without
+
             merge(made.base_folder, folder, folder / MERGED, tokenizer)
     (folder / REPORT).write_text(report, encoding="utf-8")
     (folder / SAMPLES_FILE).write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))

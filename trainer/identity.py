@@ -22,7 +22,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "added_tokens.json",
 )
-_READ_BYTES = 2**20
 _DOWNLOAD = "download it, for example with `hf download ID --local-dir FOLDER`, and set base to that folder"
 
 
@@ -158,14 +157,17 @@ def read_template(path: str) -> str:
 
 
 def _digest_files(paths: list[Path]) -> str:
-    return digest([[path.name, _file_sha256(path, path.stat().st_size, path.stat().st_mtime_ns)] for path in paths])
+    return digest([[path.name, _file_sha256(path, *_fingerprint(path))] for path in paths])
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int]:
+    """What is another as soon as another file lies there, or something is written into this one."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=1024)
-def _file_sha256(path: Path, _size: int, _mtime_ns: int) -> str:
-    """Cached by size and time of change: weights are gigabytes, and one base serves many runs."""
-    sha256 = hashlib.sha256()
+def _file_sha256(path: Path, *_fingerprint: int) -> str:
+    """Cached for as long as the file is the same: weights are gigabytes, and one base serves many runs."""
     with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            sha256.update(chunk)
-    return sha256.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

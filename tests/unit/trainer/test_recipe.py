@@ -1,5 +1,6 @@
 """A partial recipe becomes a whole one, or an error that says what to write instead."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,18 @@ def test_a_missing_base_model_is_named_before_anything_is_loaded(tmp_path: Path)
         identify_base(str(tmp_path), None)
     with pytest.raises(BaseNotFound, match="not pinned"):
         identify_base("someone/model", "main")
+
+
+def test_other_weights_are_another_base_though_their_size_and_time_are_the_same(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"{}")
+    before, weights = identify_base(str(tmp_path), None), tmp_path / "model.safetensors"
+    other = tmp_path / "other"
+    other.write_bytes(b"[]")
+    os.utime(other, ns=(weights.stat().st_atime_ns, weights.stat().st_mtime_ns))
+    other.replace(weights)
+
+    assert identify_base(str(tmp_path), None).weights != before.weights
 
 
 def test_a_run_key_changes_with_all_that_determines_the_result(tiny_base: Path, tmp_path: Path) -> None:
