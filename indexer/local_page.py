@@ -2,6 +2,7 @@
 
 tantivy orders by one key and leaves ties in any order. A few ties of a score are fetched whole and ordered here; many, and those
 of a field, are asked for by time, a value at a time, so that a page costs as much where a million logs have the same value.
+By time, the first hits are looked for in a small part of it before in all, because tantivy looks at every hit for the first one.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from tantivy import Query as TantivyQuery
 from tunemill.indexer.analysis import is_cjk_run
 from tunemill.indexer.ast import And, Query, WordPrefix, has_words
 from tunemill.indexer.cursor import Place
+from tunemill.indexer.histogram import Span
 from tunemill.indexer.local_query import to_tantivy
 from tunemill.indexer.search import NEWEST, Order, SearchRequest
 
@@ -22,14 +24,16 @@ IdsOf = Callable[[Sequence[int]], dict[int, str]]
 Key = int | float | None
 
 MANY_TIES = 1_000  # of a score: from here on they are asked for by time
+PARTS_OF_TIME = (1_024, 32)  # in such a part of the index's time the first hits are looked for, the smallest first
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One point in time: a searcher, and what knows the ids of the logs it finds by their numbers."""
+    """One point in time: a searcher, when its first and last log were made, and what knows the ids of the logs by their numbers."""
 
     searcher: Any
     schema: Any
+    span: Callable[[], Span | None]
     ids_of: IdsOf
 
 
@@ -61,6 +65,7 @@ class _Stretch(NamedTuple):
 
     how: dict[str, Any]  # tantivy's arguments for its sort
     candidate: Callable[[Any, int, int], _Candidate]  # of its key, ts and seq
+    starts: Sequence[Any] = ()  # queries for what it begins with, the least first
 
 
 def page(view: View, request: SearchRequest, place: Place | None) -> tuple[list[Found], bool]:
@@ -106,9 +111,8 @@ def _by_time(
         start = _Start((sign * place.ts_ms,), place.log_id)
         bounds = (None, place.ts_ms) if order.descending else (place.ts_ms, None)
         query = _both(query, _range(view, "ts", *bounds))
-    direction = Direction.Desc if order.descending else Direction.Asc
     stretch = _Stretch(
-        {"order_by_field": "ts", "order": direction}, lambda ts, _, seq: _Candidate((sign * ts,), key, ts, seq)
+        _by_ts(order), lambda ts, _, seq: _Candidate((sign * ts,), key, ts, seq), _starts(view, order, place)
     )
     return _first(view, query, stretch, start, (wanted, wanted))
 
@@ -177,7 +181,7 @@ def _top(view: View, query: Any, stretch: _Stretch, reach: int) -> tuple[list[_C
     reach = min(reach, max(1, view.searcher.num_docs))
     count = reach + 1 if stretch.how else reach + MANY_TIES  # a search by words costs most of all: one is to be enough
     while True:
-        hits = view.searcher.search(query, limit=count, count=False, **stretch.how).hits
+        hits = _hits(view, query, stretch.how, count, stretch.starts)
         if not hits:
             return [], True
         last = hits[min(reach, len(hits)) - 1][0]
@@ -191,13 +195,40 @@ def _top(view: View, query: Any, stretch: _Stretch, reach: int) -> tuple[list[_C
         count *= 4
 
 
+def _hits(view: View, query: Any, how: dict[str, Any], count: int, starts: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """The first hits in an order of tantivy's, all of them from the shortest start of the order that has so many."""
+    for start in starts:
+        hits: list[tuple[Any, Any]] = view.searcher.search(_both(query, start), limit=count, count=False, **how).hits
+        if len(hits) == count:
+            return hits
+    return list(view.searcher.search(query, limit=count, count=False, **how).hits)
+
+
+def _by_ts(order: Order) -> dict[str, Any]:
+    return {"order_by_field": "ts", "order": Direction.Desc if order.descending else Direction.Asc}
+
+
+def _starts(view: View, order: Order, place: Place | None) -> list[Any]:
+    """The parts of time with which an order by time begins, after a place."""
+    span = view.span()
+    if span is None:
+        return []
+    first, last = span
+    lengths = [(last - first) // part for part in PARTS_OF_TIME]
+    if order.descending:
+        end = min(max(place.ts_ms, first), last) if place else last  # a forged cursor's may be any
+        return [_range(view, "ts", end - length, None) for length in lengths]
+    begin = min(max(place.ts_ms, first), last) if place else first
+    return [_range(view, "ts", None, begin + length) for length in lengths]
+
+
 def _newest(view: View, query: Any, score: float, wanted: int) -> list[tuple[Any, Any]]:
     """At least so many of the hits with this score, the newest of them, none of one time left out."""
     most = max(1, view.searcher.num_docs)
     look = wanted
     while True:
         look = min(4 * look, most)
-        newest = view.searcher.search(query, limit=look, count=False, order_by_field="ts").hits
+        newest = _hits(view, query, _by_ts(NEWEST), look, _starts(view, NEWEST, None))
         since = newest[-1][0] if len(newest) == look < most else None
         some = query if since is None else _both(query, _range(view, "ts", since, None))
         hits = view.searcher.search(some, limit=max(1, view.searcher.search(some, limit=1).count), count=False).hits

@@ -1,6 +1,5 @@
 """A page of search from tantivy with the bodies from SQLite, and what all matches are counted by."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from tunemill.indexer.bodies import Bodies
@@ -8,21 +7,19 @@ from tunemill.indexer.cursor import Place, next_cursor
 from tunemill.indexer.document import texts
 from tunemill.indexer.highlight import highlight
 from tunemill.indexer.histogram import width_ms
+from tunemill.indexer.local_facets import facets
 from tunemill.indexer.local_page import Found, View, page
 from tunemill.indexer.local_points import Counts, Point
 from tunemill.indexer.local_query import to_tantivy
-from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount, Histogram, Hit, SearchRequest
+from tunemill.indexer.search import Histogram, Hit, SearchRequest
 from tunemill.schemas.records import TaggedLog
-
-# More than are shown, because among equal counts tantivy takes any and we the first by name.
-_FACETS = {name: {"terms": {"field": name, "size": 20 * FACET_VALUES}} for name in FACETS}
 
 
 def hits(
     point: Point, schema: Any, reader: Bodies, request: SearchRequest, place: Place | None
 ) -> tuple[tuple[Hit, ...], str | None]:
     """One page of the logs that match, from a place on, and the cursor of the next."""
-    found, more = page(View(point.searcher, schema, reader.ids), request, place)
+    found, more = page(View(point.searcher, schema, point.span, reader.ids), request, place)
     bodies = reader.bodies([hit.seq for hit in found])
     shown = tuple(_hit(request, hit, bodies[hit.seq]) for hit in found if hit.seq in bodies)
     if not more:
@@ -38,16 +35,11 @@ def counts(point: Point, schema: Any, request: SearchRequest) -> Counts:
         return Counts(point.searcher.search(matching, limit=1).count, {}, None)
     bucket_ms = width_ms(request.query, point.span())
     over_time = {"histogram": {"field": "ts", "interval": float(bucket_ms), "min_doc_count": 1}}
-    found = point.searcher.aggregate(matching, {**_FACETS, "ts": over_time})
+    by_value, found = facets(point.searcher, matching, {"ts": over_time})
     buckets = tuple((int(bucket["key"]), bucket["doc_count"]) for bucket in found["ts"]["buckets"])
     total = sum(logs for _, logs in buckets)  # every log has one time
-    return Counts(total, {name: _counts(found[name]["buckets"]) for name in FACETS}, Histogram(bucket_ms, buckets))
+    return Counts(total, by_value, Histogram(bucket_ms, buckets))
 
 
 def _hit(request: SearchRequest, hit: Found, tagged: TaggedLog) -> Hit:
     return Hit(tagged, hit.key if request.by_score else None, highlight(request.query, texts(tagged)))
-
-
-def _counts(buckets: Sequence[dict[str, Any]]) -> tuple[FacetCount, ...]:
-    ranked = sorted(buckets, key=lambda bucket: (-bucket["doc_count"], bucket["key"]))
-    return tuple(FacetCount(bucket["key"], bucket["doc_count"]) for bucket in ranked[:FACET_VALUES])

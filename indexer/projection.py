@@ -15,9 +15,10 @@ from tunemill.indexer.bodies import Bodies
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import IndexRefused
 from tunemill.indexer.fields import KEYWORDS, NUMBERS, PARTS, SEVERAL_VALUES, UNNAMED, metadata_term
+from tunemill.indexer.local_facets import COMBINED, combined
 from tunemill.indexer.ranges import float_order
 
-LAYOUT = "4"  # count up when the schema below or the analysis changes: every index is then rebuilt when it is opened
+LAYOUT = "5"  # count up when the schema below or the analysis changes: every index is then rebuilt when it is opened
 VERSION = f"{LAYOUT} {tantivy.__version__}"
 
 WRITER_BYTES = 50_000_000
@@ -30,12 +31,14 @@ _SEVERAL = (*SEVERAL_VALUES, *UNNAMED)
 _PLAIN = (*_SEVERAL, *_WHOLE, *(name for name in KEYWORDS if name not in SEVERAL_VALUES))  # taken over as they are
 _parts = attrgetter(*PARTS)
 _floats = attrgetter(*_FLOATS)
+_faceted = [attrgetter(*names) for names in COMBINED.values()]
 _plain = attrgetter(*_PLAIN)
 _Entry = msgspec.defstruct(
     "_Entry",
     [
         ("seq", int),
         ("ts", int),
+        *((name, str) for name in COMBINED),
         ("metadata", list[str], []),
         *((name, list[str], []) for name in PARTS),
         *((name, int | None, None) for name in _FLOATS),
@@ -166,6 +169,8 @@ def _schema() -> Any:
     builder.add_text_field("metadata", tokenizer_name="raw", index_option="basic")  # as `metadata_term` makes them
     for name in (*KEYWORDS, *UNNAMED):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=name in KEYWORDS)
+    for name in COMBINED:
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
     for name in NUMBERS:
         builder.add_integer_field(name, indexed=True, fast=True)
     return builder.build()
@@ -175,7 +180,8 @@ def _json(seq: int, document: Document, words: Sequence[list[str]]) -> str:
     """What tantivy indexes of a document, in one text: cheaper than a call for each value."""
     metadata = [metadata_term(key, text) for key, text in document.metadata.items()]
     floats = map(_ordered, _floats(document))
-    entry = _Entry(seq, document.ts, metadata, *words, *floats, *_plain(document))
+    faceted = [combined(values(document)) for values in _faceted]
+    entry = _Entry(seq, document.ts, *faceted, metadata, *words, *floats, *_plain(document))
     return msgspec.json.encode(entry).decode()
 
 

@@ -1,0 +1,77 @@
+"""How many matching logs have which values, from tantivy.
+
+To count a field takes tantivy a look into it for each log, and ten times as long where some logs have no value or several.
+So beside the facets' fields there are two in which every log has one text, all its values in some of them: logs with the same
+text are counted at once.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tunemill.indexer.fields import SEVERAL_VALUES
+from tunemill.indexer.search import FACET_VALUES, FACETS, FacetCount
+
+COMBINED = {
+    "combined_call": tuple(name for name in FACETS if name not in SEVERAL_VALUES),
+    "combined_labels": SEVERAL_VALUES,  # apart: with these one text would have too many values
+}
+MOST_TEXTS = 2_000  # different ones among the hits; with more of them each field is counted by itself
+LONGEST_TEXT = 10_000  # bytes; tantivy cuts off what is behind 65,530
+
+Aggregations = dict[str, dict[str, Any]]
+Values = str | Sequence[str] | None
+
+_TOO_LONG = "null"  # in the place of a text
+# More than are shown, because among equal counts tantivy takes any and we the first by name.
+_EACH: Aggregations = {name: {"terms": {"field": name, "size": 20 * FACET_VALUES}} for name in FACETS}
+_decode = msgspec.json.Decoder(tuple[tuple[str, ...], ...]).decode
+
+
+def combined(values: Sequence[Values]) -> str:
+    """The values of one log in some fields as one text; the same for the same values."""
+    encoded = msgspec.json.encode([_sorted(some) for some in values])
+    return encoded.decode() if len(encoded) <= LONGEST_TEXT else _TOO_LONG
+
+
+def facets(
+    searcher: Any, matching: Any, also: Aggregations
+) -> tuple[dict[str, tuple[FacetCount, ...]], dict[str, Any]]:
+    """The most frequent values of each facet among the logs that match a tantivy query, and what else is to be counted."""
+    texts: Aggregations = {field: {"terms": {"field": field, "size": MOST_TEXTS}} for field in COMBINED}
+    found = searcher.aggregate(matching, {**texts, **also})
+    counted: dict[str, Mapping[str, int]] = {}
+    for field, names in COMBINED.items():
+        if _is_whole(found[field]):
+            counted |= _by_text(names, found[field]["buckets"])
+        else:
+            each = searcher.aggregate(matching, {name: _EACH[name] for name in names})
+            counted |= {name: {item["key"]: item["doc_count"] for item in each[name]["buckets"]} for name in names}
+    return {name: _most_frequent(counted[name]) for name in FACETS}, {name: found[name] for name in also}
+
+
+def _sorted(values: Values) -> list[str]:
+    if values is None:
+        return []
+    return [values] if isinstance(values, str) else sorted(set(values))
+
+
+def _is_whole(terms: Mapping[str, Any]) -> bool:
+    return terms["sum_other_doc_count"] == 0 and all(bucket["key"] != _TOO_LONG for bucket in terms["buckets"])
+
+
+def _by_text(names: Sequence[str], buckets: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
+    """Of each field, how many logs have each value."""
+    counted: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for bucket in buckets:
+        for name, values in zip(names, _decode(bucket["key"]), strict=True):
+            for value in values:
+                counted[name][value] += bucket["doc_count"]
+    return counted
+
+
+def _most_frequent(logs_by_value: Mapping[str, int]) -> tuple[FacetCount, ...]:
+    ranked = sorted(logs_by_value.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(FacetCount(value, count) for value, count in ranked[:FACET_VALUES])
