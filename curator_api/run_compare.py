@@ -87,11 +87,22 @@ def _in_pairs(a: RowScores | None, b: RowScores | None) -> Change | None:
 def _compared(known: Score, a: Score | None, b: Score | None, sure: Change | None) -> Compared:
     left, right = a.after if a else None, b.after if b else None
     change = None if left is None or right is None else right - left
-    before = (a.before if a else None, b.before if b else None)
     shown = sure if known.key not in _BY else None
-    interval = (shown.low, shown.high, shown.p, shown.rows) if shown else (None, None, None, None)
-    better = _better(known.more_is_better, change, sure)
-    return Compared(known.name, known.on, known.unit, *before, left, right, change, *interval, better)
+    return Compared(
+        name=known.name,
+        on=known.on,
+        unit=known.unit,
+        before_a=a.before if a else None,
+        before_b=b.before if b else None,
+        a=left,
+        b=right,
+        change=change,
+        low=shown.low if shown else None,
+        high=shown.high if shown else None,
+        p=shown.p if shown else None,
+        rows=shown.rows if shown else None,
+        better=_better(known.more_is_better, change, sure),
+    )
 
 
 def _better(more_is_better: bool | None, change: float | None, sure: Change | None) -> Better | None:
