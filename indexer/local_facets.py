@@ -7,6 +7,7 @@ text are counted at once.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ MOST_TEXTS = 2_000  # different ones among the hits; with more of them each fiel
 LONGEST_TEXT = 10_000  # bytes; tantivy cuts off what is behind 65,530
 
 Aggregations = dict[str, dict[str, Any]]
-Values = str | Sequence[str] | None
+Values = str | tuple[str, ...] | None
 
 _TOO_LONG = "null"  # in the place of a text
 # More than are shown, because among equal counts tantivy takes any and we the first by name.
@@ -30,7 +31,8 @@ _EACH: Aggregations = {name: {"terms": {"field": name, "size": 20 * FACET_VALUES
 _decode = msgspec.json.Decoder(tuple[tuple[str, ...], ...]).decode
 
 
-def combined(values: Sequence[Values]) -> str:
+@lru_cache(1_024)  # most logs have the same as others
+def combined(values: tuple[Values, ...]) -> str:
     """The values of one log in some fields as one text; the same for the same values."""
     encoded = msgspec.json.encode([_sorted(some) for some in values])
     return encoded.decode() if len(encoded) <= LONGEST_TEXT else _TOO_LONG
