@@ -145,7 +145,7 @@ def _rows_per_step(recipe: Recipe, case: Case) -> tuple[float, str]:
 
 def _learning_rate(recipe: Recipe, case: Case) -> tuple[float, str]:
     small = case.shape.parameters < _SMALL_MODEL
-    rate = (5e-5 if small else 1e-5) if recipe.method == "full" else (5e-4 if small else 2e-4)
+    rate = (5e-5 if small else 1e-5) if recipe.method == "full" else 2e-4
     what = {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}[recipe.method]
     reason = f"{what} on a model of {_large(case.shape.parameters)} parameters"
     if recipe.objective == "dpo":

@@ -51,7 +51,7 @@ def test_each_settled_knob_is_told_with_its_reason_and_stands_in_the_plan(tiny_b
     assert {one["name"] for one in plan["derived"]} == set(AUTO)
     said = [line.message for line in told if line.kind == "message"]
     assert all(f"{one['name']} {one['value']}: {one['reason']}" in said for one in plan["derived"])
-    assert first_rate(told) == plan["recipe"]["learning_rate"] == 5e-4
+    assert first_rate(told) == plan["recipe"]["learning_rate"] == 2e-4
     assert told[-1].data["result"]["plan"]["steps"] == 2
 
 
@@ -66,7 +66,7 @@ def test_later_attempts_keep_what_the_first_settled_unless_memory_gave_out(tiny_
         folder.plan.write_text(json.dumps(settled))
 
     assert first_rate(lines(second, given)) == 0.123
-    assert first_rate(lines(third, replace(given, squeeze=1))) == 5e-4
+    assert first_rate(lines(third, replace(given, squeeze=1))) == 2e-4
     squeezed = json.loads(third.plan.read_bytes())["recipe"]
     assert squeezed["gradient_checkpointing"]
     assert squeezed["tokens_per_forward"] < settled["recipe"]["tokens_per_forward"]
