@@ -95,9 +95,9 @@ def identify_base(base: str, revision: str | None) -> BaseIdentity:
     if folder is None:
         pinned = digest([base, revision])  # a commit names its content
         return BaseIdentity(weights=pinned, tokenizer=pinned)
-    weights = sorted(folder.glob("*.safetensors"))
-    tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     try:
+        weights = sorted(folder.glob("*.safetensors"))
+        tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         return BaseIdentity(
             weights=_digest_files([folder / "config.json", *weights]), tokenizer=_digest_files(tokenizer)
         )
@@ -113,10 +113,12 @@ def find_base(base: str, revision: str | None) -> Path | None:
     """
     folder = named(base)
     if folder is not None and folder.is_dir():
-        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-            raise BaseNotFound(f"{folder} holds no config.json with *.safetensors weights", _DOWNLOAD)
-        if not (folder / "tokenizer.json").is_file():
-            raise BaseNotFound(f"{folder} holds no tokenizer.json", _DOWNLOAD)
+        try:
+            lacks = _lacking(folder)
+        except OSError as error:  # such as another user's folder
+            raise BaseNotFound(f"{folder} cannot be read: {type(error).__name__}", _DOWNLOAD) from error
+        if lacks:
+            raise BaseNotFound(f"{folder} holds no {lacks}", _DOWNLOAD)
         return folder
     if not HUB_ID.fullmatch(base):
         raise BaseNotFound(f"the base model folder {base} does not exist{where_to_look()}", _DOWNLOAD)
@@ -126,6 +128,13 @@ def find_base(base: str, revision: str | None) -> Path | None:
             f"set revision to the commit's 40 hexadecimal digits, or {_DOWNLOAD}",
         )
     return None
+
+
+def _lacking(folder: Path) -> str | None:
+    """What the folder of a model has and this one has not."""
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        return "config.json with *.safetensors weights"
+    return None if (folder / "tokenizer.json").is_file() else "tokenizer.json"
 
 
 def run_key(project: str, dataset_digest: str, identity: Identity, recipe: Recipe) -> str:

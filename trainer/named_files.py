@@ -16,7 +16,7 @@ def named(path: str) -> Path | None:
     try:
         place = Path(path).expanduser()
         allowed = _folders()
-        if allowed and not any(place.resolve().is_relative_to(Path(folder).resolve()) for folder in allowed):
+        if allowed is not None and not any(place.resolve().is_relative_to(folder.resolve()) for folder in allowed):
             return None
         return place if place.exists() else None
     except (OSError, RuntimeError, ValueError):
@@ -44,8 +44,12 @@ def read_named(path: str, *, what: str, remedy: str) -> bytes:
 def where_to_look() -> str:
     """For the message that something is not there: below which folders it would have been seen."""
     folders = _folders()
-    return f"; recipes name what lies below {' or '.join(folders)} ({FOLDERS})" if folders else ""
+    if folders is None:
+        return ""
+    return f"; recipes name what lies below {' or '.join(map(str, folders)) or 'no folder'} ({FOLDERS})"
 
 
-def _folders() -> list[str]:
-    return [folder for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
+def _folders() -> list[Path] | None:
+    """Those that the operator tells; None: anywhere. A setting that names none, as `:`, allows none."""
+    told = os.environ.get(FOLDERS)
+    return [Path(folder) for folder in told.split(os.pathsep) if folder] if told else None

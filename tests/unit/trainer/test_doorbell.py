@@ -1,5 +1,6 @@
 """An event becomes one run, nothing, or a dead letter; never two runs, never silence."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,17 @@ async def test_an_operator_bounds_what_recipes_name(
     assert all(f"below {public} or" in run["error"]["message"] for run in place.runs()[1:])
 
 
+async def test_a_bound_that_names_no_folder_lets_recipes_name_nothing(
+    place: Place, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEMILL_RECIPE_FOLDERS", ":")
+
+    await place.ring(wire.encode(event(recipe={"base": str(tiny_base)})))
+
+    assert place.runs()[0]["error"]["code"] == "base_not_found"
+    assert "below no folder" in place.runs()[0]["error"]["message"]
+
+
 @pytest.mark.parametrize("knob", ["replay", "retention", "template"])
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/rows", "a\0b", "a" * 5_000, "/dev/zero"])
 async def test_a_file_that_can_be_none_is_said_and_holds_up_no_other_order(
@@ -154,6 +166,24 @@ async def test_a_base_model_that_cannot_be_read_is_said(place: Place, tmp_path: 
         (base / name).write_text("{}")
 
     await place.ring(wire.encode(event(recipe={"base": str(base)})))
+
+    assert place.runs()[0]["error"]["code"] == "base_not_found"
+
+
+async def test_a_folder_that_cannot_be_looked_into_is_no_base_model(place: Place, tmp_path: Path) -> None:
+    """As one of another user is; of one whose path is as long as it may be, no file can be named, either."""
+    folder, levels = str(tmp_path), []
+    while (room := 4_090 - len(folder)) > 1:
+        levels.append("d" * min(200, room - 1))
+        folder += f"/{levels[-1]}"
+    at = os.open(tmp_path, os.O_RDONLY)
+    for level in levels:
+        os.mkdir(level, dir_fd=at)
+        above, at = at, os.open(level, os.O_RDONLY, dir_fd=at)
+        os.close(above)
+    os.close(at)
+
+    await place.ring(wire.encode(event(recipe={"base": folder})))
 
     assert place.runs()[0]["error"]["code"] == "base_not_found"
 
