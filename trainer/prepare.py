@@ -52,15 +52,17 @@ class Raw:
             lengths = [pair.length_tokens for pair in self.pairs]
             answers = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in self.pairs)
         measured = self.held_out.rendered.examples + self.retention.rendered.examples
+        pairs = [*self.pairs, *self.held_out_pairs]
+        fitted = [*lengths, *(pair.length_tokens for pair in pairs), *(len(example.ids) for example in measured)]
         return Facts(
             rows=len(lengths) - len(self.replay.rendered.examples),
             replay=len(self.replay.rendered.examples),
             held_out=len(self.held_out.rendered.examples),
             lengths=tuple(sorted(lengths)),
             trained_tokens=answers,
-            longest_tokens=max([*lengths, *(len(example.ids) for example in measured)], default=0),
+            longest_tokens=max(fitted, default=0),
             highest_id=max(
-                (max(ids) for ids in [e.ids for e in trained + measured] + [pair.rejected_ids for pair in self.pairs]),
+                (max(ids) for ids in [e.ids for e in trained + measured] + [pair.rejected_ids for pair in pairs]),
                 default=0,
             ),
             sides=2 if self.pairs else 1,

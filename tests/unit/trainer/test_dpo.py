@@ -131,6 +131,19 @@ def test_every_pair_is_counted_and_its_better_side_is_cut_as_it_is(tokenizer: An
     assert (facts.sides, facts.lengths) == (2, tuple(sorted(one.length_tokens for one in raw.pairs)))
 
 
+def test_a_held_out_pair_is_looked_at_with_both_answers_before_a_length_is_settled(tokenizer: Any) -> None:
+    long = {**pair("q", "Yes.", "No " * 300 + "<extra>"), "row_id": "9"}
+    raw = render_all(
+        Dataset([{**row, "row_id": "1"} for row in made_pairs(1)], [long]),
+        resolve({"objective": "dpo", "base": "/b"}),
+        tokenizer,
+    )
+    (measured,), facts = raw.held_out_pairs, raw.facts()
+
+    assert facts.longest_tokens == measured.length_tokens > 300
+    assert facts.highest_id >= max(measured.rejected_ids)
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_better_answer_is_preferred_more_and_the_model_stays_usable(
     tiny_base: Path, tokenizer: Any, tmp_path: Path, method: str
