@@ -18,7 +18,6 @@ from tunemill.trainer.dpo import margins, refuse_impossible, train_pairs
 from tunemill.trainer.errors import Stopped
 from tunemill.trainer.evaluate import evaluate, measured_rows
 from tunemill.trainer.forward import isolates_rows
-from tunemill.trainer.general_rows import general_rows_digest
 from tunemill.trainer.identity import identify, identify_base, refuse_changed
 from tunemill.trainer.job import Order, Speaker, WorkFolder, write_whole
 from tunemill.trainer.judge import configured, judge_answers
@@ -124,7 +123,9 @@ def _run(order: Order, folder: WorkFolder, speaker: Speaker, should_stop: Callab
     if ranks.rank == 0:
         scores, made = (before, after), Made(done, loaded.dtype, weights)
         judged.result["judge"] = _heard(recipe, prepared, before, after, speaker)
-        judged.result["notes"] = _assemble(order, folder, loaded, prepared, scores=scores, judged=judged, made=made)
+        rows = _row_scores(order, prepared, before, after, retention_digest=found.retention)
+        notes = _assemble(order, folder, loaded, prepared, scores=scores, rows=rows, judged=judged, made=made)
+        judged.result["notes"] = notes
         told = {"result": judged.result, "trained_tokens": done.trained_tokens, "seconds": done.seconds}
         speaker.say("done", judged.status, **told)
 
@@ -290,6 +291,7 @@ def _assemble(
     prepared: Prepared,
     *,
     scores: tuple[Scores, Scores],
+    rows: list[RowScores],
     judged: Verdict,
     made: Made,
 ) -> list[str]:
@@ -306,12 +308,14 @@ def _assemble(
         result=judged.result,
         report=report(order, judged.status, judged.result, samples=samples, trained=trained),
         samples=samples,
-        rows=_row_scores(order, prepared, before, after),
+        rows=rows,
         made=made,
     )
 
 
-def _row_scores(order: Order, prepared: Prepared, before: Scores, after: Scores) -> list[RowScores]:
+def _row_scores(
+    order: Order, prepared: Prepared, before: Scores, after: Scores, *, retention_digest: str
+) -> list[RowScores]:
     held_out = Measured(
         of="held_out",
         rows_of=order.digest,
@@ -321,7 +325,7 @@ def _row_scores(order: Order, prepared: Prepared, before: Scores, after: Scores)
     )
     retention = Measured(
         of="retention",
-        rows_of=general_rows_digest("retention", order.recipe.retention),
+        rows_of=retention_digest,
         rows=measured_rows(prepared.retention),
         asked=prepared.asked_retention,
     )

@@ -1,5 +1,6 @@
 """A whole run with a tiny model: what its result says, what it shows of rows, and what leaves the machine."""
 
+import hashlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,27 @@ def test_its_result_has_slices_forgetting_and_the_judge_s_word_and_no_text(
     assert known["held_out", "loss"].rows_of == order.digest != known["retention", "loss"].rows_of
     written = [path.read_bytes() for path in folder.path.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in content for content in written)
+
+
+def test_a_retention_file_that_goes_while_the_run_trains_costs_it_nothing(order: Order, tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
+    general = tmp_path / "general.jsonl"
+    general.write_bytes(msgspec.json.encode(row))
+    was = hashlib.sha256(general.read_bytes()).hexdigest()
+    knobs = {**KNOBS, "judge_rows": 0, "retention": str(general)}
+    named = msgspec.structs.replace(order, recipe=resolve({"base": order.recipe.base, **knobs}))
+    folder = WorkFolder(tmp_path / "run")
+    folder.path.mkdir()
+
+    def goes() -> bool:
+        general.unlink(missing_ok=True)
+        return False
+
+    with closing(Speaker(folder.progress(1))) as speaker:
+        run(named, folder, speaker, goes)
+
+    rows = msgspec.json.decode((folder.artefact / ROW_SCORES_FILE).read_bytes(), type=list[RowScores])
+    assert {one.rows_of for one in rows if one.of == "retention"} == {was}
 
 
 def test_sources_that_are_gone_are_said_and_nothing_is_sent_without_a_judge(order: Order, tmp_path: Path) -> None:
