@@ -57,15 +57,17 @@ def whole_weights(folder: Path) -> str | None:
 
 
 def hide_rows(folder: Path) -> bool:
-    """Take the rows out of the report and the samples that lie here, where some were erased; whether any were shown."""
-    shown = {name: (folder / name).read_bytes() for name in WITH_ROWS if (folder / name).exists()}
-    hidden = {name: without_rows(name, content) for name, content in shown.items()}
-    if shown != hidden:
-        for name, content in hidden.items():
-            write_whole(folder / name, content)
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        write_whole(folder / MANIFEST, canonical_json(manifest_with(manifest, hidden)))
-    return shown != hidden
+    """Take the rows out of the report and the samples that lie here, where some were erased; whether anything had to be done.
+
+    The manifest is brought in line, too: of a trainer that was killed between the two it tells of what is shown no more.
+    """
+    hidden = {name: without_rows(name, (folder / name).read_bytes()) for name in WITH_ROWS if (folder / name).exists()}
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    files = {**hidden, MANIFEST: canonical_json(manifest_with(manifest, hidden))}
+    changed = {name: content for name, content in files.items() if (folder / name).read_bytes() != content}
+    for name, content in changed.items():
+        write_whole(folder / name, content)
+    return bool(changed)
 
 
 def hide_stored_rows(files_url: str, *, project: str, run_id: str) -> bool:
@@ -77,10 +79,10 @@ def hide_stored_rows(files_url: str, *, project: str, run_id: str) -> bool:
         for name in (*WITH_ROWS, MANIFEST):
             if filesystem.exists(f"{root}/{name}"):
                 filesystem.get_file(f"{root}/{name}", f"{copies}/{name}")
-        shown = hide_rows(Path(copies))
-        if shown:
+        changed = hide_rows(Path(copies))
+        if changed:
             upload(Path(copies), files_url, project=project, run_id=run_id, only=WITH_ROWS)
-    return shown
+    return changed
 
 
 def upload(folder: Path, files_url: str, *, project: str, run_id: str, only: Sequence[str] | None = None) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import Engine, select
 
 from tunemill.registry.tables import redactions, runs
@@ -22,6 +23,8 @@ _RESUMABLE_MS = 7 * _DAY_MS  # of runs without one, and of folders that no run i
 _CLOCKS_MS = 10 * 60 * 1000  # by which the clocks of who erases and who trains may differ
 _WITH_RESULT = ("succeeded", "rejected")
 _WITHOUT_RESULT = ("failed", "cancelled")
+
+log = structlog.get_logger()
 
 
 def clear(folder: WorkFolder, status: str) -> None:
@@ -77,7 +80,15 @@ def sweep_shown_rows(engine: Engine, files_url: str, *, now_ms: int) -> int:
     with engine.connect() as connection:
         found = connection.execute(select(*columns).join(redactions, of_the_project).where(ended)).all()
     erased = {(row.project, row.run_id) for row in found if row.replaces_digest in _digests(row.digest, row.recipe)}
-    return sum(hide_stored_rows(files_url, project=project, run_id=run_id) for project, run_id in sorted(erased))
+    return sum(_hide(files_url, project, run_id) for project, run_id in sorted(erased))
+
+
+def _hide(files_url: str, project: str, run_id: str) -> bool:
+    try:
+        return hide_stored_rows(files_url, project=project, run_id=run_id)
+    except Exception as error:  # what lies there may be damaged in any way: the other runs' rows go all the same
+        log.error("shown_rows_not_removed", run_id=run_id, error=type(error).__name__)
+        return False
 
 
 def _digests(trained_on: str, recipe: Mapping[str, Any]) -> list[str]:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.scripted_launcher import ScriptedLauncher
-from sqlalchemy import Engine, insert, update
+from sqlalchemy import Engine, insert, select, update
 
 from tunemill.registry.open import migrate, open_registry
 from tunemill.registry.tables import redactions, runs
@@ -73,6 +74,37 @@ def test_rows_that_a_dead_trainer_left_shown_are_taken_out_at_the_next_start(
     assert {name: entry["bytes"] for name, entry in listed.items()} == {
         name: (shown / name).stat().st_size for name in ("report.md", SAMPLES_FILE, "adapter.safetensors")
     }
+    engine.dispose()
+
+
+def test_a_manifest_that_a_killed_trainer_left_behind_the_files_is_brought_in_line(tmp_path: Path) -> None:
+    engine = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    migrate(engine)
+    died(engine, tmp_path / "files", erased_ms=1_500)
+    manifest = tmp_path / "files/runs/default/r/manifest.json"
+    behind = manifest.read_bytes()
+    sweep_shown_rows(engine, str(tmp_path / "files"), now_ms=3_000)
+    in_line = manifest.read_bytes()
+    manifest.write_bytes(behind)
+
+    assert [sweep_shown_rows(engine, str(tmp_path / "files"), now_ms=3_000) for _ in range(2)] == [1, 0]
+    assert manifest.read_bytes() == in_line != behind
+    engine.dispose()
+
+
+def test_a_damaged_folder_of_one_run_keeps_no_rows_of_another_shown(tmp_path: Path) -> None:
+    engine = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    migrate(engine)
+    died(engine, tmp_path / "files", erased_ms=1_500)
+    shown = tmp_path / "files/runs/default"
+    shutil.copytree(shown / "r", shown / "a")
+    (shown / "a" / "manifest.json").write_text("{")
+    with engine.begin() as connection:
+        run = connection.execute(select(runs)).mappings().one()
+        connection.execute(insert(runs).values({**run, "run_id": "a", "run_key": "another"}))
+
+    assert sweep_shown_rows(engine, str(tmp_path / "files"), now_ms=3_000) == 1
+    assert b"private" not in (shown / "r" / "report.md").read_bytes()
     engine.dispose()
 
 
