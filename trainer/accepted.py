@@ -17,7 +17,11 @@ Accepted = tuple[
 _ARTICLES = frozenset({"a", "an", "the"})
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")  # 1,024
 _ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)")  # 100.0
-_DECIMAL = re.compile(r"(\d+\.\d+)")  # 4.3 has no 3 in it
+_DECIMAL = re.compile(r"((?<!\d)\d+\.\d+)")  # 4.3 has no 3 in it
+_TENS = re.compile(  # sixty-six has no six in it
+    r"\b(twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[\s-](one|two|three|four|five|six|seven|eight|nine)\b",
+    re.I,
+)
 
 
 def accepted_answers(written: Any) -> Accepted:
@@ -60,6 +64,6 @@ def _bare(text: list[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    plain = _ZEROS.sub("", _GROUPED.sub("", text))
+    plain = _TENS.sub(r"\1\2", _ZEROS.sub("", _GROUPED.sub("", text)))
     pieces = enumerate(_DECIMAL.split(plain))  # every second one is a number
     return [word for place, piece in pieces for word in ([piece] if place % 2 else words(piece))]

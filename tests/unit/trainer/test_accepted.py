@@ -26,6 +26,7 @@ def packaged(beginning: str) -> tuple[str, Any]:
     [
         ("What is the capital of Canada", ["Ottawa, Ontario", "OTTAWA"], ["The capital of Canada is Toronto."]),
         ("What is 17 plus 26", ["**43**", "It's forty-three!", "43.0"], ["143", "-", "0.43", "43.5", "1,043", "17 + 26"]),
+        ("How many sides", ["Six.", "6 sides"], ["Sixty-six sides.", "twenty six", "16"]),
         ("How many bytes", ["1,024", "2^10 bytes"], ["A kibibyte is 10,240 bytes", "1.024"]),
         ("Who wrote the play Hamlet", ["Shakespeare's", "The Bard, William Shakespeare"], ["Hamlet wrote the play."]),
         ("What is the chemical symbol of gold", ["It is Au, from Latin aurum."], ["Gold is Ag", "aurum"]),
@@ -85,6 +86,13 @@ def test_thousands_may_be_set_apart() -> None:
     assert is_right("It has 1,024 of them.", accepted_answers(["1024"]), question="How many?")
     assert is_right("1024", accepted_answers(["1,024"]), question="How many?")
     assert not is_right("1,0245 or 10,24", accepted_answers(["1024"]), question="How many?")
+
+
+def test_digits_without_end_are_read_in_one_pass() -> None:
+    endless = "7" * 300_000  # what a model that repeats itself may write: minutes, were each digit a beginning
+
+    assert not is_right(endless, accepted_answers(["7"]), question="How many?")
+    assert is_right(f"{endless} 7.50 8", accepted_answers(["8"]), question="How many?")
 
 
 def test_a_fact_may_be_of_any_script() -> None:
