@@ -44,7 +44,7 @@ ARMS: dict[str, dict[str, Any]] = {  # against forgetting
     "kl": {"replay_share": 0.0, "kl_to_base": 0.1},
     "both": {"replay_share": 0.3, "replay_answers": "base", "kl_to_base": 0.1},
 }
-_USUAL = {"epochs": 2, "eval_generate_rows": 120, "max_new_tokens": 48}  # every packaged question is asked
+_USUAL = {"eval_generate_rows": 120, "max_new_tokens": 48}  # every packaged question is asked
 _INTENTS = {
     "refund": (
         "I want my money back for order {}",

@@ -74,3 +74,15 @@ def test_the_draws_are_those_of_the_seed() -> None:
 
     assert paired(before, after, seed=1) == paired(before, after, seed=1)
     assert paired(before, after, seed=1) != paired(before, after, seed=2)
+
+
+def test_of_very_many_rows_the_interval_is_that_of_a_normal_mean() -> None:
+    rows = 100_001
+    draw = np.random.default_rng(3)
+    change = draw.normal(0.1, 2.0, rows)
+    found = paired(np.zeros(rows).tolist(), change.tolist(), seed=0)
+
+    assert found is not None
+    assert found.rows == rows
+    half = 1.96 * 2.0 / rows**0.5
+    assert (found.change - found.low, found.high - found.change) == pytest.approx((half, half), rel=0.06)
