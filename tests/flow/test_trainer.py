@@ -49,7 +49,7 @@ async def test_an_event_becomes_an_adapter_though_its_worker_is_killed(place: Pl
     assert manifest["dataset"]["digest"] == run["digest"]
     assert set(manifest["files"]) == {
         "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "tokenizer.json",
-        "tokenizer_config.json", "README.md", "report.md", "samples.jsonl",
+        "tokenizer_config.json", "README.md", "report.md", "samples.jsonl", "row_scores.json",
     }  # fmt: skip
     assert manifest["scores"]["after"] == result["after"]
     assert '{"team": "refund"}<|im_end|>' in (folder / "report.md").read_text()
