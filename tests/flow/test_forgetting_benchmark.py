@@ -35,15 +35,16 @@ def test_an_arm_is_held_against_the_best_gain_and_against_plain_training(tmp_pat
     first = experiment(out, rows, "--arms", "plain")["runs"]
     measured = {**first[0], "gain_nats": 2.0, "retention_rise_nats": 0.6}  # figures that can be computed by hand
     replay = {**measured, "key": {**measured["key"], "arm": "replay"}, "gain_nats": 1.9, "retention_rise_nats": 0.15}
-    out.write_text("".join(json.dumps(line) + "\n" for line in (measured, replay)) + '{"key": {"met')
+    other = {**measured, "key": {**measured["key"], "method": "qlora"}, "gain_nats": 9.0}  # from another base
+    out.write_text("".join(json.dumps(line) + "\n" for line in (measured, replay, other)) + '{"key": {"met')
     found = experiment(out, rows, "--arms", "plain,replay,base_answers")
 
-    assert [run["key"]["arm"] for run in found["runs"]] == ["plain", "replay", "base_answers"]
-    assert found["runs"][:2] == [measured, replay], "finished runs are not run again"
+    assert [run["key"]["arm"] for run in found["runs"]] == ["plain", "replay", "plain", "base_answers"]
+    assert found["runs"][:3] == [measured, replay, other], "finished runs are not run again"
     assert found["groups"]["lora/replay"]["share_of_best_gain"] == 0.95
     assert found["groups"]["lora/replay"]["share_of_plain_forgetting"] == pytest.approx(0.25)
     assert found["default"] in {f"lora/{arm}" for arm in ("replay", "base_answers", "kl", "both")}
     signs = [
         node for node in ElementTree.fromstring(out.with_suffix(".svg").read_text()).iter() if node.tag.endswith("}g")
     ]
-    assert len(signs) == 3 + 1 + 3, "three runs, and a legend of one method and three arms"
+    assert len(signs) == 4 + 2 + 3, "four runs, and a legend of two methods and three arms"
