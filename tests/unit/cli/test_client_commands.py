@@ -208,6 +208,75 @@ def test_an_order_that_was_trained_before_follows_that_run_and_says_so(monkeypat
     assert "no trainer" not in result.stderr
 
 
+@pytest.mark.parametrize(("said", "asked_for"), [("s@v2", None), ("s@prod", "/v1/datasets/s/versions/prod")])
+def test_an_order_with_a_recipe_file_is_sent_once_and_as_json_the_answer_is_printed_alone(
+    said: str, asked_for: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("base: org/model\nmethod: full\nlearning_rate: 5e-4\nlora_plus: null\ngates:\n  slice_rows: 5\n")
+    recipe = {
+        "base": "org/model",
+        "method": "full",
+        "learning_rate": 5e-4,
+        "lora_plus": None,
+        "gates": {"slice_rows": 5},
+    }
+    taken = {"event_id": "e", "name": "s", "version": 2}
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "POST":
+            return json_answer(taken, 202)
+        return json_answer({"runs": [], "cursor": None} if asked.path.startswith("/v1/runs?") else {"version": 2})
+
+    with serving(answer) as server:
+        result = run("train", "--dataset", said, "--recipe", str(file), "--json", server=server)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == taken
+    posted = [(asked.path, asked.json()) for asked in server.asked if asked.method == "POST"]
+    assert posted == [("/v1/runs", {"name": "s", "version": 2, "recipe": recipe, "priority": 0})]
+    resolved = [asked.path for asked in server.asked if asked.path.startswith("/v1/datasets/")]
+    assert resolved == ([asked_for] if asked_for else [])
+
+
+def test_an_order_that_is_refused_prints_no_json_and_is_not_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("base: b\nepochs: -1\n")
+    problem = {"title": "The recipe cannot be used", "detail": "epochs: -1 is less than 0.01", "status": 422}
+
+    def answer(asked: Asked) -> Answer:
+        return json_answer(problem, 422) if asked.method == "POST" else json_answer({"runs": [], "cursor": None})
+
+    with serving(answer) as server:
+        result = run("train", "--dataset", "s@v1", "--recipe", str(file), "--json", "--wait", server=server)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "epochs: -1 is less than 0.01 (HTTP 422)" in result.stderr
+    assert server.asked[-1].method == "POST"
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 1)])
+def test_an_order_that_is_waited_for_prints_as_json_how_the_run_ended_alone(
+    status: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_POLL_S", 0.0)
+    new = {"run_id": "new", "name": "s", "version": 1, "recipe": {"base": "b", "r": 8}, "status": status}
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "POST":
+            return json_answer({"event_id": "e", "name": "s", "version": 1}, 202)
+        if asked.path.startswith("/v1/runs?"):
+            looks = sum(one.path.startswith("/v1/runs?") for one in server.asked)
+            return json_answer({"runs": [new] if looks > 2 else [], "cursor": None})
+        return json_answer(new)
+
+    with serving(answer) as server:
+        result = run("train", "--dataset", "s@v1", "--base", "b", "--json", "--wait", server=server)
+
+    assert (result.exit_code, result.stderr) == (code, "")
+    assert json.loads(result.stdout) == new
+
+
 @pytest.mark.parametrize("args", [["s"], ["s@v1"], ["s@", "--method", "lora"]])
 def test_an_order_that_says_too_little_is_not_sent(args: list[str]) -> None:
     assert run("train", *args).exit_code == 2

@@ -8,6 +8,7 @@ import pytest
 from fakes.http_server import Answer, Asked, Server, json_answer, serving
 from typer.testing import CliRunner, Result
 
+from tunemill.cli import runs
 from tunemill.cli.app import app
 
 CHANGE = {"rows": 12, "before": 2.0, "after": 0.5, "change": -1.5, "low": -1.75, "high": -1.25, "p": 0.001}
@@ -178,3 +179,69 @@ def test_with_json_a_command_prints_json_and_nothing_else(args: tuple[str, ...])
         result = run(server, *args, "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)
+
+
+class Going:
+    """A run that ends as `status` once it was asked about `asks` times; its last event comes at the same moment."""
+
+    def __init__(self, status: str, *, asks: int) -> None:
+        self._status, self._left = status, asks
+        self.events_asked = 0
+
+    def __call__(self, asked: Asked) -> Answer:
+        ended = self._left <= 0
+        self._left -= 1
+        if "/events" not in asked.path:
+            return json_answer({**RUN, "status": self._status if ended else "running"})
+        self.events_asked += 1
+        told = ["taken on", "half of it", "the end"][: 3 if ended else 2]
+        first = int(asked.path.rsplit("cursor=", 1)[1]) if "cursor=" in asked.path else 0
+        page = [{"seq": first + 1, "ts_ms": 0, "message": told[first], "data": {"step": first} if first else None}]
+        return json_answer({"events": page, "cursor": str(first + 1) if first + 1 < len(told) else None})
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_POLL_S", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("asks", range(8))
+def test_a_watched_run_shows_each_event_once_whenever_it_ends(asks: int) -> None:
+    with serving(Going("succeeded", asks=asks)) as server:
+        result = run(server, "runs", "watch", "r1")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [line.split("  ", 1)[1] for line in result.stdout.splitlines()]
+    assert lines == ["taken on", "half of it  step 1", "the end  step 2"]
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("status", ["rejected", "failed", "cancelled"])
+def test_a_watched_run_that_ends_otherwise_is_an_exit_code_and_a_sentence(status: str) -> None:
+    with serving(Going(status, asks=5)) as server:
+        result = run(server, "runs", "watch", "r1")
+
+    assert result.exit_code == 1
+    assert "the end" in result.stdout
+    assert f"run r1 ended as {status}. See `tunemill runs show r1`." in " ".join(result.stderr.split())
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 1)])
+def test_a_watched_run_is_as_json_its_last_state_alone(status: str, code: int) -> None:
+    with serving(going := Going(status, asks=3)) as server:
+        result = run(server, "runs", "watch", "r1", "--json")
+
+    assert (result.exit_code, result.stderr) == (code, "")
+    assert json.loads(result.stdout) == {**RUN, "status": status}
+    assert (len(server.asked), going.events_asked) == (4, 0)
+
+
+def test_a_run_that_is_not_there_cannot_be_watched() -> None:
+    with serving(lambda _: json_answer({"title": "There is no such run", "status": 404}, 404)) as server:
+        result = run(server, "runs", "watch", "a/b")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "There is no such run (HTTP 404)" in result.stderr
+    assert [asked.path for asked in server.asked] == ["/v1/runs/a%2Fb"]
