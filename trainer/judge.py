@@ -35,6 +35,8 @@ _PASSES = (
 )  # worth another try, as are 429 and 5xx
 _WAIT_S = 2.0  # before it, unless the judge says how long
 _LONGEST_WAIT_S = 30.0
+_NAME = re.compile(r"[\w.:/@+-]{1,200}", re.ASCII)  # of a model; a stranger may write anything there
+_NAMES = 8
 
 
 class Judge(msgspec.Struct, frozen=True):
@@ -64,6 +66,7 @@ class _Asking(NamedTuple):
     prompt: str
     sleep: Callable[[float], None]
     again: list[float]  # the waits before second tries, as they come
+    named: set[str]  # the models that the replies name: an alias may stand for another each month
 
     def post(self, shown: Mapping[str, Any]) -> httpx.Response:
         """The reply to one request, which is made a second time where that may help.
@@ -113,7 +116,7 @@ def judge_answers(
     pairs = [Pair(*one) for one in zip(asked, _texts(before), _texts(after), strict=True)][:rows]
     prompt = (files("tunemill.trainer") / "judge_prompt.md").read_text(encoding="utf-8")
     with httpx.Client(timeout=_TIMEOUT_S) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
-        asking = _Asking(client, judge, prompt, sleep, [])
+        asking = _Asking(client, judge, prompt, sleep, [], set())
         said = list(pool.map(lambda pair: _compare(asking, pair), pairs[:_TRIED]))
         if _JUDGED.isdisjoint(said):  # and each may have taken minutes to fail
             said += ["not_asked"] * len(pairs[_TRIED:])
@@ -130,6 +133,7 @@ def judge_answers(
         "retried": len(asking.again),
         "rows": len(pairs),
         "model": judge.model,
+        "models_named": sorted(asking.named)[:_NAMES],
         "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
     }
 
@@ -159,10 +163,11 @@ def _ask(asking: _Asking, shown: Mapping[str, Any]) -> str:
     Raises:
         ValueError: the reply says nothing of the kind.
     """
-    reply = asking.post(shown)
+    reply = asking.post(shown).json()
     try:
-        said = reply.json()["choices"][0]["message"]["content"]
-        found = _BETTER.search(said)
+        found = _BETTER.search(reply["choices"][0]["message"]["content"])
+        if isinstance(model := reply.get("model"), str) and _NAME.fullmatch(model):
+            asking.named.add(model)
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError("no chat completion") from error
     if found is None:

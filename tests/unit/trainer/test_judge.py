@@ -1,5 +1,6 @@
 """The judge: asked in both orders, heard where they agree, and harmless where it fails."""
 
+import itertools
 import json
 from typing import Any
 
@@ -18,8 +19,8 @@ def shown(asked: Asked) -> dict[str, Any]:
     return found
 
 
-def says(better: str) -> Answer:
-    return json_answer({"choices": [{"message": {"content": f'{{"better": "{better}"}}'}}]})
+def says(better: str, **more: Any) -> Answer:
+    return json_answer({"choices": [{"message": {"content": f'{{"better": "{better}"}}'}}], **more})
 
 
 def by_text(asked: Asked) -> Answer:
@@ -63,7 +64,7 @@ def test_each_pair_is_judged_in_both_orders_and_a_place_wins_nothing() -> None:
     assert sorted(asked) == sorted([*pairs, *[(b, a) for a, b in pairs]])
     assert {one.path for one in server.asked} == {"/v1/chat/completions"}
     assert {one.headers["authorization"] for one in server.asked} == {f"Bearer {SECRET}"}
-    assert len(found["prompt_sha256"]) == 64
+    assert (found["models_named"], len(found["prompt_sha256"])) == ([], 64)
 
 
 def test_what_fails_is_counted_by_its_cause_and_shows_no_text_and_no_key() -> None:
@@ -75,6 +76,26 @@ def test_what_fails_is_counted_by_its_cause_and_shows_no_text_and_no_key() -> No
     assert (found["failed"], found["wins"]) == (2, 1)
     assert SECRET not in json.dumps(found)
     assert "mumble" not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"),
+    [
+        (["judge-1-june"], ["judge-1-june"]),
+        (["judge-1-june", "org/judge:1@july"], ["judge-1-june", "org/judge:1@july"]),  # an alias was moved meanwhile
+        ([None, ["x"], "", "some words", "\ud800", "x\0", "y" * 201], []),
+        ([f"m{i:02}" for i in range(10)], [f"m{i:02}" for i in range(8)]),
+    ],
+)
+def test_the_models_that_replies_name_stand_beside_the_one_that_was_asked_for(
+    named: list[Any], kept: list[str]
+) -> None:
+    replies = itertools.cycle(named)
+    with serving(lambda _: says("A", model=next(replies))) as server:
+        found = judged(server, [("a", "b")] * 10)
+
+    assert (found["model"], found["models_named"]) == ("judge-1", kept)
+    assert (found["ties"], found["failed"]) == (10, 0)
 
 
 def test_a_judge_that_is_gone_harms_nothing() -> None:
