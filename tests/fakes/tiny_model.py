@@ -111,7 +111,7 @@ def publish_dataset(
     """Write a dataset version under the files folder as its manifest says; gives the manifest's URL and digest.
 
     Args:
-        sources: by split, of each row the fields of its `Origin` but its ids; `sources_url` finds what is written of them.
+        sources: by split, of each row the fields of its `Origin`, ids where they matter; `sources_url` finds what is written of them.
     """
     folder = files / "datasets" / "default" / name
     parts = [_write_part(folder, split, rows, _MESSAGES[shape]) for split, rows in splits.items() if rows]
@@ -145,7 +145,7 @@ def sources_url(manifest_url: str) -> str:
 def _write_origins(folder: Path, rows: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> str:
     ids = [_row_id(row) for row in rows]
     origins = [
-        Origin(row_id=row_id, row_keys=(row_id,), log_ids=(row_id,), conversation=row_id, **fields)
+        Origin(**{"row_id": row_id, "row_keys": (row_id,), "log_ids": (row_id,), "conversation": row_id, **fields})
         for row_id, fields in zip(ids, known, strict=True)
     ]
     lines = b"".join(msgspec.json.encode(origin) + b"\n" for origin in origins)
