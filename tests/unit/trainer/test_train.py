@@ -20,7 +20,7 @@ from tunemill.trainer.pack import Steps
 from tunemill.trainer.prepare import Prepared, prepare, render_all
 from tunemill.trainer.recipe import Recipe, resolve
 from tunemill.trainer.render import Example, render
-from tunemill.trainer.train import StepMetrics, Trained, train
+from tunemill.trainer.train import StepMetrics, Trained, rate_share, train
 
 KNOBS = {"precision": "fp32", "warmup_share": 0.0, "rows_per_step": 4, "checkpoint_steps": 2, "learning_rate": 5e-3}
 
@@ -119,6 +119,48 @@ def test_rows_without_a_trained_token_are_not_trained_on_silently(
 
     with pytest.raises(NothingToTrain):
         Run(tiny_base, tmp_path).attempt(silent)
+
+
+# The learning rate
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup_share", "shares"),
+    [
+        ("linear", 0.0, [1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
+        ("linear", 0.25, [1 / 3, 2 / 3, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+        ("linear", 0.3, [1 / 4, 2 / 4, 3 / 4, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5]),  # 2.4 steps are three
+        ("cosine", 0.0, [1, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]),
+        ("cosine", 0.5, [1 / 5, 2 / 5, 3 / 5, 4 / 5, 1, 0.853553, 0.5, 0.146447]),
+        ("constant", 0.0, [1] * 8),
+        ("constant", 0.25, [1 / 3, 2 / 3, 1, 1, 1, 1, 1, 1]),
+        ("linear", 0.9, [k / 9 for k in range(1, 9)]),  # all of it is warm-up
+    ],
+)
+def test_the_rate_climbs_and_then_is_as_its_schedule_says(
+    schedule: str, warmup_share: float, shares: list[float]
+) -> None:
+    assert [rate_share(schedule, step, 8, warmup_share) for step in range(8)] == pytest.approx(shares, abs=1e-6)
+
+
+def test_a_run_learns_at_the_rate_it_tells(tiny_base: Path, tmp_path: Path, examples: list[Example]) -> None:
+    """Adam moves each weight in its first step by the rate, whatever the size of its gradient."""
+    knobs = {"method": "full", "epochs": 2, "schedule": "cosine", "learning_rate": 1e-3}
+    told = Run(tiny_base, tmp_path / "told", **knobs, warmup_share=0.34)
+    told.attempt(examples)
+    whole, half = (
+        Run(tiny_base, tmp_path / str(share), **{**knobs, "max_steps": 1}, warmup_share=share) for share in (0.0, 0.5)
+    )
+    start = Run(tiny_base, tmp_path, method="full")
+    start.model = load_model(start.recipe, tiny_base)
+    moved = []
+    for run in (whole, half):
+        run.attempt(examples)
+        moved.append((run.weights() - start.weights()).abs().max().item())
+
+    shares = [1 / 4, 2 / 4, 3 / 4, 1, 0.75, 0.25]
+    assert [metrics.learning_rate for metrics in told.metrics] == pytest.approx([1e-3 * share for share in shares])
+    assert moved == pytest.approx([1e-3, 0.5e-3], rel=1e-3)
 
 
 # The distance from the base model
