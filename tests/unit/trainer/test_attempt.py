@@ -105,3 +105,20 @@ def test_sources_that_are_gone_are_said_and_nothing_is_sent_without_a_judge(orde
     result = lines[-1].data["result"]
     assert "app" not in {one["slice"] for one in result["slices"]}
     assert result["judge"] is None
+
+
+def test_full_training_in_bf16_trains_and_measures_in_it_and_comes_near_fp32(order: Order, tmp_path: Path) -> None:
+    knobs = {**KNOBS, "judge_rows": 0, "eval_generate_rows": 0, "method": "full", "learning_rate": 2e-3}
+
+    def losses(precision: str) -> list[float]:
+        recipe = resolve({"base": order.recipe.base, **knobs, "precision": precision})
+        lines = attempt(msgspec.structs.replace(order, recipe=recipe), WorkFolder(tmp_path / precision))
+        result = lines[-1].data["result"]
+        steps = [line.data["loss"] for line in lines if line.kind == "metrics"]
+        return [*steps, result["before"]["loss"], result["after"]["loss"]]
+
+    exact, rounded = losses("fp32"), losses("bf16")
+
+    assert len(exact) == 4
+    assert all(one != other for one, other in zip(exact, rounded, strict=True)), "it is computed in bf16"
+    assert rounded == pytest.approx(exact, abs=0.01)

@@ -48,7 +48,14 @@ class Run:
         self.metrics: list[StepMetrics] = []
         self.model = torch.nn.Module()
 
-    def attempt(self, examples: list[Example], *, should_stop: Callable[[], bool] = never, **options: Any) -> Trained:
+    def attempt(
+        self,
+        examples: list[Example],
+        *,
+        should_stop: Callable[[], bool] = never,
+        autocast: torch.dtype | None = None,
+        **options: Any,
+    ) -> Trained:
         self.model = load_model(self.recipe, self.base)
         return train(
             self.model,
@@ -56,7 +63,7 @@ class Run:
             self.recipe,
             self.folder,
             packed=True,
-            autocast=None,
+            autocast=autocast,
             on_step=self.metrics.append,
             should_stop=should_stop,
             **options,
@@ -110,6 +117,23 @@ def test_a_loss_that_is_no_number_ends_the_run(tiny_base: Path, tmp_path: Path, 
 
     assert "learning_rate" in told.value.remedy
     assert not told.value.retryable
+
+
+@pytest.mark.parametrize(("method", "rate"), [("full", 2e-3), ("lora", 5e-3)])
+def test_in_bf16_it_learns_as_in_fp32(
+    tiny_base: Path, tmp_path: Path, examples: list[Example], method: str, rate: float
+) -> None:
+    exact, rounded = (
+        Run(tiny_base, tmp_path / name, method=method, precision=name, learning_rate=rate, epochs=2)
+        for name in ("fp32", "bf16")
+    )
+    exact.attempt(examples)
+    rounded.attempt(examples, autocast=torch.bfloat16 if method == "full" else None)
+
+    assert {weight.dtype for weight in trainable(rounded.model).values()} == {torch.float32}, "small updates count"
+    assert rounded.losses()[0] - rounded.losses()[-1] > 0.3
+    assert rounded.losses() == pytest.approx(exact.losses(), abs=0.01)
+    assert rounded.losses() != exact.losses(), "it is computed in bf16"
 
 
 def test_rows_without_a_trained_token_are_not_trained_on_silently(
