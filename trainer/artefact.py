@@ -114,6 +114,7 @@ def _about(order: Order, tokenizer: Any, made: Made) -> dict[str, Any]:
             "project": order.project,
             "name": order.name,
             "version": order.version,
+            "revision": order.revision,
             "digest": order.digest,
             "manifest_url": order.manifest_url,
             "sources_url": order.sources_url,

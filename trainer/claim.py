@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, or_, select, upda
 from tunemill.registry import model_aliases
 from tunemill.registry.conflicts import insert_into
 from tunemill.registry.run_log import tell
-from tunemill.registry.tables import now_ms, redactions, run_events, runs
+from tunemill.registry.tables import now_ms, redactions, run_events, runs, versions
 from tunemill.schemas.records import ENDED
 from tunemill.telemetry.metrics import RUNS
 from tunemill.trainer.errors import InvalidRecipe, LeaseLost, OutOfMemory, TrainerError
@@ -44,6 +44,7 @@ class Claim:
     recipe: Recipe
     failures: int  # workers that died over it
     sources_url: str = ""
+    revision: int | None = None  # of the version; None: the registry has none with this digest
     squeeze: int = 0  # of those, how many for want of memory
     identity: Identity | None = None  # what it was ordered with; None: an earlier release took the order
 
@@ -195,10 +196,11 @@ def _try_claim(engine: Engine, row: RowMapping, owner: str, lease_ms: int) -> Cl
         if was_abandoned:
             text += "; its trainer had gone silent"
         tell(connection, row["run_id"], text, data=values.get("error") if ending else None)
+        revision = _revision(connection, row)
     if recipe is None:
         _count(ending["status"])
         return None
-    return _claim(row, recipe, owner, attempt, failures)
+    return _claim(row, recipe, owner, attempt, failures, revision=revision)
 
 
 def _recipe_or_end(row: RowMapping, failures: int) -> tuple[Recipe | None, dict[str, Any]]:
@@ -216,7 +218,13 @@ def _recipe_or_end(row: RowMapping, failures: int) -> tuple[Recipe | None, dict[
         return None, {"status": "failed", "error": describe_error(error)}
 
 
-def _claim(row: RowMapping, recipe: Recipe, owner: str, attempt: int, failures: int) -> Claim:
+def _revision(connection: Connection, row: RowMapping) -> int | None:
+    """Which revision of its version the run is on: the files that its digest names."""
+    same = [versions.c[name] == row[name] for name in ("project", "name", "version", "digest")]
+    return connection.execute(select(versions.c.revision).where(*same)).scalar_one_or_none()
+
+
+def _claim(row: RowMapping, recipe: Recipe, owner: str, attempt: int, failures: int, *, revision: int | None) -> Claim:
     return Claim(
         run_id=row["run_id"],
         attempt=attempt,
@@ -229,6 +237,7 @@ def _claim(row: RowMapping, recipe: Recipe, owner: str, attempt: int, failures: 
         recipe=recipe,
         failures=failures,
         sources_url=row["sources_url"],
+        revision=revision,
         squeeze=int((row["error"] or {}).get(OutOfMemory.code, 0)),
         identity=None if row["identity"] is None else msgspec.convert(row["identity"], Identity),
     )

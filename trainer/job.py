@@ -25,6 +25,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     manifest_url: str
     sources_url: str = ""  # where the version says which logs its rows came from; "" before it did
+    revision: int | None = None  # of the version, which counts up when erased rows are taken out; None: nobody knows
     recipe: Recipe
     identity: Identity | None = None  # what the recipe named when the run was ordered
     squeeze: int = 0  # how often the tokens per forward pass are halved, after attempts that ran out of memory

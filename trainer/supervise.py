@@ -178,6 +178,7 @@ def _job(shop: Workshop, claim: Claim, folder: WorkFolder, env: Mapping[str, str
         digest=claim.digest,
         manifest_url=claim.manifest_url,
         sources_url=claim.sources_url,
+        revision=claim.revision,
         recipe=claim.recipe,
         identity=claim.identity,
         squeeze=claim.squeeze,

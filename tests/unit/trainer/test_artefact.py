@@ -44,6 +44,7 @@ def an_order(base: Path, **recipe: Any) -> Order:
         digest="d" * 64,
         manifest_url="/files/m.json",
         sources_url="/files/sources/s.json",
+        revision=2,
         recipe=resolve({"base": str(base), "precision": "fp32", **recipe}),
     )
 
@@ -98,7 +99,10 @@ def test_a_lora_folder_says_what_it_was_made_of(tmp_path: Path, tiny_base: Path)
         "tokenizer_config.json", "README.md", "report.md", "row_scores.json", "samples.jsonl",
     }  # fmt: skip
     assert (manifest["run_id"], manifest["status"], manifest["scores"]) == ("run1", "succeeded", RESULT)
-    assert manifest["dataset"]["sources_url"] == "/files/sources/s.json"
+    assert manifest["dataset"] == {
+        "project": "default", "name": "tickets", "version": 3, "revision": 2, "digest": "d" * 64,
+        "manifest_url": "/files/m.json", "sources_url": "/files/sources/s.json",
+    }  # fmt: skip
     assert manifest["environment"]["packages"]["torch"] == str(torch.__version__).partition("+")[0]
     assert (manifest["environment"]["device"], manifest["environment"]["dtype"]) == ("cpu", "float32")
     assert (manifest["recipe"]["learning_rate"], manifest["recipe"]["r"]) == ("auto", 32)

@@ -10,7 +10,17 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Engine, insert, select, update
 
 from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.tables import model_aliases, now_ms, outbox, run_events, runs, webhook_deliveries, webhooks
+from tunemill.registry.tables import (
+    datasets,
+    model_aliases,
+    now_ms,
+    outbox,
+    run_events,
+    runs,
+    versions,
+    webhook_deliveries,
+    webhooks,
+)
 from tunemill.schemas import wire
 from tunemill.schemas.records import RunFinished, RunStatus
 from tunemill.schemas.topics import RUNS_FINISHED, RUNS_STATUS, Topic
@@ -73,6 +83,24 @@ def test_a_claimed_run_is_nobody_elses(engine: Engine) -> None:
 
     assert claim_next(engine, "b", lease_ms=LEASE_MS) is None
     assert (claim.attempt, row(engine)["status"], row(engine)["lease_owner"]) == (1, "preparing", "a")
+
+
+def test_a_claim_names_the_revision_of_the_version_that_has_its_digest(engine: Engine) -> None:
+    whose = {"name": "d", "draft": {}, "created_ms": 1}
+    rows = {"rows": 1, "splits": {}, "report": {}, "by": "us", "manifest_url": "m"}
+    known = [("default", 1, "a", 3), ("default", 2, "a", 4), ("other", 1, "a", 5)]
+    with engine.begin() as connection:
+        for project in ("default", "other"):
+            connection.execute(insert(datasets).values(**whose, project=project, updated_ms=1))
+        for project, version, digest, revision in known:
+            named = {"project": project, "version": version, "digest": digest * 64, "revision": revision}
+            connection.execute(insert(versions).values(**whose, **rows, **named))
+    add(engine)
+    first = take(engine, lease_ms=-1)
+    with engine.begin() as connection:  # rows were erased: what the run is on is none of the version's files any more
+        connection.execute(update(versions).values(digest="b" * 64, revision=versions.c.revision + 1))
+
+    assert (first.revision, take(engine).revision) == (3, None)
 
 
 def test_a_silent_trainers_run_is_taken_over_and_its_token_refused(engine: Engine) -> None:

@@ -12,11 +12,11 @@ import pytest
 from fakes.scripted_launcher import Attempt, ScriptedLauncher, line
 from msgspec.structs import asdict
 from prometheus_client import REGISTRY
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from tunemill.registry.open import migrate, open_registry
-from tunemill.registry.tables import now_ms, run_events, runs
+from tunemill.registry.tables import datasets, now_ms, run_events, runs, versions
 from tunemill.trainer import supervise as module
 from tunemill.trainer.claim import claim_next, insert_run
 from tunemill.trainer.errors import DiskFull, Diverged, LauncherAway, OutOfMemory, TrainerError
@@ -94,11 +94,24 @@ async def test_what_the_worker_says_is_the_runs_and_its_plan_is_kept(engine: Eng
 
     says = [line("warn", "a damaged checkpoint"), line("status", "running"), line("metrics", "step 1", step=1), DONE]
     launcher = ScriptedLauncher(Attempt(says, first=prepare))
+    with engine.begin() as connection:
+        owner = {"project": "default", "name": "d", "draft": {}, "created_ms": 1}
+        version = {
+            "version": 1,
+            "digest": "a" * 64,
+            "manifest_url": "m",
+            "rows": 1,
+            "splits": {},
+            "report": {},
+            "by": "us",
+        }
+        connection.execute(insert(datasets).values(**owner, updated_ms=1))
+        connection.execute(insert(versions).values(**owner, **version, revision=2))
     run = await attempt(shop(engine, launcher, tmp_path))
 
     assert (run["status"], run["plan"], run["progress"]) == ("succeeded", {"steps": 4}, {"step": 1})
     assert run["launcher"] == "scripted r1-1"
-    assert launcher.orders[0].identity == ORDERED
+    assert (launcher.orders[0].identity, launcher.orders[0].revision) == (ORDERED, 2)
     told = [(event["type"], event["level"], event["message"]) for event in events(engine)]
     assert ("message", "warn", "a damaged checkpoint") in told
     assert ("metrics", "info", "step 1") in told
