@@ -12,11 +12,12 @@ from typing import Any, Literal
 from tunemill.trainer.accepted import accepted_answers
 from tunemill.trainer.dataset import chat_message, open_dataset
 from tunemill.trainer.errors import InvalidRun
-from tunemill.trainer.named_files import read_named
+from tunemill.trainer.named_files import named_sha256, read_named
 from tunemill.trainer.recipe import PACKAGED, VersionRows
 
 Kind = Literal["retention", "replay"]
 _TOPIC_CHARACTERS = 63  # it stands in sentences and tables
+_REMEDY = "set {} to a JSONL file or to packaged"
 _PACKAGED_FILES = {"retention": "general.jsonl", "replay": "replay.jsonl"}
 
 
@@ -24,7 +25,7 @@ def general_rows(kind: Kind, source: str | VersionRows) -> list[dict[str, Any]]:
     """OpenAI chat rows (`{"messages": [...]}`, and `topic` and `accepted_answers` where a line has them).
 
     Raises:
-        InvalidRun: the file is missing, or a line is not such a row (the message names the line); or the version cannot be read.
+        InvalidRun: the file cannot be read, or a line is not such a row (the message names the line); or the version cannot be read.
     """
     if isinstance(source, VersionRows):
         dataset = open_dataset(source.manifest_url, source.digest)
@@ -38,16 +39,26 @@ def general_rows(kind: Kind, source: str | VersionRows) -> list[dict[str, Any]]:
 
 
 def general_rows_digest(kind: Kind, source: str | VersionRows) -> str:
-    """SHA-256 of the file or of the version's manifest: part of a run's identity."""
+    """SHA-256 of the file or of the version's manifest: part of a run's identity.
+
+    Raises:
+        InvalidRun: the file cannot be read.
+    """
     if isinstance(source, VersionRows):
         return source.digest
-    return hashlib.sha256(_content(kind, source)).hexdigest()
+    if source == PACKAGED:
+        return hashlib.sha256(_packaged(kind)).hexdigest()
+    return named_sha256(source, what=f"{kind} file", remedy=_REMEDY.format(kind))
 
 
 def _content(kind: Kind, source: str) -> bytes:
     if source == PACKAGED:
-        return (files("tunemill.trainer") / "retention" / _PACKAGED_FILES[kind]).read_bytes()
-    return read_named(source, what=f"{kind} file", remedy=f"set {kind} to a JSONL file or to packaged")
+        return _packaged(kind)
+    return read_named(source, what=f"{kind} file", remedy=_REMEDY.format(kind))
+
+
+def _packaged(kind: Kind) -> bytes:
+    return (files("tunemill.trainer") / "retention" / _PACKAGED_FILES[kind]).read_bytes()
 
 
 def _row(line: bytes, *, place: str) -> dict[str, Any]:

@@ -3,12 +3,17 @@
 An operator bounds that by `TUNEMILL_RECIPE_FOLDERS`: what lies elsewhere is as if it were not there, whatever links lead to it.
 """
 
+import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from tunemill.trainer.errors import InvalidRun
 
 FOLDERS = "TUNEMILL_RECIPE_FOLDERS"
+LARGEST_BYTES = 2**30  # a file is read whole, and its rows as objects take several times as much
 
 
 def named(path: str) -> Path | None:
@@ -30,12 +35,36 @@ def read_named(path: str, *, what: str, remedy: str) -> bytes:
         what: how the message calls it.
 
     Raises:
-        InvalidRun: it cannot be read.
+        InvalidRun: it cannot be read, or is too large.
     """
+    with _opened(path, what, remedy) as file:
+        return file.read()
+
+
+def named_sha256(path: str, *, what: str, remedy: str) -> str:
+    """SHA-256 of what `read_named` gives, read piece by piece.
+
+    Raises:
+        InvalidRun: it cannot be read, or is too large.
+    """
+    with _opened(path, what, remedy) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _opened(path: str, what: str, remedy: str) -> Iterator[BufferedReader]:
     place = named(path)
     try:
         if place is not None and place.is_file():
-            return place.read_bytes()
+            with place.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > LARGEST_BYTES:
+                    raise InvalidRun(
+                        f"the {what} {path} has {size:,} bytes, more than the {LARGEST_BYTES:,} that are read",
+                        "name a smaller file",
+                    )
+                yield file
+                return
     except OSError:
         pass
     raise InvalidRun(f"the {what} {path} cannot be read{where_to_look()}", remedy)

@@ -1,7 +1,10 @@
 """A version is used as it was published, or not at all."""
 
+import hashlib
 import json
+import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from fakes.tiny_model import chat, publish_dataset, tickets
 from tunemill.schemas.manifest import manifest_digest
 from tunemill.trainer.dataset import open_dataset
 from tunemill.trainer.errors import DatasetNotFound, DigestMismatch, InvalidRun
-from tunemill.trainer.general_rows import general_rows
+from tunemill.trainer.general_rows import general_rows, general_rows_digest
+from tunemill.trainer.named_files import LARGEST_BYTES
 from tunemill.trainer.recipe import VersionRows
 from tunemill.trainer.texts import words
 
@@ -174,3 +178,31 @@ def test_a_bad_general_file_is_named_with_its_line(tmp_path: Path) -> None:
         general_rows("replay", str(path))
     with pytest.raises(InvalidRun, match="cannot be read"):
         general_rows("retention", str(tmp_path / "none"))
+
+
+def test_a_general_file_is_digested_piece_by_piece(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    content = b"{}\n" * 2**22
+    path.write_bytes(content)
+    expected = hashlib.sha256(content).hexdigest()
+
+    tracemalloc.start()
+    try:
+        found = general_rows_digest("replay", str(path))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert found == expected
+    assert peak_bytes < len(content) / 4
+
+
+@pytest.mark.parametrize("ask", [general_rows, general_rows_digest])
+def test_a_general_file_that_is_too_large_is_refused_unread(tmp_path: Path, ask: Callable[..., object]) -> None:
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as file:
+        file.truncate(LARGEST_BYTES + 1)  # a hole, which takes no disk
+
+    with pytest.raises(InvalidRun, match=r"replay file .*rows\.jsonl has 1,073,741,825 bytes, more than") as refused:
+        ask("replay", str(path))
+    assert refused.value.remedy == "name a smaller file"
