@@ -56,7 +56,7 @@ def test_the_plan_is_told_with_its_reasons_and_no_weight_is_read(server: Server,
         "LoRA on a model of 106,816 parameters",
     ):
         assert said in result.stdout
-    for part in ("learning_rate", "0.0005", "activations", "total", "free", "42 steps", "within a factor of two"):
+    for part in ("learning_rate", "0.0002", "activations", "total", "free", "42 steps", "within a factor of two"):
         assert part in result.stdout
 
 
