@@ -27,9 +27,8 @@ class Point(NamedTuple):
 
 def plot(points: Sequence[Point]) -> str:
     """The picture as SVG."""
-    gains = _range(
-        [0.0, *(point.gain_nats for point in points)]
-    )  # 0: else a difference of next to nothing fills the picture
+    # From 0, else a difference of next to nothing fills the picture.
+    gains = _range([0.0, *(point.gain_nats for point in points)])
     rises = _range([0.0, *(point.rise_nats for point in points)])  # 0: nothing was forgotten
     x = _scale(gains, _LEFT, _WIDTH - _RIGHT)
     y = _scale(rises, _HEIGHT - _BOTTOM, _TOP)

@@ -103,9 +103,8 @@ def main() -> None:
         def measure(name: str) -> float:
             started, cpu = time.perf_counter(), sum(os.times()[:4])
             if name == "ours":
-                os.environ["TOKENIZERS_PARALLELISM"] = (
-                    "true"  # as in a worker: the other side's fork turned it off here
-                )
+                # As in a worker: the other side's fork has turned it off here.
+                os.environ["TOKENIZERS_PARALLELISM"] = "true"
                 ours(rows, tokenizer)
                 del os.environ["TOKENIZERS_PARALLELISM"]
             else:

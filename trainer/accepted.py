@@ -10,9 +10,8 @@ from typing import Any
 
 from tunemill.trainer.texts import words
 
-Accepted = tuple[
-    tuple[str, ...], ...
-]  # facts that are all needed, each in other words; empty: nothing is right or wrong
+# Facts that are all needed, each in other words; empty: nothing is right or wrong.
+Accepted = tuple[tuple[str, ...], ...]
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")  # 1,024

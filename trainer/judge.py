@@ -28,11 +28,8 @@ _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _JUDGED = {"win", "loss", "tie"}
 _TRIED = 8  # first answers; if none of them is judged, the rest is not sent
 _UNREADABLE = "unreadable"
-_PASSES = (
-    httpx.TimeoutException,
-    httpx.NetworkError,
-    httpx.RemoteProtocolError,
-)  # worth another try, as are 429 and 5xx
+# Worth another try, as are 429 and 5xx.
+_PASSES = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
 _WAIT_S = 2.0  # before it, unless the judge says how long
 _LONGEST_WAIT_S = 30.0
 _NAME = re.compile(r"[\w.:/@+-]{1,200}", re.ASCII)  # of a model; a stranger may write anything there

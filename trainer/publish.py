@@ -61,10 +61,10 @@ def hide_rows(folder: Path) -> bool:
 
     The manifest is brought in line, too: of a trainer that was killed between the two it tells of what is shown no more.
     """
-    hidden = {name: without_rows(name, (folder / name).read_bytes()) for name in WITH_ROWS if (folder / name).exists()}
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    files = {**hidden, MANIFEST: canonical_json(manifest_with(manifest, hidden))}
-    changed = {name: content for name, content in files.items() if (folder / name).read_bytes() != content}
+    lies = {name: (folder / name).read_bytes() for name in (*WITH_ROWS, MANIFEST) if (folder / name).exists()}
+    hidden = {name: without_rows(name, lies[name]) for name in WITH_ROWS if name in lies}
+    files = {**hidden, MANIFEST: canonical_json(manifest_with(json.loads(lies[MANIFEST]), hidden))}
+    changed = {name: content for name, content in files.items() if lies[name] != content}
     for name, content in changed.items():
         write_whole(folder / name, content)
     return bool(changed)

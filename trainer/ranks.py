@@ -29,9 +29,8 @@ class Ranks:
 
     rank: int = 0
     world: int = 1
-    words: dist.ProcessGroup | None = (
-        None  # what is said goes here; what is computed, by torch's own, less patient group
-    )
+    # What is said goes here; what is computed, by torch's own, less patient group.
+    words: dist.ProcessGroup | None = None
 
     def share(self, bins: Step) -> list[tuple[Bin, bool]]:
         """This rank's bins of a step, and whether each counts.

@@ -5,7 +5,7 @@ Text in a message that looks like one of the template's own special tokens is en
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -58,52 +58,61 @@ def render(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -
     A row whose template rewrites earlier turns gives one example per answer; every other row gives one.
     """
     template = ChatTemplate(tokenizer)
-    backend = _backend(tokenizer)
-    examples: list[Example] = []
-    unused: dict[int, Reason] = {}
-    written: list[Written] = []
-    with ThreadPoolExecutor(1) as encoder:  # the template is Python, the encoding is not: one batch ahead of the other
-        encoding: tuple[list[tuple[int, Text]], Future[Any]] | None = None
+    found: list[Written | Reason] = []  # of each row
+
+    def batches() -> Iterator[list[tuple[int, Text]]]:
         for first in range(0, len(rows), _BATCH_ROWS):
-            texts: list[tuple[int, Text]] = []
-            for number, row in enumerate(rows[first : first + _BATCH_ROWS], start=first):
-                found = template.write(row["messages"], row.get("tools"))
-                if isinstance(found, str):
-                    unused[number] = found
-                else:
-                    written.append(found)
-                    texts += [(number, text) for text in found.texts]
-            if encoding is not None:
-                examples += _examples(encoding[0], encoding[1].result(), tokenizer)
-            batch = [text.text for _, text in texts]
-            encoding = texts, encoder.submit(backend.encode_batch, batch, add_special_tokens=False)
-        if encoding is not None:
-            examples += _examples(encoding[0], encoding[1].result(), tokenizer)
+            batch = [template.write(row["messages"], row.get("tools")) for row in rows[first : first + _BATCH_ROWS]]
+            found.extend(batch)
+            written = ((row, one) for row, one in enumerate(batch, start=first) if not isinstance(one, str))
+            yield [(row, text) for row, one in written for text in one.texts]
+
+    examples = list(_encode(batches(), tokenizer))
+    written = [one for one in found if not isinstance(one, str)]
     return Rendered(
         examples=examples,
-        unused=unused,
+        unused={row: one for row, one in enumerate(found) if isinstance(one, str)},
         empty_answers=sum(row.empty_answers for row in written),
         folded=sum(row.folded for row in written),
         renamed_calls=sum(row.renamed for row in written),
     )
 
 
-def _examples(
-    texts: Sequence[tuple[int, Text]], encodings: Sequence[Any], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[Example]:
-    """Of rows' texts and their encodings; nothing else may encode meanwhile."""
+def _encode(batches: Iterable[list[tuple[int, Text]]], tokenizer: PreTrainedTokenizerBase) -> Iterator[Example]:
     # all that are: a tokenizer's own list of them has only those that it names, such as the end of the text
     special = frozenset(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
-    for (number, text), encoding in zip(texts, encodings, strict=True):
-        ids = encoding.ids
-        spans = tuple(_quick_span(span, encoding, ids, special) for span in text.answers)
-        begins = [
-            a for (a, _), (start, _) in zip(text.answers, spans, strict=True) if encoding.token_to_chars(start)[0] < a
-        ]
-        if text.forged or begins:
-            ids, offsets = _encode_text(text, begins, tokenizer)
-            spans = tuple(_token_span(span, offsets, ids, special) for span in text.answers)
-        yield Example(number, tuple(ids), _labels(ids, spans), spans)
+    for texts, encodings in _encodings(batches, tokenizer):
+        for (number, text), encoding in zip(texts, encodings, strict=True):
+            ids = encoding.ids
+            spans = tuple(_quick_span(span, encoding, ids, special) for span in text.answers)
+            begins = [
+                a
+                for (a, _), (start, _) in zip(text.answers, spans, strict=True)
+                if encoding.token_to_chars(start)[0] < a
+            ]
+            if text.forged or begins:
+                ids, offsets = _encode_text(text, begins, tokenizer)
+                spans = tuple(_token_span(span, offsets, ids, special) for span in text.answers)
+            yield Example(number, tuple(ids), _labels(ids, spans), spans)
+
+
+def _encodings(
+    batches: Iterable[list[tuple[int, Text]]], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[list[tuple[int, Text]], list[Any]]]:
+    """Each batch with its encodings, made while the next one is written: templates are Python, and encoding is not.
+
+    Nothing is being encoded while a batch is looked at, so that it may be encoded otherwise.
+    """
+    backend = _backend(tokenizer)
+    with ThreadPoolExecutor(1) as encoder:
+        before: tuple[list[tuple[int, Text]], Future[list[Any]]] | None = None
+        for texts in batches:
+            if before is not None:
+                yield before[0], before[1].result()
+            plain = [text.text for _, text in texts]
+            before = texts, encoder.submit(backend.encode_batch, plain, add_special_tokens=False)
+        if before is not None:
+            yield before[0], before[1].result()
 
 
 def _quick_span(span: Span, encoding: Any, ids: Sequence[int], special: Collection[int]) -> Span:
