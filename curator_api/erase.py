@@ -2,7 +2,8 @@
 
 Each step may be cut off anywhere and done again. In this order:
 1. find: which logs these are, and by which other names feedback and imported rows know them;
-2. forget: the ledger, whose events keep every replay from bringing them back; then the index;
+2. forget: the ledger, whose events keep every replay from bringing them back; then the index; likewise what is said about their
+   answers, and about traces of which no log is left;
 3. drafts: imported rows that say the same;
 4. topics: messages, feedback and dead letters, where the bus can change what it has;
 5. media that no other log shows;
@@ -47,9 +48,11 @@ from tunemill.curator_api.scrub import Erased, can_scrub, logs_of, scrub
 from tunemill.indexer.ast import Everything, Is, Or, Query
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.fields import METADATA
+from tunemill.indexer.search import SearchIndex, SearchRequest
 from tunemill.registry import outbox
 from tunemill.registry.open import expunge
 from tunemill.registry.tables import now_ms
+from tunemill.schemas.about import names
 from tunemill.schemas.ids import new_id
 from tunemill.schemas.records import TaggedLog
 from tunemill.schemas.topics import ERASURES
@@ -57,6 +60,7 @@ from tunemill.schemas.topics import ERASURES
 LOOK_EVERY_S = 1.0
 LONGEST_WAIT_S = 30.0  # between attempts while something is away
 PAGE = 500  # logs; a few MiB
+_TRACES = 100  # in one search
 RELAYED_WITHIN_S, _RELAYED_LOOK_S = 30.0, 0.1
 ROUNDS = 3  # of finding logs that came while others were erased
 
@@ -206,7 +210,8 @@ async def _forget(work: Erasing) -> list[Line]:
     """2. The ledger first: what comes again from now on is dropped; then the index, with what was said about the logs."""
     log_ids = await work.names("log")
     await _forget_logs(work, log_ids)
-    return [Line(store=INDEX, removed=0, note="with the feedback about these logs")]
+    await _forget_said(work)
+    return [Line(store=INDEX, removed=0, note="with the feedback about these logs, and what their traces say")]
 
 
 async def _forget_logs(work: Erasing, log_ids: Sequence[str]) -> None:
@@ -214,6 +219,41 @@ async def _forget_logs(work: Erasing, log_ids: Sequence[str]) -> None:
     for some in store.in_parts(log_ids):
         await asyncio.to_thread(ledger.erase_page, on.registry, on.project, some, by=work.request.by)
         await on.index.delete(some)
+
+
+async def _forget_said(work: Erasing) -> None:
+    """Feedback and traces' notes that name no log: about answers of these logs, and about traces of which no log is left.
+
+    A trace of which is said that the subject is its user goes, too, with calls or without.
+    """
+    on, scope = work.on, work.request.scope
+    ended = await _ended(on.index, await work.names("trace"))
+    if scope.kind == "subject" and scope.value is not None:
+        ended += await on.index.traces_of(scope.value)
+    await work.add([Item("note", one) for one in ended])
+    about = [name for one in await work.names("answer") for name in names(None, one, None)]
+    about += [name for one in await work.names("note") for name in names(None, None, one)]
+    for some in store.in_parts([name for name in about if len(name) <= store.LONGEST_NAME]):
+        await asyncio.to_thread(ledger.erase_said, on.registry, on.project, some, by=work.request.by)
+        await on.index.forget_said(some)
+
+
+async def _ended(index: SearchIndex, trace_ids: Sequence[str]) -> list[str]:
+    """Those of these traces of which the index has no log."""
+    await index.refresh()
+    ended: list[str] = []
+    for start in range(0, len(trace_ids), _TRACES):
+        some = trace_ids[start : start + _TRACES]
+        if not await _has_logs(index, some):
+            ended += some
+        else:
+            ended += [one for one in some if not await _has_logs(index, [one])]
+    return ended
+
+
+async def _has_logs(index: SearchIndex, trace_ids: Sequence[str]) -> bool:
+    query = Or(tuple(Is("trace", one) for one in trace_ids))
+    return (await index.search(SearchRequest(query, limit=0, counts=False))).total > 0
 
 
 async def _drafts(work: Erasing) -> list[Line]:
@@ -234,15 +274,11 @@ async def _topics(work: Erasing) -> list[Line]:
             items += [Item("trace", told.trace_id) for told in found if told.trace_id]
             await work.add(items)
             await _forget_logs(work, [item.name for item in items if item.kind == "log"])
-    traces = await work.names("trace")
-    ended: list[str] = []
-    for some in store.in_parts(traces):
-        notes = (await on.index.stored(log_ids=[], trace_ids=some)).notes
-        ended += [name for name, found in notes.items() if not found.note.log_ids]
+        await _forget_said(work)
     erased = Erased(
         log_ids=frozenset(await work.names("log")),
         answers=frozenset(await work.names("answer")),
-        traces=frozenset(ended),
+        traces=frozenset(await work.names("note")),
         subject=subject,
     )
     lines = await scrub(on.bus, on.told_in, erased)
@@ -320,7 +356,8 @@ async def _verify(work: Erasing) -> list[Line]:
     late = await _late(work)
     await _take_in(work, late)
     left = [tagged.log.log_id for tagged in late] + [log_id async for log_id in _left(work)]
-    await work.note(msgspec.structs.replace(work.request.receipt, verified=not left))
+    notes = await _notes_left(work)
+    await work.note(msgspec.structs.replace(work.request.receipt, verified=not left and not notes))
     if left:
         await work.count(INDEX, len(set(left)))
     return []
@@ -332,6 +369,11 @@ async def _late(work: Erasing) -> list[TaggedLog]:
         return []
     await work.on.index.refresh()
     return [tagged async for tagged in work.on.index.scan(await query_of(work.on, work.request), limit=None)]
+
+
+async def _notes_left(work: Erasing) -> Sequence[str]:
+    scope = work.request.scope
+    return [] if scope.kind != "subject" or scope.value is None else await work.on.index.traces_of(scope.value)
 
 
 async def _left(work: Erasing) -> AsyncIterator[str]:

@@ -51,7 +51,8 @@ async def start_erasure(
         raise Unprocessable("erasing by a query needs expected_total: the total that a dry run gives")
     if wanted.expected_total not in (None, total):
         raise TotalChanged(f"{total} logs match by now: look at them, then send that as expected_total", total=total)
-    return await asyncio.to_thread(_start, here, kind, value, total, person)
+    is_there = bool(total or (kind == "subject" and await here.index.traces_of(value)))
+    return await asyncio.to_thread(_start, here, kind, value, person, is_there=is_there)
 
 
 @router.get("", responses=responses(422))
@@ -93,9 +94,9 @@ async def _count(curator: Curator, kind: Kind, value: str) -> int:
     return (await curator.index.search(SearchRequest(query, limit=0, counts=False))).total
 
 
-def _start(curator: Curator, kind: Kind, value: str, total: int, person: str) -> ErasureRequestOut:
+def _start(curator: Curator, kind: Kind, value: str, person: str, *, is_there: bool) -> ErasureRequestOut:
     registry, project = curator.registry, curator.project
-    is_over = not total and store.find_not_done(registry, project, kind, value) is None
+    is_over = not is_there and store.find_not_done(registry, project, kind, value) is None
     done = store.find_done(registry, project, kind, value) if is_over else None
     request = done or store.start(registry, project, kind, value, by=person)
     return _out(curator, request, store.under_way(registry, project))

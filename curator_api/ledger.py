@@ -50,21 +50,26 @@ def erase_many(connection: Connection, project: str, log_ids: Sequence[str], *, 
     fresh = sorted(set(log_ids) - known)
     if not fresh:
         return set()
-    now = now_ms()
-    events = [Erasure(erasure_id=new_id(), ts_ms=now, log_id=log_id, project=project) for log_id in fresh]
-    rows = [
-        {"erasure_id": one.erasure_id, "project": project, "log_id": one.log_id, "by": by, "ts_ms": now}
-        for one in events
-    ]
-    connection.execute(insert(erasures), rows)
+    events = _enter(connection, project, fresh, by)
     for start in range(0, len(fresh), _IDS_AT_ONCE):
         some = fresh[start : start + _IDS_AT_ONCE]
         connection.execute(delete(row_edits).where(row_edits.c.project == project, row_edits.c.row_key.in_(some)))
-        _close_edits(connection, project, some, by, now)
-    for event in events:
-        outbox.append(connection, ERASURES, event, event_id=event.erasure_id)
+        _close_edits(connection, project, some, by, events[0].ts_ms)
+    _tell(connection, events)
     audit_trail.append(connection, project, "log.erase", *fresh, by=by)
     return set(fresh)
+
+
+def erase_said(engine: Engine, project: str, about: Sequence[str], *, by: str) -> None:
+    """Have what is said about these answers and traces forgotten, as `schemas.about` spells them; asking again changes nothing."""
+    while True:
+        try:
+            with engine.begin() as connection:
+                fresh = sorted(set(about) - erased_in(connection, project, about))
+                _tell(connection, _enter(connection, project, fresh, by))
+            return
+        except IntegrityError:  # somebody else did so meanwhile
+            continue
 
 
 def keep_out(engine: Engine, project: str, row_keys: Sequence[str], *, by: str) -> None:
@@ -85,11 +90,7 @@ def keep_many_out(connection: Connection, project: str, row_keys: Sequence[str],
     Raises:
         IntegrityError: somebody else did so meanwhile; the whole transaction can be done again.
     """
-    now = now_ms()
-    fresh = sorted(set(row_keys) - erased_in(connection, project, row_keys))
-    rows = [{"erasure_id": new_id(), "project": project, "log_id": key, "by": by, "ts_ms": now} for key in fresh]
-    if rows:
-        connection.execute(insert(erasures), rows)
+    _enter(connection, project, sorted(set(row_keys) - erased_in(connection, project, row_keys)), by)
 
 
 def is_erased(engine: Engine, project: str, log_id: str) -> bool:
@@ -106,6 +107,24 @@ def erased_among(engine: Engine, project: str, log_ids: Sequence[str]) -> set[st
 def erased_in(connection: Connection, project: str, log_ids: Sequence[str]) -> set[str]:
     """Likewise within the caller's transaction."""
     return set(_erasure_ids(connection, project, log_ids))
+
+
+def _enter(connection: Connection, project: str, names: Sequence[str], by: str) -> list[Erasure]:
+    """Put names into the ledger that it does not have; the event of each."""
+    now = now_ms()
+    events = [Erasure(erasure_id=new_id(), ts_ms=now, log_id=name, project=project) for name in names]
+    rows = [
+        {"erasure_id": one.erasure_id, "project": project, "log_id": one.log_id, "by": by, "ts_ms": now}
+        for one in events
+    ]
+    if rows:
+        connection.execute(insert(erasures), rows)
+    return events
+
+
+def _tell(connection: Connection, events: Sequence[Erasure]) -> None:
+    for event in events:
+        outbox.append(connection, ERASURES, event, event_id=event.erasure_id)
 
 
 def _erasure_ids(connection: Connection, project: str, log_ids: Sequence[str]) -> dict[str, str]:

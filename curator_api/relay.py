@@ -27,9 +27,11 @@ async def relay_until(stop: asyncio.Event, engine: Engine, bus: Bus) -> None:
     wait_s = LOOK_EVERY_S
     while not stop.is_set():
         try:
-            await outbox.relay(engine, TOPICS, publish)
+            sent = await outbox.relay(engine, TOPICS, publish)
             OUTBOX_PENDING.set(await asyncio.to_thread(outbox.pending, engine, TOPICS))
             wait_s = LOOK_EVERY_S
+            if sent:  # more may wait than one look takes: an erasure of many logs waits for its events
+                continue
         except Exception as error:  # the bus or the database is away: the events wait in the outbox
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
             _log.warning("outbox_relay_failed", error=type(error).__name__, again_in_s=wait_s)

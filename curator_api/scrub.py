@@ -33,7 +33,7 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
 
     log_ids: frozenset[str]
     answers: frozenset[str] = frozenset()  # response_id of these logs
-    traces: frozenset[str] = frozenset()  # of which no call is left
+    traces: frozenset[str] = frozenset()  # of which no call is left, or of which the subject is said to be the user
     subject: str | None = None
 
     @property

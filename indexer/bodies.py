@@ -13,8 +13,9 @@ import zstandard
 
 from tunemill.indexer import feedback_table, note_table
 from tunemill.indexer.document import Document
-from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names, names_of
+from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names_of
 from tunemill.indexer.search import Dumped
+from tunemill.schemas.about import names, traces_in
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import StoredLog, StoredNote
 
@@ -86,6 +87,20 @@ class Bodies:
                 self._count_deletions(self.deletions() + 1)
             for log_id in log_ids:
                 self._mark(log_id)
+
+    def forget_said(self, about: Sequence[str]) -> None:
+        """Forget what was said about these answers and traces."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            before = self._db.total_changes
+            note_table.forget(self._db, traces_in(about))
+            feedback_table.forget(self._db, about)
+            if self._db.total_changes > before:
+                self._count_deletions(self.deletions() + 1)
+
+    def traces_of(self, person: str) -> list[str]:
+        """The traces whose notes name this user, session or metadata.subject."""
+        return note_table.of_person(self._db, person)
 
     def deletions(self) -> int:
         """How often something was deleted since nothing was left of what had been."""

@@ -17,7 +17,7 @@ from tunemill.indexer.elastic_expunge import expunge
 from tunemill.indexer.elastic_feedback import Call, ElasticFeedback
 from tunemill.indexer.elastic_indices import is_outdated, size_of
 from tunemill.indexer.elastic_search import ElasticSearch
-from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored
+from tunemill.indexer.elastic_stored import NoteDocument, note_document_id, read_stored, traces_of
 from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.errors import IndexUnavailable, SearchIndexError
 from tunemill.indexer.feedback import StoredFeedback
@@ -144,6 +144,14 @@ class ElasticIndex:
         await self._feedback.forget_beside(known, self)
         await delete_copies(self._client, self.alias, known, make_index=self.setup)
         self._search.renew()
+
+    async def forget_said(self, about: Sequence[str]) -> None:
+        """Forget what was said about these answers and traces."""
+        await self._feedback.forget_said(about, self)
+
+    async def traces_of(self, person: str) -> Sequence[str]:
+        """The traces whose notes name this user, session or metadata.subject."""
+        return await traces_of(self._client, self._notes, person)
 
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id, findable by search or not yet."""

@@ -15,10 +15,11 @@ from tunemill.indexer.elastic_write import send_all, until_answered
 from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.outcome import OUTCOMES
 from tunemill.indexer.search import SearchIndex
+from tunemill.schemas.about import names, traces_in
 from tunemill.schemas.outcome import Written
 from tunemill.schemas.records import Feedback, LogRecord
 from tunemill.schemas.stored import StoredNote
-from tunemill.schemas.trace import without_calls
+from tunemill.schemas.trace import without_calls, without_words
 
 _LOGS_AT_ONCE = 100  # in one request
 
@@ -120,9 +121,17 @@ class ElasticFeedback:
             if call.trace_id:
                 by_trace.setdefault(call.trace_id, []).append(call.log_id)
         ended = await _taken_out(by_trace, index)
-        said = [name for call in calls for name in feedback.names(call.log_id, call.response_id, None)]
-        said += [name for trace_id in ended for name in feedback.names(None, None, trace_id)]
-        while feedback_ids := await until_answered(partial(self._ids_about, said), self._make_index):
+        said = [name for call in calls for name in names(call.log_id, call.response_id, None)]
+        said += [name for trace_id in ended for name in names(None, None, trace_id)]
+        await self._forget_about(said)
+
+    async def forget_said(self, about: Sequence[str], index: SearchIndex) -> None:
+        """Forget what was said about these answers and traces, with the notes of the traces."""
+        await _forget_words(traces_in(about), index)
+        await self._forget_about(about)
+
+    async def _forget_about(self, about: Sequence[str]) -> None:
+        while feedback_ids := await until_answered(partial(self._ids_about, about), self._make_index):
             bulk = deletions(feedback_ids)
             await send_all(self._client, bulk, alias=self.alias, make_index=self._make_index, refresh=True)
 
@@ -150,6 +159,17 @@ async def _taken_out(calls: Mapping[str, Sequence[str]], index: SearchIndex) -> 
         ]
         waiting = [rest.note.trace_id for rest, is_put in zip(rests, done, strict=True) if not is_put]
     return ended
+
+
+async def _forget_words(trace_ids: Sequence[str], index: SearchIndex) -> None:
+    waiting = trace_ids
+    while waiting:
+        notes = (await index.stored(log_ids=[], trace_ids=waiting)).notes.values()
+        changed = [
+            StoredNote(rest, found.version) for found in notes if (rest := without_words(found.note)) != found.note
+        ]
+        done = await index.put_notes(changed) if changed else []
+        waiting = [rest.note.trace_id for rest, is_put in zip(changed, done, strict=True) if not is_put]
 
 
 def _about(log: LogRecord) -> dict[str, Any]:

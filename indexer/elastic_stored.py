@@ -5,13 +5,18 @@ from typing import Any
 
 import msgspec
 from elasticsearch import AsyncElasticsearch
+from elasticsearch.helpers import async_scan
 
 from tunemill.indexer.document import LONGEST_ID_BYTES
+from tunemill.indexer.elastic_client import translated
 from tunemill.indexer.elastic_copies import look_up, version_of, wanted
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
+from tunemill.schemas.told import people_of
 from tunemill.schemas.trace import TraceNote
+
+_NOTES_AT_ONCE = 1000
 
 
 class NoteDocument(msgspec.Struct, frozen=True):
@@ -50,6 +55,18 @@ async def read_stored(
             if found is not None
         },
     )
+
+
+async def traces_of(client: AsyncElasticsearch, notes_alias: str, person: str) -> list[str]:
+    """The traces whose notes name this user, session or metadata.subject: every note is read, for none is searchable."""
+    found: list[str] = []
+    with translated():
+        await client.indices.refresh(index=notes_alias)
+        async for hit in async_scan(client, index=notes_alias, size=_NOTES_AT_ONCE):
+            note = msgspec.convert(hit["_source"], NoteDocument).note
+            if person in people_of(note):
+                found.append(note.trace_id)
+    return found
 
 
 def record_of(found: Mapping[str, Any]) -> TaggedLog:

@@ -7,6 +7,7 @@ import msgspec
 
 from tunemill.indexer.dates import LATEST_MS
 from tunemill.indexer.document import LONGEST_ID_BYTES
+from tunemill.schemas.about import names
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, Said
 
@@ -61,12 +62,6 @@ def said(items: Iterable[Feedback]) -> tuple[Said, ...]:
 def names_of(log: LogRecord) -> tuple[str, ...]:
     """Everything that feedback about this log may be about."""
     return names(log.log_id, log.response_id, log.trace_id)
-
-
-def names(log_id: str | None, response_id: str | None, trace_id: str | None) -> tuple[str, ...]:
-    """How these ids are spelled in `about`, the most exact first."""
-    given = (("log", log_id), ("response", response_id), ("trace", trace_id))
-    return tuple(f"{kind}:{value}" for kind, value in given if value)
 
 
 def refusal(feedback: Feedback) -> Written | None:

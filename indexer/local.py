@@ -75,6 +75,14 @@ class LocalIndex:
         """Make these logs unfindable at once, and overwrite them in the file."""
         await self._write(lambda engine: engine.delete(log_ids))
 
+    async def forget_said(self, about: Sequence[str]) -> None:
+        """Forget what was said about these answers and traces."""
+        await self._write(lambda engine: engine.writer.forget_said(about))
+
+    async def traces_of(self, person: str) -> Sequence[str]:
+        """The traces whose notes name this user, session or metadata.subject."""
+        return await self._read(lambda reader: reader.traces_of(person))
+
     async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
         """These logs, and the notes of these traces."""
         return await self._read(lambda reader: Stored(reader.stored(log_ids), reader.notes(trace_ids)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tunemill.schemas.stored import StoredNote
-from tunemill.schemas.trace import TraceNote, without_calls
+from tunemill.schemas.trace import TraceNote, without_calls, without_words
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS notes (
@@ -17,6 +17,11 @@ CREATE TABLE IF NOT EXISTS notes (
 """
 _READ = "SELECT trace_id, version, body FROM notes WHERE trace_id IN (SELECT value FROM json_each(?))"
 _ADD = "INSERT INTO notes (trace_id, version, body) VALUES (?, 1, ?) ON CONFLICT DO NOTHING"
+_OF = """
+SELECT trace_id FROM notes, (SELECT ? AS person) WHERE json_extract(CAST(body AS TEXT), '$.user_id') = person
+    OR json_extract(CAST(body AS TEXT), '$.session_id') = person
+    OR json_extract(CAST(body AS TEXT), '$.metadata.subject') = person
+"""
 _REPLACE = "UPDATE notes SET version = version + 1, body = ? WHERE trace_id = ? AND version = ?"
 
 
@@ -44,3 +49,15 @@ def take_out(db: sqlite3.Connection, trace_id: str, log_id: str) -> bool:
     rest = without_calls(stored.note, [log_id])
     put(db, StoredNote(rest, stored.version))
     return not rest.log_ids
+
+
+def forget(db: sqlite3.Connection, trace_ids: Sequence[str]) -> None:
+    """Forget what was said about these traces."""
+    for found in read(db, trace_ids).values():
+        if (rest := without_words(found.note)) != found.note:
+            put(db, StoredNote(rest, found.version))
+
+
+def of_person(db: sqlite3.Connection, person: str) -> list[str]:
+    """The traces whose notes name this user, session or metadata.subject."""
+    return [trace_id for (trace_id,) in db.execute(_OF, (person,))]

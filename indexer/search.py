@@ -187,6 +187,12 @@ class SearchIndex(Protocol):
     async def delete(self, log_ids: Sequence[str]) -> None:
         """Make these logs unfindable at once; ids that are not there are no error."""
 
+    async def forget_said(self, about: Sequence[str]) -> None:
+        """Forget what was said about these answers and traces (see `streams.ports.LogIndex`)."""
+
+    async def traces_of(self, person: str) -> Sequence[str]:
+        """The traces of which it was said that this is their user, session or metadata.subject, whether they have calls or not."""
+
     async def get(self, log_id: str) -> TaggedLog | None:
         """The log with this id as it was written last, findable by search or not yet."""
 

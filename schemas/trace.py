@@ -21,3 +21,8 @@ def without_calls(note: TraceNote, log_ids: Collection[str]) -> TraceNote:
     """The note when these calls are forgotten; with the last of them goes everything that was said about them."""
     rest = tuple(known for known in note.log_ids if known not in log_ids)
     return msgspec.structs.replace(note, log_ids=rest) if rest else TraceNote(trace_id=note.trace_id)
+
+
+def without_words(note: TraceNote) -> TraceNote:
+    """The note when what was said about its trace is forgotten; which calls it has stays known."""
+    return TraceNote(trace_id=note.trace_id, log_ids=note.log_ids)

@@ -14,6 +14,7 @@ import msgspec
 
 from tunemill.bus.port import Bus, Message, Outgoing
 from tunemill.schemas import wire
+from tunemill.schemas.about import names
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, RejectedLog, TaggedLog
 from tunemill.schemas.topics import FEEDBACK, REJECTED
@@ -21,7 +22,7 @@ from tunemill.schemas.trace import TraceNote
 from tunemill.streams.assemble import assemble
 from tunemill.streams.confluent import Schemas, schema_ids
 from tunemill.streams.dead_letter import dead_letter
-from tunemill.streams.erased import ErasedLogs
+from tunemill.streams.erased import ErasedLogs, beside
 from tunemill.streams.formats.shape import NotACall, Piece
 from tunemill.streams.mask import MaskedPiece
 from tunemill.streams.near import Near
@@ -110,7 +111,7 @@ async def account_for(batch: Batch, hop: Hop, *, after: asyncio.Event | None = N
     # 3. Write whole logs, then join parts to what is there, and wait until all of them are accounted for.
     ends = [*await _write(batch.logs, hop.index), *await _assemble(batch.told, hop.index, batch.rules)]
     # 4. An erasure may have come while the write ran: look again.
-    late = await _erase_late(ends, hop)
+    late = await _erase_late(batch, ends, hop)
     # 5. Feedback and dead letters, durable before anything is acknowledged.
     letters = [*batch.unreadable, *_refused(ends, late, batch.rules)]
     if batch.feedback and after is not None:
@@ -160,6 +161,7 @@ def _process_all(messages: Sequence[Message], read: Batch, schemas: Schemas | No
 async def _drop_erased(read: Batch, hop: Hop) -> int:
     """Forget what belongs to erased logs, and delete those; how many logs and parts of logs that was."""
     await hop.erased.catch_up()
+    await _drop_said(read, hop)
     origins: list[_Origin[Any]] = [*read.logs, *read.told]
     erased = [log_id for log_id in map(_log_id, origins) if log_id in hop.erased]
     if erased:
@@ -167,6 +169,22 @@ async def _drop_erased(read: Batch, hop: Hop) -> int:
         read.logs = [origin for origin in read.logs if _log_id(origin) not in hop.erased]
         read.told = [origin for origin in read.told if _log_id(origin) not in hop.erased]
     return len(erased)
+
+
+async def _drop_said(read: Batch, hop: Hop) -> None:
+    """Forget what was said beside erased logs: traces' notes and feedback. Each is counted."""
+    notes = [one.item for one in read.told if isinstance(one.item, TraceNote) and hop.erased.forgets(one.item)]
+    if notes:
+        await hop.index.forget_said(list({name for note in notes for name in beside(note)}))
+        read.told = [
+            one for one in read.told if not isinstance(one.item, TraceNote) or not hop.erased.forgets(one.item)
+        ]
+    kept = [one for one in read.feedback if not hop.erased.forgets(one)]
+    for kind, gone in (("trace_note", len(notes)), ("feedback", len(read.feedback) - len(kept))):
+        if gone:
+            read.beside[kind] -= gone
+            read.beside[f"{kind}_erased"] += gone
+    read.feedback = kept
 
 
 def _log_id(origin: _Origin[Any]) -> str:
@@ -195,14 +213,18 @@ async def _assemble(origins: Sequence[_Origin[MaskedPiece | TraceNote]], index: 
     ]
 
 
-async def _erase_late(ends: Sequence[_End], hop: Hop) -> set[str]:
-    """The ids of logs that were erased while they were written; they are deleted again."""
-    if not ends:
+async def _erase_late(batch: Batch, ends: Sequence[_End], hop: Hop) -> set[str]:
+    """The ids of logs that were erased while they were written; they are deleted again, with what was said beside them."""
+    if not ends and not batch.told and not batch.feedback:
         return set()
     await hop.erased.catch_up()
+    await _drop_said(batch, hop)
     late = {end.log.log_id for end in ends if end.log.log_id in hop.erased}
     if late:
         await hop.index.delete(sorted(late))
+        traces = {name for end in ends if end.log.log_id in late for name in names(None, None, end.log.trace_id)}
+        if about := sorted(name for name in traces if name in hop.erased):
+            await hop.index.forget_said(about)
     return late
 
 

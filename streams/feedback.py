@@ -17,6 +17,7 @@ from tunemill.schemas.records import Feedback, RejectedLog
 from tunemill.schemas.topics import FEEDBACK, REJECTED
 from tunemill.streams.batch import Hop, next_offsets
 from tunemill.streams.dead_letter import dead_letter
+from tunemill.streams.erased import beside
 from tunemill.streams.mask import mask_beside
 from tunemill.telemetry import metrics
 
@@ -47,20 +48,18 @@ async def keep_feedback(messages: Sequence[Message], hop: Hop) -> Mapping[Outcom
     latest = list({said.item.feedback_id: said for said in told}.values())
     # 2. Drop what is about an erased log.
     await hop.erased.catch_up()
-    kept = [said for said in latest if not _is_erased(said, hop)]
+    kept = [said for said in latest if not hop.erased.forgets(said.item)]
     # 3. Store, and wait until all is accounted for.
     written = await hop.index.add_feedback([said.item for said in kept]) if kept else []
     # 4. An erasure may have come meanwhile: deleting the log again deletes what was said about it.
     await hop.erased.catch_up()
-    late = {said.item.log_id for said in kept if _is_erased(said, hop)}
-    if late:
-        await hop.index.delete(sorted(filter(None, late)))
+    late = [said.item for said in kept if hop.erased.forgets(said.item)]
+    if log_ids := {item.log_id for item in late if item.log_id}:
+        await hop.index.delete(sorted(log_ids))
+    if about := {name for item in late if not item.log_id for name in beside(item)}:
+        await hop.index.forget_said(sorted(about))
     # 5. Dead letters, durable before anything is acknowledged.
-    ends = [
-        (said, done)
-        for said, done in zip(kept, written, strict=True)
-        if not said.item.log_id or said.item.log_id not in late
-    ]
+    ends = [(said, done) for said, done in zip(kept, written, strict=True) if not hop.erased.forgets(said.item)]
     letters = [*unreadable, *_refused(ends, private)]
     if letters:
         await hop.bus.publish(REJECTED, [Outgoing(wire.encode(letter), key=letter.rejected_id) for letter in letters])
@@ -90,10 +89,6 @@ async def follow_feedback(hop: Hop, *, group: str) -> NoReturn:
                         await keep_feedback(messages, hop)
                         await subscription.commit(next_offsets(messages))
         await asyncio.sleep(_AGAIN_S)
-
-
-def _is_erased(said: _Told, hop: Hop) -> bool:
-    return said.item.log_id is not None and said.item.log_id in hop.erased
 
 
 def _read(messages: Sequence[Message], private: bool) -> tuple[list[_Told], list[RejectedLog]]:

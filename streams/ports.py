@@ -36,3 +36,9 @@ class LogIndex(Protocol):
 
     async def delete(self, log_ids: Sequence[str]) -> None:
         """Make these logs unfindable; ids that are not there are no error."""
+
+    async def forget_said(self, about: Sequence[str]) -> None:
+        """Forget the feedback about these answers and traces, and the notes of the traces; names as `schemas.about` spells them.
+
+        Feedback that names its log stays: it goes with that.
+        """

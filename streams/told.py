@@ -4,7 +4,7 @@ import msgspec
 
 from tunemill.schemas import wire
 from tunemill.schemas.records import Feedback, LogRecord
-from tunemill.schemas.told import Told
+from tunemill.schemas.told import Told, people_of
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.decode import decode
 from tunemill.streams.formats.shape import Piece, Reading
@@ -35,8 +35,7 @@ def _of(reading: Reading, record: bytes) -> Told:
         case Piece():
             return _of_log(reading.log, record)
         case TraceNote():
-            people = tuple(filter(None, (reading.user_id, reading.session_id, reading.metadata.get("subject"))))
-            return Told(record=record, trace_id=reading.trace_id, people=people)
+            return Told(record=record, trace_id=reading.trace_id, people=people_of(reading))
         case Feedback():
             about = (reading.log_id, reading.response_id, reading.trace_id)
             return Told(record=record, log_id=about[0], response_id=about[1], trace_id=about[2])
@@ -45,14 +44,13 @@ def _of(reading: Reading, record: bytes) -> Told:
 
 
 def _of_log(log: LogRecord, record: bytes) -> Told:
-    people = tuple(filter(None, (log.user_id, log.session_id, log.metadata.get("subject"))))
     return Told(
         record=record,
         log_id=log.log_id,
         response_id=log.response_id,
         trace_id=log.trace_id,
         is_log=True,
-        people=people,
+        people=people_of(log),
     )
 
 

@@ -830,6 +830,37 @@ async def test_with_a_log_goes_what_was_said_about_it(store: SearchIndex) -> Non
     assert (await store.stored(log_ids=[], trace_ids=["t"])).notes["t"].note == TraceNote(trace_id="t")
 
 
+async def test_what_was_said_about_answers_and_traces_can_be_forgotten_alone(store: SearchIndex) -> None:
+    one, two = log("one", "x", response_id="r", trace_id="t"), log("two", "x", response_id="q", trace_id="u")
+    await store.write([one, two])
+    note = TraceNote(trace_id="t", user_id="ann", tags=("a",), metadata={"k": "v"}, log_ids=("one",))
+    await store.put_notes([StoredNote(note), StoredNote(TraceNote(trace_id="u", user_id="bob"))])
+    about = [{"log_id": "one"}, {"response_id": "r"}, {"trace_id": "t"}, {"response_id": "q"}, {"trace_id": "u"}]
+    await store.add_feedback([feedback("".join(one.values()), **one) for one in about])
+    await store.forget_said(["response:r", "trace:t", "trace:nobody"])
+    await store.refresh()
+    assert await said(store, one.log) == ["one"], "feedback that names the log goes with it"
+    assert await said(store, two.log) == ["q", "u"]
+    notes = (await store.stored(log_ids=[], trace_ids=["t", "u"])).notes
+    assert notes["t"].note == TraceNote(trace_id="t", log_ids=("one",))
+    assert notes["u"].note.user_id == "bob"
+
+
+async def test_traces_are_found_by_whom_they_name(store: SearchIndex) -> None:
+    notes = [
+        TraceNote(trace_id="user", user_id='Ann "A" Ô'),
+        TraceNote(trace_id="session", session_id='Ann "A" Ô'),
+        TraceNote(trace_id="subject", metadata={"subject": 'Ann "A" Ô'}),
+        TraceNote(trace_id="other", user_id="Ann", metadata={"note": 'Ann "A" Ô'}),
+        TraceNote(trace_id="nobody", log_ids=("one",)),
+    ]
+    await store.put_notes([StoredNote(note) for note in notes])
+    assert sorted(await store.traces_of('Ann "A" Ô')) == ["session", "subject", "user"]
+    await store.forget_said(["trace:user", "trace:subject"])
+    assert list(await store.traces_of('Ann "A" Ô')) == ["session"]
+    assert list(await store.traces_of("")) == []
+
+
 async def test_setup_can_be_repeated(index: SearchIndex) -> None:
     await fill(index, CORPUS)
     await index.setup()

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from tunemill.schemas.about import names, traces_in
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
-from tunemill.schemas.trace import TraceNote
+from tunemill.schemas.trace import TraceNote, without_words
 
 T = TypeVar("T")
 
@@ -75,6 +76,13 @@ class MemoryIndex:
         self.deleted += log_ids
         for log_id in log_ids:
             self.logs.pop(log_id, None)
+
+    async def forget_said(self, about: Sequence[str]) -> None:
+        await self._called("forget_said")
+        gone = [trace_id for trace_id in traces_in(about) if trace_id in self.notes]
+        self.notes |= {trace_id: without_words(self.notes[trace_id]) for trace_id in gone}
+        said = {name: names(one.log_id, one.response_id, one.trace_id)[0] for name, one in self.feedback.items()}
+        self.feedback = {name: one for name, one in self.feedback.items() if said[name] not in about}
 
     async def _called(self, name: str) -> None:
         self.calls.append(name)

@@ -11,7 +11,7 @@ from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, S
 from tunemill.indexer.cursor import Place, decode, next_cursor
 from tunemill.indexer.document import Document, to_document
 from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
-from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names, names_of, refusal
+from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names_of, refusal
 from tunemill.indexer.feedback import to_document as to_feedback_document
 from tunemill.indexer.fields import PARTS
 from tunemill.indexer.histogram import width_ms
@@ -33,10 +33,12 @@ from tunemill.indexer.search import (
     SearchRequest,
     Shelf,
 )
+from tunemill.schemas.about import names, traces_in
 from tunemill.schemas.outcome import Outcome, Written
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
-from tunemill.schemas.trace import TraceNote, without_calls
+from tunemill.schemas.told import people_of
+from tunemill.schemas.trace import TraceNote, without_calls, without_words
 
 _WORD = re.compile(r"\w+")
 
@@ -116,6 +118,16 @@ class MemorySearch:
             self.notes |= {note.trace_id: note} if note else {}
             said = names(log_id, response_id, trace_id if note and not note.log_ids else None)
             self.feedback = {name: one for name, one in self.feedback.items() if one.about not in said}
+
+    async def forget_said(self, about: Sequence[str]) -> None:
+        self._answer()
+        gone = [trace_id for trace_id in traces_in(about) if trace_id in self.notes]
+        self.notes |= {trace_id: without_words(self.notes[trace_id]) for trace_id in gone}
+        self.feedback = {name: one for name, one in self.feedback.items() if one.about not in about}
+
+    async def traces_of(self, person: str) -> Sequence[str]:
+        self._answer()
+        return [note.trace_id for note in self.notes.values() if person in people_of(note)]
 
     async def get(self, log_id: str) -> TaggedLog | None:
         self._answer()

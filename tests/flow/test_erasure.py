@@ -19,9 +19,11 @@ from fakes import erase_and_die
 from fakes.bytes_kept import opened, where
 from fakes.curator_api import Running, running_api
 from fakes.stream_worker import StreamWorker
+from prometheus_client import REGISTRY
 from sqlalchemy import Engine, delete, insert, select
 
 from tunemill.bus.port import Outgoing
+from tunemill.bus.sqlite import SqliteBus
 from tunemill.curator_api import amend as amending
 from tunemill.curator_api import erase, erasure_store, leftovers
 from tunemill.curator_api import publish as publishing
@@ -40,7 +42,7 @@ from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
 from tunemill.schemas.records import DatasetRedacted, Feedback, LogBatch, LogRecord, Message, ToolCall
 from tunemill.schemas.run_report import REPORT, SAMPLES_FILE
-from tunemill.schemas.topics import DATASETS_REDACTED, FEEDBACK
+from tunemill.schemas.topics import DATASETS_REDACTED, FEEDBACK, Topic
 from tunemill.trainer.publish import hide_rows, write_manifest
 from tunemill.trainer.report import report
 
@@ -155,6 +157,109 @@ async def test_a_subject_is_gone_from_index_topics_and_registry(tmp_path: Path) 
         assert where(tmp_path, CANARY) == []
         assert (await api.client.get("/v1/rejected")).json()["total"] == 0
         assert await erased(api, subject=CANARY) == receipt
+
+
+class KeepingBus(SqliteBus):
+    """A bus that cannot change what lies in its topic of logs, as Kafka."""
+
+    async def scrub(self, topic: Topic, changed: Mapping[tuple[int, int], bytes]) -> int | None:
+        return await super().scrub(topic, changed) if topic.compacted else None
+
+
+def langfuse(kind: str, **body: Any) -> bytes:
+    """An event as Langfuse's SDK sends it."""
+    return json.dumps({"id": new_id(), "type": kind, "timestamp": "2026-11-22T18:47:05.500Z", "body": body}).encode()
+
+
+def traced(trace_id: str, word: str) -> list[bytes]:
+    """A trace with one call, what it says about itself, and what people said about it without naming the call."""
+    said = {"userId": word, "sessionId": f"s-{word}", "name": f"run of {word}", "metadata": {"subject": word}}
+    return [
+        langfuse("trace-create", id=trace_id, **said),
+        langfuse("generation-create", id="call", traceId=trace_id, input="hi", output=word, model="m"),
+        langfuse("score-create", id=f"score-{trace_id}", traceId=trace_id, name="right", value=1, comment=word),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"log_id": "t-call"}, {"subject": CANARY}, {"query": CANARY, "expected_total": 1}],
+    ids=["log", "subject", "query"],
+)
+async def test_what_was_said_beside_a_log_does_not_come_back_with_a_replay(
+    tmp_path: Path, wanted: dict[str, Any]
+) -> None:
+    folder = tmp_path / "index"
+    bus = KeepingBus(tmp_path / "bus.db")
+    async with running_api(tmp_path, index=open_index(f"local:{folder}"), bus=bus) as api:
+        worker = StreamWorker(api.bus, api.index)
+        answer = Feedback(feedback_id="f", ts_ms=1, name="n", response_id="r", comment="about the kept answer")
+        await worker.publish(*traced("t", CANARY), *traced("other", "somebody"), pack([a_log("good", response_id="r")]))
+        await api.bus.publish(FEEDBACK, [Outgoing(wire.encode(answer), key="f")])
+        await worker.work()
+        assert where(folder, CANARY)
+        receipt = await erased(api, **wanted)
+        assert (receipt["verified"], receipt["logs"]) == (True, 1)
+        assert where(folder, CANARY) == []
+        published = await api.bus.tail(FEEDBACK, limit=1)
+        dropped = counted("trace_note_erased"), counted("feedback_erased")
+        for place in ("index", "another"):
+            again = StreamWorker(api.bus, open_index(f"local:{tmp_path / place}") if place == "another" else api.index)
+            assert (await again.work(f"replay of {place}"))[Outcome.ERASED] > 0
+            assert where(tmp_path / place, CANARY) == []
+            stored = await again.index.stored(log_ids=["other-call", "good"], trace_ids=["t", "other"])
+            assert stored.logs["other-call"].tagged.log.user_id == "somebody"
+            assert stored.notes["other"].note.user_id == "somebody"
+            logs = [stored.logs[log_id].tagged.log for log_id in ("other-call", "good")]
+            said = [[one.comment for one in found] for found in await again.index.feedback_of_each(logs)]  # type: ignore[attr-defined]
+            assert said == [["somebody"], ["about the kept answer"]]
+            if place == "another":
+                await again.index.close()  # type: ignore[attr-defined]
+        assert (counted("trace_note_erased"), counted("feedback_erased")) == (dropped[0] + 2, dropped[1] + 2)
+        newer = [one for one in await api.bus.tail(FEEDBACK, limit=99) if one.offset > published[0].offset]
+        assert CANARY not in str(newer), "a topic that is kept for ever would hold it again"
+
+
+async def test_what_a_trace_without_calls_says_of_a_subject_goes_and_does_not_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    bus = KeepingBus(tmp_path / "bus.db")
+    async with running_api(tmp_path, index=open_index(f"local:{folder}"), bus=bus) as api:
+        worker = StreamWorker(api.bus, api.index)
+        await worker.publish(
+            langfuse("trace-create", id="t", userId=CANARY), langfuse("trace-create", id="u", userId="x")
+        )
+        await worker.work()
+        assert where(folder, CANARY)
+        receipt = await erased(api, subject=CANARY)
+        assert (receipt["verified"], receipt["logs"]) == (True, 0)
+        await worker.work("replay")
+        assert where(folder, CANARY) == []
+        assert where(folder, '"user_id":"x"')
+        assert (await erased(api, subject=CANARY))["request_id"] == receipt["request_id"], "nothing came since"
+        await worker.publish(langfuse("trace-create", id="another", userId=CANARY))
+        await worker.work()
+        again = await erased(api, subject=CANARY)
+        assert again["request_id"] != receipt["request_id"]
+        assert where(folder, CANARY) == []
+
+
+async def test_what_was_said_about_the_answer_and_the_trace_of_a_whole_log_goes(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        both = [a_log(log_id, f"question {log_id}", trace_id="t", response_id=f"r-{log_id}") for log_id in ("a", "b")]
+        await worker.publish(pack(both))
+        said = [Feedback(feedback_id="t", ts_ms=1, name="n", trace_id="t", comment=CANARY)]
+        said.append(Feedback(feedback_id="r", ts_ms=1, name="n", response_id="r-a", comment=CANARY))
+        await api.bus.publish(FEEDBACK, [Outgoing(wire.encode(one), key=one.feedback_id) for one in said])
+        await worker.work()
+        await erased(api, log_id="a")
+        assert [one.feedback_id for one in await api.index.feedback_of(both[1])] == ["t"], "another call of it is left"
+        assert await api.index.feedback_of(both[0]) == await api.index.feedback_of(both[1])
+        await erased(api, log_id="b")
+        assert where(tmp_path, CANARY) == []
+
+
+def counted(kind: str) -> float:
+    return REGISTRY.get_sample_value("tunemill_not_calls_total", {"kind": kind}) or 0.0
 
 
 async def publish(api: Running, name: str, **order: Any) -> dict[str, Any]:

@@ -72,6 +72,10 @@ def counted(outcome: str) -> float:
     return REGISTRY.get_sample_value("tunemill_logs_total", {"outcome": outcome}) or 0.0
 
 
+def not_calls(kind: str) -> float:
+    return REGISTRY.get_sample_value("tunemill_not_calls_total", {"kind": kind}) or 0.0
+
+
 async def test_every_log_of_a_batch_is_accounted_for(bus: SqliteBus, index: MemoryIndex):
     index.rejects = {"bad-field"}
     before = {name: counted(name) for name in ("received", *Outcome)}
@@ -269,6 +273,57 @@ async def test_a_replay_does_not_bring_an_erased_log_back(bus: SqliteBus, index:
         Outcome.ERASED: 1,
     }
     assert set(index.logs) == {"b"}
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "after"])
+async def test_what_a_trace_says_that_is_erased_is_dropped_and_counted(bus: SqliteBus, index: MemoryIndex, when: str):
+    async def erase_trace(name: str = "put_notes") -> None:
+        if name == "put_notes":
+            await bus.publish(ERASURES, [erasure("trace:t")])
+
+    if when == "before":
+        await erase_trace()
+    index.behind = erase_trace if when == "meanwhile" else None
+    before = [not_calls(kind) for kind in ("trace_note", "trace_note_erased")]
+    async with hop(bus, index) as on:
+        await run_batch([at(0, TRACE)], on)
+        if when == "after":
+            assert index.notes["t"].user_id
+            await erase_trace()
+            await on.erased.catch_up()
+    assert index.notes.get("t", TraceNote(trace_id="t")) == TraceNote(trace_id="t")
+    new = [0, 1] if when != "after" else [1, 0]
+    assert [not_calls(kind) for kind in ("trace_note", "trace_note_erased")] == [
+        count + more for count, more in zip(before, new, strict=True)
+    ]
+
+
+async def test_feedback_among_logs_about_what_was_erased_is_not_published_again(bus: SqliteBus, index: MemoryIndex):
+    await bus.publish(ERASURES, [erasure("trace:t"), erasure("t-call")])
+    before = not_calls("feedback_erased")
+    about_trace = langfuse("score-create", id="s", traceId="t", name="helpful", value=1)
+    async with hop(bus, index) as on:
+        await run_batch([at(0, SCORE), at(1, about_trace)], on)
+    assert await bus.tail(FEEDBACK, limit=1) == []
+    assert not_calls("feedback_erased") == before + 2
+
+
+async def test_a_part_that_is_erased_while_it_is_joined_leaves_nothing_in_its_erased_trace(
+    bus: SqliteBus, index: MemoryIndex, monkeypatch: pytest.MonkeyPatch
+):
+    piece = Piece(msgspec.structs.replace(log("a"), trace_id="t"), note=TraceNote(trace_id="t", user_id="u"))
+    monkeypatch.setattr(processing, "decode", lambda record, ts_ms: piece)
+    async with hop(bus, index) as on:
+
+        async def erase_and_read(name: str) -> None:
+            if name == "put_notes":
+                await bus.publish(ERASURES, [erasure("a"), erasure("trace:t")])
+                await on.erased.catch_up()  # as another batch does at the same time: it forgets too early
+
+        index.between = erase_and_read
+        counts = await run_batch([at(0, b"{}")], on)
+    assert counts[Outcome.ERASED] == sum(counts.values()) == 1
+    assert index.notes["t"].user_id is None
 
 
 async def test_an_erasure_that_comes_during_the_write_is_kept(bus: SqliteBus, index: MemoryIndex):

@@ -113,6 +113,31 @@ async def test_feedback_about_a_log_that_is_erased_meanwhile_is_deleted_with_it(
     assert "a" in index.deleted
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_feedback_about_an_erased_answer_or_trace_is_dropped(bus: SqliteBus, index: MemoryIndex, when: str):
+    async def erase_now(name: str = "add_feedback") -> None:
+        if name == "add_feedback":
+            await erase(bus, "response:r")
+            await erase(bus, "trace:t")
+
+    if when == "before":
+        await erase_now()
+    index.between = erase_now if when == "meanwhile" else None
+    about = [
+        {"response_id": "r"},
+        {"trace_id": "t"},
+        {"response_id": "q", "trace_id": "t"},
+        {"log_id": "b", "trace_id": "t"},
+    ]
+    messages = [at(place, feedback(f"f{place}", **{"log_id": None, **one})) for place, one in enumerate(about)]
+    messages.append(at(9, feedback("kept", log_id=None, response_id="other")))
+    async with hop(bus, index) as on:
+        counts = await keep_feedback(messages, on)
+    assert (counts[Outcome.INDEXED], counts[Outcome.ERASED]) == (2, 3)
+    assert set(index.feedback) >= {"f3", "kept"}
+    assert {"f0", "f1"}.isdisjoint(index.feedback)
+
+
 async def test_feedback_that_is_stored_after_somebody_else_read_the_erasure_is_deleted_again(
     bus: SqliteBus, index: MemoryIndex
 ):
