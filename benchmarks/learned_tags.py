@@ -101,8 +101,8 @@ def _side(models: Sequence[LearnedTag], texts: Sequence[Texts]) -> Callable[[], 
 
 def _logs(path: Path) -> Labelled:
     """As the stream reads and masks them."""
-    rules = Rules([])
-    return [(tagged(sample.record, rules).log, sample.tags) for sample in read(path)]
+    samples = read(path)
+    return [(one.log, sample.tags) for sample, one in zip(samples, tagged(samples, Rules([])), strict=True)]
 
 
 def _names(known: Labelled) -> list[str]:

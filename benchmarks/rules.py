@@ -4,17 +4,19 @@
 
 A line of a file of labels is a record as the stream takes it, or `{"text": ...}` for one message of a user, with its `tags`: those
 that a person would set. The stream's own functions read, mask and tag it. A tag that they set and the line lacks is wrong; only those
-namespaces count (`topic:`, `lang:`, ...) that the labels of the file use. What no file has labels for is listed apart.
+namespaces count (`topic:`, `lang:`, ...) that the labels of the file use. Every tag that is on has its entry in the JSON; those of
+other namespaces count nothing there, and are listed apart.
 """
 
 import gzip
 import json as json_module
+import sys
 import time
-from collections import Counter
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -22,19 +24,29 @@ from benchmarks.harness import Figure, report, take_turns
 from tunemill.bus.port import Message
 from tunemill.privacy.pii import KINDS as PII_KINDS
 from tunemill.privacy.secrets import KINDS
-from tunemill.schemas.records import LogRecord, TaggedLog
+from tunemill.schemas.records import LogRecord, RejectedLog, TaggedLog
 from tunemill.schemas.topics import LOGS
+from tunemill.streams.flow import PART_MESSAGES
 from tunemill.streams.mask import Masked
-from tunemill.streams.process import process
+from tunemill.streams.process import Result, process
+from tunemill.streams.rule import Rule
 from tunemill.streams.rules import Rules, load_rules
-from tunemill.streams.tag import tag
+from tunemill.streams.tag import tag_all
 from tunemill.streams.text import Texts, texts_of
+
+Pair = tuple[LogRecord, Texts]
+T = TypeVar("T")
+
+
+class WrongLabels(Exception):
+    """A file of labels cannot be used; the message names the file, the line and what is wrong."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """A record, and the tags that a person gave it."""
 
+    place: str  # its file and line
     record: Mapping[str, Any]
     tags: frozenset[str]
 
@@ -70,11 +82,11 @@ class Scores:
     namespaces: set[str] = field(default_factory=set)
     tags: dict[str, Score] = field(default_factory=dict)
 
-    def add(self, samples: Sequence[Sample], rules: Rules) -> None:
-        """Count one file."""
+    def add(self, samples: Sequence[Sample], logs: Sequence[TaggedLog]) -> None:
+        """Count one file: its samples, and what the stream made of them."""
         namespaces = {namespace_of(name) for sample in samples for name in sample.tags}
-        for sample in samples:
-            found = {entry.tag for entry in tagged(sample.record, rules).tags}
+        for sample, log in zip(samples, logs, strict=True):
+            found = {entry.tag for entry in log.tags}
             for name in found | sample.tags:
                 if namespace_of(name) in namespaces:
                     self._count(name, name in found, name in sample.tags)
@@ -97,15 +109,21 @@ def main(
 ) -> None:
     """Measure precision and recall per tag, and microseconds per log and rule."""
     rules = load_rules()
-    samples = {path: read(path) for path in labels}
-    whole, splits = scored(samples, rules)
+    try:
+        samples = {path: read(path) for path in labels}
+        whole, splits = scored(samples, rules)
+    except WrongLabels as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
     for line in table(splits, rules):
         print(line)
     unlabelled = sorted(name for name in settable(rules) if namespace_of(name) not in whole.namespaces)
     print(f"no labels for: {', '.join(unlabelled) or 'none'}")
-    logs = [tagged(sample.record, rules).log for lines in samples.values() for sample in lines]
+    logs = [one.log for lines in samples.values() for one in tagged(lines, rules)]
     also = {
-        "tags": {name: (whole.tags.get(name) or Score()).as_json() for name in _rows(whole, rules)},
+        "tags": {
+            name: (whole.tags.get(name) or Score()).as_json() for name in sorted(whole.tags.keys() | settable(rules))
+        },
         "splits": {
             split: {name: score.as_json() for name, score in sorted(scores.tags.items())}
             for split, scores in splits.items()
@@ -121,21 +139,29 @@ def read(path: Path) -> list[Sample]:
     """The labelled lines of a file.
 
     Raises:
-        ValueError: a line is no object with `tags`; the message names it.
+        WrongLabels: it cannot be read, has no lines, or one of them is no object with `tags`.
     """
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    samples = []
-    for number, line in enumerate(raw.splitlines(), start=1):
-        if not line.strip():
-            continue
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise WrongLabels(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    lines = [(f"{path}, line {number}", line) for number, line in enumerate(raw.splitlines(), start=1) if line.strip()]
+    if not lines:
+        raise WrongLabels(f"{path}: it has no lines")
+    return [_sample(place, line) for place, line in lines]
+
+
+def _sample(place: str, line: bytes) -> Sample:
+    try:
         value = json_module.loads(line)
-        if not isinstance(value, dict) or not isinstance(value.get("tags"), list):
-            raise ValueError(f"{path}, line {number}: expected an object with `tags`, a list")
-        given = frozenset(value.pop("tags"))
-        if "text" in value:
-            value["messages"] = [{"role": "user", "content": value.pop("text")}]
-        samples.append(Sample(value, given))
-    return samples
+    except ValueError as error:
+        raise WrongLabels(f"{place}: no JSON: {error}") from error
+    given = value.pop("tags", None) if isinstance(value, dict) else None
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise WrongLabels(f"{place}: expected an object with `tags`, a list of strings")
+    if "text" in value:
+        value["messages"] = [{"role": "user", "content": value.pop("text")}]
+    return Sample(place, value, frozenset(given))
 
 
 def scored(samples: Mapping[Path, Sequence[Sample]], rules: Rules) -> tuple[Scores, dict[str, Scores]]:
@@ -143,22 +169,33 @@ def scored(samples: Mapping[Path, Sequence[Sample]], rules: Rules) -> tuple[Scor
     whole = Scores()
     splits: dict[str, Scores] = {}
     for path, lines in samples.items():
-        whole.add(lines, rules)
-        splits.setdefault(split_of(path), Scores()).add(lines, rules)
+        logs = tagged(lines, rules)
+        whole.add(lines, logs)
+        splits.setdefault(split_of(path), Scores()).add(lines, logs)
     return whole, splits
 
 
-def tagged(record: Mapping[str, Any], rules: Rules) -> TaggedLog:
-    """The record as the stream reads, masks and tags it.
+def tagged(samples: Sequence[Sample], rules: Rules) -> list[TaggedLog]:
+    """The records as the stream reads, masks and tags them.
 
     Raises:
-        ValueError: the stream does not take it.
+        WrongLabels: the stream does not take one as a log.
     """
-    message = Message(LOGS.name, 0, 0, None, json_module.dumps(record).encode(), 0)
-    (result,) = process([message], rules, now_ms=0)[0]
-    if not isinstance(result, TaggedLog) or result.tag_status != "ok":
-        raise ValueError(f"a labelled line became a {type(result).__name__}: {getattr(result, 'reason', '')}")
-    return result
+    messages = [Message(LOGS.name, 0, 0, None, json_module.dumps(sample.record).encode(), 0) for sample in samples]
+    return [
+        _only_log(sample.place, results)
+        for part in _parts(list(zip(samples, messages, strict=True)))
+        for (sample, _), results in zip(part, process([message for _, message in part], rules, now_ms=0), strict=True)
+    ]
+
+
+def _only_log(place: str, results: Sequence[Result]) -> TaggedLog:
+    match results:
+        case [TaggedLog(tag_status="ok") as log]:
+            return log
+        case [RejectedLog(reason=reason)]:
+            raise WrongLabels(f"{place}: {reason}")
+    raise WrongLabels(f"{place}: the stream does not read it as one log")
 
 
 def namespace_of(name: str) -> str:
@@ -201,11 +238,11 @@ def _row(name: str, splits: Iterable[Scores]) -> str:
 
 def timings(rules: Rules, logs: Sequence[LogRecord], rounds: int) -> dict[str, Figure]:
     """CPU time per log: of the rules with the gates of private data, and of all that sets tags."""
-    texts = [texts_of(log) for log in logs]
+    pairs = [(log, texts_of(log)) for log in logs]
     masked = [Masked(log, ()) for log in logs]
     sides = {
-        "rules": lambda: _us_each(lambda pair: rules.find(*pair), list(zip(logs, texts, strict=True))),
-        "tag": lambda: _us_each(lambda one: tag(one, rules), masked),
+        "rules": lambda: _us_each(rules.find, pairs),
+        "tag": lambda: _us_each(lambda part: tag_all(part, rules), masked),
     }
     return take_turns(sides, unit="us/log", rounds=rounds, warmups=2)
 
@@ -217,26 +254,30 @@ def costs(rules: Rules, logs: Sequence[LogRecord]) -> dict[str, dict[str, Any]]:
     """
     pairs = [(log, texts_of(log)) for log in logs]
     nothing = _best(Rules([]), pairs)
-    matched = Counter(rule.name for pair in pairs for rule in rules.find(*pair).rules)
-    return {
-        rule.name: {
-            "tag": rule.tag,
-            "matched": matched[rule.name],
-            "us_alone": round(max(0.0, _best(Rules([rule]), pairs) - nothing), 2),
-        }
-        for rule in rules.rules
-    }
+    return {rule.name: _alone(rule, pairs, nothing) for rule in rules.rules}
 
 
-def _best(rules: Rules, pairs: Sequence[tuple[LogRecord, Texts]]) -> float:
-    return min(_us_each(lambda pair: rules.find(*pair), pairs) for _ in range(4))
+def _alone(rule: Rule, pairs: Sequence[Pair], nothing: float) -> dict[str, Any]:
+    alone = Rules([rule])
+    matched = sum(bool(found.tags) for part in _parts(pairs) for found in alone.find(part))
+    return {"tag": rule.tag, "matched": matched, "us_alone": round(max(0.0, _best(alone, pairs) - nothing), 2)}
 
 
-def _us_each(work: Callable[[Any], Any], values: Sequence[Any]) -> float:
+def _best(rules: Rules, pairs: Sequence[Pair]) -> float:
+    return min(_us_each(rules.find, pairs) for _ in range(4))
+
+
+def _us_each(work: Callable[[Sequence[T]], object], values: Sequence[T]) -> float:
+    parts = _parts(values)
     started = time.process_time()
-    for value in values:
-        work(value)
+    for part in parts:
+        work(part)
     return (time.process_time() - started) / len(values) * 1e6
+
+
+def _parts(values: Sequence[T]) -> list[Sequence[T]]:
+    """As many at once as the stream takes."""
+    return [values[start : start + PART_MESSAGES] for start in range(0, len(values), PART_MESSAGES)]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -11,18 +11,27 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+WRONG_LABELS = """
+import sys
+from pathlib import Path
+from benchmarks.rules import Rules, WrongLabels, read, tagged
+for path in sys.argv[1:]:
+    try:
+        tagged(read(Path(path)), Rules([]))
+    except WrongLabels as wrong:
+        print(wrong)
+"""
+
+
+def started(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """A benchmark as its user starts it."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--json"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
 
 
 def run(name: str, *options: str) -> dict[str, Any]:
     """The JSON that a benchmark ends with."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", *options, "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = started(name, *options)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -42,21 +51,72 @@ def test_the_stream_alone_is_measured_on_logs_of_4_kb_and_200_rules() -> None:
 
 
 def test_an_engine_that_is_not_there_is_named() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.ingest", "--engine", "solr"], cwd=ROOT, capture_output=True, check=False
-    )
+    done = started("ingest", "--engine", "solr")
     assert done.returncode == 2
-    assert b"elasticsearch, embedded, stub" in done.stderr
+    assert "elasticsearch, embedded, stub" in done.stderr
+
+
+def test_every_rule_that_is_on_is_counted_on_anybodys_labels(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.jsonl"
+    called = [{"role": "user", "content": "What is 17% of 2,340?"}, {"role": "assistant", "content": "397.8"}]
+    lines = [
+        {"text": "Translate the following sentence into German: The bus is late.", "tags": ["topic:translation"]},
+        {"text": "Good morning!", "tags": ["topic:translation"]},
+        {"text": "Write a Python function that reverses a list.", "tags": []},
+        {"messages": called, "tags": ["topic:math", "topic:of-our-own"]},
+    ]
+    labels.write_text("\n\n".join(map(json.dumps, lines)))
+    found = run("rules", "--labels", f"{labels}", "--rounds", "1")
+    tags = found["tags"]
+    assert tags["topic:translation"] == {"tp": 1, "fp": 0, "fn": 1, "precision": 1.0, "recall": 0.5}
+    assert tags["topic:code"] == {"tp": 0, "fp": 1, "fn": 0, "precision": 0.0, "recall": None}
+    assert (tags["topic:math"]["tp"], tags["topic:of-our-own"]["fn"]) == (1, 1)
+    assert {rule["tag"] for rule in found["rules"].values()} <= tags.keys()
+    assert {"pii:email", "secret:jwt", "cost:high"} <= tags.keys() & set(found["unlabelled"])
+    assert sum(rule["matched"] for rule in found["rules"].values() if rule["tag"] == "topic:code") >= 1
+    assert min(figure["low"] for figure in found["figures"].values()) > 0
+
+
+def test_labels_that_cannot_be_used_are_named_to_who_asked(tmp_path: Path) -> None:
+    labels, missing = tmp_path / "labels.jsonl", tmp_path / "missing.jsonl"
+    labels.write_text('{"text": "Hello", "tags": []}\n\n{"text": {"de": "Hallo"}, "tags": []}\n')
+    for path, said in ((labels, f"{labels}, line 3: "), (missing, f"{missing}: No such file or directory\n")):
+        done = started("rules", "--labels", f"{path}")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(said)
+        assert (len(done.stderr.splitlines()), "Hallo" in done.stderr) == (1, False)
+
+
+def test_what_is_wrong_with_labels_is_said(tmp_path: Path) -> None:
+    """All kinds in one process, whose start costs more than they do."""
+    wrong = {
+        "cut.jsonl": (b'\n{"text": "Hello', ", line 2: no JSON: "),
+        "untagged.jsonl": (b'{"text": "Hello"}', ", line 1: expected an object with `tags`"),
+        "one-tag.jsonl": (b'{"text": "Hello", "tags": "topic:math"}', ", line 1: expected an object with `tags`"),
+        "list.jsonl": (b'["Hello"]', ", line 1: expected an object with `tags`"),
+        "no-log.jsonl": (b'{"note": "Hello", "tags": []}', ", line 1: the fields are those of no known shape"),
+        "empty.jsonl": (b"\n", ": it has no lines"),
+        "torn.jsonl.gz": (b"\x1f\x8b", ": "),
+        "plain.jsonl.gz": (b"{}", ": Not a gzipped file"),
+    }
+    for name, (content, _) in wrong.items():
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-c", WRONG_LABELS, *(f"{tmp_path / name}" for name in wrong)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line, (name, (_, reason)) in zip(said, wrong.items(), strict=True):
+        assert line.startswith(f"{tmp_path / name}{reason}")
 
 
 def test_publishing_is_measured_against_an_export_by_hand_and_a_small_change_against_a_whole_version() -> None:
-    found = run("snapshot", "--engine", "embedded", "--rows", "300", "--rounds", "1", "--sizes", "100,200")
+    found = run("snapshot", "--engine", "embedded", "--rows", "300", "--rounds", "1", "--sizes", "100,600")
     assert found["rows_per_s"] > 0
     assert found["ratio_hand_written"] > 0
     assert found["peak_bytes_whole"] > found["peak_bytes"] > 0
     assert found["small_change"]["time_ratio"] > 0
     assert 0 < found["small_change"]["bytes_ratio"] < 1
-    assert set(found["growth"]["seconds"]) == {"100", "200"}
+    assert found["small_change"]["changed"] == 1
+    assert set(found["growth"]["seconds"]) == set(found["growth"]["peak_bytes"]) == {"100", "600"}
+    assert 0 < found["growth"]["exponent"] < 5
     assert "the index dump" in found["settings"]["hand_written"]
 
 
