@@ -9,7 +9,8 @@ What a side wrote lies there until the end: ext4 takes 80 to 340 µs instead of 
 last minutes. The rules in force are read before the clock starts, as in a service, where it is done once.
 `peak_bytes` is the process's largest resident memory less what it had before it began; `peak_bytes_whole` is all of it.
 `small_change` edits 0.1 % of the answers, scattered by a seed, and amends the version; `neighbours` stand next to one another.
-`growth` is the exponent of time over rows, fitted over `--sizes`.
+`growth` has the exponent of time over rows, fitted over `--sizes`, and that of CPU time. Each size is published once, and may be
+larger than `--rows`. A million rows take some 3 GB of temporary files.
 """
 
 import argparse
@@ -22,20 +23,20 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from engines import choose
 from engines.errors import EngineAbsent
 
-from benchmarks.harness import ratio, report, take_turns
+from benchmarks.harness import Figure, ratio, report, take_turns
 from tunemill.indexer.open import open_index
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
 
 WORDS = 4_000  # in the vocabulary that the texts are made of
 PROMPT_WORDS, ANSWER_WORDS = 120, 80  # about 1.2 kB a row, a short chat
-WRITTEN = 2_000  # logs at once
+WRITTEN = 8_000  # logs at once
 
 Found = dict[str, Any]
 
@@ -58,9 +59,13 @@ def main() -> None:
         project = f"bench-{uuid.uuid4().hex[:8]}"
         run = _Run(url, project, engines.enter_context(tempfile.TemporaryDirectory()))
         with _filled(url, project) as fill:
-            also = {"growth": _growth(run, fill, given.sizes)} if given.sizes else {}
-            fill(given.rows)
-            _measure(run, given, also)
+            seen: dict[int, Found] = {}
+            for size in sorted({given.rows, *given.sizes}):  # the index only grows
+                fill(size)
+                seen |= {size: _side("publish", run)} if size in given.sizes else {}
+                if size == given.rows:
+                    measured = _measured(run, given)
+            _report(given, measured, {"growth": _growth(seen)} if seen else {})
 
 
 class _Run(NamedTuple):
@@ -71,7 +76,15 @@ class _Run(NamedTuple):
     folder: str
 
 
-def _measure(run: _Run, given: argparse.Namespace, also: Found) -> None:
+class _Measured(NamedTuple):
+    """What was found at one size."""
+
+    figures: dict[str, Figure]
+    also: Found
+    hand_written: str
+
+
+def _measured(run: _Run, given: argparse.Namespace) -> _Measured:
     seen: dict[str, list[Found]] = {"publish": [], "hand_written": []}
 
     def once(side: str) -> float:
@@ -84,7 +97,7 @@ def _measure(run: _Run, given: argparse.Namespace, also: Found) -> None:
     sides = {side: lambda side=side: once(side) for side in seen}  # type: ignore[misc]  # each its own side
     figures = take_turns(sides, unit="rows/s", rounds=given.rounds)
     peaks = {side: max(found["peak_bytes"] - found["floor_bytes"] for found in some) for side, some in seen.items()}
-    also |= {
+    also = {
         "rows_per_s": round(figures["publish"].median, 1),
         "ratio_hand_written": round(ratio(figures["publish"], figures["hand_written"]), 3),
         "peak_bytes": peaks["publish"],
@@ -96,9 +109,14 @@ def _measure(run: _Run, given: argparse.Namespace, also: Found) -> None:
     }
     is_local = run.url.startswith("local:")
     rival = f"{'the index dump' if is_local else 'helpers.scan'}, json.dumps, Dataset.from_generator().to_parquet()"
-    settings = {"rows": given.rows, "rounds": given.rounds, "hand_written": rival}
+    return _Measured(figures, also, rival)
+
+
+def _report(given: argparse.Namespace, measured: _Measured, growth: Found) -> None:
+    figures = measured.figures
+    settings = {"rows": given.rows, "rounds": given.rounds, "hand_written": measured.hand_written}
     ratios = {"publish / hand_written": ratio(figures["publish"], figures["hand_written"])}
-    report("snapshot", figures, ratios, settings, as_json=given.json, also=also)
+    report("snapshot", figures, ratios, settings, as_json=given.json, also={**growth, **measured.also})
 
 
 def _small_change(run: _Run) -> Found:
@@ -107,7 +125,7 @@ def _small_change(run: _Run) -> Found:
 
     def against(part: Found) -> Found:
         return {
-            "rows": part["rows"],
+            "changed": part["changed"],
             "seconds": round(part["seconds"], 4),
             "time_ratio": round(part["seconds"] / whole["seconds"], 4),
             "bytes_ratio": round(part["written_bytes"] / whole["written_bytes"], 4),
@@ -116,17 +134,23 @@ def _small_change(run: _Run) -> Found:
     return {**against(found["scattered"]), "neighbours": against(found["neighbours"])}
 
 
-def _growth(run: _Run, fill: Any, sizes: Sequence[int]) -> Found:
-    seconds: dict[str, float] = {}
-    peaks: dict[str, int] = {}
-    for size in sizes:
-        fill(size)
-        found = _side("publish", run)
-        seconds[str(size)] = round(found["seconds"], 3)
-        peaks[str(size)] = found["peak_bytes"] - found["floor_bytes"]
-    xs, ys = [math.log(size) for size in sizes], [math.log(value) for value in seconds.values()]
-    exponent = statistics.linear_regression(xs, ys).slope if len(sizes) > 1 else None
-    return {"seconds": seconds, "peak_bytes": peaks, "exponent": exponent and round(exponent, 3)}
+def _growth(seen: Mapping[int, Found]) -> Found:
+    """How time and memory grow, by rows; of CPU seconds likewise, which other work on the machine changes less."""
+    return {
+        "seconds": {str(size): round(found["seconds"], 3) for size, found in seen.items()},
+        "cpu_s": {str(size): round(found["cpu_s"], 3) for size, found in seen.items()},
+        "peak_bytes": {str(size): found["peak_bytes"] - found["floor_bytes"] for size, found in seen.items()},
+        "peak_bytes_whole": {str(size): found["peak_bytes"] for size, found in seen.items()},
+        "exponent": _exponent({size: found["seconds"] for size, found in seen.items()}),
+        "exponent_cpu": _exponent({size: found["cpu_s"] for size, found in seen.items()}),
+    }
+
+
+def _exponent(seconds: Mapping[int, float]) -> float | None:
+    if len(seconds) < 2:
+        return None
+    xs, ys = [math.log(size) for size in seconds], [math.log(value) for value in seconds.values()]
+    return round(statistics.linear_regression(xs, ys).slope, 3)
 
 
 def _side(side: str, run: _Run) -> Found:

@@ -96,7 +96,7 @@ def _change(url: str, project: str, place: Path) -> Found:
                     answer = RowMessage(role="assistant", content=f"an edited answer, {kind}")
                     edit = RowEdit((*row.row.messages[:-1], answer))
                     draft_store.edit_rows(curator.registry, project, NAME, {row.row_keys[0]: edit}, by="benchmark")
-                found[kind] = {"rows": count, **await _timed(curator, amends=True)}
+                found[kind] = {"changed": count, **await _timed(curator, amends=True)}
             return found
         finally:
             await curator.index.close()
