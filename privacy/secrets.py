@@ -1,14 +1,18 @@
 """Secrets in a text: which kinds it holds, and the text without them. Pure.
 
 What looks like a secret is replaced by `[SECRET:kind]`. All patterns are RE2 (linear time, whatever the text) and lie in one
-set; only what it finds is replaced. A second, looser set reads whole JSON, so that most records are never taken apart. The
-kinds and where their forms come from stand in `docs/tags.md`.
+set; only what it finds is replaced. A second, looser set reads whole JSON, so that most records are never taken apart. What is
+known by the name before it alone is then held to `privacy/secret_values.py`. The kinds and their forms stand in `docs/tags.md`.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import re2
+
+from tunemill.privacy.secret_values import looks_like_a_password, looks_made
 
 # In a string that holds JSON or code, a secret may follow an escape: the letter of `\n` and the digits of `\u5bc6` end no word.
 _START = r"(\\[nrt]|\\u[0-9a-fA-F]{4}|\b)"
@@ -18,12 +22,22 @@ class _Pattern(NamedTuple):
     kind: str
     regex: str  # group 1 is what stands before the secret and is kept
     gate: str  # matches the JSON of every string that `regex` matches, however its characters are escaped there
+    is_secret: Callable[[str], bool] | None = None  # of what is found, without group 1; None: all of it is
 
 
-def _token(kind: str, regex: str) -> _Pattern:
+def _token(kind: str, regex: str, is_secret: Callable[[str], bool] | None = None) -> _Pattern:
     """A secret that is known by its own form alone, all of whose characters are the same in JSON."""
-    return _Pattern(kind, rf"{_START}{regex}", regex.replace(r"\b", ""))
+    return _Pattern(kind, rf"{_START}{regex}", regex.replace(r"\b", ""), is_secret)
 
+
+# Between a name and its value: `name: value`, `"name": "value"` in JSON and in JSON in a string, `NAME=value`, `name: str = "value"`.
+_ASSIGNED = r"""\\*["'`]?\s*(?::\s*[A-Za-z]+\s*=|=>?|:=?)\s*\\*["'`]?"""
+_ASSIGNED_IN_JSON = r"""[\\tnfr\s"'`]*[:=]"""  # its beginning, with blanks as they may be escaped
+_CHOSEN_NAME = r"(?i:passwo?r?d|passphrase|passcode|pwd)"
+_MADE_NAME = r"(?i:secret|token|(?:secret|private|access|account|signing|encryption|master|auth)[_-]?key)"
+
+
+_NAME = re.compile(rf"(?:{_CHOSEN_NAME}|{_MADE_NAME}|(?i:api[_-]?key))\Z")
 
 # In this order: a later pattern sees what the earlier ones have left, so a bearer token that is a JWT is called a JWT.
 _PATTERNS: tuple[_Pattern, ...] = (
@@ -58,11 +72,53 @@ _PATTERNS: tuple[_Pattern, ...] = (
     ),
     _token("api-key", r"(?:SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|dop_v1_[a-f0-9]{64}|dapi[a-f0-9]{32})"),
     _Pattern("api-key", r"""((?i:\bapi[_-]?key)\\?["']?\s*[:=]\s*\\?["']?)[A-Za-z0-9_-]{20,}""", r"(?i:api[_-]?key)"),
+    _token("api-key", r"tm_[a-z0-9]{8,24}_[A-Za-z0-9_-]{20,}", looks_made),
+    _token("api-key", r"(?:ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}|whsec_[A-Za-z0-9+/]{24,}=*)"),
+    _token("api-key", r"(?:[0-9]{8,10}:AA[A-Za-z0-9_-]{32,34}\b|(?:SK|key-)[0-9a-f]{32}\b)"),
+    _token("api-key", r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", looks_made),
+    _token(
+        "api-key",
+        r"(?:hv[sbr]\.[A-Za-z0-9_-]{24,}|dckr_pat_[A-Za-z0-9_-]{20,}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32})",
+        looks_made,
+    ),
+    _token("api-key", r"(?:ATATT3[A-Za-z0-9_=-]{20,}|lin_api_[A-Za-z0-9]{32,}|tgp_v1_[A-Za-z0-9_-]{32,})"),
+    _token(
+        "api-key",
+        r"(?:fw_[A-Za-z0-9]{20,}|csk-[a-z0-9]{32,}|pcsk_[A-Za-z0-9_]{40,}|tvly-[A-Za-z0-9-]{24,})",
+        looks_made,
+    ),
+    _token(
+        "api-key", r"(?:lsv2_(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{10}|jina_[A-Za-z0-9_-]{50,}|AGE-SECRET-KEY-1[A-Z0-9]{50,})"
+    ),
+    _token("api-key", r"[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}"),
+    _Pattern(
+        "api-key",
+        r"(hooks\.slack\.com(?:\\*/)(?:services|workflows|triggers)(?:\\*/))[A-Z0-9]{6,}(?:\\*/)[A-Za-z0-9\\/]{16,}",
+        r"hooks\.slack\.com",
+    ),
+    _Pattern(
+        "api-key",
+        r"(discord(?:app)?\.com(?:\\*/)api(?:\\*/)webhooks(?:\\*/)[0-9]+(?:\\*/))[A-Za-z0-9_-]{40,}",
+        r"webhooks\\*/",
+    ),
+    _Pattern("api-key", r"((?i:accountkey|sharedaccesskey)=)[A-Za-z0-9+/]{40,}=*", r"(?i:accountkey|sharedaccesskey)="),
     _Pattern("bearer-token", r"((?i:\bbearer)\s+)[A-Za-z0-9._~+/=-]{20,}", r"(?i:bearer)[\s\\]"),
     _Pattern(
         "basic-auth",
         r"""((?i:\bauthorization)\\?["']?\s*[:=]\s*\\?["']?(?i:basic)\s+)[A-Za-z0-9+/=]{8,}""",
         r"(?i:authorization)",
+    ),
+    _Pattern(
+        "credential",
+        rf"({_MADE_NAME}{_ASSIGNED})[A-Za-z0-9_~+/=.:-]{{16,}}",
+        _MADE_NAME + _ASSIGNED_IN_JSON,
+        looks_made,
+    ),
+    _Pattern(
+        "password",
+        rf"""({_CHOSEN_NAME}(?:{_ASSIGNED}|\s+is:?\s+\\*["'`]?))(?:[^\s"'`\\]|\\[^\s"'`\\nrtu]){{5,}}[^\s"'`\\,;:.)\]}}]""",
+        _CHOSEN_NAME,
+        looks_like_a_password,
     ),
 )
 KINDS = tuple(dict.fromkeys(pattern.kind for pattern in _PATTERNS))
@@ -76,13 +132,32 @@ def may_have_secret(json: bytes) -> bool:
 
 def has_secret(text: str) -> bool:
     """Whether something in the text looks like a secret."""
-    return bool(_search(text))
+    return bool(without_secrets(text)[1])
 
 
-def without_secrets(text: str) -> tuple[str, frozenset[str]]:
-    """The text with every secret in it replaced, and the kinds that were found."""
+def without_secrets(text: str, *, name: str = "") -> tuple[str, frozenset[str]]:
+    """The text with every secret in it replaced, and the kinds that were found.
+
+    Args:
+        name: the field that the text stands in; `password` says as much as `password=` in a text.
+    """
     found: set[str] = set()
-    return _replace(text, found), frozenset(found)
+    said = said_by(name)
+    masked = _replace(said + text, found)
+    if not masked.startswith(said):  # the name itself holds a secret
+        masked = _replace(text, found)
+        said = ""
+    return masked[len(said) :], frozenset(found)
+
+
+def kinds_masked_in(text: str) -> frozenset[str]:
+    """The kinds of secrets that were replaced in this text before."""
+    return frozenset(kind for kind in KINDS if f"[SECRET:{kind}]" in text) if "[SECRET:" in text else frozenset()
+
+
+def said_by(name: str) -> str:
+    """What the name of a field says in front of its text: nothing, unless secrets have such names."""
+    return f"{name}=" if _NAME.search(name) else ""
 
 
 def _options() -> Any:
@@ -115,9 +190,18 @@ def _replace(text: str, found: set[str]) -> str:
     while True:  # one secret may have hidden the beginning of the next, where nothing stood between them
         before = text
         for hit in _search(text):
-            kind = _PATTERNS[hit].kind
-            text, times = _COMPILED[hit].subn(rf"\1[SECRET:{kind}]{_AFTER.get(kind, '')}", text)
-            if times:
-                found.add(kind)
+            replaced = _COMPILED[hit].sub(partial(_masked, _PATTERNS[hit]), text)
+            if replaced != text:
+                found.add(_PATTERNS[hit].kind)
+            text = replaced
         if text == before:
             return text
+
+
+def _masked(pattern: _Pattern, match: Any) -> str:
+    """What stands in the place of what a pattern has found: group 1 and a placeholder; itself where it is no secret."""
+    whole: str = match.group()
+    before: str = match.group(1)
+    if pattern.is_secret is not None and not pattern.is_secret(whole[len(before) :]):
+        return whole
+    return f"{before}[SECRET:{pattern.kind}]{_AFTER.get(pattern.kind, '')}"

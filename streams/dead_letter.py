@@ -68,7 +68,7 @@ def _storable(payload: bytes, private: bool) -> bytes:
 
 def _masked(payload: bytes, private: bool) -> bytes:
     def clean(text: str, name: str = "") -> str:
-        text, _ = without_secrets(text)
+        text, _ = without_secrets(text, name=name)
         return without_private(text, name=name)[0] if private else text
 
     try:

@@ -13,7 +13,7 @@ import msgspec
 import re2
 
 from tunemill.privacy import pii
-from tunemill.privacy.secrets import KINDS, has_secret, may_have_secret, without_secrets
+from tunemill.privacy.secrets import KINDS, has_secret, may_have_secret, said_by, without_secrets
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.formats.shape import Piece
@@ -88,7 +88,7 @@ def _cleaned(record: T, json: bytes, private: bool) -> tuple[T, tuple[str, ...],
 
     def clean(text: str, name: str) -> str:
         if secret:
-            text, kinds = without_secrets(text)
+            text, kinds = without_secrets(text, name=name)
             secret_kinds.update(kinds)
         if private:
             text, kinds = _without_private(text, name)
@@ -127,8 +127,8 @@ def _with_ids_of(record: T, masked: T) -> T:
 def _strings(record: msgspec.Struct) -> list[str]:
     strings: list[str] = []
 
-    def keep(text: str, _name: str) -> str:
-        strings.append(text)
+    def keep(text: str, name: str) -> str:
+        strings.append(said_by(name) + text)
         return text
 
     map_strings(msgspec.to_builtins(record), keep)
