@@ -89,6 +89,47 @@ def tokens(text: str) -> Iterator[Token]:
         yield from _pairs(_any_words(text))
 
 
+def runs(text: str, sought: tuple[str, ...], length: int) -> Iterator[list[Token]]:
+    """Some of the words of a text, in order: all that may be found by one of these terms, with those next to them.
+
+    Most text is Latin and has few of them: only what stands around them is cut into words.
+
+    Args:
+        sought: terms, or the beginnings of terms.
+        length: so many words follow each other from such a word on, while there are as many.
+    """
+    if not (text.isascii() or _LATIN.fullmatch(text)) or not _has_uncut_words(text):
+        yield list(tokens(text))
+        return
+    found = (match.start() for match in _beginning(sought, text.isascii()).finditer(text.lower()))
+    at, end = next(found, None), 0
+    while at is not None:
+        run, left = [], 0
+        for match in _LATIN_WORD.finditer(text, max(end, text.rfind(" ", 0, at) + 1)):  # no word goes over a space
+            start, end = match.span()
+            run.append(Token(match[0], start, end))
+            while at is not None and at < end:
+                at, left = next(found, None), length
+            left -= 1
+            if not left:
+                break
+        else:
+            at = None
+        yield run
+
+
+@lru_cache(maxsize=256)
+def _beginning(sought: tuple[str, ...], is_ascii: bool) -> re.Pattern[str]:
+    """Where in a text in lower case words may begin that are found by one of these terms.
+
+    The stemmer changes last letters only: of the term no more than one, or two where it makes `die` of `dying`.
+    """
+    heads = {re.escape(stem[:-1] or stem) for stem in sought}
+    heads = {f"{head[:-1]}[iy]" if head.endswith("i") else head for head in heads}
+    ways = [f"{head}(?<![a-z0-9_]{head})" for head in sorted(heads)]
+    return re.compile("|".join(ways if is_ascii else [*ways, "[^\0-\x7f]"]))  # these may be folded to any letters
+
+
 def spaced(texts: Sequence[str]) -> list[str]:
     """The words of each text with spaces between: what tantivy is given to index."""
     ascii_texts = iter(_spaced_ascii([text for text in texts if text.isascii()]))

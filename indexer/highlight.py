@@ -1,8 +1,10 @@
 """Where a query's words stand in a log: pieces of plain text, each marked as matching or not. The same for every engine."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
-from tunemill.indexer.analysis import Token, folded, is_cjk_run, stems_shorter_than, term, terms, tokens
+from tunemill.indexer.analysis import folded, is_cjk_run, runs, stems_shorter_than, term, terms
 from tunemill.indexer.ast import And, Or, Query, WordPrefix, Words
 from tunemill.indexer.search import Fragment
 
@@ -13,14 +15,21 @@ SCANNED_CHARACTERS = 100_000  # of one text; what stands behind is found but not
 Span = tuple[int, int]
 
 
+class _Sought(NamedTuple):
+    """What a query's words are in texts of one part, as `term` gives it."""
+
+    words: frozenset[str]
+    prefixes: tuple[str, ...]  # of words
+    phrases: Mapping[str, Sequence[Sequence[str]]]  # of several words, by the first
+    beginnings: tuple[str, ...]  # all words and prefixes, and the first words of phrases
+    longest: int  # phrase, in words
+
+
 def highlight(query: Query, texts: Mapping[str, Sequence[str]]) -> tuple[Fragment, ...]:
     """At most `MAX_FRAGMENTS` fragments of the texts, which come by part, in which words of the query occur."""
-    wanted = list(_wanted(query))
     fragments: list[Fragment] = []
     for part, text in _each(texts):
-        here = [words for words in wanted if words.part in (None, part)]
-        spans = list(_merged(_matches(here, list(tokens(text[:SCANNED_CHARACTERS]))))) if here else []
-        for group in _near(spans):
+        for group in _near(_merged(_matches(_sought(query, part), text[:SCANNED_CHARACTERS]))):
             fragments.append(_fragment(text, group))
             if len(fragments) == MAX_FRAGMENTS:
                 return tuple(fragments)
@@ -45,37 +54,45 @@ def _wanted(query: Query) -> Iterator[Words | WordPrefix]:
             return
 
 
-def _matches(wanted: list[Words | WordPrefix], found: list[Token]) -> Iterator[Span]:
-    stems = [term(token.text) for token in found]
-    for query in wanted:
-        if isinstance(query, WordPrefix) and not is_cjk_run(query.text):
-            places = _prefix_places(folded(query.text), stems)
+@lru_cache(maxsize=256)
+def _sought(query: Query, part: str) -> _Sought:
+    words: set[str] = set()
+    prefixes: set[str] = set()
+    phrases: dict[str, list[list[str]]] = {}
+    for item in _wanted(query):
+        if item.part not in (None, part):
+            continue
+        if isinstance(item, WordPrefix) and not is_cjk_run(item.text):
+            prefixes.add(prefix := folded(item.text))
+            words |= stems_shorter_than(prefix)
+        elif len(found := terms(item.text)) > 1:
+            phrases.setdefault(found[0], []).append(found)
         else:
-            places = _phrase_places(terms(query.text), stems)
-        for place in places:
-            yield found[place].start, found[place].end
+            words.update(found)
+    longest = max((len(phrase) for some in phrases.values() for phrase in some), default=1)
+    return _Sought(frozenset(words), tuple(prefixes), phrases, tuple(words.union(prefixes, phrases)), longest)
 
 
-def _prefix_places(prefix: str, stems: list[str]) -> Iterator[int]:
-    shorter = stems_shorter_than(prefix)
-    for place, stem in enumerate(stems):
-        if stem.startswith(prefix) or stem in shorter:
-            yield place
-
-
-def _phrase_places(phrase: list[str], stems: list[str]) -> Iterator[int]:
-    """Of each word in each phrase."""
-    place = -1
-    for _ in range(stems.count(phrase[0]) if phrase else 0):
-        place = stems.index(phrase[0], place + 1)
-        if stems[place : place + len(phrase)] == phrase:
-            yield from range(place, place + len(phrase))
+def _matches(sought: _Sought, text: str) -> Iterator[Span]:
+    """Each word that is found, in order."""
+    for run in runs(text, sought.beginnings, sought.longest) if sought.beginnings else ():
+        stems = [term(token.text) for token in run]
+        end = 0  # of what was found so far
+        for place, stem in enumerate(stems):
+            length = 1 if stem in sought.words or stem.startswith(sought.prefixes) else 0
+            for phrase in sought.phrases.get(stem, ()):
+                if stems[place : place + len(phrase)] == phrase:
+                    length = max(length, len(phrase))
+            if place + length > end:
+                for token in run[max(place, end) : place + length]:
+                    yield token.start, token.end
+                end = place + length
 
 
 def _merged(spans: Iterable[Span]) -> Iterator[Span]:
-    """The spans in order, those that overlap or touch as one."""
+    """The spans, which come in order, those that overlap or touch as one."""
     start = end = -1
-    for next_start, next_end in sorted(spans):
+    for next_start, next_end in spans:
         if next_start > end:
             if end > start:
                 yield start, end
@@ -85,7 +102,7 @@ def _merged(spans: Iterable[Span]) -> Iterator[Span]:
         yield start, end
 
 
-def _near(spans: list[Span]) -> Iterator[list[Span]]:
+def _near(spans: Iterable[Span]) -> Iterator[list[Span]]:
     """Spans that fit into one fragment together."""
     group: list[Span] = []
     for span in spans:

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from tunemill.indexer import analysis
 from tunemill.indexer.analysis import Token, spaced, stems_shorter_than, terms, tokens
-from tunemill.indexer.ast import And, Not, WordPrefix, Words
 from tunemill.indexer.errors import UnknownIndexUrl
-from tunemill.indexer.highlight import AROUND, highlight
 from tunemill.indexer.open import open_index
 
 
@@ -124,15 +122,6 @@ def test_where_no_word_begins_few_windows_are_looked_into(
 
 def test_a_prefix_longer_than_the_stem_still_finds_the_word() -> None:
     assert "calcul" in stems_shorter_than("calculat")
-
-
-def test_highlights_show_some_context_and_nothing_negated() -> None:
-    text = "left " * 100 + "the long division here" + " right" * 100 + " short"
-    query = And((Words("long division"), WordPrefix("divis"), Not(Words("short"))))
-    (fragment,) = highlight(query, {"prompt": (text,)})
-    assert [piece for piece, matched in fragment if matched] == ["long", "division"]
-    whole = "".join(piece for piece, _ in fragment)
-    assert whole in text and len(whole) < 2 * AROUND + 30
 
 
 @pytest.mark.parametrize("url", ["", "local:", "sqlite:x", "http:x", "ftp://x", "htps://elastic:sesame@h:9200"])
