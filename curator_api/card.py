@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from tunemill.curator_api.tally import OTHERS
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&@:$])")  # `:` and `@` too: an address would become a link
 _SIZES = {
@@ -143,7 +145,7 @@ def _moment(ts_ms: int | None) -> str | None:
 def _slices(slices: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     lines: list[str] = []
     for name, values in slices.items():
-        ranked = sorted(values.items(), key=lambda item: (-item[1].get("rows", 0), item[0]))
+        ranked = sorted(values.items(), key=lambda item: (item[0] == OTHERS, -item[1].get("rows", 0), item[0]))
         shown = [
             (
                 value,
@@ -158,7 +160,8 @@ def _slices(slices: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
         columns = (name, "logs", "share of logs", "rows", "share of rows", "duplicates")
         lines += ["", f"### By {_plain(name)}", "", *_table(columns, shown)]
         if len(ranked) > len(shown):
-            lines += ["", f"And {len(ranked) - len(shown)} values more."]
+            more = "many" if OTHERS in values else len(ranked) - len(shown)
+            lines += ["", f"And {more} values more."]
     return ["## Slices", *lines] if lines else []
 
 

@@ -24,7 +24,7 @@ from tunemill.curator_api.recipe import slice_names
 from tunemill.curator_api.report import Report, report_on
 from tunemill.curator_api.rewrite import rewrite
 from tunemill.curator_api.rows import Left, Reason
-from tunemill.curator_api.tally import Tally, without_erased_values
+from tunemill.curator_api.tally import Tally, bounded, without_erased_values
 from tunemill.curator_api.version_keys import Where, find, from_bytes
 from tunemill.curator_api.version_store import TALLY, Version, event_id_of
 from tunemill.registry import audit_trail
@@ -178,7 +178,7 @@ def _commit(connection: Connection, project: str, asked: Asked, revised: _Revise
         "splits": report.splits,
         "revision": version.revision + (not is_same),
     }
-    counted = msgspec.to_builtins(report) | {TALLY: msgspec.to_builtins(tally)}
+    counted = msgspec.to_builtins(report) | {TALLY: msgspec.to_builtins(bounded(tally))}
     connection.execute(update(versions).where(here).values(**changed, report=counted))
     after = msgspec.structs.replace(version, **changed, report=report)
     if not is_same:

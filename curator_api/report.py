@@ -11,7 +11,7 @@ import msgspec
 from tunemill.curator_api.recipe import FromVersion, Ingredient, Pairs, Recipe, Search
 from tunemill.curator_api.rows import BAD, Reason
 from tunemill.curator_api.select import NearDuplicates
-from tunemill.curator_api.tally import Counts, Slice, Spread, Tally, smallest_in
+from tunemill.curator_api.tally import OTHERS, Counts, Slice, Spread, Tally, first_of, logs_of, smallest_in, with_others
 from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.manifest import SPLITS
 
@@ -73,7 +73,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_row: Lengths | None = None  # None: the recipe names no tokenizer
     licences: dict[str, int] = {}  # rows by whether the output of their model may be trained on: yes, no, unknown
     terms: dict[str, int] = {}  # imported rows by the licence of their set, where somebody named it
-    slices: dict[str, dict[str, SliceShare]] = {}  # the most frequent values of each
+    slices: dict[str, dict[str, SliceShare]] = {}  # the most frequent values of each, and all others together
     near_duplicates: NearDuplicates | None = None
     contamination: Contamination | None = None
     balance: dict[str, Any] = {}  # caps and weights as the recipe declares them
@@ -147,7 +147,7 @@ def _hard_filters(tally: Tally, recipe: Recipe) -> list[str]:
         for name, values in tally.slices.items()
         for value, its in values.items()
         for reason, out in its.out.items()
-        if reason not in silent and (hit := _hit(tally, f"{name} {value}", its, reason, out))
+        if value != OTHERS and reason not in silent and (hit := _hit(tally, f"{name} {value}", its, reason, out))
     ]
     hits.sort(key=lambda hit: (-hit.difference, hit.text))
     rest = len(hits) - MOST_WARNINGS
@@ -163,7 +163,7 @@ def _is_shared_out(one: Ingredient) -> bool:
 
 
 def _hit(tally: Tally, told: str, its: Slice, reason: str, out: int) -> _Hit | None:
-    logs, rest = _logs(its), tally.matched - _logs(its)
+    logs, rest = logs_of(its), tally.matched - logs_of(its)
     if logs < LEAST_LOGS or rest <= 0:
         return None
     rest_out = tally.excluded.get(reason, 0) - out
@@ -176,22 +176,17 @@ def _hit(tally: Tally, told: str, its: Slice, reason: str, out: int) -> _Hit | N
     return _Hit(difference, said) if hard else None
 
 
-def _logs(its: Slice) -> int:
-    return its.rows + sum(its.out.values())
-
-
-def _shares(values: Mapping[str, Slice], tally: Tally) -> dict[str, SliceShare]:
-    ranked = sorted(values.items(), key=lambda item: (-_logs(item[1]), item[0]))
+def _shares(values: dict[str, Slice], tally: Tally) -> dict[str, SliceShare]:
     return {
         value: SliceShare(
-            logs=_logs(its),
-            share_logs=round(_logs(its) / tally.matched, 4),
+            logs=logs_of(its),
+            share_logs=round(logs_of(its) / tally.matched, 4),
             rows=its.rows,
             share_rows=round(its.rows / tally.rows, 4) if tally.rows else 0.0,
             duplicates=sum(its.out.get(reason, 0) for reason in _DUPLICATES),
             out=its.out,
         )
-        for value, its in ranked[:MOST_TAGS]
+        for value, its in with_others(values, MOST_TAGS).items()
     }
 
 
@@ -215,4 +210,4 @@ def _spread(spread: Spread) -> Lengths | None:
 
 def _first(counts: Mapping[str, int]) -> Counts:
     """The most frequent ones."""
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_TAGS])
+    return first_of(counts, MOST_TAGS)

@@ -1,10 +1,10 @@
 """What is in a dataset and what is left out, counted so that counts of parts add up to those of the whole. Pure.
 
-Memory grows with the number of different languages, tags and values of slices, and not with the rows.
+Memory and what is stored grow with the number of different languages, tags and values of slices up to a limit, and not with the rows.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -13,6 +13,11 @@ from tunemill.curator_api.facts import ABSENT
 from tunemill.curator_api.rows import Left, Reason, Row
 
 Counts = dict[str, int]
+OTHERS = "(others)"  # tags and values of a slice that are counted together, for they are too rare to be named
+MOST_NAMED = 1_000  # tags, and values of each slice, in a tally that is kept
+MOST_COUNTED = (
+    50_000  # while rows are counted; with twice as many different ones, counts of the named may become a little too low
+)
 _STEPS = 4  # buckets in each doubling
 _COUNTED = ("splits", "excluded", "languages", "tags", "masked", "licences", "terms", "flags")
 _SPREADS = ("characters", "messages", "tokens")
@@ -94,7 +99,7 @@ class Counting:
         self._buckets: dict[str, Counter[int]] = {name: Counter() for name in _SPREADS}
         self._totals: Counter[str] = Counter()
         self._in: dict[str, Counter[str]] = {name: Counter() for name in names}
-        self._out: dict[str, Counter[tuple[str, Reason]]] = {name: Counter() for name in names}
+        self._out: dict[str, defaultdict[Reason, Counter[str]]] = {name: defaultdict(Counter) for name in names}
 
     def keep(self, rows: Sequence[Row], split: str) -> None:
         """Count rows that are in the dataset."""
@@ -102,6 +107,7 @@ class Counting:
         counts["splits"][split] += len(rows)
         counts["languages"].update([row.language or "unknown" for row in rows])
         counts["tags"].update([tag for row in rows for tag in row.tags])
+        _fold(counts["tags"])
         counts["masked"].update([kind for row in rows for kind in row.masked])
         counts["licences"].update([row.licence for row in rows])
         counts["terms"].update([row.terms for row in rows if row.terms is not None])
@@ -113,12 +119,16 @@ class Counting:
         self._spread("tokens", [row.tokens for row in rows if row.tokens is not None])
         for name in self._names:
             self._in[name].update([row.slices.get(name, ABSENT) for row in rows])
+            _fold(self._in[name])
 
     def leave(self, left: Sequence[Left]) -> None:
         """Count what is left out."""
         self._counts["excluded"].update([str(one.reason) for one in left])
         for name in self._names:
-            self._out[name].update([(one.slices.get(name, ABSENT), one.reason) for one in left])
+            for (value, reason), count in Counter([(one.slices.get(name, ABSENT), one.reason) for one in left]).items():
+                self._out[name][reason][value] += count
+            for counter in self._out[name].values():
+                _fold(counter)
 
     def tally(self) -> Tally:
         """What was counted."""
@@ -136,10 +146,36 @@ class Counting:
 
     def _slice(self, name: str) -> dict[str, Slice]:
         out: dict[str, Counts] = {}
-        for (value, reason), count in sorted(self._out[name].items()):
-            out.setdefault(value, {})[reason.value] = count
+        for reason, counter in sorted(self._out[name].items()):
+            for value, count in counter.items():
+                out.setdefault(value, {})[reason.value] = count
         kept = self._in[name]
         return {value: Slice(kept[value], out.get(value, {})) for value in sorted({*kept, *out})}
+
+
+def bounded(tally: Tally) -> Tally:
+    """The tally as it is kept: of tags and of each slice's values the most frequent by name, all others together."""
+    tags = tally.tags if len(tally.tags) <= MOST_NAMED else _named(tally.tags, first_of(tally.tags, MOST_NAMED))
+    slices = {name: with_others(values, MOST_NAMED) for name, values in tally.slices.items()}
+    return msgspec.structs.replace(tally, tags=tags, slices=slices)
+
+
+def with_others(values: dict[str, Slice], most: int) -> dict[str, Slice]:
+    """So many values by name, the most frequent first, and then all others together, if there are any."""
+    named = first_of({value: logs_of(its) for value, its in values.items()}, most)
+    others = _slices({}, _named_slices({value: its for value, its in values.items() if value not in named}, ()), 1)
+    return {value: values[value] for value in named} | others
+
+
+def first_of(counts: Mapping[str, int], most: int) -> Counts:
+    """The most frequent ones that are named, the most frequent first."""
+    named = [(name, count) for name, count in counts.items() if name != OTHERS]
+    return dict(sorted(named, key=lambda item: (-item[1], item[0]))[:most])
+
+
+def logs_of(its: Slice) -> int:
+    """How many were looked at."""
+    return its.rows + sum(its.out.values())
 
 
 def without_erased_values(tally: Tally) -> Tally:
@@ -172,6 +208,31 @@ def _merged(values: Mapping[str, Slice]) -> dict[str, Slice]:
     return _slices(found, {ABSENT: Slice(0, dict(out))}, 1) if gone else found
 
 
+def _fold(counter: Counter[str]) -> None:
+    """Count the rarest ones together where there are too many."""
+    if len(counter) > 2 * MOST_COUNTED:
+        counts = _named(counter, first_of(counter, MOST_COUNTED))
+        counter.clear()
+        counter.update(counts)
+
+
+def _named(counts: Mapping[str, int], names: Collection[str]) -> Counts:
+    """These counts by these names alone, those of all others together."""
+    found: Counter[str] = Counter()
+    for name, count in counts.items():
+        found[name if name in names else OTHERS] += count
+    return dict(found)
+
+
+def _named_slices(values: Mapping[str, Slice], names: Collection[str]) -> dict[str, Slice]:
+    """Likewise of a slice."""
+    rows = _named({value: its.rows for value, its in values.items()}, names)
+    out: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for value, its in values.items():
+        out[value if value in names else OTHERS].update(its.out)
+    return {value: Slice(count, dict(out[value])) for value, count in rows.items()}
+
+
 def _present(counts: Mapping[str, int]) -> Counts:
     return {key: count for key, count in sorted(counts.items()) if count}
 
@@ -188,6 +249,8 @@ def _sum(one: Tally, other: Tally, sign: int) -> Tally:
 
 
 def _counts(one: Counts, other: Counts, sign: int) -> Counts:
+    if OTHERS in one:
+        other = _named(other, one)
     return _present({key: one.get(key, 0) + sign * other.get(key, 0) for key in one.keys() | other.keys()})
 
 
@@ -196,6 +259,8 @@ def _spreads(one: Spread, other: Spread, sign: int) -> Spread:
 
 
 def _slices(one: dict[str, Slice], other: dict[str, Slice], sign: int) -> dict[str, Slice]:
+    if OTHERS in one:
+        other = _named_slices(other, one)
     found = {}
     for value in sorted(one.keys() | other.keys()):
         here, there = one.get(value, _NO_SLICE), other.get(value, _NO_SLICE)

@@ -13,7 +13,7 @@ from tunemill.curator_api.errors import NotFound, PublishedMeanwhile, Unchanged
 from tunemill.curator_api.lineage import Lineage
 from tunemill.curator_api.recipe import Recipe
 from tunemill.curator_api.report import Report
-from tunemill.curator_api.tally import Tally
+from tunemill.curator_api.tally import Tally, bounded
 from tunemill.curator_api.version_keys import Keys, find
 from tunemill.registry import audit_trail
 from tunemill.registry.announce import announce
@@ -253,7 +253,7 @@ def _numbered(proposal: Proposal, number: int) -> Version:
 
 def _values(proposal: Proposal, version: Version) -> dict[str, Any]:
     values: dict[str, Any] = msgspec.to_builtins(version)
-    values["report"] |= {TALLY: msgspec.to_builtins(proposal.tally)}
+    values["report"] |= {TALLY: msgspec.to_builtins(bounded(proposal.tally))}
     return values | {"project": proposal.project, "idempotency_key": proposal.idempotency_key}
 
 

@@ -10,11 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunemill.curator_api import charts, page_text
+from tunemill.curator_api import tally as counted
 from tunemill.curator_api.recipe import Cap, Decontaminate, Filters, FromVersion, Recipe, Search, Weight
 from tunemill.curator_api.report import MOST_WARNINGS, Report, report_on
 from tunemill.curator_api.rows import Left, Reason, Row, RowMessage
 from tunemill.curator_api.select import NearDuplicates
-from tunemill.curator_api.tally import Counting, Tally, bucket, smallest_in, without_erased_values
+from tunemill.curator_api.tally import (
+    OTHERS,
+    Counting,
+    Tally,
+    bounded,
+    bucket,
+    logs_of,
+    smallest_in,
+    without_erased_values,
+)
 from tunemill.schemas.ids import digest
 
 TEMPLATES = Path(charts.__file__).parent / "templates"
@@ -86,6 +96,43 @@ def test_tallies_are_added_and_taken_off(one: Tally, other: Tally) -> None:
     assert one + other == other + one
     assert (one + other).matched == one.matched + other.matched
     assert one - one == Tally()
+
+
+@given(tallies, tallies)
+def test_a_tally_that_names_few_is_added_to_and_taken_off_and_parts_add_up(one: Tally, other: Tally) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counted, "MOST_NAMED", 2)
+        kept = bounded(one)
+        assert kept + other - other == kept
+        assert bounded(kept) == kept
+        assert all(len(values) <= 3 for values in (kept.tags, *kept.slices.values()))
+        for tally in (kept, bounded(kept + other)):
+            for values in tally.slices.values():
+                assert sum(its.rows for its in values.values()) == tally.rows
+                assert sum(map(logs_of, values.values())) == tally.matched
+
+
+def test_what_is_kept_does_not_grow_with_a_value_in_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counted, "MOST_COUNTED", 100)
+    monkeypatch.setattr(counted, "MOST_NAMED", 50)
+    names, counting, sizes = ("user",), Counting(("user",)), []
+    for page in range(20):
+        users = [f"often {n}" if n < 3 else f"u{page}-{n}" for n in range(60)]
+        counting.keep(
+            [row(f"{page}-{n}", slices={"user": user}, tags=(user,)) for n, user in enumerate(users)], "train"
+        )
+        counting.leave([Left("key", Reason.CONSENT, {"user": f"no {user}"}) for user in users])
+        sizes.append(len(msgspec.json.encode(bounded(counting.tally()))))
+    assert sizes[-1] < 1.2 * sizes[2]
+    kept = bounded(counting.tally())
+    assert {len(kept.slices["user"]), len(kept.tags)} == {51}
+    report = told(kept, Recipe(ingredients=(Search(query=""),), slices=names))
+    shares = report.slices["user"]
+    assert [shares[f"often {n}"].rows for n in range(3)] == [20, 20, 20]
+    assert list(shares)[-1] == OTHERS
+    assert (sum(one.logs for one in shares.values()), sum(one.rows for one in shares.values())) == (2400, 1200)
+    assert len(report.tags) == 50
+    assert not [warning for warning in report.warnings if OTHERS in warning]
 
 
 @given(tallies)
