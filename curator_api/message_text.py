@@ -5,6 +5,7 @@ As text it has what it says and nothing else; `datasets` and DuckDB read it as J
 """
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -70,6 +71,23 @@ def from_text(text: str) -> RowMessage:
         tool_call_id=stored.tool_call_id,
         name=stored.name,
     )
+
+
+def spelled(text: str) -> Any:
+    """What a message's JSON holds, the arguments of its calls as text, as they were written there: an object does not tell.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON.
+    """
+    held = msgspec.json.decode(text)
+    if _CALLS in text and isinstance(held, dict):
+        try:
+            written = [_argument_text(call.function.arguments) for call in _decode(text).tool_calls]
+        except msgspec.ValidationError:  # it is of somebody else's shape
+            return held
+        for call, arguments in zip(held["tool_calls"], written, strict=True):
+            call["function"]["arguments"] = arguments
+    return held
 
 
 def _arguments(text: str) -> msgspec.Raw:

@@ -7,6 +7,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tunemill.curator_api.message_text import spelled
 from tunemill.curator_api.openai_chat import messages_in
 from tunemill.curator_api.parts import MESSAGE_COLUMNS, StoredRow, rows_table
 from tunemill.curator_api.rows import Row, imported_row, tools_text
@@ -60,7 +61,7 @@ def _are_texts(value: Any) -> bool:
 
 def _decoded(text: str) -> Any:
     try:
-        return msgspec.json.decode(text)
+        return spelled(text)
     except (msgspec.DecodeError, RecursionError):
         return text
 

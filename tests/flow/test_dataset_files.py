@@ -108,6 +108,24 @@ async def test_tool_calls_come_whole_out_of_parquet(tmp_path: Path) -> None:
         assert (told["known"], told["unread"]) == (1, {})
 
 
+@pytest.mark.parametrize("arguments", ['{"a":  1, "b": [2.0]}', '{"a":1}', '{"a": 12345678901234567890}'])
+async def test_the_arguments_of_calls_come_back_out_of_a_version_as_they_were_written(
+    tmp_path: Path, arguments: str
+) -> None:
+    calls = [{"id": f"c{n}", "type": "function", "function": {"name": "add", "arguments": arguments}} for n in (1, 2)]
+    called = {"role": "assistant", "content": 'With "tool_calls":', "tool_calls": calls}
+    answers = [{"role": "tool", "content": "4", "tool_call_id": call["id"]} for call in calls]
+    async with running_api(tmp_path) as api, served(api) as environment:
+        environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+        await begun(api)
+        await imported(api, lines({"messages": [USER, called, *answers, ANSWER]}))
+        version = (await api.client.post("/v1/datasets/files/versions", json={})).json()
+        hub = tmp_path / "hub"
+        await told(environment, "export", "files@v1", "--format", "hub", "--out", str(hub))
+        for folder in (hub, Path(version["manifest_url"]).parents[1] / "versions" / version["digest"]):
+            assert (await told(environment, "import", "files", str(folder)))["known"] == 1
+
+
 @pytest.mark.parametrize(("on_error", "imported_lines", "named"), [("skip", 2, [12, 13, 15]), ("stop", 1, [12])])
 async def test_a_bad_line_is_named_by_its_number_and_the_rest_goes_on_or_stops(
     tmp_path: Path, on_error: str, imported_lines: int, named: list[int]
