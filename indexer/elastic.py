@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-import structlog
 from elasticsearch import ApiError, BadRequestError
 
 from tunemill.indexer import elastic_rebuild, elastic_scan, elastic_shelves, mapping
@@ -35,16 +34,13 @@ from tunemill.indexer.search import (
     SearchRequest,
     Shelf,
 )
-from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.outcome import Outcome, Written, id_conflict
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
-from tunemill.telemetry.metrics import ID_CONFLICTS
 
 _CHANGED_MEANWHILE = {Verdict.DUPLICATE, Verdict.NO_INDEX}  # by somebody else, or with its index by a rebuild
 _HAD_COPIES = ItemOutcome(Verdict.DUPLICATE, 409)
 _MERGED = OUTCOMES | {Verdict.INDEXED: Outcome.MERGED}
-
-_log = structlog.get_logger()
 
 
 class ElasticIndex:
@@ -80,10 +76,7 @@ class ElasticIndex:
         sent = [log for at, log in enumerate(logs) if at not in refused]
         outcomes = iter(await self._create(bulk, sent))
         written = [refused.get(at) or _written(log, next(outcomes)) for at, log in enumerate(logs)]
-        await self._warn_of_conflicts(
-            [log for log, end in zip(logs, written, strict=True) if end.outcome is Outcome.DUPLICATE]
-        )
-        return written
+        return await self._with_conflicts(logs, written)
 
     async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:
         """These logs and the notes of these traces, searchable or not yet."""
@@ -273,18 +266,18 @@ class ElasticIndex:
         found = await look_up(self._client, [wanted(self.alias, log_id, "content_digest") for log_id in log_ids])
         return {doc["_id"]: doc["_source"]["content_digest"] for doc in found if doc is not None}
 
-    async def _warn_of_conflicts(self, duplicates: Sequence[TaggedLog]) -> None:
-        """Say how many logs came with an id that holds other content: a producer makes its ids badly."""
-        if not duplicates:
-            return
-        try:
-            stored = await self._digests([log.log.log_id for log in duplicates])
-        except IndexUnavailable:
-            return
-        count = sum(stored.get(log.log.log_id, log.content_digest) != log.content_digest for log in duplicates)
-        if count:
-            ID_CONFLICTS.inc(count)
-            _log.warning("same_id_other_content", logs=count)
+    async def _with_conflicts(self, logs: Sequence[TaggedLog], written: Sequence[Written]) -> Sequence[Written]:
+        """What was written, where the id of a duplicate that holds other content is a conflict."""
+        ids = [end.log_id for end in written if end.outcome is Outcome.DUPLICATE]
+        if not ids:
+            return written
+        stored = await until_answered(partial(self._digests, ids), self.setup)
+        return [
+            id_conflict(end.log_id)
+            if end.outcome is Outcome.DUPLICATE and stored.get(end.log_id, log.content_digest) != log.content_digest
+            else end
+            for log, end in zip(logs, written, strict=True)
+        ]
 
 
 def _lost_its_shards(error: IndexUnavailable) -> bool:

@@ -13,7 +13,6 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 import tantivy
 
 from tunemill.indexer import feedback, local_expunge
@@ -42,15 +41,13 @@ from tunemill.indexer.search import (
     SearchRequest,
     Shelf,
 )
-from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.outcome import Outcome, Written, id_conflict
 from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
-from tunemill.telemetry.metrics import ID_CONFLICTS
 
 READERS = 4  # threads: a slow search delays no other
 
 T = TypeVar("T")
-_log = structlog.get_logger()
 
 
 class LocalIndex:
@@ -286,9 +283,10 @@ class _Engine:
         seqs = self.writer.insert(documents, self._caught_up)
         added = [(seq, document) for seq, (document, _) in zip(seqs, documents, strict=True) if seq is not None]
         self._project(lambda: self.projection.add(added) if added else None)
-        self._warn_of_conflicts([doc for seq, (doc, _) in zip(seqs, documents, strict=True) if seq is None])
+        there = [document.id for seq, (document, _) in zip(seqs, documents, strict=True) if seq is None]
+        digests = self.writer.digests(there) if there else {}
         stored = iter(seqs)
-        return [end or _written(log, next(stored)) for log, end in zip(logs, ends, strict=True)]
+        return [end or _written(log, next(stored), digests) for log, end in zip(logs, ends, strict=True)]
 
     def delete(self, log_ids: Sequence[str]) -> None:
         """Out of the truth, then out of the search."""
@@ -413,16 +411,6 @@ class _Engine:
         self.projection.roll_back()
         self._project(lambda: self.projection.catch_up(self.writer))
 
-    def _warn_of_conflicts(self, duplicates: Sequence[Document]) -> None:
-        """Say how many logs came with an id that holds other content: a producer makes its ids badly."""
-        stored = self.writer.digests([document.id for document in duplicates]) if duplicates else {}
-        count = sum(
-            stored.get(document.id, document.content_digest) != document.content_digest for document in duplicates
-        )
-        if count:
-            ID_CONFLICTS.inc(count)
-            _log.warning("same_id_other_content", logs=count)
-
 
 @asynccontextmanager
 async def _time_limit() -> AsyncIterator[None]:
@@ -460,5 +448,9 @@ def _numbers(searcher: Any, query: Any) -> list[int]:
     return [seq for seq, _ in found.hits]
 
 
-def _written(log: TaggedLog, seq: int | None) -> Written:
-    return Written(log.log.log_id, Outcome.DUPLICATE if seq is None else Outcome.INDEXED)
+def _written(log: TaggedLog, seq: int | None, digests: Mapping[str, str]) -> Written:
+    """What became of a log: it has a number of its own, or what is there under its id is the same or is not."""
+    log_id = log.log.log_id
+    if seq is None and digests[log_id] != log.content_digest:
+        return id_conflict(log_id)
+    return Written(log_id, Outcome.DUPLICATE if seq is None else Outcome.INDEXED)

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+ID_CONFLICT = "id_conflict"  # the error code of a log whose id is that of a log with other content
+
 
 class Outcome(StrEnum):
     """The end that one received log, or part of one, came to."""
@@ -25,3 +27,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
     error_code: str | None = None
     reason: str | None = None
+
+
+def id_conflict(log_id: str) -> Written:
+    """The log was not stored: there is one with its id and other content, which stays as it is."""
+    return Written(log_id, Outcome.REJECTED, ID_CONFLICT, "there is a log with this log_id and other content")

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.outcome import ID_CONFLICT, Outcome, Written
 from tunemill.schemas.records import LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote
@@ -249,7 +249,8 @@ async def _write(changes: Sequence[_Change], index: LogIndex) -> dict[str, Writt
     created = [change.tagged for change in changes if change.tagged and not change.stored]
     if created:
         for done in await index.write(created):
-            written[done.log_id] = None if done.outcome is Outcome.DUPLICATE else done
+            is_taken = done.outcome is Outcome.DUPLICATE or done.error_code == ID_CONFLICT
+            written[done.log_id] = None if is_taken else done
     replaced = [
         StoredLog(change.tagged, change.stored.version) for change in changes if change.tagged and change.stored
     ]

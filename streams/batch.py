@@ -20,6 +20,7 @@ from tunemill.schemas.records import Feedback, LogRecord, RejectedLog, TaggedLog
 from tunemill.schemas.topics import FEEDBACK, REJECTED
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams.assemble import assemble
+from tunemill.streams.conflict import judged
 from tunemill.streams.confluent import Schemas, schema_ids
 from tunemill.streams.dead_letter import dead_letter
 from tunemill.streams.erased import ErasedLogs, beside
@@ -109,7 +110,7 @@ async def account_for(batch: Batch, hop: Hop, *, after: asyncio.Event | None = N
     # 2. Drop what was erased. Delete it, too: a crash after step 3 may have left it in the index.
     erased = await _drop_erased(batch, hop)
     # 3. Write whole logs, then join parts to what is there, and wait until all of them are accounted for.
-    ends = [*await _write(batch.logs, hop.index), *await _assemble(batch.told, hop.index, batch.rules)]
+    ends = [*await _write(batch.logs, hop.index, batch.rules), *await _assemble(batch.told, hop.index, batch.rules)]
     # 4. An erasure may have come while the write ran: look again.
     late = await _erase_late(batch, ends, hop)
     # 5. Feedback and dead letters, durable before anything is acknowledged.
@@ -195,10 +196,11 @@ def _log_id(origin: _Origin[Any]) -> str:
     return ""
 
 
-async def _write(origins: Sequence[_Origin[TaggedLog]], index: LogIndex) -> list[_End]:
+async def _write(origins: Sequence[_Origin[TaggedLog]], index: LogIndex, rules: Rules) -> list[_End]:
     written: list[Written] = []
     for start in range(0, len(origins), _WRITE_LOGS):
-        written += await index.write([origin.item for origin in origins[start : start + _WRITE_LOGS]])
+        logs = [origin.item for origin in origins[start : start + _WRITE_LOGS]]
+        written += await judged(logs, await index.write(logs), index, rules)
     return [_End(done, origin.item.log, origin) for origin, done in zip(origins, written, strict=True)]
 
 

@@ -97,6 +97,19 @@ def with_note(log: LogRecord, note: TraceNote) -> LogRecord:
     return _as_log(log.log_id, told) if is_new else log
 
 
+def holds(log: LogRecord, said: LogRecord) -> bool:
+    """Whether the log says all that another does, as one that grew from it would, whatever else it says."""
+    known = _said(log)
+    return (
+        all(known.get(slot) == value for slot, value in _said(said).items())
+        and said.messages in ((), log.messages)
+        and said.output in ((), log.output)
+        and said.status in ("ok", log.status)
+        and {*said.tags} <= {*log.tags}
+        and log.ts_ms <= said.ts_ms
+    )
+
+
 def merge_notes(note: TraceNote, more: TraceNote) -> TraceNote:
     """Both notes in one; where they differ the later word holds. What there is no room for is left out: tags and metadata first."""
     log_ids = tuple(dict.fromkeys((*note.log_ids, *more.log_ids)))[:MAX_LOG_IDS]

@@ -19,7 +19,8 @@ class LogIndex(Protocol):
         """Store each log unless it is there, and say what became of each, in order.
 
         Returns only when every log is accounted for: what the engine is too busy for is sent again, with back-off. A log that
-        is there already, with any content, is left as it is: a replay never overwrites an edit.
+        is there already is left as it is, for a replay never overwrites an edit: it is a duplicate, or, where the content that
+        was stored under its id is another one, rejected as an `id_conflict`.
         """
 
     async def stored(self, *, log_ids: Sequence[str], trace_ids: Sequence[str]) -> Stored:

@@ -11,7 +11,6 @@ REJECTED = Counter("tunemill_rejected", "Dead letters by stage and error code", 
 REDRIVEN = Counter("tunemill_redriven", "Records of dead letters that were sent again", ["topic"])
 BATCH_SECONDS = Histogram("tunemill_batch_seconds", "From being read to accounted for, per part")
 INDEX_RETRIES = Counter("tunemill_index_retries", "Items sent to the index again", ["status"])
-ID_CONFLICTS = Counter("tunemill_id_conflicts", "Logs not stored, because their id was there with other content")
 PARTS_BEGUN = Gauge("tunemill_parts_begun", "Parts that are read or written at this moment")
 BYTES_IN_HAND = Gauge("tunemill_bytes_in_hand", "Messages taken and not finished, in bytes")
 LAG = Gauge("tunemill_lag_messages", "Messages in our partitions that are not fetched yet")

@@ -196,7 +196,7 @@ async def test_a_log_of_which_others_took_the_first_copy_is_written_again(
 
 
 @pytest.mark.live
-@pytest.mark.parametrize(("said", "end"), [("the other half", "duplicate"), ("some words", "indexed")])
+@pytest.mark.parametrize(("said", "end"), [("the other half", "rejected"), ("some words", "indexed")])
 async def test_who_finds_only_what_another_wrote_does_not_say_that_theirs_is_there(
     said: str,
     end: str,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from tunemill.schemas.about import names, traces_in
-from tunemill.schemas.outcome import Outcome, Written
+from tunemill.schemas.outcome import Outcome, Written, id_conflict
 from tunemill.schemas.records import Feedback, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 from tunemill.schemas.trace import TraceNote, without_words
@@ -99,7 +99,8 @@ class MemoryIndex:
         if log_id in self.rejects:
             return _rejected(log_id)
         if log_id in self.logs:
-            return Written(log_id, Outcome.DUPLICATE)
+            is_same = self.logs[log_id].content_digest == log.content_digest
+            return Written(log_id, Outcome.DUPLICATE) if is_same else id_conflict(log_id)
         self.logs[log_id] = log
         return Written(log_id, Outcome.INDEXED)
 

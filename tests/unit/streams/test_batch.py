@@ -18,7 +18,8 @@ from tunemill.indexer.local import LocalIndex
 from tunemill.schemas import wire
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.packing import pack
-from tunemill.schemas.records import Erasure, Feedback, LogRecord, Message, RejectedLog
+from tunemill.schemas.records import Edit, Erasure, Feedback, LogRecord, Message, RejectedLog
+from tunemill.schemas.redrive import headers_of
 from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED, Topic
 from tunemill.schemas.trace import TraceNote
 from tunemill.streams import process as processing
@@ -28,7 +29,7 @@ from tunemill.streams.formats.shape import Piece
 from tunemill.streams.local import GROUP, run_local
 from tunemill.streams.ports import LogIndex
 from tunemill.streams.rulebook import Rulebook
-from tunemill.streams.rules import load_rules
+from tunemill.streams.rules import load_rules, read_rules
 
 RULES = load_rules()
 
@@ -112,6 +113,56 @@ async def test_a_replay_makes_duplicates_and_the_same_dead_letters(bus: SqliteBu
     assert counts[Outcome.DUPLICATE] == 1
     assert index.logs == stored
     assert {letter.rejected_id for letter in await letters(bus)} == {"llm.logs:0:1:0"}
+
+
+async def test_a_log_under_the_id_of_another_is_a_dead_letter_however_often_it_is_sent_again(
+    bus: SqliteBus, index: MemoryIndex
+):
+    other = msgspec.json.encode(log("a", "other words, key sk-" + "a1B2" * 8))
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a", "first words")]))], on)
+        before = dict(index.logs)
+        counts = await run_batch([at(1, other)], on)
+        assert counts[Outcome.REJECTED] == sum(counts.values()) == 1
+        sent_again = BusMessage(LOGS.name, 0, 2, None, other, 1, headers_of("llm.logs:0:1:0", 1, 1))
+        assert (await run_batch([sent_again], on))[Outcome.REJECTED] == 1
+    assert index.logs == before
+    found = await letters(bus)
+    assert [(letter.rejected_id, letter.stage, letter.error_code, letter.attempts) for letter in found] == [
+        ("llm.logs:0:1:0", "index", "id_conflict", 1),
+        ("llm.logs:0:1:0", "index", "id_conflict", 2),
+    ]
+    assert msgspec.json.decode(found[0].payload, type=LogRecord) == log("a", "other words, key [SECRET:api-key]")
+
+
+WHOLE = LogRecord(
+    log_id="t-call",
+    ts_ms=1,
+    trace_id="t",
+    messages=(Message(role="user", content="mail to ann@norvale.io, password: hunter2"),),
+    extra={"number": 1.0},
+)
+
+
+@pytest.mark.parametrize("since", ["a part of it", "another policy", "a stricter policy", "an edit"])
+async def test_a_log_that_has_changed_since_is_no_conflict_when_it_comes_again(
+    bus: SqliteBus, index: MemoryIndex, since: str
+):
+    batch = [at(0, pack([WHOLE]))]
+    strict = Rulebook(read_rules("private_data: ingest\nrules: []", place="a test"))
+    async with hop(bus, index) as on:
+        masking = Hop(index, bus, on.erased, strict)
+        await run_batch(batch, masking if since == "another policy" else on)
+        if since == "a part of it":
+            await run_batch([at(1, UPDATE)], on)
+        stored = index.logs["t-call"]
+        if since == "an edit":
+            edit = Edit(messages=(Message(role="user", content="edited"),))
+            index.logs["t-call"] = stored = msgspec.structs.replace(stored, edit=edit, revision=1)
+        counts = await run_batch(batch, masking if since == "a stricter policy" else on)
+    assert counts[Outcome.DUPLICATE] == sum(counts.values()) == 1
+    assert index.logs["t-call"] == stored
+    assert await letters(bus) == []
 
 
 async def test_a_log_that_says_the_same_as_one_of_an_earlier_batch_is_marked(bus: SqliteBus, index: MemoryIndex):
