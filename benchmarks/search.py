@@ -4,9 +4,9 @@
 
 The logs are the input's, recombined so that the vocabulary grows with their number. Each kind of query is asked `--asks` times,
 one after the other, each time with other words of the logs, so that nothing is answered from memory; p50 and p99 are over these.
-The exponent says by which power of the number of logs the median grows. Elasticsearch is asked the same bodies by hand, with the
-client as it comes; the time of our highlights, which those answers lack, is told beside. On the embedded engine the API is asked
-the same as the port, in this process and over a socket, and the memory of `tunemill up` is read, empty and with the largest index.
+The exponent says by which power of the number of logs the median grows. Elasticsearch is asked the same bodies by hand, too, with the
+client as it comes: as they are, so that those answers lack the highlights, which are ours, and with highlights of Elasticsearch's.
+On the embedded engine the API is asked the same as the port, in this process and over a socket, and the memory of `tunemill up` is read, empty and with the largest index.
 """
 
 import asyncio
@@ -34,7 +34,8 @@ from benchmarks.questions import LIMIT, questions
 from benchmarks.recombine import Recombined, taken
 from benchmarks.search_service import in_process_ms, over_socket_ms, served
 from tunemill.indexer.document import texts
-from tunemill.indexer.highlight import highlight
+from tunemill.indexer.fields import PARTS
+from tunemill.indexer.highlight import AROUND, MAX_FRAGMENTS, highlight
 from tunemill.indexer.open import open_index
 from tunemill.indexer.search import SearchIndex, SearchRequest
 from tunemill.schemas.ids import PROJECT
@@ -47,6 +48,8 @@ ASKED_OF = 2_000  # logs whose words are asked for
 WARMING = 20  # asks of each kind that do not count
 OVER_HTTP = 200  # asks of each kind
 MIB = 2**20
+# Of the same texts, as many and about as long as ours.
+HIGHLIGHTED = {"fields": {part: {"fragment_size": 2 * AROUND, "number_of_fragments": MAX_FRAGMENTS} for part in PARTS}}
 
 Ask = Callable[[SearchRequest], Awaitable[Any]]
 
@@ -171,30 +174,36 @@ def _show(ms: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
 
 
 async def _by_hand(index: Any, client: AsyncElasticsearch, corpus: Corpus, asks: int) -> dict[str, Any]:
-    """Milliseconds of ours and of the same bodies by hand, by turns the one and the other first; and what of ours are highlights."""
+    """Milliseconds of ours and of the same bodies by hand, with highlights and without, in turns; and what our highlights take."""
     found: dict[str, Any] = {}
     for kind, requests in questions(corpus.some, asks, seed=0).items():
         bodies = [
             await _body(index, request) for request in requests
         ]  # asked once already: neither side meets it first
-        times: dict[str, list[float]] = {"ours": [], "by hand": [], "highlights": []}
+        times: dict[str, list[float]] = {"ours": [], "by hand": [], "by hand with highlights": [], "our highlights": []}
         for number, (request, body) in enumerate(zip(requests, bodies, strict=True)):
-            sides = {"ours": partial(index.search, request), "by hand": partial(client.search, **body)}
-            for side in list(sides)[:: 1 if number % 2 == 0 else -1]:
+            sides: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
+                ("ours", partial(index.search, request)),
+                ("by hand", partial(client.search, **body)),
+                ("by hand with highlights", partial(client.search, **body, highlight=HIGHLIGHTED)),
+            ]
+            for side, ask in sides[number % 3 :] + sides[: number % 3]:
                 started = time.perf_counter()
-                answer = await sides[side]()
+                answer = await ask()
                 times[side].append(time.perf_counter() - started)
                 if side == "ours":
                     started = time.perf_counter()
                     for hit in answer.hits:
                         highlight(request.query, texts(hit.log))
-                    times["highlights"].append(time.perf_counter() - started)
+                    times["our highlights"].append(time.perf_counter() - started)
         medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
         ratios = {
-            "ours / by hand": medians["ours"] / medians["by hand"],
-            "without highlights": (medians["ours"] - medians["highlights"]) / medians["by hand"],
+            "ratio_by_hand": medians["ours"] / medians["by hand"],
+            "ratio_by_hand_with_highlights": medians["ours"] / medians["by hand with highlights"],
+            "ratio_by_hand_without_ours": (medians["ours"] - medians["our highlights"]) / medians["by hand"],
         }
         found[kind] = {name: round(value, 3) for name, value in (medians | ratios).items()}
+        print(f"{kind}: {found[kind]}", file=sys.stderr)
     return found
 
 

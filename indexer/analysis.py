@@ -34,6 +34,8 @@ _MAX_WORD = 255  # characters, at which Lucene cuts words
 # ASCII text, most of all: what is in no word is overwritten, many texts at a time, which takes a fifth of the time of finding words.
 _ASCII_GAPS = {code: " " for code in range(1, 128) if not (chr(code).isalnum() or chr(code) in "_.:',;")}
 _ASCII_BETWEEN_NONE = re.compile("[.:',;](?!(?<=[A-Za-z][.:'])[A-Za-z]|(?<=[0-9][.,;'])[0-9])")
+_ASCII_WORD = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_FOLDED = re.compile("[^\0-\x7f]")
 _ONLY_JOINS = re.compile("_(?<![^ \0]_)_*+(?![^ \0])")
 
 _EXTEND = r"[\p{wb=Format}\p{wb=Extend}\p{wb=ZWJ}]*"
@@ -101,7 +103,7 @@ def runs(text: str, sought: tuple[str, ...], length: int) -> Iterator[list[Token
     if not (text.isascii() or _LATIN.fullmatch(text)) or not _has_uncut_words(text):
         yield list(tokens(text))
         return
-    found = (match.start() for match in _beginning(sought, text.isascii()).finditer(text.lower()))
+    found = iter(_beginnings(text, sought))
     at, end = next(found, None), 0
     while at is not None:
         run, left = [], 0
@@ -118,16 +120,22 @@ def runs(text: str, sought: tuple[str, ...], length: int) -> Iterator[list[Token
         yield run
 
 
-@lru_cache(maxsize=256)
-def _beginning(sought: tuple[str, ...], is_ascii: bool) -> re.Pattern[str]:
-    """Where in a text in lower case words may begin that are found by one of these terms.
+def _beginnings(text: str, sought: Iterable[str]) -> list[int]:
+    """Where in a Latin text words may begin that are found by one of these terms, in order; some are within such words.
 
-    The stemmer changes last letters only: of the term no more than one, or two where it makes `die` of `dying`.
+    The stemmer changes last letters only: of a term of three letters or more the last one, or two where it makes `die` of `dying`.
     """
-    heads = {re.escape(stem[:-1] or stem) for stem in sought}
-    heads = {f"{head[:-1]}[iy]" if head.endswith("i") else head for head in heads}
-    ways = [f"{head}(?<![a-z0-9_]{head})" for head in sorted(heads)]
-    return re.compile("|".join(ways if is_ascii else [*ways, "[^\0-\x7f]"]))  # these may be folded to any letters
+    heads = {stem[:-1] if len(stem) > 2 else stem for stem in sought}
+    heads |= {head[:-1] + "y" for head in heads if head.endswith("i")}
+    lowered = text.lower()
+    found = set() if text.isascii() else {match.start() for match in _FOLDED.finditer(text)}
+    for head in heads:
+        at = lowered.find(head)
+        while at >= 0:
+            if not (at and lowered[at - 1] in _ASCII_WORD):
+                found.add(at)
+            at = lowered.find(head, at + 1)
+    return sorted(found)
 
 
 def spaced(texts: Sequence[str]) -> list[str]:
@@ -161,6 +169,12 @@ def stems_shorter_than(prefix: str) -> frozenset[str]:
     """The stems of likely words that begin so but whose stem does not, because it is shorter."""
     stems = {term(prefix + ending) for ending in _ENDINGS}
     return frozenset(stem for stem in stems if not stem.startswith(prefix))
+
+
+def is_one_word(text: str) -> bool:
+    """Whether this is one word as a whole, with its vowel signs, accents and points."""
+    found = [(token.start, token.end) for token in tokens(text)]
+    return found == [(0, len(text))]
 
 
 def is_cjk(text: str) -> bool:
