@@ -1,6 +1,6 @@
 """One page of hits from tantivy in an order that has no ties: by a key, those without one last, then (ts, log_id), the largest first.
 
-tantivy orders by one key and leaves ties in any order. A few ties of a score are fetched whole and ordered here; many, and those
+tantivy orders by one key and leaves ties in any order. Some ties of a score are fetched whole and ordered here; many, and those
 of a field, are asked for by time, a value at a time, so that a page costs as much where a million logs have the same value.
 By time, the first hits are looked for in a small part of it before in all, because tantivy looks at every hit for the first one.
 """
@@ -13,16 +13,18 @@ from tantivy import FieldType, Occur
 from tantivy import Order as Direction
 from tantivy import Query as TantivyQuery
 
-from tunemill.indexer.analysis import is_cjk_run
-from tunemill.indexer.ast import And, Query, WordPrefix, has_words
+from tunemill.indexer.analysis import is_cjk_run, terms
+from tunemill.indexer.ast import And, Or, Query, WordPrefix, Words, has_words
 from tunemill.indexer.cursor import Place
 from tunemill.indexer.histogram import Span
+from tunemill.indexer.local_facets import total
 from tunemill.indexer.local_query import to_tantivy
 from tunemill.indexer.search import NEWEST, Order, SearchRequest
 
 IdsOf = Callable[[Sequence[int]], dict[int, str]]
 Key = int | float | None
 
+FEW_TIES = 100  # of a score: looked at first, because tantivy passes over the fewer logs, the more hits it is asked for
 MANY_TIES = 1_000  # of a score: from here on they are asked for by time
 PARTS_OF_TIME = (1_024, 32)  # in such a part of the index's time the first hits are looked for, the smallest first
 
@@ -63,9 +65,10 @@ class _Start(NamedTuple):
 class _Stretch(NamedTuple):
     """A part of the order that tantivy sorts by one key."""
 
-    how: dict[str, Any]  # tantivy's arguments for its sort
+    how: dict[str, Any]  # tantivy's arguments for its sort; none: by score
     candidate: Callable[[Any, int, int], _Candidate]  # of its key, ts and seq
     starts: Sequence[Any] = ()  # queries for what it begins with, the least first
+    ties: int = 1  # of the last hit: so many are asked for with the first hits
 
 
 def page(view: View, request: SearchRequest, place: Place | None) -> tuple[list[Found], bool]:
@@ -74,7 +77,7 @@ def page(view: View, request: SearchRequest, place: Place | None) -> tuple[list[
         return [], False
     wanted, query = request.limit + 1, to_tantivy(request.query, view.schema)
     if request.by_score and not _scores_alike(request.query):
-        found = _by_score(view, query, place, wanted)
+        found = _by_score(view, query, place, wanted, MANY_TIES if _has_phrase(request.query) else FEW_TIES)
     elif request.by_score:
         found = _by_time(view, query, place, wanted, key=1.0)
     elif request.order.field == "ts":
@@ -91,9 +94,20 @@ def _scores_alike(query: Query) -> bool:
     return len(counting) == 1 and isinstance(counting[0], WordPrefix) and not is_cjk_run(counting[0].text)
 
 
-def _by_score(view: View, query: Any, place: Place | None, wanted: int) -> list[Found]:
+def _has_phrase(query: Query) -> bool:
+    """Whether words must stand side by side: tantivy looks at all that have them, however few hits it is asked for."""
+    match query:
+        case Words(text):
+            return len(terms(text)) > 1
+        case And(items) | Or(items):
+            return any(_has_phrase(item) for item in items)
+        case _:
+            return False
+
+
+def _by_score(view: View, query: Any, place: Place | None, wanted: int, ties: int) -> list[Found]:
     start = _Start((-(place.key or 0.0), -place.ts_ms), place.log_id) if place else None
-    stretch = _Stretch({}, lambda score, ts, seq: _Candidate((-score, -ts), score, ts, seq))
+    stretch = _Stretch({}, lambda score, ts, seq: _Candidate((-score, -ts), score, ts, seq), ties=ties)
     return _first(view, query, stretch, start, (wanted, wanted + (place.seen if place else 0)))
 
 
@@ -179,7 +193,7 @@ def _top(view: View, query: Any, stretch: _Stretch, reach: int) -> tuple[list[_C
     """At least `reach` best candidates in order, no group of ties cut in two; and whether that is all there are."""
     # tantivy takes memory for as many hits as it is asked for, and cursors can be forged
     reach = min(reach, max(1, view.searcher.num_docs))
-    count = reach + 1 if stretch.how else reach + MANY_TIES  # a search by words costs most of all: one is to be enough
+    count = reach + stretch.ties
     while True:
         hits = _hits(view, query, stretch.how, count, stretch.starts)
         if not hits:
@@ -190,9 +204,9 @@ def _top(view: View, query: Any, stretch: _Stretch, reach: int) -> tuple[list[_C
         looked_at = len(better) + len(ties)
         if looked_at < len(hits) or len(hits) < count:
             return _candidates(view, stretch, better + ties), looked_at == len(hits)
-        if not stretch.how:
+        if not stretch.how and count >= reach + MANY_TIES:
             return _candidates(view, stretch, better + _newest(view, query, last, reach - len(better))), False
-        count *= 4
+        count = 4 * count if stretch.how else reach + MANY_TIES
 
 
 def _hits(view: View, query: Any, how: dict[str, Any], count: int, starts: Sequence[Any]) -> list[tuple[Any, Any]]:
@@ -231,7 +245,7 @@ def _newest(view: View, query: Any, score: float, wanted: int) -> list[tuple[Any
         newest = _hits(view, query, _by_ts(NEWEST), look, _starts(view, NEWEST, None))
         since = newest[-1][0] if len(newest) == look < most else None
         some = query if since is None else _both(query, _range(view, "ts", since, None))
-        hits = view.searcher.search(some, limit=max(1, view.searcher.search(some, limit=1).count), count=False).hits
+        hits = view.searcher.search(some, limit=max(1, total(view.searcher, some)), count=False).hits
         found = [hit for hit in hits if hit[0] == score]
         if len(found) >= wanted or since is None:
             return found

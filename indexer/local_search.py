@@ -7,7 +7,7 @@ from tunemill.indexer.cursor import Place, next_cursor
 from tunemill.indexer.document import texts
 from tunemill.indexer.highlight import highlight
 from tunemill.indexer.histogram import width_ms
-from tunemill.indexer.local_facets import facets
+from tunemill.indexer.local_facets import facets, total
 from tunemill.indexer.local_page import Found, View, page
 from tunemill.indexer.local_points import Counts, Point
 from tunemill.indexer.local_query import to_tantivy
@@ -32,13 +32,11 @@ def counts(point: Point, schema: Any, request: SearchRequest) -> Counts:
     """How many logs match; and when they were made, and with which values, if that is asked for."""
     matching = to_tantivy(request.query, schema)
     if not request.counts:
-        return Counts(point.searcher.search(matching, limit=1).count, {}, None)
+        return Counts(total(point.searcher, matching), {}, None)
     bucket_ms = width_ms(request.query, point.span())
-    over_time = {"histogram": {"field": "ts", "interval": float(bucket_ms), "min_doc_count": 1}}
-    by_value, found = facets(point.searcher, matching, {"ts": over_time})
-    buckets = tuple((int(bucket["key"]), bucket["doc_count"]) for bucket in found["ts"]["buckets"])
-    total = sum(logs for _, logs in buckets)  # every log has one time
-    return Counts(total, by_value, Histogram(bucket_ms, buckets))
+    by_value, over_time = facets(point.searcher, matching, bucket_ms=bucket_ms)
+    matches = sum(over_time.values())  # every log has one time
+    return Counts(matches, by_value, Histogram(bucket_ms, tuple(over_time.items())))
 
 
 def _hit(request: SearchRequest, hit: Found, tagged: TaggedLog) -> Hit:

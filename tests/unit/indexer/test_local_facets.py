@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tunemill.indexer import local_facets
 from tunemill.indexer.local import LocalIndex
 from tunemill.indexer.query import parse
-from tunemill.indexer.search import FACET_VALUES, SearchRequest
+from tunemill.indexer.search import FACET_VALUES, SearchPage, SearchRequest
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
 
 
@@ -19,13 +20,17 @@ def log(log_id: str, *tags: str, app: str | None = None, text: str = "apple") ->
     return TaggedLog(log=record, tags=tuple(Tag(tag, "rule@1") for tag in tags), content_digest="d")
 
 
-async def facets(folder: Path, logs: list[TaggedLog], query: str) -> Mapping[str, list[tuple[str, int]]]:
+async def page_of(folder: Path, logs: list[TaggedLog], request: SearchRequest) -> SearchPage:
     index = LocalIndex(folder, project="default")
     try:
         await index.write(logs)
-        page = await index.search(SearchRequest(parse(query), limit=0))
+        return await index.search(request)
     finally:
         await index.close()
+
+
+async def facets(folder: Path, logs: list[TaggedLog], query: str) -> Mapping[str, list[tuple[str, int]]]:
+    page = await page_of(folder, logs, SearchRequest(parse(query), limit=0))
     return {name: [(item.value, item.count) for item in items] for name, items in page.facets.items()}
 
 
@@ -57,3 +62,11 @@ async def test_logs_with_very_many_tags_are_counted_too(tmp_path: Path) -> None:
     many = [f"{at:03}" + "x" * 1_000 for at in range(100)]
     found = await facets(tmp_path, [log("a", *many, "z"), log("b", *many, "z", "zz"), log("c", "z")], "apple")
     assert found["tag"] == [("z", 3), *((tag, 2) for tag in many[: FACET_VALUES - 1])]
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_logs_are_counted_whether_they_were_tagged_or_not(tmp_path: Path, counts: bool) -> None:
+    failed = [msgspec.structs.replace(log(f"failed-{at}"), tag_status="failed") for at in range(3)]
+    page = await page_of(tmp_path, [log("a"), *failed, log("b")], SearchRequest(parse("apple"), limit=0, counts=counts))
+    assert page.total == 5
+    assert page.histogram is None or page.histogram.buckets == ((0, 5),)
