@@ -6,7 +6,8 @@ The logs are the input's, recombined so that the vocabulary grows with their num
 one after the other, each time with other words of the logs, so that nothing is answered from memory; p50 and p99 are over these.
 The exponent says by which power of the number of logs the median grows. Elasticsearch is asked the same bodies by hand, too, with the
 client as it comes: as they are, so that those answers lack the highlights, which are ours, and with highlights of Elasticsearch's.
-On the embedded engine the API is asked the same as the port, in this process and over a socket, and the memory of `tunemill up` is read, empty and with the largest index.
+On the embedded engine the API is asked the same as the port, in this process and over a socket, and the memory of `tunemill up` is
+read, empty and with the largest index.
 """
 
 import asyncio
