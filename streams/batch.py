@@ -70,6 +70,7 @@ class Batch:
     feedback: list[Feedback] = field(default_factory=list)
     unreadable: list[RejectedLog] = field(default_factory=list)
     beside: Counter[str] = field(default_factory=Counter)  # what is no log and no part of one, by kind
+    received: int = 0  # logs and parts of logs, counted before anything becomes of them
 
 
 class _End(msgspec.Struct, frozen=True, gc=False):
@@ -120,7 +121,7 @@ async def account_for(batch: Batch, hop: Hop, *, after: asyncio.Event | None = N
     await _publish(batch.feedback, letters, hop.bus)
     # 6. Counters.
     counts = _count(ends, late, erased, len(batch.unreadable))
-    _report(counts, letters, batch.beside, time.monotonic() - batch.begun)
+    _report(batch, counts, letters)
     return counts
 
 
@@ -138,8 +139,8 @@ def _now_ms() -> int:
 
 
 def _process_all(messages: Sequence[Message], read: Batch, schemas: Schemas | None, near: Near) -> Batch:
-    now_ms = _now_ms()
-    for message, results in zip(messages, process(messages, read.rules, schemas, now_ms=now_ms), strict=True):
+    told = process(messages, read.rules, schemas, now_ms=_now_ms())
+    for message, results in zip(messages, told, strict=True):
         for place, result in enumerate(results):
             match result:
                 case TaggedLog():
@@ -156,6 +157,7 @@ def _process_all(messages: Sequence[Message], read: Batch, schemas: Schemas | No
                     read.beside[kind] += 1
                 case RejectedLog():
                     read.unreadable.append(result)
+    read.received = sum(map(len, told)) - read.beside.total()
     return read
 
 
@@ -266,15 +268,13 @@ def _count(ends: Sequence[_End], late: set[str], erased: int, unreadable: int) -
     return counts
 
 
-def _report(
-    counts: Mapping[Outcome, int], letters: Iterable[RejectedLog], beside: Mapping[str, int], seconds: float
-) -> None:
-    metrics.LOGS.labels("received").inc(sum(counts.values()))
+def _report(batch: Batch, counts: Mapping[Outcome, int], letters: Iterable[RejectedLog]) -> None:
+    metrics.LOGS.labels("received").inc(batch.received)
     for outcome, count in counts.items():
         metrics.LOGS.labels(outcome.value).inc(count)
     for letter in letters:
         metrics.REJECTED.labels(letter.stage, letter.error_code).inc()
-    for kind, count in beside.items():
+    for kind, count in batch.beside.items():
         metrics.NOT_CALLS.labels(kind).inc(count)
-    metrics.BATCH_SECONDS.observe(seconds)
+    metrics.BATCH_SECONDS.observe(time.monotonic() - batch.begun)
     metrics.LAST_PROGRESS.set_to_current_time()

@@ -64,7 +64,10 @@ def _engine(name: str, start: Callable[[], AbstractContextManager[str]]) -> Iter
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly what was not tested, where an engine was missing."""
+    """Say what passed tests have counted, and loudly what was not tested, where an engine was missing."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name} {value}")
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "live" in report.keywords]
     if skipped:
         why = "; ".join(sorted({report.longrepr[2].removeprefix("Skipped: ") for report in skipped}))

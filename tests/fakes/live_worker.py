@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tunemill.indexer.open import open_index
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex
 from tunemill.schemas import wire
+from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.records import Erasure, LogBatch, LogRecord, Message, RejectedLog
 from tunemill.schemas.topics import ERASURES, FEEDBACK, LOGS, REJECTED
 
@@ -138,19 +140,37 @@ async def ready(run: Run) -> bool:
         return False
 
 
-async def metric(run: Run, name: str, port: int | None = None) -> float:
-    """What the worker's metric says now; 0 while it does not answer."""
+async def metrics(run: Run, port: int | None = None) -> Mapping[str, float]:
+    """What the worker's metrics say at one moment; 0 of each while it does not answer."""
     try:
         async with httpx.AsyncClient() as client:
             text = (await client.get(f"http://127.0.0.1:{port or run.port}/metrics")).text
     except httpx.TransportError:
-        return 0.0
-    return sum(float(line.removeprefix(f"{name} ")) for line in text.splitlines() if line.startswith(f"{name} "))
+        return defaultdict(float)
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return defaultdict(float, {name: float(value) for name, _, value in lines})
+
+
+async def metric(run: Run, name: str, port: int | None = None) -> float:
+    """What one of them says."""
+    return (await metrics(run, port))[name]
+
+
+def of_logs(outcome: str) -> str:
+    """The metric that counts these, which is a part's last step."""
+    return f'tunemill_logs_total{{outcome="{outcome}"}}'
 
 
 async def counted(run: Run, outcome: str, port: int | None = None) -> int:
-    """How many logs the worker has counted so, which is a part's last step."""
-    return int(await metric(run, f'tunemill_logs_total{{outcome="{outcome}"}}', port))
+    """How many logs the worker has counted so."""
+    return int(await metric(run, of_logs(outcome), port))
+
+
+async def account(run: Run, port: int | None = None) -> int:
+    """Check that all that a worker has received has come to an end, and say how much of it was there already."""
+    told = await metrics(run, port)
+    assert told[of_logs("received")] == sum(told[of_logs(outcome)] for outcome in Outcome) > 0
+    return int(told[of_logs(Outcome.DUPLICATE)])
 
 
 async def until(condition: Callable[[], Awaitable[bool]], process: subprocess.Popen[bytes], run: Run) -> None:

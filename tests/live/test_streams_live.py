@@ -4,13 +4,14 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from fakes.curator_api import running_api
 from fakes.live_worker import (
     Run,
+    account,
     counted,
     dead_letters,
     engines,
@@ -43,7 +44,9 @@ async def run(kafka_url: str, elasticsearch_url: str, tmp_path: Path) -> AsyncIt
     await remove_indices(run)
 
 
-async def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(run: Run):
+async def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(
+    run: Run, record_property: Callable[[str, object], None]
+):
     outgoing, good, bad = run.messages(MESSAGES)
     wave = len(outgoing) // KILLS
     cut_off = 0  # kills that left published logs undone
@@ -67,6 +70,7 @@ async def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(r
                 return len(await indexed_ids(index, run)) >= len(good) and len(await dead_letters(bus, run)) >= bad
 
             await until(complete, process, run)
+            record_property("duplicates delivered", await account(run))
         ids = await indexed_ids(index, run)
         assert good - set(ids) == set()
         assert len(ids) == len(good)
@@ -91,6 +95,7 @@ async def test_sigterm_drains_and_what_was_erased_stays_away(run: Run):
 
             await until(gone, process, run)  # though no log comes that would make the worker look
             assert await ready(run)
+            await account(run)
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 60) == 0
         assert await index.get(kept.log_id) is not None
