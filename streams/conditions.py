@@ -1,72 +1,65 @@
-# ruff: noqa: SIM110  every test runs for every log, and a generator costs more than what it looks at
-"""How a log is held to those conditions of a rule that look for no pattern. Pure."""
+"""Which logs meet those conditions of a rule that look for no pattern. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
-from tunemill.schemas.records import LogRecord
+from tunemill.schemas.records import LogRecord, Message
 from tunemill.streams.rule import Condition, Has, Measure
 from tunemill.streams.text import Texts
 
-Test = Callable[[LogRecord, Texts], bool]
+Logs = Sequence[tuple[LogRecord, Texts]]
+# Of each log, whether it meets a condition. All at once: a call for each would cost more than the look at it.
+Test = Callable[[Logs], Iterable[bool]]
 
 
 def test_of(condition: Condition) -> Test:
-    """How a log is held to a condition that looks for no pattern."""
+    """How logs are held to a condition that looks for no pattern."""
     if condition.has is not None:
         return _HAS[condition.has]
     if condition.field is not None:
         measure, (low, high) = _MEASURES[condition.field], condition.bounds
-        return lambda log, texts: (size := measure(log, texts)) is not None and low < size < high
+        return lambda logs: [size is not None and low < size < high for size in measure(logs)]
     name, given = condition.values or ("", ())
-    allowed = frozenset(given)
-    return lambda log, _texts: getattr(log, name) in allowed
+    value, allowed = attrgetter(name), frozenset(given)
+    return lambda logs: [value(log) in allowed for log, _ in logs]
 
 
-def _has_tools(log: LogRecord, _texts: Texts) -> bool:
-    return bool(log.tools)
+def _has_tools(logs: Logs) -> list[bool]:
+    return [bool(log.tools) for log, _ in logs]
 
 
-def _has_output(log: LogRecord, _texts: Texts) -> bool:
-    for message in log.output:
-        if message.tool_calls or (message.content and not message.content.isspace()):
-            return True
-    return False
+def _has_output(logs: Logs) -> list[bool]:
+    return [any(map(_says_something, log.output)) for log, _ in logs]
 
 
-def _has_tool_calls(log: LogRecord, _texts: Texts) -> bool:
-    for message in log.output:
-        if message.tool_calls:
-            return True
-    return False
+def _says_something(message: Message) -> bool:
+    return bool(message.tool_calls or (message.content and not message.content.isspace()))
 
 
-def _has_tool_results(log: LogRecord, _texts: Texts) -> bool:
-    for message in log.messages:
-        if message.role == "tool":
-            return True
-    return False
+def _has_tool_calls(logs: Logs) -> list[bool]:
+    return [any(map(_TOOL_CALLS, log.output)) for log, _ in logs]
 
 
-def _has_refusal(log: LogRecord, _texts: Texts) -> bool:
-    for message in log.output:
-        if message.refusal:
-            return True
-    return False
+def _has_tool_results(logs: Logs) -> list[bool]:
+    return ["tool" in map(_ROLE, log.messages) for log, _ in logs]
 
 
-def _has_media(log: LogRecord, _texts: Texts) -> bool:
-    for message in (*log.messages, *log.output):
-        if message.parts and isinstance(message.parts, list | tuple) and any(map(_is_media, message.parts)):
-            return True
-    return False
+def _has_refusal(logs: Logs) -> list[bool]:
+    return [any(map(_REFUSAL, log.output)) for log, _ in logs]
 
 
-def _is_media(part: Any) -> bool:
-    """Whether a content part is an image, audio, a file or the like."""
-    return isinstance(part, dict) and part.get("type") not in ("text", "refusal", None)
+def _has_media(logs: Logs) -> list[bool]:
+    return [any(map(_is_media, filter(None, map(_PARTS, (*log.messages, *log.output))))) for log, _ in logs]
 
 
+def _is_media(parts: Any) -> bool:
+    """Whether one of these content parts is an image, audio, a file or the like."""
+    listed = parts if isinstance(parts, list | tuple) else ()
+    return any(isinstance(part, dict) and part.get("type") not in ("text", "refusal", None) for part in listed)
+
+
+_ROLE, _PARTS, _REFUSAL, _TOOL_CALLS = map(attrgetter, ("role", "parts", "refusal", "tool_calls"))
 _HAS: dict[Has, Test] = {
     "tool_calls": _has_tool_calls,
     "tool_results": _has_tool_results,
@@ -75,12 +68,12 @@ _HAS: dict[Has, Test] = {
     "refusal": _has_refusal,
     "output": _has_output,
 }
-_MEASURES: dict[Measure, Callable[[LogRecord, Texts], float | None]] = {
-    "latency_ms": lambda log, _texts: log.latency_ms,
-    "cost_usd": lambda log, _texts: log.cost_usd,
-    "input_tokens": lambda log, _texts: log.usage.input_tokens,
-    "output_tokens": lambda log, _texts: log.usage.output_tokens,
-    "messages": lambda log, _texts: len(log.messages),
-    "turns": lambda log, _texts: [message.role for message in log.messages].count("user"),
-    "chars": lambda _log, texts: sum(map(len, texts.parts.values())),
+_MEASURES: dict[Measure, Callable[[Logs], Iterable[float | None]]] = {
+    "latency_ms": lambda logs: [log.latency_ms for log, _ in logs],
+    "cost_usd": lambda logs: [log.cost_usd for log, _ in logs],
+    "input_tokens": lambda logs: [log.usage.input_tokens for log, _ in logs],
+    "output_tokens": lambda logs: [log.usage.output_tokens for log, _ in logs],
+    "messages": lambda logs: [len(log.messages) for log, _ in logs],
+    "turns": lambda logs: [[message.role for message in log.messages].count("user") for log, _ in logs],
+    "chars": lambda logs: [sum(map(len, texts.parts.values())) for _, texts in logs],
 }

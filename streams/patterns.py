@@ -7,9 +7,9 @@ Patterns with gaps that no words can be asked for lie in small automata of their
 one, for the same reason: over varied text, two small ones have fewer states.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import re2
 
@@ -26,14 +26,15 @@ _LITERAL = re2.compile(r"\(\?i:(?:\\b)?(?:[^\\()\[\]{}*+?|.^$]|\\\W)*(?:\\b)?\)"
 
 
 class Patterns:
-    """Patterns that are looked for in the same texts, each under a key. Immutable once it is compiled."""
+    """Patterns that are looked for in the same texts, each with its bits: what is known of a text that it matches. Immutable once it
+    is compiled."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, int] = {}
+        self._bits: dict[str, int] = {}
 
-    def add(self, pattern: str, key: int) -> int:
-        """The key of the pattern: this one, unless it is known by another."""
-        return self._keys.setdefault(pattern, key)
+    def add(self, pattern: str, bits: int) -> None:
+        """Look for this pattern, and give these bits beside those that it has to the texts that it matches."""
+        self._bits[pattern] = self._bits.get(pattern, 0) | bits
 
     def compile(self) -> None:
         """To be called once, after all patterns.
@@ -41,43 +42,82 @@ class Patterns:
         Raises:
             re2.error: together they need too much memory.
         """
-        gaps = [pattern for pattern in self._keys if _GAP.search(f" {pattern}")]
+        gaps = [pattern for pattern in self._bits if _GAP.search(f" {pattern}")]
         alone = _filterable(gaps)
-        literals = [pattern for pattern in self._keys if _LITERAL.fullmatch(pattern)]
+        literals = [pattern for pattern in self._bits if _LITERAL.fullmatch(pattern)]
         everywhere = [pattern for pattern in gaps if pattern not in {*alone, *literals}]
-        plain = [pattern for pattern in self._keys if pattern not in {*gaps, *literals}]
+        plain = [pattern for pattern in self._bits if pattern not in {*gaps, *literals}]
         if len(plain) + len(everywhere) <= _FEW_PATTERNS:
             together = [[*plain, *everywhere], literals]
         else:
             together = [*_parted(plain, _PLAIN_PATTERNS), *_parted(everywhere, _GAP_PATTERNS), literals]
-        # Sets of one: they say whether it matches, which is cheaper than where.
-        self._alone = {self._keys[pattern]: _set([pattern], quiet()) for pattern in alone}
-        self._sets = [(_set(part, quiet(max_mem=_MAX_SET_BYTES)), self._keys_of(part)) for part in together if part]
-        self._filters = [(_filter(part), self._keys_of(part)) for part in _parted(alone, _FILTER_PATTERNS)]
+        self._sets = [(_set(part, quiet(max_mem=_MAX_SET_BYTES)), self._bits_of(part)) for part in together if part]
+        self._filters = [(_filter(part), list(map(self._alone, part))) for part in _parted(alone, _FILTER_PATTERNS)]
 
-    def match(self, texts: Iterable[tuple[bytes, set[int], set[int]]]) -> None:
-        """Add the keys of the patterns that match a text to the first set beside it, and of those that may to the second.
+    def match(self, texts: Iterable[str]) -> list["Seen"]:
+        """What holds for each of these texts, and what may hold.
 
         Each automaton reads all texts before the next one does: what it is made of is then still near the processor.
         """
-        texts = list(texts)
-        for automaton, keys in self._sets:
+        seen = [Seen(text.encode()) for text in texts]
+        for automaton, bits in self._sets:
             match = automaton.Match
-            for text, sure, _ in texts:
-                for place in match(text) or ():
-                    sure.add(keys[place])
-        for automaton, keys in self._filters:
+            for one in seen:
+                for place in match(one.text) or ():
+                    one.sure |= bits[place]
+        for automaton, alone in self._filters:
             match = automaton.Match
-            for text, _, possible in texts:
-                for place in match(text, True) or ():
-                    possible.add(keys[place])
+            for one in seen:
+                for place in match(one.text, True) or ():
+                    one.add(alone[place])
+        return seen
 
-    def confirm(self, key: int, text: bytes) -> bool:
-        """Whether the pattern of a possible key matches the text."""
-        return self._alone[key].Match(text) is not None
+    def _bits_of(self, patterns: list[str]) -> list[int]:
+        return [self._bits[pattern] for pattern in patterns]
 
-    def _keys_of(self, patterns: list[str]) -> list[int]:
-        return [self._keys[pattern] for pattern in patterns]
+    def _alone(self, pattern: str) -> "_Alone":
+        """A set of one: it says whether it matches, which is cheaper than where."""
+        return _Alone(self._bits[pattern], _set([pattern], quiet()).Match)
+
+
+class _Alone(NamedTuple):
+    """A pattern that is tried where somebody asks for one of its bits."""
+
+    bits: int
+    match: Callable[[bytes], Any]
+
+
+class Seen:
+    """The bits that hold for one text, and those that may hold and are looked at when somebody asks."""
+
+    __slots__ = ("_possible", "maybe", "sure", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.sure = 0
+        self.maybe = 0
+        self._possible: list[_Alone] = []
+
+    def add(self, pattern: _Alone) -> None:
+        """The text has the words of this pattern."""
+        self.maybe |= pattern.bits
+        self._possible.append(pattern)
+
+    def confirm(self, bit: int) -> bool:
+        """Whether a bit that may hold does."""
+        if self.sure & bit:
+            return True
+        untried = []
+        for pattern in self._possible:
+            if self.sure & bit or not pattern.bits & bit:
+                untried.append(pattern)
+            elif pattern.match(self.text):
+                self.sure |= pattern.bits
+        self._possible = untried
+        if self.sure & bit:
+            return True
+        self.maybe &= ~bit
+        return False
 
 
 def quiet(*, max_mem: int | None = None) -> Any:

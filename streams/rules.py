@@ -1,14 +1,17 @@
 """Tag rules: data in YAML, compiled into a few automata for each part of a log's text.
 
-Whatever a rule may ask for - a pattern in a part of the text, a field's value, a size - is a number, its key. A log is turned into
-the keys that hold for it; the rules are sets of keys, and only those are looked at that a key of the log can make match.
+What a rule asks for is a few bits: one for each condition of `all`, one for those of `any`, of which one is enough, and one for
+those of `none`. Whatever meets such a condition - a pattern in a part of the text, a field's value, a size - has its bits. A log is
+turned into the bits that hold for it, and only those rules are looked at whose first bit may be among them.
 The format stands in `docs/tags.md`; `rules.yaml` beside this module is the starter set.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import compress, count
+from typing import NamedTuple
 
 import re2
 
@@ -16,9 +19,9 @@ from tunemill.privacy import pii
 from tunemill.privacy.pii import PrivateData
 from tunemill.schemas.learned import LearnedTag
 from tunemill.schemas.records import LogRecord, Tag
-from tunemill.streams.conditions import Test, test_of
+from tunemill.streams.conditions import test_of
 from tunemill.streams.errors import RuleError, RulesInvalid
-from tunemill.streams.patterns import Patterns
+from tunemill.streams.patterns import Patterns, Seen
 from tunemill.streams.rule import Condition, Rule
 from tunemill.streams.rules_text import read_document
 from tunemill.streams.text import Texts
@@ -26,8 +29,7 @@ from tunemill.streams.text import Texts
 PARTS = ("system", "user", "assistant", "rest")  # of a log's text
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What the rules and the gates of private data found in one log."""
 
     tags: tuple[Tag, ...]  # of each tag the first rule that matched, in the file's order
@@ -36,20 +38,20 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """A rule as keys."""
+    """A rule as bits."""
 
     tag: Tag
-    all: tuple[frozenset[int], ...]
-    any: frozenset[int]
-    none: frozenset[int]
+    wanted: tuple[int, ...]
+    none: int  # 0 where it has no exceptions
 
     def holds(self, known: "_Known") -> bool:
-        if not self.none.isdisjoint(known.sure):  # costs nothing, where a pattern that is only possible has to be tried
+        sure, maybe, none = known.sure, known.maybe, self.none
+        if none & sure:  # costs nothing, where a pattern that is only possible has to be tried
             return False
-        for wanted in self.all:
-            if not known.has_any(wanted):
+        for bit in self.wanted:
+            if not (bit & sure or (bit & maybe and known.confirm(bit))):
                 return False
-        return (not self.any or known.has_any(self.any)) and not (self.none and known.has_any(self.none))
+        return not (none & maybe and known.confirm(none))
 
 
 class Rules:
@@ -72,12 +74,14 @@ class Rules:
         self.learned = tuple(learned)
         self.private_data = private_data
         self._parts = {name: Patterns() for name in PARTS}
-        self._tests: dict[Condition, int] = {}  # condition on fields -> its key
-        self._count = 0  # of the keys of patterns
-        self._gates = {self._key(part, pattern): kinds for pattern, kinds in pii.GATES.items() for part in PARTS}
-        self._checks = [self._compile(rule) for rule in self.rules]
-        self._awaited = _awaited(self._checks)
-        self._asked: list[tuple[int, Test]] = [(key, test_of(condition)) for condition, key in self._tests.items()]
+        self._tests: dict[Condition, int] = defaultdict(int)  # condition on fields -> its bits
+        self._free = (1 << number for number in count())  # bits
+        self._gates = {self._gate(pattern): kinds for pattern, kinds in pii.GATES.items()}
+        self._gated = sum(self._gates)
+        checks = map(self._compile, self.rules)
+        self._checks = {check.wanted[0]: check for check in checks if check.wanted}  # in the rules' order
+        self._firsts = sum(self._checks)
+        self._asked = [(bits, test_of(condition)) for condition, bits in self._tests.items()]
         for part in self._parts.values():
             part.compile()
 
@@ -92,122 +96,100 @@ class Rules:
         Many logs at once cost far less than one by one: every step is done for all of them before the next, and a text that
         several logs share is looked at once.
         """
-        known = self._known(logs)
-        waiting: dict[int, list[int]] = defaultdict(list)  # place of a rule -> those of the logs that it may match
+        kinds: dict[Seen, frozenset[str]] = {}
+        known = self._known(logs, kinds)
+        waiting: dict[int, list[int]] = {bit: [] for bit in self._checks}  # places of the logs that a rule may match
         for place, one in enumerate(known):
-            keys = self._awaited.keys() & (one.sure | one.possible)
-            for number in frozenset().union(*map(self._awaited.__getitem__, keys)):
-                waiting[number].append(place)
+            firsts = (one.sure | one.maybe) & self._firsts
+            while firsts:
+                bit = firsts & -firsts  # the lowest
+                waiting[bit].append(place)
+                firsts ^= bit
         matched: list[dict[str, Tag]] = [{} for _ in logs]
-        for number in sorted(waiting):
-            check = self._checks[number]
-            for place in waiting[number]:
-                if check.tag.tag not in matched[place] and check.holds(known[place]):
-                    matched[place][check.tag.tag] = check.tag
+        for bit, check in self._checks.items():
+            tag = check.tag
+            for place in waiting[bit]:
+                if tag.tag not in matched[place] and check.holds(known[place]):
+                    matched[place][tag.tag] = tag
         return [
-            Found(tuple(tags.values()), tuple(kind for kind in pii.KINDS if kind in one.private) if one.private else ())
-            for tags, one in zip(matched, known, strict=True)
+            Found(tuple(tags.values()), self._private(one, kinds)) for tags, one in zip(matched, known, strict=True)
         ]
 
-    def _known(self, logs: Sequence[tuple[LogRecord, Texts]]) -> list["_Known"]:
+    def _known(self, logs: Sequence[tuple[LogRecord, Texts]], kinds: dict[Seen, frozenset[str]]) -> list["_Known"]:
         columns = [
-            self._read([texts.parts[name] for _, texts in logs], patterns) for name, patterns in self._parts.items()
+            self._read([texts.parts[name] for _, texts in logs], patterns, kinds)
+            for name, patterns in self._parts.items()
         ]
-        known = [_Known(parts) for parts in zip(*columns, strict=True)]
-        for key, test in self._asked:
-            for one, (log, texts) in zip(known, logs, strict=True):
-                if test(log, texts):
-                    one.sure.add(key)
+        known = list(map(_Known, zip(*columns, strict=True)))
+        for bits, test in self._asked:
+            for one in compress(known, test(logs)):
+                one.sure |= bits
         return known
 
-    def _read(self, texts: Sequence[str], patterns: Patterns) -> list["_Part"]:
-        """What holds for each of these texts of one part."""
-        parts = {text: _Part(text, patterns) for text in set(texts)}
-        patterns.match((part.encoded, part.sure, part.possible) for part in parts.values() if part.encoded)
-        for text, part in parts.items():
-            gated = self._gates.keys() & part.sure
-            if gated:
-                part.private = pii.kinds_in(text, frozenset().union(*map(self._gates.__getitem__, gated)))
-        return [parts[text] for text in texts]
+    def _read(self, texts: Sequence[str], patterns: Patterns, kinds: dict[Seen, frozenset[str]]) -> list[Seen]:
+        """What was seen in each of these texts of one part; the private data in them goes to `kinds`."""
+        different = [text for text in dict.fromkeys(texts) if text]
+        found = dict(zip(different, patterns.match(different), strict=True))
+        for text, seen in found.items():
+            if seen.sure & self._gated:
+                open_gates = (opened for gate, opened in self._gates.items() if gate & seen.sure)
+                kinds[seen] = pii.kinds_in(text, frozenset().union(*open_gates))
+        found[""] = Seen(b"")
+        return [found[text] for text in texts]
+
+    def _private(self, known: "_Known", kinds: Mapping[Seen, frozenset[str]]) -> tuple[str, ...]:
+        """The kinds of private data in a log."""
+        if not known.sure & self._gated:
+            return ()
+        found = frozenset().union(*(kinds.get(part, ()) for part in known.parts))
+        return tuple(kind for kind in pii.KINDS if kind in found)
 
     def _compile(self, rule: Rule) -> _Check:
-        return _Check(
-            Tag(rule.tag, rule.setter),
-            tuple(self._keys_for(condition) for condition in rule.all),
-            frozenset().union(*map(self._keys_for, rule.any)),
-            frozenset().union(*map(self._keys_for, rule.none)),
-        )
+        wanted = [self._bit_of([condition]) for condition in rule.all]
+        if rule.any:
+            wanted.append(self._bit_of(rule.any))
+        return _Check(Tag(rule.tag, rule.setter), tuple(wanted), self._bit_of(rule.none) if rule.none else 0)
 
-    def _keys_for(self, condition: Condition) -> frozenset[int]:
-        """The keys, any of which says that the condition holds. Those of patterns count from 0, the others down from -1."""
-        if condition.where is None:
-            return frozenset({self._tests.setdefault(condition, -1 - len(self._tests))})
-        parts = PARTS if condition.where == "text" else (condition.where,)
-        return frozenset(self._key(name, pattern) for name in parts for pattern in condition.patterns)
+    def _bit_of(self, conditions: Iterable[Condition]) -> int:
+        """A bit that any of these conditions gives."""
+        bit = next(self._free)
+        for condition in conditions:
+            if condition.where is None:
+                self._tests[condition] |= bit
+                continue
+            for part in PARTS if condition.where == "text" else (condition.where,):
+                for pattern in condition.patterns:
+                    self._parts[part].add(pattern, bit)
+        return bit
 
-    def _key(self, part: str, pattern: str) -> int:
-        """Of a pattern in a part; its remainder by the number of parts says which part it is."""
-        key = self._parts[part].add(pattern, self._count * len(PARTS) + PARTS.index(part))
-        self._count += 1
-        return key
-
-
-class _Part:
-    """What holds for one text, and what may hold and is looked at when somebody asks."""
-
-    __slots__ = ("_asked", "_patterns", "encoded", "possible", "private", "sure")
-
-    def __init__(self, text: str, patterns: Patterns) -> None:
-        self.encoded = text.encode()
-        self.sure: set[int] = set()
-        self.possible: set[int] = set()
-        self.private: frozenset[str] = frozenset()  # kinds of private data
-        self._patterns = patterns
-        self._asked: dict[int, bool] = {}
-
-    def confirm(self, key: int) -> bool:
-        """Whether a possible key holds."""
-        if key not in self._asked:
-            self._asked[key] = self._patterns.confirm(key, self.encoded)
-        return self._asked[key]
+    def _gate(self, pattern: str) -> int:
+        """The bit of a gate of private data, which stands in every part."""
+        bit = next(self._free)
+        for part in self._parts.values():
+            part.add(pattern, bit)
+        return bit
 
 
 class _Known:
-    """The same for one log."""
+    """The bits that hold for one log, and those that may."""
 
-    __slots__ = ("parts", "possible", "private", "sure")
+    __slots__ = ("maybe", "parts", "sure")
 
-    def __init__(self, parts: Sequence[_Part]) -> None:
-        self.parts = parts  # in the order of PARTS; other logs may share each
-        self.sure: set[int] = set()
-        self.possible: set[int] = set()
-        self.private: frozenset[str] = frozenset()
+    def __init__(self, parts: Sequence[Seen]) -> None:
+        self.parts = parts  # other logs may share each
+        self.sure = 0
+        self.maybe = 0
         for part in parts:
-            if part.sure:
-                self.sure |= part.sure
-                self.private |= part.private
-            if part.possible:
-                self.possible |= part.possible
+            self.sure |= part.sure
+            self.maybe |= part.maybe
 
-    def has_any(self, wanted: frozenset[int]) -> bool:
-        """Whether one of these keys holds."""
-        if not wanted.isdisjoint(self.sure):
-            return True
-        for key in wanted & self.possible:
-            self.possible.remove(key)
-            if self.parts[key % len(PARTS)].confirm(key):
-                self.sure.add(key)
+    def confirm(self, bit: int) -> bool:
+        """Whether a bit that may hold does."""
+        for part in self.parts:
+            if part.maybe & bit and part.confirm(bit):
+                self.sure |= bit
                 return True
         return False
-
-
-def _awaited(checks: Sequence[_Check]) -> dict[int, frozenset[int]]:
-    """By key, the places of the rules that may match where it holds: those that ask for it first of all."""
-    found: dict[int, set[int]] = defaultdict(set)
-    for number, check in enumerate(checks):
-        for key in check.all[0] if check.all else check.any:
-            found[key].add(number)
-    return {key: frozenset(numbers) for key, numbers in found.items()}
 
 
 def read_rules(text: str, *, place: str = "rules", learned: Sequence[LearnedTag] = ()) -> Rules:

@@ -31,24 +31,23 @@ GAPS = (
 ALONE = {pattern: re2.compile(pattern, quiet()) for pattern in (*STARTER, *GAPS)}
 TOGETHER = Patterns()
 for place, pattern in enumerate(STARTER):
-    TOGETHER.add(pattern, place)
+    TOGETHER.add(pattern, 1 << place)
 TOGETHER.compile()
 
 
 def matching(patterns: list[str], text: str) -> set[str]:
     compiled = Patterns()
-    keys = {compiled.add(pattern, number): pattern for number, pattern in enumerate(patterns)}
+    for place, pattern in enumerate(patterns):
+        compiled.add(pattern, 1 << place)
     compiled.compile()
-    return {keys[key] for key in matching_keys(compiled, text)}
+    return {patterns[place] for place in matching_places(compiled, text)}
 
 
-def matching_keys(compiled: Patterns, text: str) -> set[int]:
-    encoded, other = text.encode(), text.swapcase().encode()
-    found: list[tuple[bytes, set[int], set[int]]] = [(other, set(), set()), (encoded, set(), set())]
-    compiled.match(found)
-    _, sure, possible = found[1]
-    assert not sure & possible
-    return sure | {key for key in possible if compiled.confirm(key, encoded)}
+def matching_places(compiled: Patterns, text: str) -> set[int]:
+    """The places of the bits that hold, those that may hold confirmed one by one."""
+    _, seen = compiled.match([text.swapcase(), text])
+    places = {place for place in range(seen.maybe.bit_length()) if seen.maybe >> place & 1 and seen.confirm(1 << place)}
+    return places | {place for place in range(seen.sure.bit_length()) if seen.sure >> place & 1}
 
 
 def alone(patterns: list[str], text: str) -> set[str]:
@@ -60,7 +59,7 @@ def alone(patterns: list[str], text: str) -> set[str]:
 def test_the_starter_patterns_find_together_what_they_find_alone(pieces: list[str], between: str, upper: bool):
     text = between.join(pieces)
     text = text.upper() if upper else text
-    assert {STARTER[key] for key in matching_keys(TOGETHER, text)} == alone(STARTER, text)
+    assert {STARTER[place] for place in matching_places(TOGETHER, text)} == alone(STARTER, text)
 
 
 @settings(deadline=None, max_examples=60)
@@ -75,6 +74,22 @@ def test_nothing_is_found_where_there_are_no_patterns():
     assert matching([], "text") == set()
 
 
-def test_a_pattern_is_known_by_its_first_key():
+def test_a_pattern_gives_all_the_bits_that_it_was_added_with():
     patterns = Patterns()
-    assert [patterns.add("a", 5), patterns.add("b", 6), patterns.add("a", 7)] == [5, 6, 5]
+    for pattern, bits in (("a", 1), ("b", 2), ("a", 4), ("one[^.]*two", 8), ("one[^.]*two", 16)):
+        patterns.add(pattern, bits)
+    patterns.compile()
+    seen, other, empty = patterns.match(["a: one, two", "b: one. two", ""])
+    assert (seen.sure, other.sure, empty.sure, empty.maybe) == (5, 2, 0, 0)
+    assert [seen.confirm(bit) for bit in (8, 16)] == [True, True]
+    assert seen.sure == 29
+
+
+def test_a_bit_of_several_patterns_holds_where_any_of_them_matches():
+    patterns = Patterns()
+    patterns.add("one[^.]*two", 1)
+    patterns.add("two[^.]*three", 1 | 2)
+    patterns.add("three[^.]*one", 4)
+    patterns.compile()
+    (seen,) = patterns.match(["two, three. one"])
+    assert [seen.confirm(bit) for bit in (4, 1, 2, 4)] == [False, True, True, False]

@@ -116,6 +116,18 @@ def test_rules_are_found_in_the_order_of_the_text():
     assert [tag.by.partition("@")[0] for tag in rules.find([(LOG, texts_of(LOG))])[0].tags] == names
 
 
+def test_logs_that_share_a_text_are_told_the_same_by_it():
+    gap, other = "{in: user, regex: 'Order[^.]*urgent'}", "{in: user, regex: 'REFUND[^.]*nothing'}"
+    rules = read(
+        f"{{name: any, version: 1, tag: 'x:any', any: [{other}, {gap}]}}",
+        f"{{name: all, version: 1, tag: 'x:all', all: [{{has: tools}}, {gap}]}}",
+        f"{{name: none, version: 1, tag: 'x:none', any: [{{has: tools}}], none: [{gap}]}}",
+        f"{{name: not, version: 1, tag: 'x:not', any: [{{has: tools}}], none: [{other}]}}",
+    )
+    found = rules.find([(LOG, texts_of(LOG))] * 3)
+    assert [[entry.tag for entry in one.tags] for one in found] == [["x:any", "x:all", "x:not"]] * 3
+
+
 def test_a_rule_that_is_switched_off_is_checked_and_not_used():
     rule = "{{name: r, version: 1, tag: 'x:y', enabled: false, any: [{{status: {}}}]}}"
     assert read(rule.format("ok")).rules == ()
