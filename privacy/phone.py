@@ -24,7 +24,8 @@ _AT_HOME = re2.compile(
     r"0[1-9](?:(?: \d{2}){4}|(?:\.\d{2}){4})|0(?:7\d{3}|1\d{3}) \d{6}|0(?:20|23|24|28|29) \d{4} \d{4}|0\d{1,3}-\d{3,4}-\d{4}"
 )
 _ANY = re2.compile(r"\(?\d(?:[ ./()-]{0,2}\d){6,14}")
-_NAMED = re2.compile(
+# What stands before a number: it ends where the number begins.
+_NAME_BEFORE = (
     r"(?i)(?:tel(?:e?(?:phone|fon|foon|fono|fax))?|phone|mobil[ei]?|mobiltelefon|cell(?:phone|ular(?:e)?)?|fax|whats ?app|sms|handy"
     r"|rufnummer|portable|móvil|celular|puhelin|telefonnummer|numer telefonu|тел(?:ефон)?|电话|手机|電話|전화|फ़ोन|هاتف)"
     r"(?:[ _]?(?:number|no|nr|nummer|num))?\W{0,3}(?:(?:is|ist|est|es|è|é|:|unter|me (?:on|at))\W{0,3}){0,2}$"
@@ -32,13 +33,15 @@ _NAMED = re2.compile(
     r"|(?:ruf\w*|erreich\w*|anrufen)(?: \w+){0,2}(?: an| unter)\W{0,3}$"
     r"|(?:my|our|his|her|their|mein|meine) (?:number|nummer|numéro)(?: is| ist)?\W{0,3}$"
 )
+_NAMED = re2.compile(_NAME_BEFORE)
+_NAME = re2.compile(_NAME_BEFORE.replace("$", ""))  # anywhere, which is soon seen of most texts
 _NAMED_WITHIN = 48
 _DATE = re.compile(r"(?:19|20)\d\d(?:[-./ ]?\d{4}|[-./]\d{1,2}[-./]\d{1,2})")
 
 
 def phones(text: str) -> Iterator[Place]:
     """Where telephone numbers stand in the text."""
-    for found in _ABROAD.finditer(text):
+    for found in _ABROAD.finditer(text) if "+" in text else ():
         start, end = found.span()
         if (
             text[max(0, start - 1) : start] != "+"
@@ -51,7 +54,7 @@ def phones(text: str) -> Iterator[Place]:
             start, end = found.span()
             if starts_word(text, start) and ends_word(text, end):
                 yield start, end
-    for found in _ANY.finditer(text):
+    for found in _ANY.finditer(text) if _NAME.search(text) else ():
         start, end = found.span()
         if not _DATE.match(text, start, end) and _is_named(text, start) and (end := _end(text, start, end, 7, 15)):
             yield start, end

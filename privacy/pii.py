@@ -181,10 +181,11 @@ def _found(text: str, kinds: Collection[str]) -> list[tuple[str, Place]]:
 def _around_numbers(text: str) -> Iterator[Place]:
     """The parts of the text in which there may be a number of a person: with what stands before each, where it may have a name."""
     begun, ended = 0, 0
-    for found in _NUMBER.finditer(text):
-        if _DECIMAL.fullmatch(found[0]):
-            continue
+    searched = text.encode() if text.isascii() else text  # in bytes RE2 counts no characters to tell a place
+    for found in _NUMBER.finditer(searched):
         start, end = found.span()
+        if _DECIMAL.fullmatch(text, start, end):
+            continue
         if start - _BEFORE_NUMBER > ended:
             if ended:
                 yield begun, ended
