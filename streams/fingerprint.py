@@ -14,8 +14,11 @@ def fingerprints(logs: Sequence[LogRecord]) -> list[str | None]:
 
 def _text(log: LogRecord) -> str:
     """What the user said last, and what was answered."""
-    asked = next((message for message in reversed(log.messages) if message.role == "user"), None)
-    said = [asked.content] if asked and asked.content else []
+    said: list[str] = []
+    for message in reversed(log.messages):
+        if message.role == "user":
+            said += [message.content] if message.content else []
+            break
     for message in log.output:
         if message.content:
             said.append(message.content)

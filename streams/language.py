@@ -39,15 +39,21 @@ def language_of(text: str) -> str | None:
     letters = list(islice(filter(str.isalpha, prose), _MIN_LETTERS))
     if len(letters) < (_MIN_CJK_LETTERS if min(letters, default="") >= _FIRST_CJK else _MIN_LETTERS):
         return None
-    words = " ".join(prose.split())
+    words = _joined(prose[: 2 * _FIRST_CHARS])  # white space is seldom half of a text
+    if len(words) < _FIRST_CHARS:
+        words = _joined(prose)
     language, score = _verdict(words[:_FIRST_CHARS])
-    if score < _SURE_SCORE and len(words) > _FIRST_CHARS:
+    if score < _SURE_SCORE and len(words := _joined(prose)) > _FIRST_CHARS:
         language, score = _verdict(words)
     return language if score >= _MIN_SCORE else None
 
 
 def _prose(text: str) -> str:
     return _NOT_PROSE.sub(" ", text) if any(sign in text for sign in _SIGNS_OF_NO_PROSE) else text
+
+
+def _joined(prose: str) -> str:
+    return " ".join(prose.split())
 
 
 def _verdict(words: str) -> tuple[str, float]:
