@@ -25,9 +25,13 @@ class _Pattern(NamedTuple):
     is_secret: Callable[[str], bool] | None = None  # of what is found, without group 1; None: all of it is
 
 
-def _token(kind: str, regex: str, is_secret: Callable[[str], bool] | None = None) -> _Pattern:
-    """A secret that is known by its own form alone, all of whose characters are the same in JSON."""
-    return _Pattern(kind, rf"{_START}{regex}", regex.replace(r"\b", ""), is_secret)
+def _token(kind: str, regex: str, is_secret: Callable[[str], bool] | None = None, *, gate: str = "") -> _Pattern:
+    """A secret that is known by its own form alone, all of whose characters are the same in JSON.
+
+    Args:
+        gate: a later part of one that begins as any id may: the automaton would make new states for each id that it meets.
+    """
+    return _Pattern(kind, rf"{_START}{regex}", gate or regex.replace(r"\b", ""), is_secret)
 
 
 # Between a name and its value: `name: value`, `"name": "value"` in JSON and in JSON in a string, `NAME=value`, `name: str = "value"`.
@@ -74,8 +78,17 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _Pattern("api-key", r"""((?i:\bapi[_-]?key)\\?["']?\s*[:=]\s*\\?["']?)[A-Za-z0-9_-]{20,}""", r"(?i:api[_-]?key)"),
     _token("api-key", r"tm_[a-z0-9]{8,24}_[A-Za-z0-9_-]{20,}", looks_made),
     _token("api-key", r"(?:ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}|whsec_[A-Za-z0-9+/]{24,}=*)"),
-    _token("api-key", r"(?:[0-9]{8,10}:AA[A-Za-z0-9_-]{32,34}\b|(?:SK|key-)[0-9a-f]{32}\b)"),
-    _token("api-key", r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", looks_made),
+    _token(
+        "api-key",
+        r"(?:[0-9]{8,10}:AA[A-Za-z0-9_-]{32,34}\b|(?:SK|key-)[0-9a-f]{32}\b)",
+        gate=r":AA[A-Za-z0-9_-]{32}|(?:SK|key-)[0-9a-f]{32}",
+    ),
+    _token(
+        "api-key",
+        r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
+        looks_made,
+        gate=r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}",
+    ),
     _token(
         "api-key",
         r"(?:hv[sbr]\.[A-Za-z0-9_-]{24,}|dckr_pat_[A-Za-z0-9_-]{20,}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32})",
@@ -90,7 +103,7 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _token(
         "api-key", r"(?:lsv2_(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{10}|jina_[A-Za-z0-9_-]{50,}|AGE-SECRET-KEY-1[A-Z0-9]{50,})"
     ),
-    _token("api-key", r"[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}"),
+    _token("api-key", r"[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}", gate=r"[0-9]Q~[A-Za-z0-9_~.-]{31}"),
     _Pattern(
         "api-key",
         r"(hooks\.slack\.com(?:\\*/)(?:services|workflows|triggers)(?:\\*/))[A-Z0-9]{6,}(?:\\*/)[A-Za-z0-9\\/]{16,}",
