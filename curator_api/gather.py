@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -32,6 +32,7 @@ from tunemill.curator_api.recipe import (
 )
 from tunemill.curator_api.rows import Changes, Left, Reason, Row, own_messages
 from tunemill.curator_api.seen import Seen
+from tunemill.curator_api.taken_back import taken_back
 from tunemill.curator_api.version_refs import address_of, find_address
 from tunemill.privacy.pii import PrivateData
 from tunemill.registry import rule_sets
@@ -184,8 +185,17 @@ async def _outcomes(step: _Step, one: Ingredient) -> AsyncIterator[list[Outcome]
         async for page in _picked(step, one):
             yield page
     else:
+        gone = await _gone(step, one)
         async for rows in _in_thread(_stored(step, one)):
-            yield await asyncio.to_thread(_of_rows, step, rows)
+            yield await asyncio.to_thread(_of_rows, step, rows, gone)
+
+
+async def _gone(step: _Step, one: Imported | FromVersion) -> Mapping[str, Reason]:
+    """What a version holds that may not be trained on any more, by row_key and log_id."""
+    if isinstance(one, Imported):
+        return {}
+    version = await asyncio.to_thread(find_address, step.curator.registry, step.curator.project, one.of)
+    return await taken_back(step.curator, step.sieve, version)
 
 
 def _stored(step: _Step, one: Imported | FromVersion) -> Iterator[list[Row]]:
@@ -321,11 +331,18 @@ def _why(outcome: Candidate | Left) -> Reason:
     return outcome.reason if isinstance(outcome, Left) else Reason.NO_PAIR
 
 
-def _of_rows(step: _Step, rows: Sequence[Row]) -> list[Outcome]:
-    """Rows that are no logs."""
+def _of_rows(step: _Step, rows: Sequence[Row], gone: Mapping[str, Reason]) -> list[Outcome]:
+    """Rows that are no logs; and of a version's, those that are gone since."""
     fresh = step.seen.fresh([row.row_key for row in rows])
     kept = [row for row, is_fresh in zip(rows, fresh, strict=True) if is_fresh]
-    return step.sieve.sift([step.sieve.stored(msgspec.structs.replace(row, ingredient=step.number)) for row in kept])
+    return step.sieve.sift([_of_row(step, row, gone) for row in kept])
+
+
+def _of_row(step: _Step, row: Row, gone: Mapping[str, Reason]) -> Candidate | Left:
+    for key in (row.row_key, *row.log_ids):
+        if key in gone:
+            return Left(row.row_key, gone[key], row.slices, step.number)
+    return step.sieve.stored(msgspec.structs.replace(row, ingredient=step.number))
 
 
 def _decoded(curator: Curator, records: Sequence[bytes]) -> list[TaggedLog]:

@@ -404,5 +404,10 @@ async def test_amending_takes_out_what_may_not_be_trained_on_any_more(tmp_path: 
         amended, plain = await publish(api, amend="1"), await publish(api, "twin")
         assert (amended["rows"], amended["digest"]) == (20, plain["digest"])
         assert amended["report"]["excluded"] == plain["report"]["excluded"] == {"consent": 2, "licence": 2}
+        of_one = {"name": "again", "ingredients": [{"kind": "version", "of": "math@v1"}]}
+        assert (await api.client.post("/v1/datasets", json=of_one)).status_code == 201
+        again = await publish(api, "again")
+        # One more than there: a row of a version names the model of the first log that says it, for all of them.
+        assert (again["rows"], again["report"]["excluded"]) == (19, {"consent": 2, "licence": 3})
         rows = {log: (await get(api, "math/versions/2/lineage", log=log))["rows"] for log in ("l0021", "l0022")}
         assert [len(found) for found in rows.values()] == [0, 1]  # one of two logs that say the same may stay
