@@ -4,9 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NEW_OBJECTS = (
-    50_000  # between two looks; Python's own 700 are there after every tenth log, none of which is in a cycle
-)
+_NEW_OBJECTS = 500_000  # between two looks: a whole part's are some 100,000 at a time, none of which is in a cycle
 _LOOKS = 10  # at the young before one at those that outlived them, and so on: Python's own
 
 
