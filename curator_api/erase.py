@@ -7,7 +7,7 @@ Each step may be cut off anywhere and done again. In this order:
 3. drafts: imported rows that say the same;
 4. topics: messages, feedback and dead letters, where the bus can change what it has;
 5. media that no other log shows;
-6. versions: every published one without the rows of these logs, as a new revision;
+6. versions: every published one without the rows of these logs, as a new revision, and its report without what names them;
 7. runs: those that wait are stopped, reports lose the rows that they show, and it is said which run saw a log;
 8. files: what the versions were before;
 9. disk: what deletion leaves in the engines' files is overwritten;
@@ -42,9 +42,10 @@ from tunemill.curator_api.media_bytes import files_of
 from tunemill.curator_api.problems import translated
 from tunemill.curator_api.queries import read_query
 from tunemill.curator_api.receipt import INDEX, Line, Receipt, about_to_remove, step_done
-from tunemill.curator_api.redact import Asked, held_in_versions, redact, redacted_by
+from tunemill.curator_api.redact import Asked, held_in_versions, redact, redacted_by, told_of_left_out
 from tunemill.curator_api.rows import IMPORTED
 from tunemill.curator_api.scrub import Erased, can_scrub, logs_of, scrub
+from tunemill.curator_api.slices import logs_with
 from tunemill.indexer.ast import Everything, Is, Or, Query
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.fields import METADATA
@@ -253,7 +254,11 @@ async def _ended(index: SearchIndex, trace_ids: Sequence[str]) -> list[str]:
 
 async def _has_logs(index: SearchIndex, trace_ids: Sequence[str]) -> bool:
     query = Or(tuple(Is("trace", one) for one in trace_ids))
-    return (await index.search(SearchRequest(query, limit=0, counts=False))).total > 0
+    return await _total(index, query) > 0
+
+
+async def _total(index: SearchIndex, query: Query) -> int:
+    return (await index.search(SearchRequest(query, limit=0, counts=False))).total
 
 
 async def _drafts(work: Erasing) -> list[Line]:
@@ -302,11 +307,18 @@ async def _versions(work: Erasing) -> list[Line]:
     rows, project, by = await work.names("row"), work.on.project, work.request.by
     held = await asyncio.to_thread(held_in_versions, work.on, rows)
     await asyncio.to_thread(ledger.keep_out, work.registry, project, sorted(held), by=by)  # who publishes finds it
-    asked = Asked(work.request.request_id, by, [*await work.names("log"), *rows])
+    told = await asyncio.to_thread(told_of_left_out, work.on, await work.names("value"))
+    values = {one for one in told if await _is_of_no_log(work.on.index, *one)}
+    asked = Asked(work.request.request_id, by, [*await work.names("log"), *rows], frozenset(values))
     await asyncio.to_thread(redact, work.on, asked)
     hit = await asyncio.to_thread(redacted_by, work.on, work.request.request_id)
     await work.note(msgspec.structs.replace(work.request.receipt, versions=hit))
     return []
+
+
+async def _is_of_no_log(index: SearchIndex, name: str, value: str) -> bool:
+    query = logs_with(name, value)
+    return query is not None and not await _total(index, query)
 
 
 async def _runs(work: Erasing) -> list[Line]:

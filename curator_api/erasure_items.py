@@ -1,4 +1,7 @@
-"""By which names a log is known elsewhere: its answer and trace to feedback, what it says to imported rows, tokens to media. Pure."""
+"""By what a log is known elsewhere: answer and trace to feedback, what it says to imported rows, values to reports, tokens to media.
+
+Pure.
+"""
 
 import re
 from collections.abc import Iterable
@@ -8,6 +11,7 @@ import msgspec
 from tunemill.curator_api.erasure_store import Item
 from tunemill.curator_api.private import without_private_data
 from tunemill.curator_api.rows import Row, from_log, imported_row
+from tunemill.curator_api.slices import Described, told_by
 from tunemill.privacy.pii import KINDS, PrivateData
 from tunemill.schemas.records import LogRecord, TaggedLog
 
@@ -19,7 +23,14 @@ def items_of(tagged: TaggedLog, private_data: PrivateData) -> list[Item]:
     """A log, and by which other names it is known."""
     log = tagged.log
     rows = [Item("row", key) for key in _row_keys(tagged, private_data)]
-    return [*_named(log), *rows, *(Item("media", one) for one in sorted(media_in([msgspec.json.encode(tagged)])))]
+    tags = tuple([tag.tag for tag in tagged.tags])
+    told = told_by(Described(app=log.app, model=log.model, tags=tags, metadata=log.metadata))
+    return [
+        *_named(log),
+        *rows,
+        *(Item("value", one) for one in sorted(told)),
+        *(Item("media", one) for one in sorted(media_in([msgspec.json.encode(tagged)]))),
+    ]
 
 
 def media_in(records: Iterable[bytes]) -> set[str]:

@@ -28,9 +28,7 @@ JOIN_MS = 10_000  # for so long a request waits for more logs to join it
 LONGEST_NAME = 512  # characters; the id of a longer answer or trace could be no key of a table, and is not looked for
 _IDS_AT_ONCE = 500  # in one statement: SQLite takes no more than some thousand values
 
-ItemKind = Literal[
-    "log", "answer", "trace", "note", "row", "media"
-]  # note: a trace of which nothing said about it may stay
+ItemKind = Literal["log", "answer", "trace", "note", "value", "row", "media"]  # note: of a trace; value: of a slice
 Status = Literal["running", "done", "failed"]
 
 

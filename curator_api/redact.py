@@ -4,7 +4,7 @@ Of each version that holds such a row: 1. its buckets without the row are writte
 version is the new one, and the event about it is due. What it was before is `leftovers`'. Functions here block.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,14 +17,14 @@ from tunemill.curator_api.errors import DamagedFile, Unavailable
 from tunemill.curator_api.leftovers import readable_versions
 from tunemill.curator_api.parts import StoredRow
 from tunemill.curator_api.publish import card_of
-from tunemill.curator_api.publish_files import Named, folder, name
+from tunemill.curator_api.publish_files import Named, card_path, folder, name
 from tunemill.curator_api.published import read_manifest, read_sources
 from tunemill.curator_api.receipt import RedactedVersion
 from tunemill.curator_api.recipe import slice_names
 from tunemill.curator_api.report import Report, report_on
 from tunemill.curator_api.rewrite import rewrite
 from tunemill.curator_api.rows import Left, Reason
-from tunemill.curator_api.tally import Tally, bounded, without_erased_values
+from tunemill.curator_api.tally import Tally, bounded, left_out_alone, without_erased_values, without_values
 from tunemill.curator_api.version_keys import Where, find, from_bytes
 from tunemill.curator_api.version_store import TALLY, Version, event_id_of
 from tunemill.registry import audit_trail
@@ -43,10 +43,11 @@ class Asked(NamedTuple):
     request_id: str
     by: str
     keys: Sequence[str]  # log_ids, and keys of imported rows
+    values: frozenset[tuple[str, str]] = frozenset()  # of slices: that no log has any more
 
 
 def redact(curator: Curator, asked: Asked) -> None:
-    """Take the rows of these keys out of every version of the project.
+    """Take the rows of these keys out of every version of the project, and what tells of such logs out of its report.
 
     Raises:
         DamagedFile: a version's files are not what they were; all others are done.
@@ -67,6 +68,15 @@ def held_in_versions(curator: Curator, keys: Sequence[str]) -> set[str]:
     for version in readable_versions(curator):
         with suppress(DamagedFile):
             found |= _held(curator, version, keys).keys()
+    return found
+
+
+def told_of_left_out(curator: Curator, values: Collection[str]) -> set[tuple[str, str]]:
+    """Those of these values, each with its slice, that reports of versions count what is left out by, and no row."""
+    registry, project = curator.registry, curator.project
+    found: set[tuple[str, str]] = set()
+    for version in readable_versions(curator) if values else ():
+        found |= left_out_alone(version_store.find_tally(registry, project, version), values)
     return found
 
 
@@ -95,11 +105,11 @@ def _redact_one(curator: Curator, asked: Asked, version: Version) -> bool:
     try:
         sources = read_sources(files, place, version)
         held = _held(curator, version, asked.keys)
-        if not held:
+        before = version_store.find_tally(curator.registry, curator.project, version)
+        told = asked.values & left_out_alone(before, {value for _, value in asked.values})
+        if not held and not told:
             return True
-        counted = _Counted(
-            slice_names(version.draft), version_store.find_tally(curator.registry, curator.project, version)
-        )
+        counted = _Counted(slice_names(version.draft), without_values(before, told))
         manifest = read_manifest(files, place, version.digest)
         rewritten = rewrite(files, place, manifest, sources, dict.fromkeys(held), see=counted.see)
     except DamagedFile:
@@ -108,9 +118,14 @@ def _redact_one(curator: Curator, asked: Asked, version: Version) -> bool:
         raise
     tally = without_erased_values(counted.tally)
     report = _report(version, tally)
-    named = name(files, place, rewritten.rows, card_of(version.name, report, version.draft))
-    if (named.digest, named.sources_url) == (version.digest, version.sources_url):
+    card = card_of(version.name, report, version.draft)
+    named = name(files, place, rewritten.rows, card)
+    if (named.digest, named.sources_url) == (version.digest, version.sources_url) and not told:
         return True  # the keys are those of other texts
+    if named.digest == version.digest:  # the card that is there is of the report as it was
+        path = f"{place}/{card_path(named.digest)}"
+        files.delete([path])
+        files.put(path, card(rewritten.rows.manifest, named.digest).encode())
     with curator.registry.begin() as connection:
         return _commit(connection, curator.project, asked, _Revised(version, named, report, tally))
 

@@ -10,6 +10,7 @@ from tunemill.curator_api.parts import StoredRow, bits_for, bucket_of, one_bucke
 from tunemill.curator_api.publish_files import Entry, Writer, Written, write_rows, writing, written
 from tunemill.curator_api.published import of_key, read_buckets
 from tunemill.curator_api.rows import Row
+from tunemill.curator_api.slices import OF_CONTENT
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.version_keys import Keys, Where, find, from_bytes, joined, keys_of, without
 from tunemill.schemas.manifest import SPLITS, DatasetManifest, SourcesManifest
@@ -195,7 +196,8 @@ def _said_by(row: StoredRow, keys: tuple[str, ...], gone: AbstractSet[str]) -> S
         row.row, row_key=keys[0], log_id=keys[0] if keys[0] in logs else next(iter(logs), None), log_ids=logs
     )
     if row.row_keys[0] in gone:
-        one = msgspec.structs.replace(one, ts_ms=None, app=None, model=None, finish_reason=None)
+        slices = {name: value for name, value in one.slices.items() if name in OF_CONTENT}
+        one = msgspec.structs.replace(one, ts_ms=None, app=None, model=None, finish_reason=None, tags=(), slices=slices)
     return msgspec.structs.replace(row, row=one, row_keys=keys)
 
 

@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tunemill.curator_api.facts import ABSENT
+from tunemill.indexer.ast import Is, Query
+from tunemill.indexer.fields import METADATA
 
 NAMES = ("language", "app", "model", "topic", "length", "finish")
+OF_CONTENT = ("language", "length")  # those that every log has alike that says the same
 OF_METADATA = "meta:"  # how a slice's name begins that is a key of metadata
 LENGTHS = (200, 1000, 4000)  # characters: where a slice of lengths ends and the next begins
 MOST_CHARACTERS = 100  # of a value
@@ -51,6 +54,24 @@ def slice_of(one: Described, name: str) -> str:
         case _:
             value = one.metadata.get(name.removeprefix(OF_METADATA))
     return value[:MOST_CHARACTERS] if value else ABSENT
+
+
+def told_by(one: Described) -> set[str]:
+    """The values by which reports may name a log: of slices that its text does not tell."""
+    names = ("app", "model", "topic", *(f"{OF_METADATA}{key}" for key in one.metadata))
+    return {slice_of(one, name) for name in names} - {ABSENT}
+
+
+def logs_with(name: str, value: str) -> Query | None:
+    """The logs with this value of a slice; None: of a slice that does not tell one log from another that says the same."""
+    match name:
+        case "app" | "model":
+            return Is(name, value)
+        case "topic":
+            return Is("tag", f"{_TOPIC}{value}")
+        case _ if name.startswith(OF_METADATA):
+            return Is(f"{METADATA}{name.removeprefix(OF_METADATA)}", value)
+    return None
 
 
 def _length(characters: int) -> str:

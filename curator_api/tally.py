@@ -5,6 +5,7 @@ Memory and what is stored grow with the number of different languages, tags and 
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Self
 
 import msgspec
@@ -178,9 +179,33 @@ def logs_of(its: Slice) -> int:
     return its.rows + sum(its.out.values())
 
 
+def left_out_alone(tally: Tally, values: Collection[str]) -> set[tuple[str, str]]:
+    """Those of these values, each with its slice, that no row has: by them only what is left out is counted."""
+    return {
+        (name, value)
+        for name, its in tally.slices.items()
+        for value in its.keys() & values
+        if not its[value].rows and value != ABSENT
+    }
+
+
+def without_values(tally: Tally, gone: Collection[tuple[str, str]]) -> Tally:
+    """The tally without these values that no row has; what they counted is counted as having none."""
+    slices = {
+        name: _merged(values, {value for one, value in gone if one == name}) for name, values in tally.slices.items()
+    }
+    return msgspec.structs.replace(tally, slices=slices)
+
+
 def without_erased_values(tally: Tally) -> Tally:
     """The tally without the values of slices that erased logs had and no row has: such a value may say whose they were."""
-    return msgspec.structs.replace(tally, slices={name: _merged(values) for name, values in tally.slices.items()})
+    gone = {
+        (name, value)
+        for name, values in tally.slices.items()
+        for value, its in values.items()
+        if not its.rows and Reason.ERASED in its.out
+    }
+    return without_values(tally, gone)
 
 
 def bucket(number: int) -> int:
@@ -199,13 +224,12 @@ def smallest_in(place: int) -> int:
     return (place - _STEPS * octave) << octave
 
 
-def _merged(values: Mapping[str, Slice]) -> dict[str, Slice]:
-    gone = {value: its for value, its in values.items() if not its.rows and Reason.ERASED in its.out}
+def _merged(values: Mapping[str, Slice], gone: AbstractSet[str]) -> dict[str, Slice]:
     out: Counter[str] = Counter()
-    for its in gone.values():
-        out.update(its.out)
+    for value in values.keys() & gone:
+        out.update(values[value].out)
     found = {value: its for value, its in values.items() if value not in gone}
-    return _slices(found, {ABSENT: Slice(0, dict(out))}, 1) if gone else found
+    return _slices(found, {ABSENT: Slice(0, dict(out))}, 1) if out else found
 
 
 def _fold(counter: Counter[str]) -> None:

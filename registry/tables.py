@@ -224,7 +224,7 @@ erasure_items = Table(
     "erasure_items",
     metadata,
     Column("request_id", String(32), nullable=False),
-    Column("kind", String(8), nullable=False, comment="log | answer | trace | note | row | media"),
+    Column("kind", String(8), nullable=False, comment="log | answer | trace | note | value | row | media"),
     Column("name", String(512), nullable=False, comment="its id"),
     PrimaryKeyConstraint("request_id", "kind", "name"),
 )

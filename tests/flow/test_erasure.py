@@ -319,6 +319,37 @@ async def test_versions_lose_the_rows_and_keep_their_numbers(tmp_path: Path) -> 
         assert len(parts - left) <= 2
 
 
+@pytest.mark.parametrize("case", ["left out", "says what another says", "stands for another"])
+async def test_no_report_names_the_erased_by_a_slice_when_the_rows_stay(tmp_path: Path, case: str) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        refused = [a_log(f"no-{n}", f"no {n}", consent="none", metadata={"subject": "bob"}) for n in range(3)]
+        more: dict[str, Any] = {"app": CANARY, "model": "m", "user_id": CANARY, "tags": (f"topic:{CANARY}",)}
+        bad = a_log(
+            "bad" if case != "stands for another" else "a-bad",
+            "question 1",
+            "answer 1",
+            consent="none" if case == "left out" else "train",
+            **more,
+        )
+        bad = msgspec.structs.replace(bad, metadata={"subject": CANARY})
+        await worker.publish(pack([*logs(20), *refused, bad]))
+        await worker.work()
+        recipe = {"name": "all", "query": "", "groups": ["subject"], "slices": ["app", "topic"]}
+        assert (await api.client.post("/v1/datasets", json=recipe)).status_code == 201
+        before = await publish(api, "all")
+        assert CANARY in str(before["report"]["slices"])
+        assert where(api.files, CANARY) != [], "its card"
+        receipt = await erased(api, subject=CANARY)
+        assert where(tmp_path, CANARY) == []
+        assert receipt["versions"] == [], "its rows are the same"
+        now = await version(api, "all", 1)
+        assert (now["digest"], now["revision"], now["rows"]) == (before["digest"], 1, before["rows"])
+        slices = now["report"]["slices"]["meta:subject"]
+        assert slices["bob"]["out"] == {"consent": 3}, "other logs have it"
+        assert sum(one["logs"] for one in slices.values()) == now["report"]["matched"]
+        assert (await api.client.get("/v1/datasets/all/versions/1/verify")).json()["ok"]
+
+
 @pytest.mark.parametrize("step", erase_and_die.STEPS)
 async def test_killed_at_any_step_the_next_start_goes_on(tmp_path: Path, step: str) -> None:
     async with embedded(tmp_path) as (api, worker):

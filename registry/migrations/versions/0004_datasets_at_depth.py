@@ -188,7 +188,9 @@ def _erasures() -> None:
     op.create_table(
         "erasure_items",
         sa.Column("request_id", sa.String(length=32), nullable=False),
-        sa.Column("kind", sa.String(length=8), nullable=False, comment="log | answer | trace | note | row | media"),
+        sa.Column(
+            "kind", sa.String(length=8), nullable=False, comment="log | answer | trace | note | value | row | media"
+        ),
         sa.Column("name", sa.String(length=512), nullable=False, comment="its id"),
         sa.PrimaryKeyConstraint("request_id", "kind", "name", name=op.f("pk_erasure_items")),
     )
