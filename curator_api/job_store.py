@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tunemill.curator_api.errors import Finished, NotFound, UnderWay, Unprocessable
@@ -24,6 +24,8 @@ LEASE_MS = 30_000  # how long a job lies idle after its process was killed
 
 Status = Literal["running", "done", "failed", "cancelled", "undoing", "undone"]
 ACTIVE: tuple[Status, ...] = ("running", "undoing")
+
+_COUNTS = {"seen": jobs.c.seen, "changed": jobs.c.changed}
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -152,7 +154,8 @@ def cancel(engine: Engine, project: str, job_id: str, *, by: str) -> Job:
         NotFound: there is no such job.
         Finished: it is over.
     """
-    values = {"status": "cancelled", "finished_ms": now_ms()}  # the lease stays with whoever is writing just now
+    # The lease stays with whoever is writing just now.
+    values = {"status": "cancelled", "finished_ms": now_ms(), **_counts_at_the_end(job_id)}
     with engine.begin() as connection:
         if not _update(connection, _in(project, job_id, *ACTIVE), values):
             found = _find(connection, project, job_id)
@@ -219,7 +222,7 @@ def note_changes(engine: Engine, claimed: Job, changes: Mapping[str, TagChange])
     with engine.begin() as connection:
         known = _known(connection, claimed.job_id, list(changes))
         fresh = [log_id for log_id in changes if log_id not in known]
-        _fence(connection, claimed, {"changed": jobs.c.changed + len(fresh)})
+        _fence(connection, claimed, {})
         if fresh:
             rows = [_change_row(claimed.job_id, log_id, changes[log_id]) for log_id in fresh]
             connection.execute(insert(job_changes), rows)
@@ -229,12 +232,19 @@ def note_changes(engine: Engine, claimed: Job, changes: Mapping[str, TagChange])
             connection.execute(update(job_changes).where(here).values(added=row["added"], taken=row["taken"]))
 
 
+def count_noted(engine: Engine, job_id: str, log_ids: Sequence[str]) -> int:
+    """Of how many of these logs it was noted that something is done to them: by this process, or by one that was killed."""
+    here = and_(job_changes.c.job_id == job_id, job_changes.c.log_id.in_(log_ids))
+    with engine.connect() as connection:
+        return connection.execute(select(func.count()).select_from(job_changes).where(here)).scalar_one()
+
+
 def advance(engine: Engine, claimed: Job, place: Sequence[Any], *, seen: int, changed: int = 0) -> None:
     """Everything up to this place is done.
 
     Args:
         seen: how many logs that were more.
-        changed: how many of them were changed, if that is not counted elsewhere.
+        changed: how many of them were changed.
 
     Raises:
         LeaseLost: it is not ours any more.
@@ -303,6 +313,7 @@ def finish(
     """
     ended = {"status": status, "error": error, "finished_ms": now_ms(), "lease_owner": None, "lease_until_ms": None}
     with engine.begin() as connection:
+        ended |= _counts_at_the_end(claimed.job_id)
         _fence(connection, claimed, ended if result is None else {**ended, "result": dict(result)})
 
 
@@ -365,6 +376,12 @@ def _fence(connection: Connection, claimed: Job, values: Mapping[str, Any]) -> N
 
 def _update(connection: Connection, here: ColumnElement[bool], values: Mapping[str, Any]) -> bool:
     return connection.execute(update(jobs).where(here).values(**values)).rowcount == 1
+
+
+def _counts_at_the_end(job_id: str) -> dict[str, Any]:
+    """What was noted of logs is counted, too, where a job ends within a page, which `advance` counts at its end."""
+    noted = select(func.count()).select_from(job_changes).where(job_changes.c.job_id == job_id).scalar_subquery()
+    return {name: case((noted > counted, noted), else_=counted) for name, counted in _COUNTS.items()}
 
 
 def _in(project: str, job_id: str, *statuses: Status) -> ColumnElement[bool]:

@@ -46,7 +46,11 @@ async def set_anew(on: Jobs, claimed: Job, stop: asyncio.Event) -> None:
         if stop.is_set():
             return
         await _retag(on, claimed, tagger, page)
-        await asyncio.to_thread(store.advance, on.registry, claimed, place_of(page[-1]), seen=len(page))
+        changed = await asyncio.to_thread(
+            store.count_noted, on.registry, claimed.job_id, [tagged.log.log_id for tagged in page]
+        )
+        place = place_of(page[-1])
+        await asyncio.to_thread(store.advance, on.registry, claimed, place, seen=len(page), changed=changed)
     await on.index.refresh()
     await asyncio.to_thread(store.finish, on.registry, claimed, "done")
     _log.info("job_done", job_id=claimed.job_id)

@@ -301,7 +301,7 @@ async def test_what_is_noted_twice_of_a_log_is_taken_back_whole(on: Jobs) -> Non
         store.note_changes(on.registry, mine, {"l00": done})
     noted = store.changes_after(on.registry, mine.job_id, "", limit=9)
     assert noted == {"l00": TagChange(added=(*first.added, *second.added), taken=first.taken)}
-    assert found(on, mine).changed == 1
+    assert store.count_noted(on.registry, mine.job_id, ["l00", "l01"]) == 1
 
 
 async def test_a_backfill_waits_for_workers_to_take_up_the_rules(on: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,6 +321,25 @@ async def test_a_clock_that_is_ahead_makes_nobody_wait_longer(on: Jobs, monkeypa
     begun = store.start(on.registry, on.project, kind="rules", query="", revision=made.revision, total=20, by=ANN)
     assert await asyncio.wait_for(work(on), 30)
     assert found(on, begun).status == "done"
+
+
+async def test_no_more_logs_are_changed_than_were_seen_at_any_moment(on: Jobs) -> None:
+    class Watched(MemorySearch):
+        async def replace(self, changed: Sequence[StoredLog]) -> Sequence[Written | None]:
+            told.append((found(on, begun).seen, found(on, begun).changed))
+            if len(told) == 3:
+                store.cancel(on.registry, on.project, begun.job_id, by=ANN)
+            return await super().replace(changed)
+
+    told: list[tuple[int, int]] = []
+    index = Watched(*LOGS)
+    theirs = Jobs(index=index, registry=on.registry, tagging=on.tagging, project=on.project)
+    begun = start(theirs)
+    await work(theirs)
+    assert told == [(0, 0), (7, 7), (14, 14)]
+    over = found(on, begun)
+    assert (over.status, over.seen, over.changed) == ("cancelled", 20, 20)  # the page in hand was written
+    assert len(store.changes_after(on.registry, begun.job_id, "", limit=99)) == 20
 
 
 async def test_a_cancelled_backfill_stops_and_what_it_did_can_be_taken_back(on: Jobs) -> None:
