@@ -15,7 +15,6 @@ from tunemill.schemas.sketch import SLOTS
 _SEED = 42
 _MIN_PAIRS = 16  # of fewer, one word is too much of the whole
 _MAX_BYTES = 2**16  # of a text: what comes after decides hardly anything. And of texts at a time
-_SPACES = np.isin(np.arange(256), list(b" \t\n\v\f\r"))
 
 Words = NDArray[np.uint64]
 Sketches = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # (n, SLOTS), and which texts have one
@@ -75,14 +74,13 @@ def _pairs(texts: Sequence[bytes]) -> tuple[Words, NDArray[np.int64]]:
     read = np.frombuffer(b"".join(texts), np.uint8)
     sums = np.zeros(len(read) + 1, np.uint64)
     np.cumsum(read * _POWERS[: len(read)], out=sums[1:])
-    ends = np.flatnonzero(_SPACES[read])
+    ends = np.flatnonzero((read == ord(" ")) | (read - np.uint8(ord("\t")) <= 4))  # " \t\n\v\f\r"; below 9 it wraps
     starts = np.concatenate(([0], ends[:-1] + 1))
     is_word = ends > starts
     starts, ends = starts[is_word], ends[is_word]
     words = (sums[ends] - sums[starts]) * _INVERSES[starts]
     words = (words ^ (words >> np.uint64(32))) * _MIX
-    bounds = np.cumsum([len(text) for text in texts])
-    text_of = np.searchsorted(bounds, starts, side="right")  # by word
-    together = text_of[1:] == text_of[:-1]
-    pairs = (words[:-1] * np.uint64(_BASE) + words[1:])[together]
-    return pairs ^ (pairs >> np.uint64(32)), np.bincount(text_of[1:][together], minlength=len(texts))
+    before = np.searchsorted(starts, np.cumsum([len(text) for text in texts]))  # words up to the end of each text
+    pairs = words[:-1] * np.uint64(_BASE) + words[1:]
+    pairs = np.delete(pairs, before[(before > 0) & (before < len(words))] - 1)  # those of two texts
+    return pairs ^ (pairs >> np.uint64(32)), np.maximum(np.diff(before, prepend=0) - 1, 0)

@@ -102,7 +102,7 @@ class Rules:
         for place, one in enumerate(known):
             firsts = (one.sure | one.maybe) & self._firsts
             while firsts:
-                bit = firsts & -firsts  # the lowest
+                bit = 1 << firsts.bit_length() - 1
                 waiting[bit].append(place)
                 firsts ^= bit
         matched: list[dict[str, Tag]] = [{} for _ in logs]
