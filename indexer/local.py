@@ -125,7 +125,7 @@ class LocalIndex:
         place = decode(request)
         engine = await self._opened()
         point = engine.point(place.point if place else None, request)
-        page = self._read(lambda reader: hits(point, engine.projection.schema, reader, request, place))
+        page = self._read(lambda reader: hits(point, reader, request, place))
         async with _time_limit():
             (shown, cursor), counted = await asyncio.gather(page, self._counted(engine, point, request))
         if cursor is not None or request.by_score:  # a search for some of the words may follow
@@ -137,7 +137,7 @@ class LocalIndex:
         engine = await self._opened()
         point = engine.points.now
         async with _time_limit():
-            return await self._read(lambda reader: similar(point, engine.projection.schema, reader, text, limit))
+            return await self._read(lambda reader: similar(point, reader, text, limit))
 
     async def scan(self, query: Query, *, limit: int | None) -> AsyncIterator[TaggedLog]:
         """All logs that match at one point in time, ordered by (ts_ms, log_id)."""
@@ -243,7 +243,7 @@ class LocalIndex:
         search = (request.query, request.counts)
         if (known := point.counted.get(search)) is not None:
             return known
-        counted = await self._on(self._reading, partial(counts, point, engine.projection.schema, request))
+        counted = await self._on(self._reading, partial(counts, point, request))
         point.remember(search, counted)
         return counted
 
@@ -269,7 +269,7 @@ class _Engine:
         except BaseException:
             self.writer.close()
             raise
-        self.points = Points(self.projection.searcher())
+        self.points = Points(self.projection.searcher(), self.projection.schema)
         self._caught_up = True
         self._rebuild: LocalRebuild | None = None
 

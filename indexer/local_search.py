@@ -1,7 +1,5 @@
 """A page of search from tantivy with the bodies from SQLite, and what all matches are counted by."""
 
-from typing import Any
-
 from tunemill.indexer.bodies import Bodies
 from tunemill.indexer.cursor import Place, next_cursor
 from tunemill.indexer.document import texts
@@ -16,10 +14,10 @@ from tunemill.schemas.records import TaggedLog
 
 
 def hits(
-    point: Point, schema: Any, reader: Bodies, request: SearchRequest, place: Place | None
+    point: Point, reader: Bodies, request: SearchRequest, place: Place | None
 ) -> tuple[tuple[Hit, ...], str | None]:
     """One page of the logs that match, from a place on, and the cursor of the next."""
-    found, more = page(View(point.searcher, schema, point.span, reader.ids), request, place)
+    found, more = page(View(point.searcher, point.schema, point.span, reader.ids), request, place)
     bodies = reader.bodies([hit.seq for hit in found])
     shown = tuple(_hit(request, hit, bodies[hit.seq]) for hit in found if hit.seq in bodies)
     if not more:
@@ -28,9 +26,9 @@ def hits(
     return shown, next_cursor(request, place, len(found), (last.key, last.ts_ms, last.log_id), point.name)
 
 
-def counts(point: Point, schema: Any, request: SearchRequest) -> Counts:
+def counts(point: Point, request: SearchRequest) -> Counts:
     """How many logs match; and when they were made, and with which values, if that is asked for."""
-    matching = to_tantivy(request.query, schema)
+    matching = to_tantivy(request.query, point.schema)
     if not request.counts:
         return Counts(total(point.searcher, matching), {}, None)
     bucket_ms = width_ms(request.query, point.span())

@@ -16,13 +16,13 @@ from tunemill.indexer.local_points import Point
 from tunemill.indexer.search import SIMILAR_CHARACTERS, SIMILAR_PARTS, SIMILAR_SHARE, SIMILAR_WORDS, Hit
 
 
-def similar(point: Point, schema: Any, reader: Bodies, text: str, limit: int) -> tuple[Hit, ...]:
+def similar(point: Point, reader: Bodies, text: str, limit: int) -> tuple[Hit, ...]:
     """The logs whose prompts and answers share most of the telling words, the most alike first."""
     words = _telling(point.searcher, text)
     if not words or limit == 0:
         return ()
     ways = [
-        (Occur.Should, TantivyQuery.boolean_query([(Occur.Should, _has(schema, part, word)) for part in SIMILAR_PARTS]))
+        (Occur.Should, TantivyQuery.boolean_query([(Occur.Should, _has(point, part, word)) for part in SIMILAR_PARTS]))
         for word in words
     ]
     least = max(1, len(ways) * SIMILAR_SHARE // 100)
@@ -43,5 +43,5 @@ def _telling(searcher: Any, text: str) -> list[str]:
     return sorted(weights, key=lambda word: (-weights[word], word))[:SIMILAR_WORDS]
 
 
-def _has(schema: Any, part: str, word: str) -> Any:
-    return TantivyQuery.term_query(schema, part, word)
+def _has(point: Point, part: str, word: str) -> Any:
+    return TantivyQuery.term_query(point.schema, part, word)
