@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, get_args
 
+import msgspec
+
 from tunemill.indexer.ast import Query, has_words
 from tunemill.indexer.feedback import StoredFeedback
 from tunemill.schemas.outcome import Written
@@ -107,7 +109,7 @@ class SearchPage:
     point: str = ""  # the point in time that it is of, for a search that goes on in it
 
 
-class Dumped(NamedTuple):
+class Dumped(msgspec.Struct, frozen=True, gc=False):
     """A log as the engine keeps it."""
 
     log_id: str

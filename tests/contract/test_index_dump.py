@@ -41,9 +41,9 @@ async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def dumped(index: SearchIndex, text: str) -> list[tuple[str, TaggedLog]]:
     return [
-        (log_id, msgspec.json.decode(record, type=TaggedLog))
+        (one.log_id, msgspec.json.decode(one.record, type=TaggedLog))
         async for some in index.dump(parse(text))
-        for log_id, record in some
+        for one in some
     ]
 
 
@@ -60,7 +60,7 @@ async def test_a_dump_is_of_one_moment_and_can_be_left(index: SearchIndex) -> No
             await index.write([log(LOGS, "number")])
             await index.delete(["l00000", f"l{LOGS - 1:05}"])
             await index.refresh()
-        seen += [log_id for log_id, _ in some]
+        seen += [one.log_id for one in some]
     assert sorted(seen) == [f"l{number:05}" for number in range(LOGS)]
     left = index.dump(parse(""))
     assert await anext(left)
