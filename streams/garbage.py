@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NEW_OBJECTS = 500_000  # between two looks: a whole part's are some 100,000 at a time, none of which is in a cycle
+_NEW_OBJECTS = 200_000  # between two looks: those of a whole part are some 100,000 at a time, none of them in a cycle
 _LOOKS = 10  # at the young before one at those that outlived them, and so on: Python's own
 
 
