@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from tunemill.indexer.analysis import is_cjk
+from tunemill.indexer.analysis import is_cjk, is_one_word, tokens
 from tunemill.indexer.dates import iso
 from tunemill.indexer.document import Document
 from tunemill.indexer.fields import HAS, KEYWORDS, NUMBERS, PARTS, WHOLE_NUMBERS
@@ -16,6 +16,7 @@ _DEPTH = 3
 _PIECE = re.compile(r"\S+")
 _WORD = re.compile(r"\w+")
 _PLAIN = re.compile(r"(?!-)[^\s()\"*:,]+")
+_BEGINNING = re.compile(r'[^\s()"*:,]+')
 _OPERATORS = {"AND", "OR", "NOT", "TO"}
 _DAY_MS = 86_400_000
 
@@ -83,10 +84,15 @@ class MadeQueries:
             case 6:
                 term = quoted(self._cjk(text) or piece)
             case _:
-                words = _WORD.findall(piece)
-                word = self._chance.choice(words)[:LONGEST_TERM] if words else "any"
-                term = f"{word[: self._chance.randrange(1, min(len(word), 40) + 1)]}*"
+                term = f"{self._beginning(piece)}*"
         return part, term if len(term) <= LONGEST_TERM else quoted(term[1:100].replace('"', "").replace("\\", ""))
+
+    def _beginning(self, piece: str) -> str:
+        """The beginning of a word that stands there, or of letters and digits within it."""
+        words = [token.text for token in tokens(piece)] if self._chance.random() < 0.5 else _WORD.findall(piece)
+        word = self._chance.choice(words) if words else "any"
+        start = word[: self._chance.randrange(1, min(len(word), 40) + 1)]
+        return start if _BEGINNING.fullmatch(start) and (_WORD.fullmatch(start) or is_one_word(start)) else "any"
 
     def _cjk(self, text: str) -> str | None:
         """One to four Chinese, Japanese or Korean characters that stand there."""

@@ -32,6 +32,8 @@ def checked_edit(came: LogRecord, shown: LogRecord, edit: Edit, *, let_in: Abstr
     """
     if not edit.messages and not edit.output:
         raise InvalidEdit("a log needs at least one message or an answer")
+    if shown.messages and not edit.messages:
+        raise InvalidEdit("messages: an answer needs at least one message before it; to let them stay, leave them out")
     known = (*came.messages, *came.output, *shown.messages, *shown.output)
     edit = Edit(messages=_in_step(edit.messages, known), output=_in_step(edit.output, known))
     places = {"messages": edit.messages, "output": edit.output}

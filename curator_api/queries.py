@@ -14,7 +14,9 @@ def read_query(engine: Engine, project: str, text: str, *, now_ms: int | None = 
     Raises:
         QueryError: it is not in the query language, or it names a saved search that is not there or cannot be read.
     """
-    return parse(text, now_ms=now_ms, saved=saved_texts(engine, project))
+    return parse(
+        text, now_ms=now_ms, saved=saved_texts(engine, project), saved_names=lambda: saved_names(engine, project)
+    )
 
 
 def saved_texts(engine: Engine, project: str) -> SavedText:
@@ -25,6 +27,11 @@ def saved_texts(engine: Engine, project: str) -> SavedText:
         return None if found is None else found.query
 
     return text_of
+
+
+def saved_names(engine: Engine, project: str) -> list[str]:
+    """The names of all saved searches. Blocks on SQL."""
+    return [one.name for one in saved_store.find_all(engine, project)]
 
 
 def spelled_out(text: str, query: Query) -> str:

@@ -10,7 +10,7 @@ from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import InUse, NotFound, Unprocessable
 from tunemill.curator_api.payloads import Storable
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.queries import names_saved, saved_texts
+from tunemill.curator_api.queries import names_saved, saved_names, saved_texts
 from tunemill.curator_api.recipe import queries
 from tunemill.curator_api.saved_payloads import SavedSearchesOut, SavedSearchIn, SavedSearchOut
 from tunemill.indexer.query import parse
@@ -47,7 +47,11 @@ def put_search(name: ThisSearch, wanted: SavedSearchIn, here: Here, person: Pers
         raise Unprocessable(f"not a name for a search: it must match {NAME.pattern}", pattern=NAME.pattern)
     others = saved_texts(here.registry, here.project)
     for text in (wanted.query, f"saved:{name}"):  # by itself, and as a part of another
-        parse(text, saved=lambda asked: wanted.query if asked == name else others(asked))
+        parse(
+            text,
+            saved=lambda asked: wanted.query if asked == name else others(asked),
+            saved_names=lambda: saved_names(here.registry, here.project),
+        )
     return SavedSearchOut.model_validate(saved_store.put(here.registry, here.project, name, wanted.query, by=person))
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 _ISO = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d{2})(?:-(?P<day>\d{2})"
-    r"(?:[Tt](?P<hour>\d{2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.(?P<milli>\d{3}))?)?"
+    r"(?:[Tt](?P<hour>\d{2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.(?P<fraction>\d{1,9}))?)?"
     r"(?P<zone>[Zz]|[+-]\d{2}:\d{2})?)?)?)?"
 )
 _MILLISECONDS = re.compile(r"\d{9,15}")
@@ -18,8 +18,8 @@ _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 LATEST_MS = 253_402_300_799_999  # the end of the year 9999
+_OF_A_SECOND = (100 * _MILLISECOND, 10 * _MILLISECOND, _MILLISECOND)  # by the digits of a fraction
 _LENGTHS = {
-    "milli": _MILLISECOND,
     "second": timedelta(seconds=1),
     "minute": timedelta(minutes=1),
     "day": timedelta(days=1),
@@ -67,13 +67,15 @@ def _start(match: re.Match[str]) -> datetime:
         given.get("hour", 0),
         given.get("minute", 0),
         given.get("second", 0),
-        int(match["milli"] or 0) * 1000,
+        int((match["fraction"] or "")[:3].ljust(3, "0")) * 1000,
         tzinfo=UTC,
     ) - _offset(match["zone"])
 
 
 def _length(match: re.Match[str], start: datetime) -> timedelta:
     """How long that is which the date names: its smallest part."""
+    if match["fraction"]:
+        return _OF_A_SECOND[min(len(match["fraction"]), len(_OF_A_SECOND)) - 1]
     for unit, length in _LENGTHS.items():
         if match[unit]:
             return length

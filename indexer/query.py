@@ -17,10 +17,11 @@ phrase = '"', {character | '\\"' | '\\\\'}, '"'
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+from tunemill.indexer.analysis import is_one_word, tokens
 from tunemill.indexer.ast import And, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.errors import QueryError
 from tunemill.indexer.fields import HAS, KEYWORDS, METADATA, NUMBERS, PARTS, field_named, similar
@@ -39,10 +40,11 @@ _LISTED = re.compile(r'[^\s()",]+')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _NAME = re.compile(r"([A-Za-z_][\w.\-]*):")
 _RANGE = re.compile(r"([\[{])\s*([^\s\[\]{}]+)\s+TO\s+([^\s\[\]{}]+)\s*([\]}])")
-_ONE_WORD = re.compile(r"\w+")
+_LETTERS = re.compile(r"\w+")
 _TERM = "a word, a phrase in quotes, field:value or ("
 
 SavedText = Callable[[str], str | None]
+SavedNames = Callable[[], Iterable[str]]
 
 
 def parse(
@@ -50,6 +52,7 @@ def parse(
     *,
     now_ms: int | None = None,
     saved: SavedText = lambda _name: None,
+    saved_names: SavedNames = tuple,
     longest: int = MAX_CHARACTERS,
 ) -> Query:
     """The tree of a search text; empty text means every log.
@@ -58,13 +61,14 @@ def parse(
         text: in the query language.
         now_ms: what `now` means; None: now.
         saved: the text of a saved search by its name.
+        saved_names: of all saved searches, asked for where one is misspelt.
         longest: how many characters the text may have.
 
     Raises:
         QueryError: names the column, what was found there and what was expected.
     """
     moment_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    return _Parser(text, moment_ms, saved).whole(longest, depth=0)
+    return _Parser(text, moment_ms, saved, saved_names).whole(longest, depth=0)
 
 
 @dataclass
@@ -74,6 +78,7 @@ class _Parser:
     text: str
     now_ms: int
     saved: SavedText
+    saved_names: SavedNames
     within: tuple[str, ...] = ()  # the saved searches that this text is in, the outermost first
     terms: int = 0
     at: int = field(default=0, init=False)
@@ -189,8 +194,8 @@ class _Parser:
         stem = self.before_wildcard(word, start)
         if stem is None:
             return Words(word, part)
-        if not _ONE_WORD.fullmatch(stem):
-            raise QueryError(start + 1, repr(word), "letters or digits before the *")
+        if not (_LETTERS.fullmatch(stem) or is_one_word(stem)):
+            raise QueryError(start + 1, repr(word), _one_word(stem, part))
         return WordPrefix(stem, part)
 
     def keyword(self, name: str) -> Query:
@@ -240,10 +245,12 @@ class _Parser:
         column, name = self.at + 1, self.phrase_or_bare()
         text = self.saved(name)
         if text is None:
-            raise QueryError(column, repr(name[:40]), "the name of a saved search")
+            meant = similar(name, self.saved_names())
+            hint = f" (did you mean {meant}?)" if meant else ""
+            raise QueryError(column, repr(name[:40]), f"the name of a saved search{hint}")
         if name in self.within:
             raise QueryError(column, f"the saved search {name!r} within itself", "another saved search, or none")
-        inner = _Parser(text, self.now_ms, self.saved, (*self.within, name), self.terms)
+        inner = _Parser(text, self.now_ms, self.saved, self.saved_names, (*self.within, name), self.terms)
         try:
             tree = inner.whole(MAX_CHARACTERS, depth + 1)
         except QueryError as error:
@@ -348,6 +355,14 @@ class _Parser:
         match = _BARE.match(self.text, self.at)
         found = "the end" if self.at_end() else repr(match[0][:40] if match else self.text[self.at])
         return QueryError(self.at + 1, found, expected)
+
+
+def _one_word(text: str, part: str | None) -> str:
+    """What is expected before a `*` in place of a text that is not one word."""
+    words = [f"{part}:{token.text}" if part else token.text for token in tokens(text)]
+    if not words:
+        return "letters or digits before the *"
+    return f"the beginning of one word before the *: {' '.join(words)[:80]}*"
 
 
 def _any_of(items: list[Query]) -> Query:

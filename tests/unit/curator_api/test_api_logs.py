@@ -207,6 +207,7 @@ async def test_a_persons_word_on_consent_goes_before_the_logs_own(tmp_path: Path
             "why: Value error, it holds what looks like",
         ),
         ({"messages": [], "output": []}, "at least one message"),
+        ({"messages": []}, "messages: an answer needs at least one message before it"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "the role of messages[0]"),
         ({"messages": [said("user", " ")]}, "messages[0] says nothing"),
         ({"output": [said("user", "x")]}, "output[0] is an answer"),

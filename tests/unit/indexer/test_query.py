@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunemill.indexer.analysis import is_one_word
 from tunemill.indexer.ast import And, Between, Everything, Is, Not, Or, Query, StartsWith, WordPrefix, Words
 from tunemill.indexer.fields import HAS, KEYWORDS, METADATA, PARTS
 from tunemill.indexer.query import MAX_BEGINNING, MAX_CHARACTERS, MAX_DEPTH, MAX_TERMS, QueryError, parse
@@ -43,6 +44,13 @@ READS = {
     "ANDROID ORDER": And((Words("ANDROID"), Words("ORDER"))),
     "well-known": Words("well-known"),
     "math*": WordPrefix("math"),
+    "दुनिया*": WordPrefix("दुनिया"),
+    "prompt:สวัสดี*": WordPrefix("สวัสดี", "prompt"),
+    "العَرَبِيَّة*": WordPrefix("العَرَبِيَّة"),
+    "נִקּוּד*": WordPrefix("נִקּוּד"),
+    "cafe\u0301*": WordPrefix("cafe\u0301"),
+    "can't*": WordPrefix("can't"),
+    "foo.ba*": WordPrefix("foo.ba"),
     "tag:topic:math": Is("tag", "topic:math"),
     "tag:pii:*": StartsWith("tag", "pii:"),
     "-tag:*": Not(StartsWith("tag", "")),
@@ -61,6 +69,9 @@ READS = {
     "ts:>=2026": Between("ts", NEW_YEAR, None),
     "ts:<2026-01-01T01:00+01:00": Between("ts", None, NEW_YEAR, high_included=False),
     "ts:[2026-01-01 TO 2026-01-31]": Between("ts", NEW_YEAR, NEW_YEAR + 31 * DAY_MS - 1),
+    "ts:>=2026-01-01T00:00:00.1Z": Between("ts", NEW_YEAR + 100, None),
+    "ts:2026-01-01T00:00:00.12": Between("ts", NEW_YEAR + 120, NEW_YEAR + 129),
+    "ts:<=2026-01-01T00:00:00.123456Z": Between("ts", None, NEW_YEAR + 123),
     f"ts:{NEW_YEAR}": Between("ts", NEW_YEAR, NEW_YEAR),
     "12:30": Words("12:30"),
     "prompt:refund": Words("refund", "prompt"),
@@ -119,6 +130,9 @@ REFUSES = {
     "tag:": (5, "a value right after tag:"),
     "tag: x": (5, "a value right after tag:"),
     "*": (1, "letters or digits before the *"),
+    "gpt-4*": (1, "the beginning of one word before the *: gpt 4*"),
+    "prompt:gpt-4*": (8, ": prompt:gpt prompt:4*"),
+    "foo.*": (1, ": foo*"),
     "*math": (1, "only at a word's end"),
     "tag:a*b": (6, "only at a word's end"),
     "ts:yesterday": (4, "a date such as"),
@@ -144,6 +158,7 @@ REFUSES = {
     "has:*": (5, "what a log can have"),
     "has:metadata.a:b": (5, "what a log can have"),
     "a saved:unknown": (9, "the name of a saved search"),
+    "saved:wrnog": (7, "did you mean wrong?"),
     "a saved:broken": (9, 'one that can be read (column 5: found the end, expected ) for the "(" at column 3)'),
     "saved:loop": (7, "another saved search, or none"),
     "saved:deep": (7, "within one another"),
@@ -175,7 +190,7 @@ def test_reads(text: str) -> None:
 def test_refuses_and_says_where_and_why(text: str) -> None:
     column, expected = REFUSES[text]
     with pytest.raises(QueryError) as refused:
-        parse(text, saved=SAVED.get)
+        parse(text, saved=SAVED.get, saved_names=SAVED.keys)
     assert refused.value.column == column
     assert expected in refused.value.expected
     assert f"column {column}: found {refused.value.found}" in str(refused.value)
@@ -222,9 +237,10 @@ def between(field: st.SearchStrategy[str], bound: st.SearchStrategy[float]) -> s
     return st.builds(build, field, st.tuples(st.none() | bound, st.none() | bound), st.booleans(), st.booleans())
 
 
+MARKED_WORD = st.text("दहनकिीु्สวัดবাংলাتَمِיִּe\u0301b5'._", min_size=1, max_size=8).filter(is_one_word)
 LEAF = (
     st.builds(Words, VALUE, PART)
-    | st.builds(WordPrefix, st.from_regex(r"\w{1,8}", fullmatch=True), PART)
+    | st.builds(WordPrefix, st.from_regex(r"\w{1,8}", fullmatch=True) | MARKED_WORD, PART)
     | st.builds(Is, FIELD, VALUE)
     | st.builds(Is, st.just("has"), st.sampled_from(HAS))
     | st.builds(StartsWith, FIELD, VALUE)
