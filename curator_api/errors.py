@@ -29,6 +29,7 @@ CuratorError
 │       ├── InvalidEdit      messages that cannot stand in place of a log's own
 │       ├── InvalidRules     rules that cannot be put in force; `errors` says what is wrong, by line and column
 │       └── EmptyDataset     nothing is left after the exclusions
+├── TooSlow              504  a search that was given up because it took too long
 ├── Unavailable          503  something we depend on does not answer: try again
 └── DamagedFile          500  a version's file is gone, or not what its name promises
 
@@ -234,6 +235,13 @@ class EmptyDataset(Unprocessable):
     """Nothing is left after the exclusions; `matched` and `excluded` say why."""
 
     code = "empty-dataset"
+
+
+class TooSlow(CuratorError):
+    """A search that was given up because it took too long: a narrower one may be answered."""
+
+    status = 504
+    code = "search-too-slow"
 
 
 class Unavailable(CuratorError):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from tunemill.indexer.query import MAX_CHARACTERS
 from tunemill.schemas.ids import MAX_LOG_ID_CHARS
 
 TAG = r"^[a-z0-9][a-z0-9_-]{0,31}:[^\s\x00-\x1f\x7f\"]{1,128}$"
@@ -51,7 +52,9 @@ Recipe = Annotated[Object, AfterValidator(_small)]
 TagText = Annotated[str, Field(pattern=TAG, examples=["topic:math"]), Storable]
 Id = Annotated[str, Field(min_length=1, max_length=MAX_LOG_ID_CHARS), AfterValidator(_printable)]
 RulesText = Annotated[str, Field(max_length=MAX_RULES_CHARACTERS), Storable]
-SearchText = Annotated[str, Field(max_length=4_096), Storable]
+SearchText = Annotated[  # a longer one is refused with its column where it is read
+    str, Field(json_schema_extra={"maxLength": MAX_CHARACTERS}), Storable
+]
 LogId = Annotated[str, Field(min_length=1, max_length=512), Storable]
 
 

@@ -18,8 +18,8 @@ from starlette.types import Scope
 from tunemill.bus.errors import BusUnavailable, MessageTooLarge
 from tunemill.curator_api import otlp_answer
 from tunemill.curator_api.draft import bad_query
-from tunemill.curator_api.errors import BadRequest, CuratorError, TooLarge, Unavailable, Unprocessable
-from tunemill.indexer.errors import CursorInvalid, IndexRefused, IndexUnavailable, QueryError
+from tunemill.curator_api.errors import BadRequest, CuratorError, TooLarge, TooSlow, Unavailable, Unprocessable
+from tunemill.indexer.errors import CursorInvalid, IndexRefused, IndexUnavailable, QueryError, SearchTooSlow
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -66,6 +66,7 @@ _TITLES = {
     422: "It cannot be done",
     500: "An error of ours",
     503: "Something does not answer; try again",
+    504: "It took too long",
 }
 
 _TRANSLATED: Mapping[type[Exception], Callable[[Any], CuratorError]] = {
@@ -73,6 +74,7 @@ _TRANSLATED: Mapping[type[Exception], Callable[[Any], CuratorError]] = {
     CursorInvalid: lambda _error: BadRequest(
         "the cursor is not one of this search, or too old: search again without it"
     ),
+    SearchTooSlow: lambda error: TooSlow(str(error)),
     IndexUnavailable: lambda _error: Unavailable("the search index does not answer: try again"),
     IndexRefused: lambda _error: Unavailable("the search index refuses us: its operator must look"),
     BusUnavailable: lambda _error: Unavailable("the message bus does not answer: nothing was accepted, send it again"),

@@ -12,7 +12,7 @@ from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.errors import Unprocessable
 from tunemill.curator_api.hits import found_out, not_erased
 from tunemill.curator_api.logs import log_out
-from tunemill.curator_api.payloads import LogOut, Storable
+from tunemill.curator_api.payloads import LogOut, SearchText, Storable
 from tunemill.curator_api.problems import responses
 from tunemill.curator_api.queries import read_query
 from tunemill.curator_api.search_payloads import (
@@ -37,14 +37,12 @@ router = APIRouter(prefix="/v1/search", tags=["search"])
 _LOOKED_UP = {"feedback", "edits", "neighbours"}  # members of a log that would cost a question for each hit
 _ONLY_OF_A_LOG = set(LogOut.model_fields) - _LOOKED_UP - set(FoundOut.model_fields)
 
-Text = Annotated[
-    str, Query(max_length=4_096, description='for example: "long division" tag:topic:math -lang:de'), Storable
-]
+Text = Annotated[SearchText, Query(description='for example: "long division" tag:topic:math -lang:de')]
 Cursor = Annotated[str | None, Query(max_length=LONGEST), Storable]
 Fields = Annotated[str | None, Query(max_length=2_000, description="for example: log_id,prompt,cost_usd")]
 
 
-@router.get("", response_model=SearchOut, responses=responses(400, 422))
+@router.get("", response_model=SearchOut, responses=responses(400, 422, 504))
 async def search(  # noqa: PLR0917  FastAPI gives them by name
     here: Here,
     _person: Person,
@@ -65,7 +63,7 @@ async def search(  # noqa: PLR0917  FastAPI gives them by name
     return await _answer(here, wanted)
 
 
-@router.post("", response_model=SearchOut, responses=responses(400, 422))
+@router.post("", response_model=SearchOut, responses=responses(400, 422, 504))
 async def search_by_body(wanted: SearchIn, here: Here, _person: Person) -> SearchOut | Response:
     """The same, asked in the body: for a search text that is too long for an address."""
     return await _answer(here, wanted)
@@ -127,6 +125,7 @@ def _search_out(page: SearchPage, hits: list[FoundOut], wider: WiderOut | None) 
         },
         histogram=None if page.histogram is None else HistogramOut.model_validate(page.histogram),
         cursor=page.cursor,
+        unmarked=sum(not hit.is_marked for hit in page.hits),
         wider=wider,
     )
 

@@ -87,6 +87,9 @@ class SearchOut(Given):
     facets: dict[str, list[FacetOut]]
     histogram: HistogramOut | None
     cursor: str | None = Field(description="gets the next page, of the same point in time; null: this is the last one")
+    unmarked: int = Field(
+        description="hits without highlights because there was no time to look for them: search for fewer words"
+    )
     wider: WiderOut | None = Field(
         description="logs that have some of the words and not all: known from the page on that ends those with all"
     )

@@ -27,7 +27,7 @@ LikeLog = Annotated[str | None, Query(min_length=1, max_length=512), Storable]
 LikeText = Annotated[str | None, Query(min_length=1, max_length=8_192), Storable]
 
 
-@router.get("", responses=responses(404, 422))
+@router.get("", responses=responses(404, 422, 504))
 async def get_similar(
     here: Here,
     _person: Person,

@@ -1,7 +1,8 @@
 """A page of search from Elasticsearch: one request, and the answer as the port has it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,11 +13,11 @@ from tunemill.indexer.cursor import Place, decode, next_cursor
 from tunemill.indexer.document import texts
 from tunemill.indexer.elastic_client import answers_as, translated
 from tunemill.indexer.elastic_point import KEEP_ALIVE, CurrentPoint
-from tunemill.indexer.elastic_query import to_dsl
-from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, SearchIndexError
+from tunemill.indexer.elastic_query import Dsl, to_dsl
+from tunemill.indexer.errors import CursorInvalid, SearchIndexError, SearchTooSlow
 from tunemill.indexer.fields import LARGEST_WHOLE, WHOLE_NUMBERS
-from tunemill.indexer.highlight import highlight
-from tunemill.indexer.histogram import width_ms
+from tunemill.indexer.highlight import highlight_each
+from tunemill.indexer.histogram import is_right, widest_ms, width_ms
 from tunemill.indexer.search import (
     FACET_VALUES,
     FACETS,
@@ -26,6 +27,7 @@ from tunemill.indexer.search import (
     SIMILAR_SHARE,
     SIMILAR_WORDS,
     FacetCount,
+    Fragment,
     Histogram,
     Hit,
     Order,
@@ -38,6 +40,8 @@ _SHARD_VALUES = 2_000  # of each shard, so that counts over several indices are 
 _FACETS = {name: {"terms": {"field": name, "size": FACET_VALUES, "shard_size": _SHARD_VALUES}} for name in FACETS}
 _LIMITS: dict[str, Any] = {"timeout": f"{SEARCH_TIMEOUT_S}s", "allow_partial_search_results": False}
 _BY_ALL_SHARDS = "dfs_query_then_fetch"  # scores by how frequent a word is in all indices, not in each
+_MARKED_AT_ONCE = 50_000  # characters of a page, some milliseconds: a thread costs as much as to mark some thousands
+_NOT_ASCII = 20  # times as long as ASCII at most
 _POINT_IS_OVER = {
     "search_context_missing_exception",  # too old
     "no_shard_available_action_exception",  # an index that it saw is gone
@@ -45,6 +49,7 @@ _POINT_IS_OVER = {
     "illegal_argument_exception",  # not an id that Elasticsearch gave
     "x_content_parse_exception",
 }
+_TOO_SLOW = {"search_timeout_exception"}  # it answers so, with 429, where no part of a result is wanted
 
 
 class _Source(msgspec.Struct):
@@ -104,15 +109,31 @@ class ElasticSearch:
 
     async def _page(self, request: SearchRequest, place: Place | None, point: str) -> SearchPage:
         with self._point.used(point):
-            bucket_ms = width_ms(request.query, await self._point.span()) if request.counts else None
+            bucket_ms = widest_ms(request.query, await self._point.span()) if request.counts else None
             body = _body(request, place, bucket_ms)
             if place is not None and point:  # whoever made the cursor may have named a point of another project's logs
                 body["query"] = {"bool": {"must": body["query"], "filter": {"term": {"_index": self._alias}}}}
             answer = await self._ask(body, point)
-            page = await _as_page(request, place, answer, point, bucket_ms)
+            histogram = None
+            if bucket_ms is not None:
+                histogram = await self._fitting(_histogram(answer.aggregations, bucket_ms), body["query"], point)
+            page = await _as_page(request, place, answer, point, histogram)
             if page.cursor is not None or (place is not None and not request.limit):  # counted now, to be gone on with
                 self._point.keep(point)
             return page
+
+    async def _fitting(self, found: Histogram, query: Dsl, point: str) -> Histogram:
+        """The histogram of the matches by the width that their own first and last time ask for."""
+        if is_right(found.bucket_ms, [start for start, _ in found.buckets]):
+            return found
+        counts = {"query": query, "size": 0, "track_total_hits": True, **_LIMITS}
+        ends = await self._ask(counts | {"aggs": {name: {name: {"field": "ts"}} for name in ("min", "max")}}, point)
+        first, last = (ends.aggregations[name]["value"] for name in ("min", "max"))
+        if first is None:  # gone since, for without a point each request sees another moment
+            return found
+        bucket_ms = width_ms((int(first), int(last)))
+        answer = await self._ask(counts | {"aggs": {"ts": _over_time(bucket_ms)}}, point)
+        return _histogram(answer.aggregations, bucket_ms)
 
     async def similar(self, text: str, *, limit: int) -> tuple[Hit, ...]:
         """The logs whose prompts and answers share most of the words that are telling in this text."""
@@ -143,28 +164,33 @@ class ElasticSearch:
 
         Raises:
             CursorInvalid: the point is over.
+            SearchTooSlow: it took too long.
         """
         where: dict[str, Any] = {"pit": {"id": point, "keep_alive": KEEP_ALIVE}} if point else {"index": self._alias}
         try:
             with translated(), answers_as(_ANSWER):
                 answer = (await self._client.search(**where, **body)).body
         except SearchIndexError as error:
-            if point and _is_over(error):
+            causes = _root_causes(error)
+            if causes & _TOO_SLOW:
+                raise SearchTooSlow(SEARCH_TIMEOUT_S) from error
+            if point and causes & _POINT_IS_OVER:
                 raise CursorInvalid("the point in time that this cursor is of is over: search again") from error
             raise
         if not isinstance(answer, _Answer):
             raise SearchIndexError("Elasticsearch answered a search without its hits")
         if answer.timed_out:
-            raise IndexUnavailable(f"the search took longer than {SEARCH_TIMEOUT_S} s: make it narrower")
+            raise SearchTooSlow(SEARCH_TIMEOUT_S)
         return answer
 
 
-def _is_over(error: SearchIndexError) -> bool:
+def _root_causes(error: SearchIndexError) -> set[str]:
+    """The kinds of error that an answer names as what lies behind it."""
     cause = error.__cause__
     body = cause.body if isinstance(cause, ApiError) else None
     details = body.get("error") if isinstance(body, dict) else None
     roots = details.get("root_cause", ()) if isinstance(details, dict) else ()
-    return any(root.get("type") in _POINT_IS_OVER for root in roots)
+    return {root.get("type") for root in roots}
 
 
 def _body(request: SearchRequest, place: Place | None, bucket_ms: int | None) -> dict[str, Any]:
@@ -177,13 +203,16 @@ def _body(request: SearchRequest, place: Place | None, bucket_ms: int | None) ->
         **_LIMITS,
     }
     if bucket_ms is not None:
-        over_time = {"field": "ts", "fixed_interval": f"{bucket_ms}ms", "min_doc_count": 1}
-        body["aggs"] = {**_FACETS, "ts": {"date_histogram": over_time}}
+        body["aggs"] = {**_FACETS, "ts": _over_time(bucket_ms)}
     if request.by_score:
         body["search_type"] = _BY_ALL_SHARDS
     if place is not None and request.limit:
         body["search_after"] = _after(request, place)
     return body
+
+
+def _over_time(bucket_ms: int) -> Dsl:
+    return {"date_histogram": {"field": "ts", "fixed_interval": f"{bucket_ms}ms", "min_doc_count": 1}}
 
 
 def _sort(request: SearchRequest) -> list[dict[str, Any]]:
@@ -224,15 +253,15 @@ def _keys(request: SearchRequest, hit: _Found) -> tuple[int | float | None, int,
 
 
 async def _as_page(
-    request: SearchRequest, place: Place | None, answer: _Answer, point: str, bucket_ms: int | None
+    request: SearchRequest, place: Place | None, answer: _Answer, point: str, histogram: Histogram | None
 ) -> SearchPage:
     shown = answer.hits.hits[: request.limit]
     more = shown and len(answer.hits.hits) > len(shown)
     return SearchPage(
         total=answer.hits.total.value,
         hits=await _marked(request, shown),
-        facets={} if bucket_ms is None else _facets(answer.aggregations),
-        histogram=None if bucket_ms is None else _histogram(answer.aggregations, bucket_ms),
+        facets={} if histogram is None else _facets(answer.aggregations),
+        histogram=histogram,
         cursor=next_cursor(request, place, len(shown), _keys(request, shown[-1]), point) if more else None,
         point=point,
     )
@@ -242,12 +271,24 @@ async def _marked(request: SearchRequest, found: Sequence[_Found]) -> tuple[Hit,
     """The hits with what matched in them. Long texts take a while to mark: not on the event loop."""
     if not has_words(request.query):
         return tuple(Hit(hit.source.record, None, ()) for hit in found)
-    return await asyncio.to_thread(lambda: tuple(_hit(request, hit) for hit in found))
+    shown = [texts(hit.source.record) for hit in found]
+
+    def marked() -> tuple[Hit, ...]:
+        return tuple(map(partial(_hit, request), found, highlight_each(request.query, shown)))
+
+    return await asyncio.to_thread(marked) if _are_long(shown) else marked()
 
 
-def _hit(request: SearchRequest, hit: _Found) -> Hit:
-    tagged = hit.source.record
-    return Hit(tagged, hit.sort[0] if request.by_score else None, highlight(request.query, texts(tagged)))
+def _are_long(shown: Iterable[Mapping[str, Sequence[str]]]) -> bool:
+    sizes = (
+        len(text) * (1 if text.isascii() else _NOT_ASCII) for log in shown for some in log.values() for text in some
+    )
+    return sum(sizes) > _MARKED_AT_ONCE
+
+
+def _hit(request: SearchRequest, hit: _Found, marked: tuple[Fragment, ...] | None) -> Hit:
+    score = hit.sort[0] if request.by_score else None
+    return Hit(hit.source.record, score, marked or (), is_marked=marked is not None)
 
 
 def _facets(aggregations: Mapping[str, Any]) -> dict[str, tuple[FacetCount, ...]]:

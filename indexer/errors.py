@@ -3,6 +3,7 @@
 SearchIndexError
 ├── QueryError         the client's fault: the search text is not in the query language
 ├── CursorInvalid      the client's fault: not a cursor of this search, or one whose point in time is over
+├── SearchTooSlow      the client's fault: the search takes longer than any may
 ├── IndexUnavailable   the engine does not answer: try again
 ├── IndexRefused       the operator's fault: the engine does not let us in, or the folder is in use
 └── UnknownIndexUrl    the operator's fault: no engine speaks this URL
@@ -31,6 +32,16 @@ class QueryError(SearchIndexError):
 
 class CursorInvalid(SearchIndexError):
     """A cursor that this search did not give, or whose point in time is over: search again without it."""
+
+
+class SearchTooSlow(SearchIndexError):
+    """A search that was given up because it took too long."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"the search took longer than {limit_s} s and was given up: make it narrower, "
+            "with fewer words or beginnings (`word*`), or with a field or a time beside them"
+        )
 
 
 class IndexUnavailable(SearchIndexError):

@@ -1,5 +1,7 @@
 """Where a query's words stand in a log: pieces of plain text, each marked as matching or not. The same for every engine."""
 
+import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,6 +13,7 @@ from tunemill.indexer.search import Fragment
 MAX_FRAGMENTS = 3
 AROUND = 60  # characters of context on either side
 SCANNED_CHARACTERS = 100_000  # of one text; what stands behind is found but not highlighted
+MARKED_WITHIN_S = 1.0  # all logs of a page
 
 Span = tuple[int, int]
 
@@ -25,10 +28,28 @@ class _Sought(NamedTuple):
     longest: int  # phrase, in words
 
 
-def highlight(query: Query, texts: Mapping[str, Sequence[str]]) -> tuple[Fragment, ...]:
-    """At most `MAX_FRAGMENTS` fragments of the texts, which come by part, in which words of the query occur."""
+def highlight_each(query: Query, logs: Iterable[Mapping[str, Sequence[str]]]) -> Iterator[tuple[Fragment, ...] | None]:
+    """The fragments of each log, whose texts come by part; None once `MARKED_WITHIN_S` are over.
+
+    Hundreds of words in long texts take seconds to mark, and whoever gave up waiting would leave the thread at work.
+    """
+    until_s = time.monotonic() + MARKED_WITHIN_S
+    for texts in logs:
+        yield highlight(query, texts, until_s=until_s)
+
+
+def highlight(
+    query: Query, texts: Mapping[str, Sequence[str]], *, until_s: float = math.inf
+) -> tuple[Fragment, ...] | None:
+    """At most `MAX_FRAGMENTS` fragments of the texts, which come by part, in which words of the query occur.
+
+    Args:
+        until_s: on the monotonic clock; when it is over before all texts are looked at, there is no answer.
+    """
     fragments: list[Fragment] = []
     for part, text in _each(texts):
+        if time.monotonic() > until_s:
+            return None
         for group in _near(_merged(_matches(_sought(query, part), text[:SCANNED_CHARACTERS]))):
             fragments.append(_fragment(text, group))
             if len(fragments) == MAX_FRAGMENTS:

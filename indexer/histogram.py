@@ -1,5 +1,7 @@
 """How wide the buckets of a histogram over time are: a width that people think in, and not too many of them. Pure."""
 
+from collections.abc import Collection
+
 from tunemill.indexer.ast import And, Between, Query
 from tunemill.indexer.ranges import whole_bounds
 
@@ -15,16 +17,29 @@ WIDTHS_MS = (
 Span = tuple[int, int]  # the first and the last millisecond
 
 
-def width_ms(query: Query, index: Span | None) -> int:
-    """The width of the buckets for the logs that match, in an index whose logs were made in this span; None: it is empty."""
+def width_ms(span: Span) -> int:
+    """The narrowest width of which not too many buckets hold all that lies between the ends of this span."""
+    first, last = span
+    fits = (width for width in WIDTHS_MS if last // width - first // width < MOST_BUCKETS)
+    return next(fits, WIDTHS_MS[-1])
+
+
+def widest_ms(query: Query, index: Span | None) -> int:
+    """The width if logs match from one end to the other of the span that an index and a query have; None: it is empty."""
     if index is None:
         return WIDTHS_MS[0]
     first, last = index
     for between in _times(query):
         low, high = whole_bounds(between)
         first, last = max(first, low), min(last, high)
-    fits = (width for width in WIDTHS_MS if last // width - first // width < MOST_BUCKETS)
-    return next(fits, WIDTHS_MS[-1])
+    return width_ms((first, last))
+
+
+def is_right(bucket_ms: int, starts: Collection[int]) -> bool:
+    """Whether the logs in the buckets of this width that begin so have no other width, wherever in them they lie."""
+    if not starts:
+        return True
+    return width_ms((min(starts) + bucket_ms - 1, max(starts))) == bucket_ms
 
 
 def _times(query: Query) -> list[Between]:

@@ -19,7 +19,7 @@ from tunemill.indexer import feedback, local_expunge
 from tunemill.indexer.bodies import CHUNK, Bodies
 from tunemill.indexer.cursor import decode
 from tunemill.indexer.document import Document, refusal, to_document
-from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, SearchIndexError
+from tunemill.indexer.errors import CursorInvalid, IndexUnavailable, SearchIndexError, SearchTooSlow
 from tunemill.indexer.feedback import StoredFeedback
 from tunemill.indexer.local_points import Counts, Point, Points
 from tunemill.indexer.local_query import to_tantivy
@@ -418,7 +418,7 @@ async def _time_limit() -> AsyncIterator[None]:
         async with asyncio.timeout(SEARCH_TIMEOUT_S):
             yield
     except TimeoutError as error:
-        raise IndexUnavailable(f"the search took longer than {SEARCH_TIMEOUT_S} s: make it narrower") from error
+        raise SearchTooSlow(SEARCH_TIMEOUT_S) from error
 
 
 def _documents(logs: Sequence[TaggedLog]) -> tuple[list[Written | None], list[tuple[Document, bytes]]]:

@@ -49,8 +49,7 @@ def total(searcher: Any, matching: Any) -> int:
 def facets(searcher: Any, matching: Any, *, bucket_ms: int) -> tuple[dict[str, tuple[FacetCount, ...]], dict[int, int]]:
     """The most frequent values of each facet among the logs that match a tantivy query, and how many were made when."""
     texts: Aggregations = {field: {"terms": {"field": field, "size": MOST_TEXTS}} for field in COMBINED}
-    over_time = {"histogram": {"field": "ts", "interval": float(bucket_ms), "min_doc_count": 1}}
-    found = searcher.aggregate(matching, {**texts, "logs": ONE_OF_FEW | {"aggs": {"ts": over_time}}})
+    found = searcher.aggregate(matching, {**texts, **_logs_by_time(bucket_ms)})
     counted: dict[str, Mapping[str, int]] = {}
     for field, names in COMBINED.items():
         if _is_whole(found[field]):
@@ -59,6 +58,16 @@ def facets(searcher: Any, matching: Any, *, bucket_ms: int) -> tuple[dict[str, t
             each = searcher.aggregate(matching, {name: _EACH[name] for name in names})
             counted |= {name: {item["key"]: item["doc_count"] for item in each[name]["buckets"]} for name in names}
     return {name: _most_frequent(counted[name]) for name in FACETS}, _by_time(found["logs"]["buckets"])
+
+
+def over_time(searcher: Any, matching: Any, *, bucket_ms: int) -> dict[int, int]:
+    """How many logs that match a tantivy query were made when: where each bucket that holds some begins, the oldest first."""
+    return _by_time(searcher.aggregate(matching, _logs_by_time(bucket_ms))["logs"]["buckets"])
+
+
+def _logs_by_time(bucket_ms: int) -> Aggregations:
+    in_buckets = {"histogram": {"field": "ts", "interval": float(bucket_ms), "min_doc_count": 1}}
+    return {"logs": ONE_OF_FEW | {"aggs": {"ts": in_buckets}}}
 
 
 def _sorted(values: Values) -> list[str]:

@@ -42,7 +42,7 @@ class Point:
     def span(self) -> Span | None:
         """When the first and the last log were made; None: there is none."""
         if self._span is None:
-            self._span = (self._span_by_ends() or _span(self.searcher, EVERYTHING),)
+            self._span = (self._span_by_ends() or span(self.searcher, EVERYTHING),)
         return self._span[0]
 
     def next(self, name: str, searcher: Any) -> "Point":
@@ -58,7 +58,7 @@ class Point:
             (Occur.Should, TantivyQuery.range_query(self.schema, "ts", FieldType.Integer, *bounds))
             for bounds in ((None, first), (last, None))
         ]
-        found = _span(self.searcher, TantivyQuery.boolean_query(ends))
+        found = span(self.searcher, TantivyQuery.boolean_query(ends))
         return found if found and found[0] <= first and found[1] >= last else None
 
     def remember(self, search: tuple[Query, bool], counts: Counts) -> None:
@@ -99,7 +99,10 @@ class Points:
         return point if used >= time.monotonic() - KEPT_S else None
 
 
-def _span(searcher: Any, logs: Any) -> Span | None:
-    """A quarter of what it takes to ask for the first log and for the last. They come as floats, which hold any such time."""
+def span(searcher: Any, logs: Any) -> Span | None:
+    """When the first and the last of these logs were made; None: there is none.
+
+    A quarter of what it takes to ask for the one and for the other. They come as floats, which hold any such time.
+    """
     found = searcher.aggregate(logs, {"ts": {"stats": {"field": "ts"}}})["ts"]
     return (int(found["min"]), int(found["max"])) if found["count"] else None

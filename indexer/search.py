@@ -77,6 +77,7 @@ class Hit:
     log: TaggedLog
     score: float | None  # None when not sorted by relevance
     highlights: tuple[Fragment, ...]
+    is_marked: bool = True  # False: there was no time to look for what matches in it
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,9 +188,15 @@ async def test_a_histogram_counts_the_matches_by_the_time_that_they_were_made(in
         assert histogram is not None
         assert histogram.bucket_ms == DAY_MS
         assert list(histogram.buckets) == [(NEW_YEAR + at * DAY_MS, 1) for at in days]
+    few = (await search(index, "app:app0 -ts:>2026-01-20")).histogram
+    assert few is not None
+    assert (few.bucket_ms, sum(count for _, count in few.buckets)) == (3_600_000, 2)
+    one = (await search(index, "ts:>2026-02-10")).histogram
+    assert one is not None
+    assert (one.bucket_ms, one.buckets) == (1_000, ((NEW_YEAR + 50 * DAY_MS, 1),))
     narrow = (await search(index, "ts:[2026-01-01 TO 2026-01-01] app:app0", limit=0)).histogram
     assert narrow is not None
-    assert (narrow.bucket_ms, narrow.buckets) == (1_800_000, ((NEW_YEAR, 1),))
+    assert (narrow.bucket_ms, narrow.buckets) == (1_000, ((NEW_YEAR, 1),))
     await fill(index, [log("old", ts_ms=5)])
     wide = (await search(index, "")).histogram
     assert wide is not None

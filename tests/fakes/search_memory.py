@@ -14,7 +14,7 @@ from tunemill.indexer.errors import CursorInvalid, IndexUnavailable
 from tunemill.indexer.feedback import FeedbackDocument, StoredFeedback, names_of, refusal
 from tunemill.indexer.feedback import to_document as to_feedback_document
 from tunemill.indexer.fields import PARTS
-from tunemill.indexer.histogram import width_ms
+from tunemill.indexer.histogram import widest_ms, width_ms
 from tunemill.indexer.search import (
     FACETS,
     SIMILAR_PARTS,
@@ -233,9 +233,10 @@ class MemorySearch:
         return len(self._points) - 1
 
     def _histogram(self, query: Query, found: Sequence[TaggedLog]) -> Histogram:
-        times = [log.log.ts_ms for log in self.logs.values()]
-        bucket_ms = width_ms(query, (min(times), max(times)) if times else None)
-        counts = Counter(log.log.ts_ms // bucket_ms * bucket_ms for log in found)
+        every, times = [[log.log.ts_ms for log in logs] for logs in (self.logs.values(), found)]
+        span = (min(every), max(every)) if every else None
+        bucket_ms = width_ms((min(times), max(times))) if times else widest_ms(query, span)
+        counts = Counter(at // bucket_ms * bucket_ms for at in times)
         return Histogram(bucket_ms, tuple(sorted(counts.items())))
 
     def _found(self, query: Query) -> list[TaggedLog]:

@@ -1,13 +1,18 @@
 """Search, logs that are alike, and a log's neighbours, over HTTP."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from fakes.curator_api import running_api, tagged
+from fakes.search_memory import MemorySearch
 
 from tunemill.curator_api import ledger
+from tunemill.indexer.ast import And
+from tunemill.indexer.errors import SearchTooSlow
 from tunemill.indexer.open import open_index
+from tunemill.indexer.search import SearchPage, SearchRequest
 from tunemill.schemas.records import TaggedLog
 from tunemill.streams.fingerprint import fingerprints
 
@@ -33,6 +38,41 @@ async def test_a_search_in_the_body_is_the_search_in_the_address(tmp_path: Path)
         assert (rest["total"], rest["facets"], rest["histogram"]) == (5, {}, None)
         wrong = await api.client.post("/v1/search", json=asked | {"sort": "best"})
         assert wrong.status_code == 422
+
+
+class SlowSearch(MemorySearch):
+    """One whose engine takes too long for two words, and has no time to mark the first hit."""
+
+    async def search(self, request: SearchRequest) -> SearchPage:
+        if isinstance(request.query, And):
+            raise SearchTooSlow(10)
+        page = await super().search(request)
+        return replace(page, hits=(replace(page.hits[0], highlights=(), is_marked=False), *page.hits[1:]))
+
+
+async def test_a_search_that_takes_too_long_is_to_be_made_narrower_and_not_sent_again(tmp_path: Path) -> None:
+    async with running_api(tmp_path, tagged("a", "apple"), tagged("b", "apple"), index=SlowSearch()) as api:
+        slow = await api.client.get("/v1/search", params={"q": "apple pear"})
+        assert (slow.status_code, slow.json()["type"]) == (504, "urn:tunemill:problem:search-too-slow")
+        assert "make it narrower" in slow.json()["detail"]
+        assert "retry-after" not in slow.headers
+        for fields in ({}, {"fields": "log_id"}):
+            found = (await api.client.get("/v1/search", params={"q": "apple", **fields})).json()
+            assert (len(found["hits"]), found["unmarked"]) == (2, 1)
+
+
+async def test_a_mistake_in_a_search_is_told_with_its_column(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.client.put("/v1/searches/wrong-math", json={"query": "tag:topic:math"})
+        for text, column, expected in (
+            ("a saved:wrong-maht", 9, "the name of a saved search (did you mean wrong-math?)"),
+            ("x" * 4_097, 4_097, "at most 4096"),
+        ):
+            by_address = await api.client.get("/v1/search", params={"q": text})
+            by_body = await api.client.post("/v1/search", json={"q": text})
+            for answer in (by_address, by_body):
+                said = answer.json()
+                assert (answer.status_code, said["column"], said["expected"]) == (400, column, expected)
 
 
 async def test_hits_have_the_fields_that_are_asked_for(tmp_path: Path) -> None:

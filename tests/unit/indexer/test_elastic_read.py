@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tunemill.indexer import elastic_point, elastic_search
+from tunemill.indexer import elastic_point, elastic_search, highlight
 from tunemill.indexer.elastic import ElasticIndex
+from tunemill.indexer.errors import SearchTooSlow
 from tunemill.indexer.histogram import WIDTHS_MS
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import FACETS, SearchRequest
@@ -19,10 +20,13 @@ from tunemill.indexer.wider import search_wider
 from tunemill.schemas.records import LogRecord, Message, TaggedLog
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
-LOG = TaggedLog(
-    log=LogRecord(log_id="a", ts_ms=1, messages=(Message(role="user", content="a word"),)), content_digest="d"
-)
-HIT = {"_id": "a", "_source": {"record": msgspec.to_builtins(LOG)}, "sort": [1.0, 1, "a"]}
+TEXT = "a word"
+
+
+def log(text: str) -> TaggedLog:
+    return TaggedLog(
+        log=LogRecord(log_id="a", ts_ms=1, messages=(Message(role="user", content=text),)), content_digest="d"
+    )
 
 
 class Stub:
@@ -32,20 +36,29 @@ class Stub:
         self.asked: list[dict[str, str]] = []  # the parameters of each search
         self.bodies: list[dict[str, Any]] = []  # of each search
         self.span: tuple[float | None, float | None] = (1.0, 1.0)  # when the first and the last log were made
+        self.starts: list[int] = []  # of the buckets of a histogram that hold logs
         self.hits = 1
+        self.text = TEXT  # of each hit
         self.opened = 0  # points in time
         self.open: set[str] = set()
         self.lost = 0  # searches in a point that was closed
+        self.is_too_slow = False  # as Elasticsearch 9 says it, where it may not give a part of the result
 
     async def search(self, request: web.Request) -> web.Response:
         self.asked.append(dict(request.query))
         body = await request.json()
         self.bodies.append(body)
-        counts = {name: {"buckets": []} for name in (*FACETS, "ts")} | {
-            name: {"value": at} for name, at in zip(("min", "max"), self.span, strict=True)
-        }
+        if self.is_too_slow and "query" in body:
+            error = {"type": "search_phase_execution_exception", "root_cause": [{"type": "search_timeout_exception"}]}
+            return web.json_response({"error": error, "status": 429}, status=429, headers=PRODUCT)
+        counts = (
+            {name: {"buckets": []} for name in FACETS}
+            | {"ts": {"buckets": [{"key": start, "doc_count": 1} for start in self.starts]}}
+            | {name: {"value": at} for name, at in zip(("min", "max"), self.span, strict=True)}
+        )
         self.lost += "pit" in body and body["pit"]["id"] not in self.open
-        hits = [] if body.get("search_after") else [HIT] * self.hits
+        hit = {"_id": "a", "_source": {"record": msgspec.to_builtins(log(self.text))}, "sort": [1.0, 1, "a"]}
+        hits = [] if body.get("search_after") else [hit] * self.hits
         await asyncio.sleep(0)
         answer: dict[str, Any] = {
             "timed_out": False,
@@ -101,7 +114,7 @@ async def test_the_first_logs_of_an_index_widen_the_histogram_at_once() -> None:
 async def test_a_scan_fails_rather_than_leave_out_the_logs_of_a_shard_that_is_away() -> None:
     stub = Stub()
     async with reading_from(stub) as index:
-        assert [log async for log in index.scan(parse("word"), limit=None)] == [LOG]
+        assert [found async for found in index.scan(parse("word"), limit=None)] == [log(TEXT)]
     assert len(stub.asked) == 2
     assert {asked.get("allow_partial_search_results") for asked in stub.asked} == {"false"}
 
@@ -135,16 +148,55 @@ async def test_searches_leave_no_point_in_time_behind_that_no_cursor_names(monke
     assert stub.lost == 0
 
 
-async def test_hits_are_marked_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_search_over_the_time_limit_is_to_be_made_narrower() -> None:
+    stub = Stub()
+    stub.is_too_slow = True
+    async with reading_from(stub) as index:
+        with pytest.raises(SearchTooSlow, match="make it narrower"):
+            await index.search(SearchRequest(parse("word")))
+        stub.is_too_slow = False
+        assert (await index.search(SearchRequest(parse("word")))).total == 1
+
+
+async def test_hits_that_there_is_no_time_to_mark_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with reading_from(Stub()) as index:
+        assert [hit.is_marked for hit in (await index.search(SearchRequest(parse("word")))).hits] == [True]
+        monkeypatch.setattr(highlight, "MARKED_WITHIN_S", -1.0)
+        (hit,) = (await index.search(SearchRequest(parse("word")))).hits
+    assert (hit.is_marked, hit.highlights) == (False, ())
+
+
+@pytest.mark.parametrize(("text", "is_long"), [("a word", False), ("a word " * 8_000, True), ("\u5b57" * 3_000, True)])
+async def test_long_hits_are_marked_off_the_event_loop(
+    text: str, is_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A page of long logs takes seconds to mark; the health endpoints must answer meanwhile."""
     threads: list[int] = []
 
-    def watched(*_: object) -> Iterator[object]:
-        threads.append(threading.get_ident())
-        return iter(())
+    def watched(_query: object, logs: Iterable[object]) -> Iterator[tuple[object, ...]]:
+        for _ in logs:
+            threads.append(threading.get_ident())
+            yield ()
 
-    monkeypatch.setattr(elastic_search, "highlight", watched)
-    async with reading_from(Stub()) as index:
+    monkeypatch.setattr(elastic_search, "highlight_each", watched)
+    stub = Stub()
+    stub.text = text
+    async with reading_from(stub) as index:
         page = await index.search(SearchRequest(parse("word")))
     assert len(page.hits) == len(threads) == 1
-    assert threading.get_ident() not in threads
+    assert (threading.get_ident() not in threads) == is_long
+
+
+async def test_matches_of_a_short_time_are_counted_in_narrow_buckets() -> None:
+    stub = Stub()
+    stub.span, stub.starts = (0.0, 1e12), [0]
+    async with reading_from(stub) as index:
+        page = await index.search(SearchRequest(parse("word")))
+        assert [list(body["aggs"]) for body in stub.bodies[-3:]] == [[*FACETS, "ts"], ["min", "max"], ["ts"]]
+        assert len({str(body["pit"]) for body in stub.bodies[-3:]}) == 1
+        assert page.histogram is not None
+        assert page.histogram.bucket_ms == WIDTHS_MS[-1]  # of the span that the stub says
+        stub.starts = [at * WIDTHS_MS[-1] for at in range(31)]
+        asked = len(stub.bodies)
+        await index.search(SearchRequest(parse("word")))
+        assert len(stub.bodies) == asked + 1

@@ -2,13 +2,14 @@
 
 from itertools import chain
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tunemill.indexer import highlight as highlighting
 from tunemill.indexer.analysis import Token, folded, is_cjk_run, runs, stems_shorter_than, term, terms, tokens
 from tunemill.indexer.ast import And, Not, Or, Query, WordPrefix, Words
-from tunemill.indexer.highlight import AROUND, highlight
+from tunemill.indexer.highlight import AROUND, highlight, highlight_each
 
 WORDS = (
     "dying die skies sky hoping hope the The other of don't it\u2019s résumé resume naïve ﬁne Straße œuvre Ɓa foo.bar 3.14 "
@@ -91,3 +92,13 @@ def test_only_what_stands_around_the_words_is_cut_and_nothing_twice() -> None:
 def test_phrases_that_overlap_are_marked_once() -> None:
     sought = highlighting._sought(Words("a a a"), "prompt")
     assert list(highlighting._matches(sought, "a a a a")) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+
+
+def test_logs_that_there_is_no_time_left_for_are_said_not_to_be_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = [{"prompt": ("a refund",)}, {"prompt": ("nothing",)}, {"prompt": ("a refund",)}]
+    assert [bool(found) for found in highlight_each(Words("refund"), logs)] == [True, False, True]
+    clock = iter((0.0, 0.5, highlighting.MARKED_WITHIN_S + 0.1, highlighting.MARKED_WITHIN_S + 0.1))
+    monkeypatch.setattr(highlighting.time, "monotonic", lambda: next(clock))
+    first, *others = highlight_each(Words("refund"), logs)
+    assert first
+    assert others == [None, None]
