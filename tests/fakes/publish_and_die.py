@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes.curator_api import running_api, tagged
-from sqlalchemy import event
+from sqlalchemy import Connection, Engine, event
 
 from tunemill.curator_api import relay
 from tunemill.curator_api.store import Files
@@ -24,6 +24,7 @@ IS_PUBLISHED = {  # step -> whether the version is there afterwards
     "inside the manifest": False,
     "after the manifest": False,
     "before the commit": False,
+    "at the commit of the version": True,  # before anything else is written
     "after the commit": True,
     "after the bus took the event": True,
     "before the event is marked as sent": True,
@@ -82,6 +83,8 @@ async def main(folder: Path, registry_url: str, step: str) -> None:
         object.__setattr__(curator, "files", dying)
         if step == "before the commit":
             event.listen(api.registry, "commit", lambda _connection: die())
+        if step == "at the commit of the version":
+            _die_when_a_version_is_committed(api.registry)
         if step == "after the bus took the event":
             _die_after_publishing(api.bus)
         answer = await api.client.post("/v1/datasets/math/versions", json={"recipe": {"method": "lora"}})
@@ -89,6 +92,22 @@ async def main(folder: Path, registry_url: str, step: str) -> None:
         if step == "after the commit":
             die()
         await asyncio.sleep(60)  # the relay is on its way to its step
+
+
+def _die_when_a_version_is_committed(registry: Engine) -> None:
+    """As soon as the connection that wrote the version is given back, its transaction over."""
+    wrote: set[int] = set()
+
+    def note(connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.lower().startswith("insert into versions"):
+            wrote.add(id(connection.connection.dbapi_connection))
+
+    def given_back(dbapi_connection: Any, _record: Any) -> None:
+        if id(dbapi_connection) in wrote:
+            die()
+
+    event.listen(registry, "after_cursor_execute", note)
+    event.listen(registry, "checkin", given_back)
 
 
 def _die_after_publishing(bus: Any) -> None:
