@@ -48,9 +48,7 @@ def tag_all(logs: Sequence[Masked], rules: Rules) -> list[TaggedLog]:
 
 def _tagged(masked: Masked, look: _Look | None) -> TaggedLog:
     log = masked.log
-    given = [Tag(name, CALLER) for name in log.tags]
-    given += [Tag(f"{_SECRET}{kind}", _SECRETS) for kind in masked.kinds]
-    given += [Tag(f"{_PRIVATE}{kind}", _MASKED) for kind in masked.private]
+    given = _given(masked) if log.tags or masked.kinds or masked.private else []
     content_digest = _content_digest(masked)
     if look is None:
         return TaggedLog(log=log, content_digest=content_digest, tags=_first_of_each(given), tag_status="failed")
@@ -61,6 +59,14 @@ def _tagged(masked: Masked, look: _Look | None) -> TaggedLog:
         language=look.language,
         fingerprint=look.fingerprint,
     )
+
+
+def _given(masked: Masked) -> list[Tag]:
+    """The tags that a log came with, and those of what was replaced in it. Most logs have none."""
+    tags = [Tag(name, CALLER) for name in masked.log.tags]
+    tags += [Tag(f"{_SECRET}{kind}", _SECRETS) for kind in masked.kinds]
+    tags += [Tag(f"{_PRIVATE}{kind}", _MASKED) for kind in masked.private]
+    return tags
 
 
 def retag(stored: TaggedLog, rules: Rules, *, grown: Masked | None = None) -> TaggedLog:
@@ -144,11 +150,13 @@ def _look(logs: Sequence[LogRecord], rules: Rules) -> list[_Look]:
     ]
 
 
-def _tags(language: str | None, found: Found, learned: Iterable[LearnedTag]) -> list[Tag]:
+def _tags(language: str | None, found: Found, learned: Sequence[LearnedTag]) -> list[Tag]:
     tags = [Tag(f"lang:{language}", SETTER)] if language else []
-    tags += [Tag(f"{_PRIVATE}{kind}", _PII) for kind in found.pii_kinds]
+    if found.pii_kinds:
+        tags += [Tag(f"{_PRIVATE}{kind}", _PII) for kind in found.pii_kinds]
     tags += found.tags
-    tags += [Tag(one.tag, one.setter) for one in learned]
+    if learned:
+        tags += [Tag(one.tag, one.setter) for one in learned]
     return tags
 
 
