@@ -11,6 +11,7 @@ from tunemill.cli import dataset_files, dataset_recipe, dataset_training, datase
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, DatasetName, Key, Url, at, connect
 from tunemill.cli.dataset_files import content_of
 from tunemill.cli.dataset_recipe import as_yaml, brief, recipe_in
+from tunemill.cli.erase import erase
 from tunemill.cli.output import cell, complain, fields, print_json, safe, say, table, tell
 
 RowKey = Annotated[str, typer.Argument(help="The row, as `dataset rows` lists it.")]
@@ -22,6 +23,7 @@ app = typer.Typer(help="Gather, edit, publish and export datasets.", no_args_is_
 
 
 dataset_recipe.register(app)
+app.command("erase")(erase)  # where one who gathers logs looks for it; it reaches as far as `tunemill erase`
 
 
 @app.command("list")

@@ -65,6 +65,13 @@ def test_it_waits_and_prints_the_receipt(option: tuple[str, ...], sent: dict[str
     assert json.loads(server.asked[1].body) == sent
 
 
+def test_it_is_found_among_the_commands_of_datasets() -> None:
+    with serving(in_turn({"total": 2}, DONE)) as server:
+        environment = {"TUNEMILL_URL": server.url}
+        result = CliRunner(env=environment).invoke(app, ("dataset", "erase", "--log", "l", "--yes", "--json"))
+    assert json.loads(result.stdout) == DONE
+
+
 def test_it_says_which_erasure_it_waits_for() -> None:
     waiting = RUNNING | {"steps": [], "waits_for": "01AAA"}
     with serving(in_turn({"total": 2}, waiting, waiting, RUNNING, DONE)) as server:
