@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def read(path: Path) -> list[LogRecord]:
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     readings = (decode(line, ts_ms=0) for line in raw.splitlines() if line.strip())
     return [reading for reading in readings if isinstance(reading, LogRecord)]
+
+
+def digest(record: LogRecord) -> str:
+    """What a log is known by where its text must not stand: the SHA-256 of the first user message."""
+    text = next((message.content or "" for message in record.messages if message.role == "user"), "")
+    return sha256(text.encode()).hexdigest()
 
 
 class Batches:

@@ -9,7 +9,6 @@ alone and once with its words joined by OR. A text that is no query, such as a q
 """
 
 import asyncio
-import hashlib
 import json
 import math
 import re
@@ -26,14 +25,14 @@ from engines import choose
 from engines.errors import EngineAbsent
 from engines.own_index import opened
 
-from benchmarks.batches import SAMPLE, Batches, read
+from benchmarks.batches import SAMPLE, Batches, digest, read
 from benchmarks.harness import report
 from tunemill.indexer.ast import And, Or, Query
 from tunemill.indexer.errors import QueryError
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchPage, SearchRequest
 from tunemill.indexer.wider import search_wider
-from tunemill.schemas.records import LogRecord, TaggedLog
+from tunemill.schemas.records import TaggedLog
 from tunemill.streams.rules import load_rules
 
 JUDGEMENTS = Path(__file__).parent / "labels" / "relevance.json"
@@ -91,12 +90,6 @@ def main(
             print(f"{name}, {form}: {', '.join(f'{key} {value:.3g}' for key, value in quality.items())}")
     settings = {"corpus": corpus.name, "logs": len(records), "judgements": judgements.name}
     report("relevance", {}, {}, settings, as_json=as_json, also=also)
-
-
-def digest(record: LogRecord) -> str:
-    """What a log is known by in the judgements."""
-    text = next((message.content or "" for message in record.messages if message.role == "user"), "")
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def ndcg(ranked: Sequence[str], grades: Grades) -> float:

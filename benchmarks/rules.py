@@ -5,37 +5,34 @@
 A line of a file of labels is a record as the stream takes it, or `{"text": ...}` for one message of a user, with its `tags`: those
 that a person would set. The stream's own functions read, mask and tag it. A tag that they set and the line lacks is wrong; only those
 namespaces count (`topic:`, `lang:`, ...) that the labels of the file use. Every tag that is on has its entry in the JSON; those of
-other namespaces count nothing there, and are listed apart.
+other namespaces count nothing there, and are listed apart. `{"sha256": ...}` in place of a text is a log of `--corpus`, by the first
+16 digits of the digest of its first user message, for texts that are not ours to give away.
 """
 
 import gzip
 import json as json_module
 import sys
-import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
-from benchmarks.harness import Figure, report, take_turns
+from benchmarks import batches, tag_costs
+from benchmarks.harness import report
 from tunemill.bus.port import Message
 from tunemill.privacy.pii import KINDS as PII_KINDS
 from tunemill.privacy.secrets import KINDS
-from tunemill.schemas.records import LogRecord, RejectedLog, TaggedLog
+from tunemill.schemas.records import RejectedLog, TaggedLog
 from tunemill.schemas.topics import LOGS
-from tunemill.streams.flow import PART_MESSAGES
-from tunemill.streams.mask import Masked
 from tunemill.streams.process import Result, process
-from tunemill.streams.rule import Rule
 from tunemill.streams.rules import Rules, load_rules
-from tunemill.streams.tag import tag_all
-from tunemill.streams.text import Texts, texts_of
 
-Pair = tuple[LogRecord, Texts]
-T = TypeVar("T")
+DIGITS = 16  # of a digest: enough to tell texts apart
 
 
 class WrongLabels(Exception):
@@ -104,13 +101,20 @@ def main(
     labels: Annotated[
         list[Path], typer.Option(help="JSON lines with `tags`, gzipped or not. May be given several times.")
     ],
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            help="Logs of any accepted shape, of which lines with `sha256` speak: JSON lines, gzipped or not."
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Rounds of the timing that count.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
 ) -> None:
     """Measure precision and recall per tag, and microseconds per log and rule."""
     rules = load_rules()
     try:
-        samples = {path: read(path) for path in labels}
+        known = texts_by_digest(corpus) if corpus else {}
+        samples = {path: read(path, known) for path in labels}
         whole, splits = scored(samples, rules)
     except WrongLabels as error:
         print(error, file=sys.stderr)
@@ -120,6 +124,9 @@ def main(
     unlabelled = sorted(name for name in settable(rules) if namespace_of(name) not in whole.namespaces)
     print(f"no labels for: {', '.join(unlabelled) or 'none'}")
     logs = [one.log for lines in samples.values() for one in tagged(lines, rules)]
+    us_per_log = tag_costs.by_tag(rules, logs)
+    for line in tag_costs.table(us_per_log):
+        print(line)
     also = {
         "tags": {
             name: (whole.tags.get(name) or Score()).as_json() for name in sorted(whole.tags.keys() | settable(rules))
@@ -129,14 +136,31 @@ def main(
             for split, scores in splits.items()
         },
         "unlabelled": unlabelled,
-        "rules": costs(rules, logs),
+        "us_per_log": us_per_log,
+        "rules": tag_costs.by_rule(rules, logs),
     }
     settings = {"labels": [path.name for path in labels], "lines": whole.lines, "rules": len(rules.rules)}
-    report("rules", timings(rules, logs, rounds), {}, settings, as_json=json, also=also)
+    report("rules", tag_costs.timings(rules, logs, rounds), {}, settings, as_json=json, also=also)
 
 
-def read(path: Path) -> list[Sample]:
+def texts_by_digest(corpus: Path) -> dict[str, Mapping[str, Any]]:
+    """The first log with each text, by the first digits of the text's digest.
+
+    Raises:
+        WrongLabels: the file cannot be read.
+    """
+    try:
+        logs = batches.read(corpus)
+    except (OSError, EOFError, zlib.error) as error:
+        raise WrongLabels(f"{corpus}: {getattr(error, 'strerror', None) or error}") from error
+    return {batches.digest(log)[:DIGITS]: msgspec.to_builtins(log) for log in reversed(logs)}
+
+
+def read(path: Path, known: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> list[Sample]:
     """The labelled lines of a file.
+
+    Args:
+        known: records by digest, for lines that name theirs so.
 
     Raises:
         WrongLabels: it cannot be read, has no lines, or one of them is no object with `tags`.
@@ -148,10 +172,10 @@ def read(path: Path) -> list[Sample]:
     lines = [(f"{path}, line {number}", line) for number, line in enumerate(raw.splitlines(), start=1) if line.strip()]
     if not lines:
         raise WrongLabels(f"{path}: it has no lines")
-    return [_sample(place, line) for place, line in lines]
+    return [_sample(place, line, known) for place, line in lines]
 
 
-def _sample(place: str, line: bytes) -> Sample:
+def _sample(place: str, line: bytes, known: Mapping[str, Mapping[str, Any]]) -> Sample:
     try:
         value = json_module.loads(line)
     except ValueError as error:
@@ -159,6 +183,10 @@ def _sample(place: str, line: bytes) -> Sample:
     given = value.pop("tags", None) if isinstance(value, dict) else None
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise WrongLabels(f"{place}: expected an object with `tags`, a list of strings")
+    if "sha256" in value:
+        if value["sha256"] not in known:
+            raise WrongLabels(f"{place}: no log of --corpus has this `sha256`")
+        return Sample(place, known[value["sha256"]], frozenset(given))
     if "text" in value:
         value["messages"] = [{"role": "user", "content": value.pop("text")}]
     return Sample(place, value, frozenset(given))
@@ -184,8 +212,7 @@ def tagged(samples: Sequence[Sample], rules: Rules) -> list[TaggedLog]:
     messages = [Message(LOGS.name, 0, 0, None, json_module.dumps(sample.record).encode(), 0) for sample in samples]
     return [
         _only_log(sample.place, results)
-        for part in _parts(list(zip(samples, messages, strict=True)))
-        for (sample, _), results in zip(part, process([message for _, message in part], rules, now_ms=0), strict=True)
+        for sample, results in zip(samples, process(messages, rules, now_ms=0), strict=True)
     ]
 
 
@@ -234,50 +261,6 @@ def _row(name: str, splits: Iterable[Scores]) -> str:
         score = scores.tags.get(name) or Score()
         cells += [_cell(score.precision), _cell(score.recall), str(score.tp + score.fn)]
     return f"| `{name}` | {' | '.join(cells)} |"
-
-
-def timings(rules: Rules, logs: Sequence[LogRecord], rounds: int) -> dict[str, Figure]:
-    """CPU time per log: of the rules with the gates of private data, and of all that sets tags."""
-    pairs = [(log, texts_of(log)) for log in logs]
-    masked = [Masked(log, ()) for log in logs]
-    sides = {
-        "rules": lambda: _us_each(rules.find, pairs),
-        "tag": lambda: _us_each(lambda part: tag_all(part, rules), masked),
-    }
-    return take_turns(sides, unit="us/log", rounds=rounds, warmups=2)
-
-
-def costs(rules: Rules, logs: Sequence[LogRecord]) -> dict[str, dict[str, Any]]:
-    """By rule, how many of the logs it matches and what it costs alone, in us per log beside what no rules cost.
-
-    They share one automaton, so that all together cost much less than the sum.
-    """
-    pairs = [(log, texts_of(log)) for log in logs]
-    nothing = _best(Rules([]), pairs)
-    return {rule.name: _alone(rule, pairs, nothing) for rule in rules.rules}
-
-
-def _alone(rule: Rule, pairs: Sequence[Pair], nothing: float) -> dict[str, Any]:
-    alone = Rules([rule])
-    matched = sum(bool(found.tags) for part in _parts(pairs) for found in alone.find(part))
-    return {"tag": rule.tag, "matched": matched, "us_alone": round(max(0.0, _best(alone, pairs) - nothing), 2)}
-
-
-def _best(rules: Rules, pairs: Sequence[Pair]) -> float:
-    return min(_us_each(rules.find, pairs) for _ in range(4))
-
-
-def _us_each(work: Callable[[Sequence[T]], object], values: Sequence[T]) -> float:
-    parts = _parts(values)
-    started = time.process_time()
-    for part in parts:
-        work(part)
-    return (time.process_time() - started) / len(values) * 1e6
-
-
-def _parts(values: Sequence[T]) -> list[Sequence[T]]:
-    """As many at once as the stream takes."""
-    return [values[start : start + PART_MESSAGES] for start in range(0, len(values), PART_MESSAGES)]
 
 
 def _rounded(value: float | None) -> float | None:

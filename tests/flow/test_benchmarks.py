@@ -75,6 +75,7 @@ def test_every_rule_that_is_on_is_counted_on_anybodys_labels(tmp_path: Path) -> 
     assert {"pii:email", "secret:jwt", "cost:high"} <= tags.keys() & set(found["unlabelled"])
     assert sum(rule["matched"] for rule in found["rules"].values() if rule["tag"] == "topic:code") >= 1
     assert min(figure["low"] for figure in found["figures"].values()) > 0
+    assert {"secret:*", "lang:*", "pii:*", "topic:code", "all rules together"} <= found["us_per_log"].keys()
 
 
 def test_labels_that_cannot_be_used_are_named_to_who_asked(tmp_path: Path) -> None:
@@ -85,6 +86,17 @@ def test_labels_that_cannot_be_used_are_named_to_who_asked(tmp_path: Path) -> No
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(said)
         assert (len(done.stderr.splitlines()), "Hallo" in done.stderr) == (1, False)
+
+
+def test_labels_may_name_a_text_by_its_digest(tmp_path: Path) -> None:
+    asked = "Write a Python function that reverses a list."
+    corpus, labels = tmp_path / "logs.jsonl", tmp_path / "labels.jsonl"
+    corpus.write_text(json.dumps({"messages": [{"role": "user", "content": asked}]}) + "\n")
+    line = {"sha256": hashlib.sha256(asked.encode()).hexdigest()[:16], "tags": ["topic:code"]}
+    labels.write_text(json.dumps(line))
+    found = run("rules", "--labels", f"{labels}", "--corpus", f"{corpus}", "--rounds", "1")
+    assert found["tags"]["topic:code"]["tp"] == 1
+    assert "--corpus" in started("rules", "--labels", f"{labels}").stderr
 
 
 def test_what_is_wrong_with_labels_is_said(tmp_path: Path) -> None:
