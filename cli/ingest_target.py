@@ -85,11 +85,12 @@ class Broker:
     def send(self, batch: Sequence[Record]) -> Sequence[Problem]:
         """One message for the batch; a record that is too large for a message is refused."""
         from tunemill.streams.decode import examine
+        from tunemill.streams.mask_message import mask_message
 
         too_large = {record.number for record in batch if len(record.value) > LOGS.max_message_bytes}
         taken = [record for record in batch if record.number not in too_large]
         if taken:
-            self._publish(b"\n".join(record.value for record in taken))
+            self._publish(mask_message(b"\n".join(record.value for record in taken)))
         verdicts = [(record.number, examine(record.value)) for record in taken]
         reason = f"larger than {LOGS.max_message_bytes} bytes, which is the most that a message may have"
         return [

@@ -22,6 +22,7 @@ from tunemill.curator_api.settings import Settings
 from tunemill.streams.decode import examine
 from tunemill.streams.errors import RegistryUnavailable
 from tunemill.streams.local import run_local
+from tunemill.streams.mask_message import mask_message
 from tunemill.streams.rulebook import open_rulebook
 from tunemill.streams.schema_registry import checked_url
 from tunemill.streams.tagging import StreamTagging
@@ -119,6 +120,7 @@ def api_over(opened: Opened, settings: Settings) -> Starlette:
         files_url=opened.files_url,
         settings=settings,
         examine=examine,
+        mask=mask_message,
         tagging=StreamTagging(),
         records_in=records_in,
         told_in=told_in,

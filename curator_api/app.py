@@ -48,7 +48,7 @@ from tunemill.curator_api import (
     webhooks,
 )
 from tunemill.curator_api.access import admit
-from tunemill.curator_api.curator import Curator
+from tunemill.curator_api.curator import Curator, Mask
 from tunemill.curator_api.dead_letters import DeadLetters
 from tunemill.curator_api.edits import apply_until
 from tunemill.curator_api.guard import Guard
@@ -114,6 +114,7 @@ def create_app(
     files_url: str,
     settings: Settings,
     examine: Examine,
+    mask: Mask,
     records_in: RecordsIn,
     told_in: ToldIn,
     tagging: Tagging,
@@ -122,6 +123,7 @@ def create_app(
 
     Args:
         examine: the stream's own decoding of one item, so that a sender hears at once what will be rejected.
+        mask: the stream's own masking of a message, for a bus may keep it for long.
         records_in: the stream's own taking apart of a message, so that one record of many can be sent again.
         told_in: likewise with which log each record is, or is about, so that one of many can be taken out.
         tagging: the stream's own rules, so that history is tagged as live records are.
@@ -142,6 +144,7 @@ def create_app(
         files=Files(files_url),
         settings=settings,
         examine=examine,
+        mask=mask,
         records_in=records_in,
         told_in=told_in,
         tagging=tagging,

@@ -1,13 +1,14 @@
 """What every endpoint works with: the opened engines and the settings, handed to the application when it is made."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy import Engine
 
-from tunemill.bus.port import Bus
+from tunemill.bus.port import Bus, Outgoing
 from tunemill.curator_api.body_work import BodyWork
 from tunemill.curator_api.dead_letters import DeadLetters
 from tunemill.curator_api.intake import Examine
@@ -17,6 +18,9 @@ from tunemill.curator_api.settings import Settings
 from tunemill.curator_api.store import Files
 from tunemill.curator_api.tagging import Tagging
 from tunemill.indexer.search import SearchIndex
+from tunemill.schemas.topics import Topic
+
+Mask = Callable[[bytes], bytes]  # the stream's: a message of logs or feedback, without secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ class Curator:
     settings: Settings
     examine: Examine
     tagging: Tagging
+    mask: Mask
     records_in: RecordsIn
     told_in: ToldIn
     dead_letters: DeadLetters
@@ -40,6 +45,12 @@ class Curator:
     def project(self) -> str:
         """The one project that this process serves."""
         return self.settings.project
+
+    async def publish(self, topic: Topic, messages: Sequence[Outgoing]) -> None:
+        """Hand on what somebody sent, without secrets; durable when this returns."""
+        size = sum(len(message.value) for message in messages)
+        masked = await self.body_work.run(size, lambda: [replace(one, value=self.mask(one.value)) for one in messages])
+        await self.bus.publish(topic, masked)
 
 
 def _curator(request: Request) -> Curator:

@@ -52,7 +52,7 @@ async def send_feedback(request: Request, here: Here, person: Person) -> Feedbac
         problems = [problem.model_dump() for problem in rejected[:20]]
         raise Unprocessable(f"item {rejected[0].item}: {rejected[0].reason}", rejected=problems)
     if accepted:
-        await here.bus.publish(FEEDBACK, [Outgoing(wire.encode(item), item.feedback_id) for item in accepted])
+        await here.publish(FEEDBACK, [Outgoing(wire.encode(item), item.feedback_id) for item in accepted])
     ids = [item.feedback_id for item in accepted]
     return FeedbackAccepted(accepted=len(accepted), feedback_ids=ids, rejected=rejected)
 

@@ -65,7 +65,7 @@ async def _hand_on(request: Request, here: Curator) -> Response:
     work = partial(receive, body, is_lines=is_lines(request.headers), examine=here.examine)
     received = await here.body_work.run(len(body), work)
     if received.messages:
-        await here.bus.publish(LOGS, received.messages)
+        await here.publish(LOGS, received.messages)
     REJECTED.labels(stage="receive", code="too_large").inc(received.left_out)
     told = {"accepted": received.items - len(received.rejected), "rejected": received.rejected}
     return Response(msgspec.json.encode(told), 202, media_type="application/json")  # models of many items take long

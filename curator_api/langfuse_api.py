@@ -157,7 +157,7 @@ async def _hand_on(items: Sequence[bytes], here: Curator) -> Sequence[Examined]:
     events = await here.body_work.run(sum(map(len, items)), partial(examined, items, here.examine))
     outgoing = messages(events)
     if outgoing:
-        await here.bus.publish(LOGS, outgoing)
+        await here.publish(LOGS, outgoing)
     for event in events:
         if event.refusal and not event.is_event:
             REJECTED.labels(stage="receive", code=event.refusal.code).inc()

@@ -85,7 +85,7 @@ async def export(request: Request, here: Curator, signal: Signal) -> Response:
     encoding = otlp_answer.encoding_of(request.scope) or "protobuf"
     cut = await here.body_work.run(len(body), partial(_cut, body, signal, encoding))
     if cut.messages:
-        await here.bus.publish(LOGS, [Outgoing(message) for message in cut.messages])
+        await here.publish(LOGS, [Outgoing(message) for message in cut.messages])
     REJECTED.labels(stage="receive", code="too_large").inc(len(cut.too_large))
     return otlp_answer.accepted(cut, signal, encoding)
 

@@ -49,14 +49,19 @@ def dead_letter(
         stage=stage,
         error_code=code,
         reason=reason,
-        payload=b"" if stage == "mask" else _storable(payload, private),
+        payload=b"" if stage == "mask" else storable(payload, private=private),
         payload_bytes=len(payload),
         attempts=said.attempts,
         first_ts_ms=said.first_ts_ms,
     )
 
 
-def _storable(payload: bytes, private: bool) -> bytes:
+def storable(payload: bytes, *, private: bool) -> bytes:
+    """Bytes that nobody could read, without secrets; none where they are too many, or nobody can tell where a secret begins.
+
+    Args:
+        private: whether private data in them is masked too.
+    """
     if len(payload) > MAX_PAYLOAD_BYTES:
         return b""
     try:

@@ -5,7 +5,7 @@ A set of looser patterns looks at the record's JSON first; only where they find 
 """
 
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import msgspec
 import re2
 
 from tunemill.privacy import pii
-from tunemill.privacy.secrets import KINDS, has_secret, may_have_secret, said_by, without_secrets
+from tunemill.privacy.secrets import KINDS, has_secret, kinds_masked_in, may_have_secret, said_by, without_secrets
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import LogRecord
 from tunemill.streams.formats.shape import Piece
@@ -78,13 +78,14 @@ def mask_beside(said: T, *, private: bool = False) -> T:
 
 def _cleaned(record: T, json: bytes, private: bool) -> tuple[T, tuple[str, ...], tuple[str, ...]]:
     """The record without secrets, and without private data if that is asked for; the kinds of both that were found."""
+    told = kinds_masked_in(json)  # by whoever had it before
     if not private and not may_have_secret(json):
-        return record, (), ()
+        return record, _in_order(KINDS, told), ()
     whole = "\n".join(_strings(record))
     secret = has_secret(whole)
     if not secret and not (private and pii.may_hold(whole)):
-        return record, (), ()
-    secret_kinds, private_kinds = set[str](), set[str]()
+        return record, _in_order(KINDS, told), ()
+    secret_kinds, private_kinds = set(told), set[str]()
 
     def clean(text: str, name: str) -> str:
         if secret:
@@ -109,7 +110,7 @@ def _without_private(text: str, name: str) -> tuple[str, frozenset[str]]:
     return (f"[PII:{min(kinds)}]" if kinds else text), kinds
 
 
-def _in_order(kinds: Iterable[str], found: set[str]) -> tuple[str, ...]:
+def _in_order(kinds: Iterable[str], found: Set[str]) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if kind in found)
 
 

@@ -25,6 +25,7 @@ from tunemill.schemas.ids import digest
 from tunemill.schemas.packing import split
 from tunemill.schemas.records import LogRecord, Message, Tag, TaggedLog
 from tunemill.schemas.topics import TOPICS
+from tunemill.streams.mask_message import mask_message
 from tunemill.streams.tagging import StreamTagging
 from tunemill.streams.told import told_in
 
@@ -96,6 +97,7 @@ async def running_api(
         files_url=files_url or str(folder / "files"),
         settings=settings,
         examine=examine,
+        mask=mask_message,
         records_in=records_in,
         told_in=told_in,
         tagging=tagging or StreamTagging(),

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import zstandard
 from fakes.curator_api import running_api
+from fakes.stream_worker import StreamWorker
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -351,3 +352,20 @@ async def test_litellms_webhook_is_taken_in_each_of_its_formats(tmp_path: Path, 
     assert accepted == 3
     found = [msgspec.json.decode(item) for message in reversed(messages) for item in split(message.value)]
     assert found == payloads
+
+
+async def test_a_secret_is_on_no_bus_and_in_no_letter_of_what_is_sent_and_the_log_is_tagged(tmp_path: Path):
+    secret = "sk-proj-" + "a1B2" * 8
+    log = {"log_id": "a", "ts_ms": 1, "messages": [{"role": "user", "content": f"my key {secret}"}]}
+    said = {"log_id": "a", "name": "good", "comment": f"it said {secret}"}
+    async with running_api(tmp_path) as api:
+        await api.client.post("/v1/logs", json=[log, {"unknown": secret}])
+        await api.client.post("/v1/feedback", json=said)
+        await api.client.post("/v1/traces", json={"resourceSpans": [{"scopeSpans": [{"spans": [{"name": secret}]}]}]})
+        assert await StreamWorker(api.bus, api.index).work()
+        stored = await api.index.get("a")
+    assert stored is not None
+    assert "secret:api-key" in {entry.tag for entry in stored.tags}
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"[SECRET:api-key]" in one for one in kept)
+    assert not any(secret.encode() in one for one in kept)
