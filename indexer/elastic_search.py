@@ -1,6 +1,7 @@
 """A page of search from Elasticsearch: one request, and the answer as the port has it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -116,7 +117,9 @@ class ElasticSearch:
             answer = await self._ask(body, point)
             histogram = None
             if bucket_ms is not None:
-                histogram = await self._fitting(_histogram(answer.aggregations, bucket_ms), body["query"], point)
+                histogram = _of_whole_page(request, place, answer) or await self._fitting(
+                    _histogram(answer.aggregations, bucket_ms), body["query"], point
+                )
             page = await _as_page(request, place, answer, point, histogram)
             if page.cursor is not None or (place is not None and not request.limit):  # counted now, to be gone on with
                 self._point.keep(point)
@@ -209,6 +212,16 @@ def _body(request: SearchRequest, place: Place | None, bucket_ms: int | None) ->
     if place is not None and request.limit:
         body["search_after"] = _after(request, place)
     return body
+
+
+def _of_whole_page(request: SearchRequest, place: Place | None, answer: _Answer) -> Histogram | None:
+    """The histogram of matches that are all on this page, which needs no further request; None: they are not."""
+    times = [_keys(request, hit)[1] for hit in answer.hits.hits]
+    if place is not None or not times or len(times) != answer.hits.total.value:
+        return None
+    bucket_ms = width_ms((min(times), max(times)))
+    counts = Counter(time - time % bucket_ms for time in times)
+    return Histogram(bucket_ms, tuple(sorted(counts.items())))
 
 
 def _over_time(bucket_ms: int) -> Dsl:

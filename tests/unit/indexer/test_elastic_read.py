@@ -15,7 +15,7 @@ from tunemill.indexer.elastic import ElasticIndex
 from tunemill.indexer.errors import SearchTooSlow
 from tunemill.indexer.histogram import WIDTHS_MS
 from tunemill.indexer.query import parse
-from tunemill.indexer.search import FACETS, SearchRequest
+from tunemill.indexer.search import FACETS, Histogram, SearchRequest
 from tunemill.indexer.wider import search_wider
 from tunemill.schemas.records import LogRecord, Message, TaggedLog
 
@@ -189,7 +189,7 @@ async def test_long_hits_are_marked_off_the_event_loop(
 
 async def test_matches_of_a_short_time_are_counted_in_narrow_buckets() -> None:
     stub = Stub()
-    stub.span, stub.starts = (0.0, 1e12), [0]
+    stub.span, stub.starts, stub.hits = (0.0, 1e12), [0], 0
     async with reading_from(stub) as index:
         page = await index.search(SearchRequest(parse("word")))
         assert [list(body["aggs"]) for body in stub.bodies[-3:]] == [[*FACETS, "ts"], ["min", "max"], ["ts"]]
@@ -200,3 +200,13 @@ async def test_matches_of_a_short_time_are_counted_in_narrow_buckets() -> None:
         asked = len(stub.bodies)
         await index.search(SearchRequest(parse("word")))
         assert len(stub.bodies) == asked + 1
+
+
+async def test_matches_that_are_all_on_the_page_are_counted_without_another_request() -> None:
+    stub = Stub()
+    stub.span, stub.starts = (0.0, 1e12), [0]
+    async with reading_from(stub) as index:
+        page = await index.search(SearchRequest(parse("word")))
+        asked = [list(body.get("aggs", ())) for body in stub.bodies]
+    assert page.histogram == Histogram(WIDTHS_MS[0], ((0, 1),))
+    assert asked == [["min", "max"], [*FACETS, "ts"]]  # of all logs, and of those that match
