@@ -137,6 +137,7 @@ def _curator(url: str, project: str, place: Path) -> Curator:
         files=CountedFiles(str(place / "files")),
         settings=Settings(project=project),
         examine=unused,
+        mask=unused,
         records_in=unused,
         told_in=unused,
         tagging=StreamTagging(),

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
-from tunemill.cli.output import complain, fields, print_json, say, table, when
+from tunemill.cli.output import complain, fields, print_json, say, when
 
 _LISTED_AT_ONCE = 10_000
 _SENT_AT_ONCE = 100
@@ -37,19 +37,12 @@ def list_letters(
     if as_json:
         print_json(page)
         return
-    table(
-        ("id", "time (UTC)", "error", "attempts", "reason"),
-        (
-            (
-                one["rejected_id"],
-                when(one["ts_ms"]),
-                f"{one['stage']} {one['error_code']}",
-                one["attempts"],
-                one["reason"],
-            )
-            for one in page["rejected"]
-        ),
-    )
+    for one in page["rejected"]:  # its reason is a sentence, for which a table has no room
+        tries = f", {one['attempts']} times" if one["attempts"] > 1 else ""
+        say(f"{one['rejected_id']}  {when(one['ts_ms'])}  {one['stage']} {one['error_code']}{tries}")
+        say(f"    {one['reason']}")
+    if not page["rejected"]:
+        say("none")
     for kind in page["counts"]:
         say(f"{kind['count']} {kind['stage']} {kind['error_code']}")
     if page["older"]:

@@ -34,6 +34,8 @@ def label(tag: Tag, file: LabelFile, url: Url = DEFAULT_URL, key: Key = None, as
         print_json(answer)
     else:
         _tell_labelled(answer)
+    if answer["missing"] and not answer["labelled"]:
+        raise typer.Exit(1)
 
 
 @app.command("learn")

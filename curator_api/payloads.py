@@ -1,5 +1,6 @@
 """What goes over HTTP: the bodies that endpoints take and give. Docs of the fields of a log stand in `schemas/avro/`."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -39,6 +40,14 @@ def encodable(value: Any) -> Any:
     return value
 
 
+def _tag(text: str) -> str:
+    if re.fullmatch(TAG, text) is None:
+        raise ValueError(
+            "a tag is `namespace:value`; no spaces or quotes, and the namespace in small letters, as in topic:math"
+        )
+    return text
+
+
 def _small(recipe: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """It travels in an event, and a bus takes no giants."""
     if len(msgspec.json.encode(recipe)) > MAX_RECIPE_BYTES:
@@ -49,7 +58,9 @@ def _small(recipe: dict[str, JsonValue]) -> dict[str, JsonValue]:
 Storable = AfterValidator(_storable)
 Object = Annotated[dict[str, JsonValue], AfterValidator(encodable)]
 Recipe = Annotated[Object, AfterValidator(_small)]
-TagText = Annotated[str, Field(pattern=TAG, examples=["topic:math"]), Storable]
+TagText = Annotated[
+    str, Field(json_schema_extra={"pattern": TAG}, examples=["topic:math"]), AfterValidator(_tag), Storable
+]
 Id = Annotated[str, Field(min_length=1, max_length=MAX_LOG_ID_CHARS), AfterValidator(_printable)]
 RulesText = Annotated[str, Field(max_length=MAX_RULES_CHARACTERS), Storable]
 SearchText = Annotated[  # a longer one is refused with its column where it is read

@@ -130,7 +130,7 @@ class _Reading:
             try:
                 found[field.name] = msgspec.convert(given.plain(), field.type)
             except msgspec.ValidationError as error:
-                self._say(_inner(given, _path(str(error))), f"`{field.encode_name}`: {_reason(str(error))}")
+                self._say(_inner(given, _path(str(error))), f"`{field.encode_name}`: {_reason(str(error), field.type)}")
         return found
 
     def _say(self, marked: Marked, reason: str) -> None:
@@ -146,11 +146,18 @@ def _inner(marked: Marked, path: Path) -> Marked:
     return marked
 
 
+def _choices(type_: Any) -> list[str]:
+    """The words that a field of this type may hold, in it or in its list."""
+    return [word for part in get_args(type_) for word in ([part] if isinstance(part, str) else _choices(part))]
+
+
 def _path(error: str) -> Path:
     """Of msgspec's message, which ends with it: `... - at `$[2]``."""
     return tuple(map(int, re.findall(r"\[(\d+)\]", error.partition(" - at ")[2])))
 
 
-def _reason(error: str) -> str:
+def _reason(error: str, type_: Any) -> str:
     reason = error.partition(" - at ")[0]
+    if reason.startswith("Invalid enum value"):
+        return f"{reason}; known: {', '.join(_choices(type_))}"
     return f"{reason}; put it in quotes" if re.search(r"Expected `str.*got `(?:int|float|bool)`", reason) else reason

@@ -60,6 +60,7 @@ def test_letters_are_listed_with_how_often_and_how_many() -> None:
     assert server.asked[0].path == "/v1/rejected?limit=20&stage=decode&error_code=not_json&topic=llm.logs"
     assert "llm.logs:0:1:0" in result.stdout and "1970-01-01 00:00:00" in result.stdout and "no JSON" in result.stdout
     assert "2 decode not_json" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
     assert json.loads(told.stdout)["total"] == 2
 
 

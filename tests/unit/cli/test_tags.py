@@ -82,6 +82,11 @@ def test_labels_are_sent_in_parts_and_what_is_not_there_is_said() -> None:
     assert "67 logs are not there or were erased: c, c" in result.stderr
 
 
+def test_labels_of_no_log_that_is_there_are_an_error() -> None:
+    with serving(Tags()) as server:
+        assert run("label", TAG, "-", server=server, stdin=b'{"log_id": "c", "label": true}').exit_code == 1
+
+
 @pytest.mark.parametrize(
     "line",
     [

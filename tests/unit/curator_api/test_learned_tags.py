@@ -209,3 +209,4 @@ async def test_what_was_not_learned_is_not_found(tmp_path: Path) -> None:
         bad = await api.client.get("/v1/learned-tags/none")
     assert [answer.status_code for answer in answers] == [404] * 5
     assert bad.status_code == 422
+    assert "a tag is `namespace:value`" in bad.text
