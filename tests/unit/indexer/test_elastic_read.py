@@ -189,7 +189,7 @@ async def test_long_hits_are_marked_off_the_event_loop(
 
 async def test_matches_of_a_short_time_are_counted_in_narrow_buckets() -> None:
     stub = Stub()
-    stub.span, stub.starts, stub.hits = (0.0, 1e12), [0], 0
+    stub.span, stub.starts, stub.hits = (0.0, 1e12), [0], 2  # of which the stub counts one
     async with reading_from(stub) as index:
         page = await index.search(SearchRequest(parse("word")))
         assert [list(body["aggs"]) for body in stub.bodies[-3:]] == [[*FACETS, "ts"], ["min", "max"], ["ts"]]
