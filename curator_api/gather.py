@@ -81,7 +81,7 @@ async def gather(curator: Curator, plan: Plan) -> AsyncIterator[list[Outcome]]:
     """The rows of every ingredient, and what is left out and why, at most `PAGE` at once; nothing is kept.
 
     Which of them go on from here is decided over all together (`select`). A log that two ingredients find counts for the
-    first.
+    first that makes a row of it; where none does, for the first.
 
     Raises:
         InvalidRecipe: the tokenizer that the recipe names is not there.
@@ -91,8 +91,8 @@ async def gather(curator: Curator, plan: Plan) -> AsyncIterator[list[Outcome]]:
     for number, one in enumerate(plan.recipe.ingredients):
         step = _Step(curator, plan, sieve, number, seen)
         async for page in _outcomes(step, one):
-            if page:
-                yield page
+            if counted := seen.counted(page):
+                yield counted
         seen.next_ingredient()
 
 
@@ -206,7 +206,7 @@ def _stored(step: _Step, one: Imported | FromVersion) -> Iterator[list[Row]]:
 
 
 async def _matching(step: _Step, query: str) -> AsyncIterator[list[TaggedLog]]:
-    """The logs of a search that no earlier ingredient found, with what people did to them since."""
+    """The logs of a search of which no earlier ingredient has a row, with what people did to them since."""
     read = await asyncio.to_thread(
         read_query, step.curator.registry, step.curator.project, query, now_ms=step.plan.point_ms
     )

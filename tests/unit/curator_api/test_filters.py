@@ -291,13 +291,22 @@ def test_two_answers_that_say_the_same_are_no_pair() -> None:
     assert (found.rejected, found.log_ids, found.licence) == (worse, ("a", "b"), "unknown")
 
 
-@given(st.lists(st.lists(st.sampled_from("abcdef"), unique=True, max_size=6), min_size=1, max_size=4))
-def test_each_key_is_fresh_for_the_first_ingredient_that_meets_it(ingredients: list[list[str]]) -> None:
-    seen, met = Seen(ingredients=len(ingredients) - 1), set[str]()
-    for keys in ingredients:
-        found = [is_fresh for some in (keys[:2], keys[2:]) for is_fresh in seen.fresh(some)]
-        assert found == [key not in met for key in keys]
-        met |= set(keys)
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abcdef"), st.booleans(), max_size=6), min_size=1, max_size=4), st.data()
+)
+def test_each_key_is_fresh_until_an_ingredient_has_a_row_of_it_and_is_left_out_once(
+    ingredients: list[dict[str, bool]], data: st.DataObject
+) -> None:
+    seen, taken, left = Seen(ingredients=len(ingredients) - 1), set[str](), set[str]()
+    for gives in ingredients:
+        keys = list(gives)
+        fresh = [is_fresh for some in (keys[:2], keys[2:]) for is_fresh in seen.fresh(some)]
+        assert fresh == [key not in taken for key in keys]
+        page = [made(tagged(key)) if gives[key] else Left(key, Reason.NO_PAIR, {}) for key in keys]
+        page = data.draw(st.permutations(page))
+        assert seen.counted(page) == [one for one in page if isinstance(one, Row) or one.row_key not in left]
+        taken |= {key for key in keys if gives[key]}
+        left |= {key for key in keys if not gives[key]}
         seen.next_ingredient()
 
 

@@ -265,6 +265,25 @@ async def test_of_the_answers_to_one_prompt_the_best_and_the_worst_are_a_pair(tm
         assert (await found(api))["rows"][0]["rejected"][0]["content"] == "perhaps"
 
 
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_log_of_which_one_ingredient_makes_no_row_is_there_for_the_next(tmp_path: Path, order: int) -> None:
+    logs = [
+        corrected("wrong", answer="5", question="2+2?"),
+        scored("best", "because", 0.9),
+        scored("worst", "dunno", 0.1),
+        tagged("kept-out", consent="none"),
+    ]
+    async with holding(tmp_path, *logs) as api:
+        await api.index.add_feedback([said("wrong", "4")])
+        sources: list[dict[str, Any]] = [{"source": "corrections"}, {"source": "models", "prefer": "grade"}]
+        pairs = [{"kind": "pairs", "query": "", **one} for one in sources][::order]
+        await begin(api, *pairs, shape="preference")
+        answer = await found(api)
+        assert {row["row_key"] for row in answer["rows"]} == {"wrong", "best"}
+        assert answer["excluded"]["consent"] == 1  # which both leave out
+        assert answer["matched"] == 2 + sum(answer["excluded"].values())
+
+
 async def test_imported_rows_come_by_their_source_and_those_of_another_shape_are_left_out(tmp_path: Path) -> None:
     line = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
     async with holding(tmp_path) as api:
