@@ -78,9 +78,9 @@ def mask_beside(said: T, *, private: bool = False) -> T:
 
 def _cleaned(record: T, json: bytes, private: bool) -> tuple[T, tuple[str, ...], tuple[str, ...]]:
     """The record without secrets, and without private data if that is asked for; the kinds of both that were found."""
-    told = kinds_masked_in(json)  # by whoever had it before
     if not private and not may_have_secret(json):
-        return record, _in_order(KINDS, told), ()
+        return record, (), ()
+    told = kinds_masked_in(json)  # by whoever had it before
     whole = "\n".join(_strings(record))
     secret = has_secret(whole)
     if not secret and not (private and pii.may_hold(whole)):
