@@ -17,7 +17,7 @@ print("\\n".join(table(scored({path: read(path) for path in labels}, rules)[1], 
 """
 
 
-@pytest.mark.parametrize("files", [("topics", "quality"), ("private",)])
+@pytest.mark.parametrize("files", [("topics", "quality", "facts"), ("private",), ("languages",)])
 def test_the_documented_figures_are_the_measured_ones(files: tuple[str, ...]) -> None:
     """Where this fails, `python -m benchmarks.rules` with these files prints the rows that belong in the document."""
     command = [sys.executable, "-c", TABLE, *files]
