@@ -204,6 +204,7 @@ class SearchIndex(Protocol):
 
         Raises:
             CursorInvalid: the cursor is not one of this search, or its point in time is over.
+            SearchTooSlow: it took longer than SEARCH_TIMEOUT_S.
         """
 
     async def similar(self, text: str, *, limit: int) -> Sequence[Hit]:
