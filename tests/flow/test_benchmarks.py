@@ -96,7 +96,6 @@ def test_labels_may_name_a_text_by_its_digest(tmp_path: Path) -> None:
     labels.write_text(json.dumps(line))
     found = run("rules", "--labels", f"{labels}", "--corpus", f"{corpus}", "--rounds", "1")
     assert found["tags"]["topic:code"]["tp"] == 1
-    assert "--corpus" in started("rules", "--labels", f"{labels}").stderr
 
 
 def test_what_is_wrong_with_labels_is_said(tmp_path: Path) -> None:
@@ -107,6 +106,7 @@ def test_what_is_wrong_with_labels_is_said(tmp_path: Path) -> None:
         "one-tag.jsonl": (b'{"text": "Hello", "tags": "topic:math"}', ", line 1: expected an object with `tags`"),
         "list.jsonl": (b'["Hello"]', ", line 1: expected an object with `tags`"),
         "no-log.jsonl": (b'{"note": "Hello", "tags": []}', ", line 1: the fields are those of no known shape"),
+        "unknown.jsonl": (b'{"sha256": "0123456789abcdef", "tags": []}', ", line 1: no log of --corpus"),
         "empty.jsonl": (b"\n", ": it has no lines"),
         "torn.jsonl.gz": (b"\x1f\x8b", ": "),
         "plain.jsonl.gz": (b"{}", ": Not a gzipped file"),
@@ -219,6 +219,19 @@ def test_what_learned_tags_promise_is_held_against_what_they_keep() -> None:
     assert learned["yes"] >= 10
     assert 0 < learned["kept"]["precision"]["share"] <= 1
     assert found["figures"]["1 learned tags"]["median"] > found["figures"]["0 learned tags"]["median"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "side", "ratio"),
+    [
+        ("decode", ("--logs", "50"), "openai_pair", "openai_pair"),
+        ("dedup", ("--rows", "100"), "tunemill", "tunemill / datasketch_128"),
+    ],
+)
+def test_what_has_a_rival_has_a_ratio(name: str, options: tuple[str, ...], side: str, ratio: str) -> None:
+    found = run(name, *options, "--rounds", "1")
+    assert found["figures"][side]["median"] > 0
+    assert found["ratios"][ratio] > 0
 
 
 def test_the_profile_puts_all_cpu_down_to_stages() -> None:
