@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.8)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args()
+    if given.rows < 1:
+        parser.error("--rows: at least 1")
     texts = made_texts(given.rows)
     sides: dict[str, Side] = {
         "tunemill": ours,

@@ -54,6 +54,8 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args()
+    if given.rows < 1:
+        parser.error("--rows: at least 1")
     with ExitStack() as engines:
         url = _engine(engines, given.engine)
         project = f"bench-{uuid.uuid4().hex[:8]}"

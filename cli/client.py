@@ -123,10 +123,17 @@ def _refusal(answer: httpx.Response) -> Refusal:
         body = None
     problem = body if isinstance(body, dict) else {}
     title = problem.get("title") or answer.reason_phrase
-    detail = problem.get("detail")
+    detail = _placed(problem)
     said = f"{title}: {detail}" if isinstance(detail, str) and detail != title else str(title)
     remedy = ". Give the API key with --key or TUNEMILL_KEY." if answer.status_code in (401, 403) else ""
     return Refusal(answer.status_code, f"{said} (HTTP {answer.status_code}){remedy}", problem)
+
+
+def _placed(problem: Mapping[str, Any]) -> object:
+    """The detail of a problem, after its place in what was sent, where it does not say that itself."""
+    detail, place = problem.get("detail"), problem.get("place")
+    is_bare = isinstance(detail, str) and isinstance(place, str) and not detail.startswith(place)
+    return f"{place}: {detail}" if is_bare else detail
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,23 +1,22 @@
 """`tunemill dataset`: gather, edit, publish and export datasets."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tunemill.cli import dataset_files, dataset_recipe, dataset_training, dataset_versions
-from tunemill.cli.client import DEFAULT_URL, Api, AsJson, DatasetName, Key, Url, at, connect
+from tunemill.cli.client import DEFAULT_URL, AsJson, DatasetName, Key, Url, at, connect
 from tunemill.cli.dataset_files import content_of
 from tunemill.cli.dataset_recipe import as_yaml, brief, recipe_in
 from tunemill.cli.erase import erase
-from tunemill.cli.output import cell, complain, fields, print_json, safe, say, table, tell
+from tunemill.cli.output import cell, complain, fields, print_json, say, table, tell
 
 RowKey = Annotated[str, typer.Argument(help="The row, as `dataset rows` lists it.")]
 
 _SHOWN_CHARACTERS = 70
-_ROWS_PAGE = 500  # the most there are: each page gathers the draft anew
 
 app = typer.Typer(help="Gather, edit, publish and export datasets.", no_args_is_help=True)
 
@@ -107,9 +106,10 @@ def edit(
     if row_key is None or recipe is not None or (answer is None) == (messages is None):
         complain("say what changes: a row with --answer TEXT or --messages FILE, or all with --recipe FILE")
         raise typer.Exit(2)
+    row = at("datasets", name, "rows", row_key)
     with connect(url, key) as api:
-        said = _answered(_find(api, name, row_key), answer) if answer is not None else _read(messages)
-        changed = api.patch(at("datasets", name, "rows", row_key), {"messages": said})
+        said = _answered(api.get(row)["messages"], answer) if answer is not None else _read(messages)
+        changed = api.patch(row, {"messages": said})
     tell(changed, f"row {row_key} changed", as_json=as_json)
 
 
@@ -141,25 +141,6 @@ def _last(row: Mapping[str, Any], role: str) -> str:
     said = next((message for message in reversed(row["messages"]) if message["role"] == role), None)
     text = " ".join((said.get("content") or "").split()) if said else ""
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
-
-
-def _find(api: Api, name: str, row_key: str) -> list[dict[str, Any]]:
-    """The messages of a row of the draft."""
-    for row in _all_rows(api, name):
-        if row["row_key"] == row_key:
-            return list(row["messages"])
-    complain(f"the draft {name} has no row {safe(row_key)}. `tunemill dataset rows {name}` lists them.")
-    raise typer.Exit(1)
-
-
-def _all_rows(api: Api, name: str) -> Iterator[Mapping[str, Any]]:
-    cursor = None
-    while True:
-        page = api.get(at("datasets", name, "rows"), limit=_ROWS_PAGE, cursor=cursor)
-        yield from page["rows"]
-        cursor = page.get("cursor")
-        if not cursor:
-            return
 
 
 def _answered(messages: list[dict[str, Any]], answer: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tunemill.cli.client import DEFAULT_URL, Api, AsJson, Key, Url, at, connect
-from tunemill.cli.output import complain, print_json, say, table, when
+from tunemill.cli.output import complain, print_json, safe, say, table, when
 
 _POLL_S = 1.0
 _RUNNING = "running"
@@ -36,6 +36,10 @@ def erase(
         raise typer.BadParameter("name one of --log, --subject and --query")
     with connect(url, key) as api:
         total = api.post("/erasures", {**wanted, "dry_run": True})["total"]
+        if log is not None and not total:
+            complain(
+                f"the index has no log {safe(log)}: the other stores are looked through, and it is kept out should it come"
+            )
         if not yes:
             _ask(total)
         expected = {"expected_total": total} if query is not None else {}

@@ -121,6 +121,8 @@ def _what(shape: str, splits: Mapping[str, int], report: Mapping[str, Any]) -> l
     }
     if found := [(what, count) for what, count in told.items() if count]:
         lines += ["", *_table(("of these", "rows"), found)]
+    if sources := report.get("sources"):
+        lines += ["", *_table(("imported from", "rows"), _most(sources))]
     return lines
 
 

@@ -13,6 +13,7 @@ from tunemill.curator_api.contamination import Contamination
 from tunemill.curator_api.corrections import is_corrected, newest
 from tunemill.curator_api.curator import Curator
 from tunemill.curator_api.edits import brought_up
+from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.filters import Candidate, Outcome, Sieve
 from tunemill.curator_api.licences import Licences
 from tunemill.curator_api.pairs import Prompt, Scored, pair, prompt_of, score_of, with_answer
@@ -127,21 +128,27 @@ def _planned(curator: Curator, name: str, recipe: Recipe | None) -> Plan:
 
 
 def _spelled_out(curator: Curator, recipe: Recipe, *, now_ms: int) -> Recipe:
-    def meant(one: Ingredient) -> Ingredient:
+    def meant(number: int, one: Ingredient) -> Ingredient:
         if isinstance(one, Search | Pairs):
             query = read_query(curator.registry, curator.project, one.query, now_ms=now_ms)
             return msgspec.structs.replace(one, query=spelled_out(one.query, query))
-        return msgspec.structs.replace(one, of=numbered(one.of)) if isinstance(one, FromVersion) else one
+        if isinstance(one, FromVersion):
+            return msgspec.structs.replace(one, of=numbered(one.of, f"ingredients[{number}].of"))
+        return one
 
-    def numbered(address: str) -> str:
-        return address_of(find_address(curator.registry, curator.project, address))
+    def numbered(address: str, place: str) -> str:
+        try:
+            return address_of(find_address(curator.registry, curator.project, address))
+        except NotFound as error:
+            raise NotFound(f"{place}: {error.detail}", place=place) from error
 
     filters = recipe.filters
     if against := filters.decontaminate:
-        against = msgspec.structs.replace(against, against=tuple(map(numbered, against.against)))
+        names = (numbered(one, f"filters.decontaminate.against[{at}]") for at, one in enumerate(against.against))
+        against = msgspec.structs.replace(against, against=tuple(names))
     return msgspec.structs.replace(
         recipe,
-        ingredients=tuple(meant(one) for one in recipe.ingredients),
+        ingredients=tuple(meant(number, one) for number, one in enumerate(recipe.ingredients)),
         filters=msgspec.structs.replace(filters, decontaminate=against),
     )
 

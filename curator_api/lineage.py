@@ -1,6 +1,6 @@
 """What a version was made from: searches, other versions, imports, logs, and what people said. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -29,19 +29,24 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     searches: tuple[Searched, ...] = ()
     versions: tuple[Taken, ...] = ()
-    imports: tuple[str, ...] = ()  # the sources that were asked for; empty text: all
+    imports: tuple[
+        str, ...
+    ] = ()  # the sources of imported rows that were asked for; of all, those whose rows are in it
     logs: int = 0  # that are in it
     feedback: int = 0  # rows whose answer came from feedback
     amends: int | None = None  # the version whose rows were changed, without asking the index again
 
 
-def lineage_of(asked: Recipe, meant: Recipe, matched: Sequence[int], *, logs: int, feedback: int) -> Lineage:
+def lineage_of(
+    asked: Recipe, meant: Recipe, matched: Sequence[int], *, sources: Iterable[str], logs: int, feedback: int
+) -> Lineage:
     """The lineage of a version.
 
     Args:
         asked: the recipe as a person wrote it.
         meant: the same, spelled out.
         matched: how many logs and rows each ingredient found.
+        sources: of the imported rows that are in it.
     """
     searches, versions, imports = [], [], []
     for one, spelled, count in zip(asked.ingredients, meant.ingredients, matched, strict=True):
@@ -51,7 +56,11 @@ def lineage_of(asked: Recipe, meant: Recipe, matched: Sequence[int], *, logs: in
         elif isinstance(spelled, FromVersion):
             versions.append(Taken(version=spelled.of, matched=count))
         elif isinstance(spelled, Imported):
-            imports.append(spelled.source or "")
+            imports += sources if spelled.source is None else [spelled.source]
     return Lineage(
-        searches=tuple(searches), versions=tuple(versions), imports=tuple(imports), logs=logs, feedback=feedback
+        searches=tuple(searches),
+        versions=tuple(versions),
+        imports=tuple(dict.fromkeys(imports)),
+        logs=logs,
+        feedback=feedback,
     )

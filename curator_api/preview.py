@@ -12,6 +12,8 @@ from tunemill.curator_api.access import Person
 from tunemill.curator_api.curator import Here
 from tunemill.curator_api.cursors import from_cursor, to_cursor
 from tunemill.curator_api.datasets import ThisDataset
+from tunemill.curator_api.draft_rows import ThisRow
+from tunemill.curator_api.errors import NotFound
 from tunemill.curator_api.frozen import Frozen, frozen
 from tunemill.curator_api.gather import gather, planned
 from tunemill.curator_api.parts import StoredRow
@@ -85,6 +87,18 @@ async def list_rows(
     )
 
 
+@router.get("/rows/{row_key:path}", responses=responses(400, 404, 422))
+async def get_row(name: ThisDataset, row_key: ThisRow, here: Here, _person: Person) -> RowOut:
+    """One row that would be published now, by its key or that of a row that says the same. The draft is gathered once."""
+    async with frozen(here, await planned(here, name)) as found:
+        row = await asyncio.to_thread(_one, found, row_key)
+    if row is None:
+        raise NotFound(
+            f"the draft of {name!r} has no row {row_key!r}: its rows, and its bad rows, are listed with their keys"
+        )
+    return _row_out(row)
+
+
 @router.get("/bad-rows", responses=responses(400, 404, 422))
 async def list_bad_rows(
     name: ThisDataset,
@@ -122,6 +136,10 @@ def _first(found: Frozen, after: str, count: int) -> list[StoredRow]:
     for some in found.rows():
         first = heapq.nsmallest(count, [*first, *(row for row in some if row.row.row_key > after)], key=_key)
     return first
+
+
+def _one(found: Frozen, row_key: str) -> StoredRow | None:
+    return next((row for some in found.rows() for row in some if row_key in row.row_keys), None)
 
 
 def _key(row: StoredRow) -> str:

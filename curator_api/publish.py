@@ -17,7 +17,8 @@ from tunemill.curator_api.leftovers import clean
 from tunemill.curator_api.lineage import Lineage, lineage_of
 from tunemill.curator_api.publish_files import Card, Written, folder, is_whole, name, write_rows
 from tunemill.curator_api.recipe import Recipe
-from tunemill.curator_api.report import Report, declared
+from tunemill.curator_api.report import ALLOW, Report, declared
+from tunemill.curator_api.rows import Reason
 from tunemill.curator_api.tally import Tally
 from tunemill.curator_api.version_store import ErasedMeanwhile, Proposal, Version
 from tunemill.schemas.manifest import DatasetManifest
@@ -164,8 +165,15 @@ def _publish(curator: Curator, order: Order, parent: int | None, found: Frozen) 
 
 
 def _lineage(found: Frozen) -> Lineage:
-    corrected = found.tally().flags.get("corrected", 0)
-    return lineage_of(found.plan.asked, found.plan.recipe, found.matched, logs=found.logs, feedback=corrected)
+    tally = found.tally()
+    return lineage_of(
+        found.plan.asked,
+        found.plan.recipe,
+        found.matched,
+        sources=tally.sources,
+        logs=found.logs,
+        feedback=tally.flags.get("corrected", 0),
+    )
 
 
 def _empty(tally: Tally) -> EmptyDataset:
@@ -173,4 +181,6 @@ def _empty(tally: Tally) -> EmptyDataset:
         return EmptyDataset("no log matches the draft's searches, and nothing was imported", matched=0, excluded={})
     reasons = ", ".join(f"{reason} {count}" for reason, count in tally.excluded.items())
     detail = f"{tally.matched} matched and every one was left out: {reasons}"
+    if Reason.CONSENT in tally.excluded:
+        detail = f"{detail}; {ALLOW}"
     return EmptyDataset(detail, matched=tally.matched, excluded=tally.excluded)

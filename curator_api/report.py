@@ -19,6 +19,10 @@ MOST_TAGS = 100  # the most frequent ones, and as many values of a slice; a repo
 MOST_WARNINGS = 20
 LEAST_LOGS = 20  # of a value, for a warning about it
 LEAST_DIFFERENCE, LEAST_RATIO, LEAST_Z = 0.2, 1.5, 3.0  # of what a reason leaves out of a value, against the rest
+ALLOW = (
+    "where logs may be trained on, say so: `tunemill bulk consent QUERY train`; of all logs that say nothing, the server's "
+    "--default-consent does"
+)
 _DUPLICATES = (Reason.DUPLICATE_CONTENT, Reason.NEAR_DUPLICATE)
 _DECLARED = frozenset({Reason.CAPPED, Reason.WEIGHTED_OUT})  # the recipe itself says which slice they are to hit
 
@@ -73,6 +77,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_row: Lengths | None = None  # None: the recipe names no tokenizer
     licences: dict[str, int] = {}  # rows by whether the output of their model may be trained on: yes, no, unknown
     terms: dict[str, int] = {}  # imported rows by the licence of their set, where somebody named it
+    sources: dict[str, int] = {}  # imported rows by the file or set that they came from
     slices: dict[str, dict[str, SliceShare]] = {}  # the most frequent values of each, and all others together
     near_duplicates: NearDuplicates | None = None
     contamination: Contamination | None = None
@@ -93,6 +98,8 @@ def report_on(
     """The report on what was counted."""
     splits = {split: tally.splits.get(split, 0) for split in SPLITS}
     against = recipe.filters.decontaminate
+    refused = tally.excluded.get(Reason.CONSENT, 0)
+    consent = [f"consent leaves out {refused} of {tally.matched}: {ALLOW}"] if 2 * refused > tally.matched else []
     empty = [f"the {split} split is empty" for split, count in splits.items() if not count]
     return Report(
         matched=tally.matched,
@@ -105,7 +112,7 @@ def report_on(
         edited=tally.flags.get("edited", 0),
         characters_per_row=_spread(tally.characters) or _NO_LENGTHS,
         messages_per_row=_spread(tally.messages) or _NO_LENGTHS,
-        warnings=(*empty, *_hard_filters(tally, recipe)),
+        warnings=(*empty, *consent, *_hard_filters(tally, recipe)),
         private_data=private_data,
         masked=_first(tally.masked),
         corrected=tally.flags.get("corrected", 0),
@@ -113,6 +120,8 @@ def report_on(
         tokens_per_row=_spread(tally.tokens),
         licences=tally.licences,
         terms=_first(tally.terms),
+        # A version that is amended may be from before they were counted.
+        sources=_first({source: rows for source, rows in tally.sources.items() if rows > 0}),
         slices={name: _shares(values, tally) for name, values in tally.slices.items()},
         near_duplicates=near,
         contamination=None

@@ -14,13 +14,14 @@ from tunemill.curator_api.facts import ABSENT
 from tunemill.curator_api.rows import Left, Reason, Row
 
 Counts = dict[str, int]
+UNNAMED = "(unnamed)"  # the source of rows that were imported without one
 OTHERS = "(others)"  # tags and values of a slice that are counted together, for they are too rare to be named
 MOST_NAMED = 1_000  # tags, and values of each slice, in a tally that is kept
 MOST_COUNTED = (
     50_000  # while rows are counted; with twice as many different ones, counts of the named may become a little too low
 )
 _STEPS = 4  # buckets in each doubling
-_COUNTED = ("splits", "excluded", "languages", "tags", "masked", "licences", "terms", "flags")
+_COUNTED = ("splits", "excluded", "languages", "tags", "masked", "licences", "terms", "sources", "flags")
 _SPREADS = ("characters", "messages", "tokens")
 
 
@@ -51,6 +52,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     masked: Counts = {}  # rows in which private data was replaced, by its kind
     licences: Counts = {}
     terms: Counts = {}  # imported rows by the licence of their set
+    sources: Counts = {}  # imported rows by the file or set that they came from
     flags: Counts = {}  # rows that are imported, edited, corrected
     characters: Spread = Spread()
     messages: Spread = Spread()
@@ -112,6 +114,8 @@ class Counting:
         counts["masked"].update([kind for row in rows for kind in row.masked])
         counts["licences"].update([row.licence for row in rows])
         counts["terms"].update([row.terms for row in rows if row.terms is not None])
+        counts["sources"].update([row.source or UNNAMED for row in rows if row.log_id is None])
+        _fold(counts["sources"])
         counts["flags"]["imported"] += sum([row.log_id is None for row in rows])
         counts["flags"]["edited"] += sum([row.edited for row in rows])
         counts["flags"]["corrected"] += sum([row.corrected for row in rows])
@@ -155,10 +159,10 @@ class Counting:
 
 
 def bounded(tally: Tally) -> Tally:
-    """The tally as it is kept: of tags and of each slice's values the most frequent by name, all others together."""
-    tags = tally.tags if len(tally.tags) <= MOST_NAMED else _named(tally.tags, first_of(tally.tags, MOST_NAMED))
+    """The tally as it is kept: of tags, sources and each slice's values the most frequent by name, all others together."""
+    tags, sources = (_named(some, first_of(some, MOST_NAMED)) for some in (tally.tags, tally.sources))
     slices = {name: with_others(values, MOST_NAMED) for name, values in tally.slices.items()}
-    return msgspec.structs.replace(tally, tags=tags, slices=slices)
+    return msgspec.structs.replace(tally, tags=tags, sources=sources, slices=slices)
 
 
 def with_others(values: dict[str, Slice], most: int) -> dict[str, Slice]:

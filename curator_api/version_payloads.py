@@ -72,6 +72,7 @@ class ReportOut(Given):
     tokens_per_row: LengthsOut | None
     licences: dict[str, int]
     terms: dict[str, int]
+    sources: dict[str, int] = Field(description="imported rows by the file or set that they came from")
     slices: dict[str, dict[str, SliceShareOut]]
     near_duplicates: NearDuplicatesOut | None
     contamination: ContaminationOut | None

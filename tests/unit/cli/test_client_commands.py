@@ -71,6 +71,14 @@ def test_a_missing_key_says_how_to_give_it() -> None:
         assert "--key" in run("runs", "list", server=server).stderr
 
 
+def test_the_place_of_a_fault_is_told_once() -> None:
+    bare = {"title": "It cannot be read", "detail": "column 8: found the end", "place": "ingredients[1].query"}
+    with serving(always(bare, 400)) as server:
+        assert "ingredients[1].query: column 8" in run("dataset", "preview", "d", server=server).stderr
+    with serving(always({**bare, "detail": "ingredients[1].query: no"}, 422)) as server:
+        assert run("dataset", "preview", "d", server=server).stderr.count("ingredients") == 1
+
+
 def test_no_server_says_how_to_start_one() -> None:
     result = run("search", "math")
     assert result.exit_code == 1
@@ -83,19 +91,9 @@ def test_what_is_not_an_address_is_said() -> None:
 
 def test_editing_an_answer_keeps_the_rest_of_the_row() -> None:
     asked_of = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "old"}]
-    pages = {
-        None: {"rows": [], "cursor": "c"},
-        "c": {"rows": [{"row_key": "a/b", "messages": asked_of}], "cursor": None},
-    }
-
-    def answer(asked: Asked) -> Answer:
-        return json_answer(
-            pages["c" if "cursor=c" in asked.path else None] if asked.method == "GET" else {"row_key": "a/b"}
-        )
-
-    with serving(answer) as server:
+    with serving(always({"row_key": "a/b", "messages": asked_of})) as server:
         assert run("dataset", "edit", "support", "a/b", "--answer", "new", server=server).exit_code == 0
-    assert server.asked[-1].path == "/v1/datasets/support/rows/a%2Fb"
+    assert [one.path for one in server.asked] == 2 * ["/v1/datasets/support/rows/a%2Fb"]
     assert server.asked[-1].json() == {"messages": [asked_of[0], {"role": "assistant", "content": "new"}]}
 
 

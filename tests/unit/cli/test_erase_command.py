@@ -72,6 +72,11 @@ def test_it_is_found_among_the_commands_of_datasets() -> None:
     assert json.loads(result.stdout) == DONE
 
 
+def test_an_id_that_the_index_does_not_have_is_said() -> None:
+    with serving(in_turn({"total": 0}, DONE)) as server:
+        assert "the index has no log typo" in run("--log", "typo", "--yes", server=server).stderr
+
+
 def test_it_says_which_erasure_it_waits_for() -> None:
     waiting = RUNNING | {"steps": [], "waits_for": "01AAA"}
     with serving(in_turn({"total": 2}, waiting, waiting, RUNNING, DONE)) as server:

@@ -314,7 +314,44 @@ async def test_rows_of_a_version_are_taken_over_as_they_are(tmp_path: Path) -> N
         await begin(api, EVERY, {"kind": "version", "of": "d@v1"}, name="both")
         assert (await found(api, "both"))["matched"] == 3  # a and c by the search, b by the version alone
         await begin(api, {"kind": "version", "of": "nobody@v1"}, name="none")
-        assert (await api.client.get("/v1/datasets/none/rows")).status_code == 404
+        gone = await api.client.get("/v1/datasets/none/rows")
+        assert (gone.status_code, gone.json()["place"]) == (404, "ingredients[0].of")
+        assert gone.json()["detail"].startswith("ingredients[0].of: ")
+        unknown = {"decontaminate": {"against": ["d@v1", "nobody@v1"]}}
+        await begin(api, EVERY, name="against", filters=unknown)
+        gone = await api.client.get("/v1/datasets/against/rows")
+        assert (gone.status_code, gone.json()["place"]) == (404, "filters.decontaminate.against[1]")
+
+
+async def test_one_row_is_found_by_its_key_or_that_of_its_twin(tmp_path: Path) -> None:
+    async with holding(tmp_path, tagged("a/b"), tagged("twin"), tagged("other", answer="5")) as api:
+        await begin(api, EVERY)
+        (row,) = [one for one in (await found(api))["rows"] if one["row_key"] != "other"]
+        for key in ("a%2Fb", "twin"):
+            assert (await api.client.get(f"/v1/datasets/d/rows/{key}")).json() == row
+        assert (await api.client.get("/v1/datasets/d/rows/nobody")).status_code == 404
+
+
+async def test_what_consent_leaves_out_names_the_remedy(tmp_path: Path) -> None:
+    async with holding(tmp_path, tagged("a", consent="none"), tagged("b", consent="none"), tagged("c")) as api:
+        await begin(api, EVERY)
+        await begin(api, {"kind": "search", "query": "-consent:train"}, name="none")
+        warnings = (await api.client.get("/v1/datasets/d/preview")).json()["report"]["warnings"]
+        assert any("leaves out 2 of 3" in one and "tunemill bulk consent" in one for one in warnings)
+        refused = await api.client.post("/v1/datasets/none/versions", json={})
+        assert refused.status_code == 422
+        assert "tunemill bulk consent" in refused.json()["detail"]
+
+
+async def test_a_version_says_from_which_files_its_imported_rows_are(tmp_path: Path) -> None:
+    async with holding(tmp_path, tagged("a")) as api:
+        await begin(api, EVERY, {"kind": "imported"})
+        for source, said in (("x.jsonl", "1"), ("x.jsonl", "2"), ("", "3")):
+            line = {"prompt": said, "completion": said}
+            await api.client.post(f"/v1/datasets/d/import?source={source}", content=json.dumps(line))
+        version = (await api.client.post("/v1/datasets/d/versions", json={})).json()
+        assert version["report"]["sources"] == {"(unnamed)": 1, "x.jsonl": 2}
+        assert version["lineage"]["imports"] == ["(unnamed)", "x.jsonl"]
 
 
 LONG = "A train leaves the station at nine and travels west at sixty miles each hour until noon"

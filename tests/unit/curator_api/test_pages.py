@@ -127,7 +127,7 @@ VERSION = {
 ORIGINS = {
     "lineage": {
         "searches": [{"query": NASTY, "spelled_out": "app:x", "saved": [], "matched": 93}],
-        "versions": [{"version": "general@v2", "matched": 5}], "imports": [""], "logs": 90, "feedback": 2, "amends": 3,
+        "versions": [{"version": "general@v2", "matched": 5}], "imports": ["rows.jsonl"], "logs": 90, "feedback": 2, "amends": 3,
     },
     "runs": [{"run_id": "r1", "status": "rejected", "digest": DIGEST, "created_ms": DAY_MS}],
     "redactions": [{"revision": 2, "rows_removed": 4, "replaces_digest": DIGEST, "digest": DIGEST, "ts_ms": DAY_MS}],
