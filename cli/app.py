@@ -53,7 +53,7 @@ def load(name: str) -> Any:
     if isinstance(found, typer.Typer):
         return typer.main.get_group(found)
     single = typer.Typer(add_completion=False)
-    single.command(name, epilog=getattr(source, "EPILOG", None))(found)
+    single.command(name, cls=getattr(source, "CLASS", None), epilog=getattr(source, "EPILOG", None))(found)
     return typer.main.get_command(single)
 
 

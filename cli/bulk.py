@@ -7,7 +7,8 @@ import typer
 
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, at, connect
 from tunemill.cli.jobs import follow
-from tunemill.cli.output import complain, say
+from tunemill.cli.output import complain, say, tell
+from tunemill.cli.query_command import QueryCommand
 from tunemill.schemas.ids import new_id
 
 QueryText = Annotated[
@@ -19,7 +20,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 app = typer.Typer(help="Tag, delete or set the consent of all logs that match.", no_args_is_help=True)
 
 
-@app.command("tag")
+@app.command("tag", cls=QueryCommand)
 def tag(
     query: QueryText,
     *,
@@ -36,7 +37,7 @@ def tag(
     _do(wanted, "change the tags of", yes=yes, url=url, key=key, as_json=as_json)
 
 
-@app.command("consent")
+@app.command("consent", cls=QueryCommand)
 def consent(
     query: QueryText,
     word: Annotated[str, typer.Argument(metavar="CONSENT", help="train, eval_only or none.")],
@@ -52,7 +53,7 @@ def consent(
     _do(wanted, "set the consent of", yes=yes, url=url, key=key, as_json=as_json)
 
 
-@app.command("delete")
+@app.command("delete", cls=QueryCommand)
 def delete(
     query: QueryText,
     *,
@@ -71,7 +72,10 @@ def delete(
 def _do(wanted: dict[str, Any], what: str, *, yes: bool, url: str, key: str | None, as_json: bool) -> None:
     """Count, ask, have it done, and show how far it is. Ctrl-C leaves it running."""
     with connect(url, key) as api:
-        total = api.post("/jobs", {**wanted, "dry_run": True})["total"]
+        counted = api.post("/jobs", {**wanted, "dry_run": True})
+        if not (total := counted["total"]):
+            tell(counted, "nothing matches, so nothing is done", as_json=as_json)
+            return
         logs = f"{total} log{'' if total == 1 else 's'}"
         if not as_json:
             say(f"{logs} match{'es' if total == 1 else ''}")

@@ -11,6 +11,7 @@ import yaml
 from tunemill.cli.client import DEFAULT_URL, AsJson, DatasetName, Key, Url, at, connect
 from tunemill.cli.dataset_files import content_of
 from tunemill.cli.output import cell, complain, fields, print_json, safe, say, table, tell
+from tunemill.cli.query_command import QueryCommand
 from tunemill.curator_api.recipe import Answer, Recipe, Take
 from tunemill.streams.errors import RulesInvalid
 from tunemill.streams.marked_yaml import read_marked
@@ -22,7 +23,7 @@ Limit = Annotated[int | None, typer.Option(help="At most so many rows of it.", m
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `tunemill dataset`."""
-    app.command("new")(new)
+    app.command("new", cls=QueryCommand)(new)
     app.command("add")(add)
     app.command("preview")(preview)
     app.command("bad-rows")(bad_rows)

@@ -83,6 +83,8 @@ def follow(api: Api, path: str, *, again: str, as_json: bool) -> None:
         complain(f"it goes on: `{again}` shows it again, `... cancel` stops it")
         raise typer.Exit(0) from None
     tell(now, f"{now['status']}: {progress(now)}", as_json=as_json)
+    if not as_json and now.get("can_be_undone") and now["changed"] and now["status"] != "undone":
+        say(f"`tunemill jobs undo {now['job_id']}` takes it back")
     if now["status"] not in _WELL:
         raise typer.Exit(1)
 
@@ -102,6 +104,14 @@ def progress(one: Mapping[str, Any]) -> str:
 
 
 def _counts(one: Mapping[str, Any]) -> str:
+    if one.get("kind") == "retention" and (result := one["result"]):
+        before, after = (
+            f"{result[end]['logs']} logs {end} ({result[end]['bytes']} bytes)" for end in ("before", "after")
+        )
+        where = (
+            f"project {result['project']}: " if "project" in result else ""
+        )  # runs of earlier versions do not say it
+        return f"{where}{before}, {one['changed']} dropped, {after}"
     return f"{one['seen']} of {one['total']} logs, {one['changed']} changed"
 
 

@@ -6,6 +6,7 @@ import typer
 
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, at, connect
 from tunemill.cli.output import print_json, say, table, tell, when
+from tunemill.cli.query_command import QueryCommand
 
 Name = Annotated[str, typer.Argument(help="Lower case letters, digits, - and _, as in wrong-math.")]
 
@@ -26,7 +27,7 @@ def list_searches(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fal
     )
 
 
-@app.command("put")
+@app.command("put", cls=QueryCommand)
 def put(
     name: Name,
     query: Annotated[str, typer.Argument(help="The search, as for `tunemill search`.")],

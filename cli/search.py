@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -11,6 +11,7 @@ from rich.text import Text
 from tunemill.cli.client import DEFAULT_URL, AsJson, Key, Url, connect
 from tunemill.cli.output import cell, print_json, safe, say, say_text, when
 from tunemill.cli.output import fields as say_fields
+from tunemill.cli.query_command import QueryCommand
 from tunemill.indexer.grammar import HELP
 from tunemill.indexer.search import Sort
 
@@ -20,11 +21,19 @@ _SHOWN_CHARACTERS = 300
 _SHOWN_FACETS = 6
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _MOST_BLOCKS = 100
+_OF_A_SEARCH = {  # by the parameter that holds it: how it is said
+    "query": "query",
+    "similar": "--similar",
+    "everything": "--all",
+    **{name: f"--{name}" for name in ("limit", "cursor", "sort", "match", "fields")},
+}
 
+CLASS = QueryCommand
 EPILOG = f"The query language:\n\n{HELP}"
 
 
 def search(
+    said: typer.Context,
     query: Annotated[str, typer.Argument(help='As in: "long division" tag:topic:math -tag:pii:* model:gpt-4o*')] = "",
     *,
     limit: Annotated[int, typer.Option(help="How many logs to show.", min=1)] = 10,
@@ -43,6 +52,10 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search the logs. Without a query: all of them."""
+    if similar is not None:
+        _refuse_others(said, "--similar", {"similar", "limit"})
+    if everything:
+        _refuse_others(said, "--all", {"everything", "query"})
     with connect(url, key) as api:
         if similar is not None:
             _show_similar(api.get("/similar", log_id=similar, limit=limit), as_json=as_json)
@@ -57,6 +70,18 @@ def search(
         return
     _show_hits(page, whole=fields is None)
     _show_counts(page)
+
+
+def _refuse_others(said: typer.Context, option: str, takes: Collection[str]) -> None:
+    """Refuse what would have no effect beside an option.
+
+    Raises:
+        typer.BadParameter: something of a search was said that the option does not take.
+    """
+    sources = {name: said.get_parameter_source(name) for name in _OF_A_SEARCH if name not in takes}
+    unused = [_OF_A_SEARCH[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if unused:
+        raise typer.BadParameter(f"{option} takes no {' and no '.join(unused)}")
 
 
 def _show_hits(page: Mapping[str, Any], *, whole: bool) -> None:

@@ -229,7 +229,8 @@ def _refuse_others(last: Mapping[str, int], expected: Mapping[str, int]) -> None
     for log_id, revision in last.items():
         if expected.get(log_id, revision) != revision:
             raise EditedMeanwhile(
-                "somebody else edited the log meanwhile: look at it, then edit it again", revision=revision
+                f"somebody else edited the log meanwhile, and it is at revision {revision}: look at it, then edit it again",
+                revision=revision,
             )
 
 

@@ -82,7 +82,12 @@ async def drop(on: Jobs, job: Job, stop: asyncio.Event) -> None:
             return
     await on.index.refresh()
     after = await on.index.size()
-    result = {"before": run.work["before"], "after": after._asdict(), "indices": run.dropped}
+    result = {
+        "project": on.project,
+        "before": run.work["before"],
+        "after": after._asdict(),
+        "indices": run.dropped,
+    }
     await asyncio.to_thread(store.finish, on.registry, job, "done", result=result)
     _log.info("retention_done", job_id=job.job_id, logs_left=after.logs, indices=run.dropped)
 

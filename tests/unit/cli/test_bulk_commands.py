@@ -55,6 +55,7 @@ def test_what_matches_is_counted_first_and_followed_to_its_end(command: tuple[st
         "01ABC: 4 of 10 logs, 2 changed, 2 logs/s, 3 s left, waits for 01AAA",
         "01ABC: 4 of 10 logs, 2 changed, 2 logs/s, 3 s left",
         "done: 01ABC: 10 of 10 logs, 2 changed, 2 logs/s",
+        "`tunemill jobs undo 01ABC` takes it back",
     ]
     first, second = (json.loads(asked.body) for asked in server.asked[:2])
     assert first == {**sent, "query": "refund", "dry_run": True}
@@ -75,6 +76,31 @@ def test_a_job_whose_answer_was_cut_off_is_asked_for_once_more_by_its_key() -> N
     with serving(lambda _asked: Answer(200, b"{}", sent=1)) as server:
         assert run("bulk", "delete", "refund", "--yes", server=server).exit_code == 1
     assert len(server.asked) == 1  # the count, which has no key
+
+
+def test_where_nothing_matches_no_job_is_begun() -> None:
+    nothing = {"total": 0, "log_ids": []}
+    for more, told in (((), "nothing matches, so nothing is done\n"), (("--json",), json.dumps(nothing) + "\n")):
+        with serving(in_turn(nothing)) as server:
+            result = run("bulk", "delete", "refund", *more, server=server)
+        assert (result.exit_code, result.stdout, len(server.asked)) == (0, told, 1)
+
+
+def test_what_cannot_be_taken_back_or_was_is_not_offered_again() -> None:
+    for end in ({"can_be_undone": False}, {"changed": 0}, {"status": "undone"}):
+        with serving(in_turn({**DONE, **end})) as server:
+            assert "jobs undo" not in run("jobs", "watch", "01ABC", server=server).stdout
+
+
+def test_a_retention_says_what_there_was_and_is() -> None:
+    result = {"project": "shop", "before": {"logs": 955, "bytes": 9550}, "after": {"logs": 800, "bytes": 8000}}
+    begun = {**JOB, "kind": "retention", "query": "", "can_be_undone": False}
+    done = {**begun, "status": "done", "seen": 158, "changed": 158, "result": result, "logs_per_s": None, "eta_s": None}
+    counts = "project shop: 955 logs before (9550 bytes), 158 dropped, 800 logs after (8000 bytes)"
+    with serving(in_turn(begun, begun, done, {"jobs": [done]})) as server:
+        told = run("retention", "run", server=server).stdout.splitlines()
+        assert (told[0][:22], told[-1]) == ("01ABC: 4 of 10 logs, 2", f"done: 01ABC: {counts}")
+        assert run("jobs", "list", server=server).stdout.splitlines()[-1] == f"  {counts}"
 
 
 def test_json_is_all_there_is_on_standard_output() -> None:

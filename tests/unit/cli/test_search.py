@@ -95,3 +95,18 @@ def test_help_holds_the_query_language() -> None:
 def test_a_histogram_is_a_line_of_blocks(buckets: list[list[int]], blocks: str | None) -> None:
     line = over_time({"bucket_ms": 5, "buckets": buckets})
     assert (line is None) if blocks is None else (line is not None and f":00 {blocks} 1970" in line)
+
+
+@pytest.mark.parametrize(
+    ("args", "unused"),
+    [
+        (("a query", "--similar", "l0"), "--similar takes no query"),
+        (("--similar", "l0", "--sort", "cost"), "--similar takes no --sort"),
+        (("--all", "--limit", "10", "--sort", "cost"), "--all takes no --limit and no --sort"),
+        (("--all", "--similar", "l0"), "--similar takes no --all"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(args: tuple[str, ...], unused: str) -> None:
+    result = run(*args)
+    assert result.exit_code == 2
+    assert unused in result.stderr

@@ -132,6 +132,7 @@ async def test_the_oldest_go_until_the_index_fits(registry: Engine) -> None:
 async def test_a_run_without_a_policy_drops_nothing(registry: Engine) -> None:
     index = MemorySearch(*logs(), tagged("l39", ts_ms=0))
     assert (await run(jobs(registry, index))).result == {
+        "project": "default",
         "before": (await index.size())._asdict(),
         "after": (await index.size())._asdict(),
         "indices": 0,
