@@ -157,7 +157,7 @@ def import_rows(
     tally = Tally()
     with connect(url, key) as api:
         for one in (one for file in files for one in _sources(file, source, terms)):
-            sending = Sending(api, name, one.shown, one.source, one.licence, on_error is OnError.STOP)
+            sending = Sending(api, name, one.shown, one.source, one.licence, one.held_out, on_error is OnError.STOP)
             with _lines_of(one.path) as lines:
                 place = Place(one.shown, f"{url} {name}")
                 if after := 0 if from_start else place.read():
@@ -195,6 +195,7 @@ class _Source(NamedTuple):
     shown: str
     source: str
     licence: str | None
+    held_out: bool = False  # by the folder that it is of
 
 
 def _sources(file: Path, source: str | None, terms: str | None) -> list[_Source]:
@@ -214,7 +215,9 @@ def _sources(file: Path, source: str | None, terms: str | None) -> list[_Source]
         complain(f"{file}: {error if isinstance(error, NoDataSet) else 'it cannot be read'}")
         raise typer.Exit(1) from error
     return [
-        _Source(file / one.path, str(file / one.path), f"{label}/{one.split}"[-_SOURCE_CHARACTERS:], stated)
+        _Source(
+            file / one.path, str(file / one.path), f"{label}/{one.split}"[-_SOURCE_CHARACTERS:], stated, one.held_out
+        )
         for one in found
     ]
 

@@ -58,6 +58,7 @@ class Sending:
     file: str
     source: str
     licence: str | None
+    held_out: bool  # by the set
     stops: bool  # at the first line that cannot be imported
 
     def run(self, lines: Iterable[Line], place: Place, tally: Tally, *, after: int) -> None:
@@ -82,7 +83,12 @@ class Sending:
             tally.stopped = bool(faults) and self.stops
 
     def _post(self, lines: list[Line], tally: Tally) -> None:
-        params = {"source": self.source, "licence": self.licence, "on_error": "stop" if self.stops else "skip"}
+        params = {
+            "source": self.source,
+            "licence": self.licence,
+            "held_out": self.held_out or None,
+            "on_error": "stop" if self.stops else "skip",
+        }
         try:
             answer = self.api.post_lines(
                 at("datasets", self.dataset, "import"), _body(lines), first_line=lines[0].number, **params

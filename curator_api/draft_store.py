@@ -136,18 +136,20 @@ def add_imported(
     *,
     source: str = "",
     licence: str | None = None,
+    held_out: bool = False,
 ) -> int:
     """Add rows, each with its line in the file, to the draft and say how many were new.
 
     Args:
         source: the file or set that they come from.
         licence: that of the set.
+        held_out: the set has them for testing or validation.
     """
     unique = {row.row_key: (line, row) for line, row in rows}
     with engine.begin() as connection:
         _touch(connection, project, name)
         known = _imported_keys(connection, project, name, list(unique))
-        origin = {"project": project, "name": name, "source": source, "licence": licence}
+        origin = {"project": project, "name": name, "source": source, "licence": licence, "held_out": held_out}
         fresh = [origin | _imported_values(*pair) for key, pair in unique.items() if key not in known]
         if fresh:
             connection.execute(insert(imported_rows), fresh)
@@ -213,6 +215,7 @@ def _imported_row(stored: Any) -> Row:
         conversation=in_session(stored.conversation) if stored.conversation else row.conversation,
         source=stored.source,
         terms=stored.licence,
+        held_out=stored.held_out,
     )
 
 

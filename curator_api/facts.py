@@ -28,6 +28,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     conversation: NDArray[np.uint64]  # its digest's first 8 bytes
     ingredient: NDArray[np.uint16]
     ts_ms: NDArray[np.int64]  # 0: none
+    held_out: NDArray[np.bool_]  # by the set that a row is of
     slices: dict[str, NDArray[np.uint32]]  # codes: places in `values`
     values: dict[str, tuple[str, ...]]
     sketch: NDArray[np.uint8] | None  # (n, SLOTS)
@@ -98,6 +99,7 @@ class Facts:
             conversation=np.array([int(row.conversation[:16], 16) for row in rows], dtype=np.uint64),
             ingredient=np.array([row.ingredient for row in rows], dtype=np.uint16),
             ts_ms=np.array([row.ts_ms or 0 for row in rows], dtype=np.int64),
+            held_out=np.array([row.held_out for row in rows], dtype=np.bool_),
             slices={name: self._coded(name, rows) for name in self._codes},
             values={},
             sketch=sketches[0] if sketches else None,

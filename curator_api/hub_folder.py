@@ -27,6 +27,12 @@ class DataFile(NamedTuple):
     path: str  # relative to the folder
     split: str
 
+    @property
+    def held_out(self) -> bool:
+        """Whether the set has it for testing or validation, as `test`, `val` or `test_sft`."""
+        told = _SPLIT_IN_NAME.search(self.split)
+        return told is not None and _SPLITS.get(told[1], told[1]) != "train"
+
 
 def data_files(names: Sequence[str], readme: str | None) -> list[DataFile]:
     """The files of a data set in their order: as the card's front matter says, else as they are called.

@@ -8,7 +8,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Query, Request
@@ -61,6 +61,14 @@ class _Tally:
         self.unread.update(read.unread)
 
 
+class _Set(NamedTuple):
+    """What is said of the rows of a request."""
+
+    source: str
+    licence: str | None
+    held_out: bool
+
+
 @router.post("/import", responses=responses(400, 404, 422), openapi_extra=_BODY)
 async def import_rows(
     name: ThisDataset,
@@ -70,6 +78,9 @@ async def import_rows(
     *,
     source: Annotated[Label, Query(description="the file or set that the rows come from")] = "",
     licence: Annotated[Label | None, Query(description="of that set")] = None,
+    held_out: Annotated[
+        bool, Query(description="the set has these rows for testing or validation: so have versions")
+    ] = False,
     on_error: Annotated[OnError, Query(description="whether a line that cannot be imported ends the import")] = "skip",
     first_line: Annotated[int, Query(ge=1, le=2 * 10**9, description="the number of the first line sent")] = 1,
 ) -> ImportOut:
@@ -80,14 +91,12 @@ async def import_rows(
     """
     body = await request.body()
     work = partial(
-        _import, here, name, body, source=source, licence=licence, stops=on_error == "stop", first_line=first_line
+        _import, here, name, body, of=_Set(source, licence, held_out), stops=on_error == "stop", first_line=first_line
     )
     return await here.body_work.run(len(body), work)
 
 
-def _import(
-    curator: Curator, name: str, body: bytes, *, source: str, licence: str | None, stops: bool, first_line: int
-) -> ImportOut:
+def _import(curator: Curator, name: str, body: bytes, *, of: _Set, stops: bool, first_line: int) -> ImportOut:
     registry, project = curator.registry, curator.settings.project
     draft_store.find(registry, project, name)
     most = curator.settings.max_inflated_bytes
@@ -98,7 +107,7 @@ def _import(
         raise Unprocessable("the body has no rows: send one JSON object a line, a JSON array of objects, or Parquet")
     if not rows:
         raise _no_row(errors)
-    fresh = draft_store.add_imported(registry, project, name, rows, source=source, licence=licence)
+    fresh = draft_store.add_imported(registry, project, name, rows, **of._asdict())
     return ImportOut(
         lines=len(rows) + len(errors),
         imported=fresh,

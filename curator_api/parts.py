@@ -225,6 +225,7 @@ def _origin(stored: StoredRow) -> Origin:
         masked=row.masked,
         ingredient=row.ingredient,
         joined=row.joined,
+        held_out=row.held_out,
     )
 
 

@@ -96,6 +96,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     terms: str | None = None  # of an imported row: the licence of its set, as somebody named it
     corrected: bool = False  # a correction from feedback stands in place of the last answer
     ingredient: int = 0  # its place among the recipe's
+    held_out: bool = False  # its set has it, or another row of its conversation, for testing or validation
     joined: tuple[str, ...] = ()  # conversations that were found to be one with its own, when a version was published
 
     def row_id(self) -> str:

@@ -18,6 +18,7 @@ from tunemill.curator_api.near import DIVERSE, Clusters, clusters
 from tunemill.curator_api.recipe import FromVersion, Pairs, Recipe, Search
 from tunemill.curator_api.rows import Reason
 from tunemill.curator_api.sampling import Rows, sample
+from tunemill.schemas.manifest import SPLITS
 
 REASONS = (
     None,  # kept
@@ -51,6 +52,7 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
     split: NDArray[np.uint8]  # a place in the manifest's SPLITS
     same: NDArray[np.int64]  # the row that stands for a duplicate or near-duplicate; of all others itself
     conversation: NDArray[np.uint64]  # the oldest of the conversations that are joined with its own
+    held_out: NDArray[np.bool_]  # a set has a row of the same conversation for testing
     near: NearDuplicates | None = None  # None: not asked for
 
 
@@ -84,8 +86,10 @@ def select(facts: Columns, recipe: Recipe) -> Selected:
     }
     rows = _leave(reason, rows, replayed(facts, rows, shares), Reason.NOT_SAMPLED)
     _leave(reason, rows, capped(facts, rows, recipe.caps), Reason.CAPPED)
+    held_out = np.isin(conversation, conversation[facts.held_out])
     split = _split(conversation, seed=recipe.seed, test_share=recipe.test_share)
-    return Selected(reason=reason, split=split, same=same, conversation=conversation, near=near)
+    split[held_out] = SPLITS.index("test")
+    return Selected(reason=reason, split=split, same=same, conversation=conversation, held_out=held_out, near=near)
 
 
 def _is_diverse(recipe: Recipe) -> bool:

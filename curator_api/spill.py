@@ -104,7 +104,7 @@ def _together(
     """The rows of one pile that stay, in their order. Those that say the same lie in one pile, and one of them stands for all."""
     ids, places = columns.row_id[numbers].tobytes().hex(), columns.place[numbers].tolist()
     reasons, splits = selected.reason[numbers].tolist(), selected.split[numbers].tolist()
-    conversations = selected.conversation[numbers].tolist()
+    conversations, held_out = selected.conversation[numbers].tolist(), selected.held_out[numbers].tolist()
     same: dict[str, list[int]] = {}
     for at in np.lexsort((columns.row_id[numbers], columns.place[numbers])).tolist():
         same.setdefault(ids[64 * at : 64 * at + 64], []).append(at)
@@ -113,6 +113,8 @@ def _together(
         if stay:
             kept = stay[0]
             row = _said_by_all(rows[kept], [rows[at] for at in its], f"{conversations[kept]:016x}")
+            if held_out[kept]:
+                row = msgspec.structs.replace(row, held_out=True)
             others = sorted({rows[at].row_key for at in its} - {row.row_key}) if len(its) > 1 else ()
             keys = (row.row_key, *others)
             yield StoredRow(row=row, row_id=row_id, row_keys=keys, place=places[kept], split=SPLITS[splits[kept]])

@@ -8,6 +8,7 @@ import time
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKeyConstraint,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -127,6 +129,13 @@ imported_rows = Table(
     ),
     Column("licence", String(200), comment="of the set that it came from"),
     Column("conversation", String(256), comment="null: told by how the messages begin"),
+    Column(
+        "held_out",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="by its set, which has it for testing or validation",
+    ),
     PrimaryKeyConstraint("project", "name", "row_key"),
 )
 

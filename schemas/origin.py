@@ -31,6 +31,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
     masked: tuple[str, ...] = ()
     ingredient: int = 0
     joined: tuple[str, ...] = ()
+    held_out: bool = False  # by the set that it was imported from
 
 
 _decode_lines = msgspec.json.Decoder(Origin).decode_lines

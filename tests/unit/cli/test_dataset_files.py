@@ -168,6 +168,7 @@ class Imports:
         self.answers = answers
         self.seen: list[tuple[int, Any]] = []  # the numbers and values of lines
         self.sources: list[str] = []
+        self.held_out: list[bool] = []
 
     def __call__(self, asked: Asked) -> Answer:
         if not self.answers:
@@ -175,6 +176,7 @@ class Imports:
         self.answers -= 1
         params = {name: values[0] for name, values in parse_qs(urlsplit(asked.path).query).items()}
         self.sources.append(f"{params.get('source')} {params.get('licence')}")
+        self.held_out.append(params.get("held_out") == "true")
         taken, errors = 0, []
         for number, line in enumerate(asked.body.split(b"\n"), int(params["first_line"])):
             if line.strip():
@@ -258,6 +260,7 @@ def test_a_folder_of_the_hub_is_its_files_with_its_splits_and_its_licence(tmp_pa
         assert run(server, tmp_path, "import", "d", str(folder), "--source", "q", "--licence", "own").exit_code == 0
     assert "5 lines, 5 imported" in done.stdout and "score 2" in done.stderr
     assert takes.sources == ["quiz/test mit", "quiz/train mit", "q/test own", "q/train own"]
+    assert takes.held_out == [True, False, True, False]
 
 
 def test_standard_input_is_read_and_a_file_that_cannot_be_says_so(tmp_path: Path) -> None:

@@ -354,6 +354,26 @@ async def test_a_version_says_from_which_files_its_imported_rows_are(tmp_path: P
         assert version["lineage"]["imports"] == ["(unnamed)", "x.jsonl"]
 
 
+async def test_what_a_set_holds_out_is_trained_on_in_no_version(tmp_path: Path) -> None:
+    def line(question: str, answer: str) -> str:
+        return json.dumps({"prompt": question, "completion": answer})
+
+    async def splits(name: str) -> dict[str, str]:
+        return {row["messages"][-1]["content"]: row["split"] for row in (await found(api, name))["rows"]}
+
+    async with holding(tmp_path) as api:
+        await begin(api, {"kind": "imported"}, test_share=0)
+        for held_out, lines in (("false", [("1", "a"), ("2", "b")]), ("true", [("2", "c"), ("3", "d")])):
+            content = "\n".join(line(*one) for one in lines)
+            await api.client.post(f"/v1/datasets/d/import?held_out={held_out}", content=content)
+        kept = {"a": "train", "b": "test", "c": "test", "d": "test"}  # `b` is asked what `c` is
+        assert await splits("d") == kept
+        first = (await api.client.post("/v1/datasets/d/versions", json={})).json()
+        assert first["splits"] == {"train": 1, "test": 3}
+        await begin(api, {"kind": "version", "of": "d@v1"}, name="copy", test_share=0)
+        assert await splits("copy") == kept
+
+
 LONG = "A train leaves the station at nine and travels west at sixty miles each hour until noon"
 
 

@@ -81,6 +81,21 @@ def test_a_folder_that_is_no_data_set_says_why(names: list[str], readme: str | N
         data_files(names, readme)
 
 
+@pytest.mark.parametrize(
+    ("split", "held_out"),
+    [
+        ("train", False),
+        ("train_sft", False),
+        ("latest", False),
+        ("test", True),
+        ("validation", True),
+        ("dev_hard", True),
+    ],
+)
+def test_a_split_is_held_out_where_its_name_says_so(split: str, held_out: bool) -> None:
+    assert DataFile("rows.jsonl", split).held_out == held_out
+
+
 def test_what_is_written_is_found_again() -> None:
     names = [shard_name(split, number, 2) for split in ("train", "test") for number in range(2)]
     assert {one.split for one in data_files(names, None)} == {"train", "test"}
