@@ -46,8 +46,10 @@ from tunemill.schemas.records import Feedback, LogRecord, TaggedLog
 from tunemill.schemas.stored import Stored, StoredLog, StoredNote
 
 READERS = 4  # threads: a slow search delays no other
+NUMBERED = 50_000  # logs that match, whose numbers are asked for at once
 
 T = TypeVar("T")
+Matching = Callable[[int], list[int]]  # the next numbers of logs that match, above one; none: there are no more
 
 
 class LocalIndex:
@@ -144,7 +146,7 @@ class LocalIndex:
         frozen, matching = await self._write(lambda engine: engine.freeze(query))
         using = Lock()
         try:
-            seqs = await self._on(self._reading, partial(_alone, using, lambda: frozen.in_order(matching())))
+            seqs = await self._on(self._reading, partial(_alone, using, lambda: frozen.in_order(_all(matching))))
             for start in range(0, len(seqs) if limit is None else min(limit, len(seqs)), CHUNK):
                 chunk = seqs[start : start + CHUNK][: None if limit is None else limit - start]
                 bodies = await self._on(self._reading, partial(_alone, using, partial(frozen.bodies, chunk)))
@@ -158,10 +160,12 @@ class LocalIndex:
         frozen, matching = await self._write(lambda engine: engine.freeze(query))
         using = Lock()
         try:
-            seqs = await self._on(self._reading, matching)
-            for start in range(0, len(seqs), CHUNK):
-                dumped = partial(frozen.dumped, seqs[start : start + CHUNK])
-                yield await self._on(self._reading, partial(_alone, using, dumped))
+            after = -1
+            while seqs := await self._on(self._reading, partial(matching, after)):
+                for start in range(0, len(seqs), CHUNK):
+                    dumped = partial(frozen.dumped, seqs[start : start + CHUNK])
+                    yield await self._on(self._reading, partial(_alone, using, dumped))
+                after = seqs[-1]
         finally:
             await self._on(self._reading, partial(_alone, using, frozen.close))
 
@@ -329,10 +333,11 @@ class _Engine:
             raise CursorInvalid("the point in time that this cursor is of is over: search again without it")
         return found
 
-    def freeze(self, query: Query) -> tuple[Bodies, Callable[[], list[int]]]:
+    def freeze(self, query: Query) -> tuple[Bodies, Matching]:
         """A view of this moment, between two writes, and what gives the numbers of the logs that match in it."""
         self._heal()
-        matching = partial(_numbers, self.projection.searcher(), to_tantivy(query, self.projection.schema))
+        schema = self.projection.schema
+        matching = partial(_numbers, self.projection.searcher(), schema, to_tantivy(query, schema))
         frozen = Bodies(self._path)
         frozen.freeze()
         return frozen, matching
@@ -440,12 +445,21 @@ def _alone(using: Lock, step: Callable[[], T]) -> T:
         return step()
 
 
-def _numbers(searcher: Any, query: Any) -> list[int]:
-    """The numbers of all logs that match, the lowest first."""
-    found = searcher.search(
-        query, limit=max(1, searcher.num_docs), count=False, order_by_field="seq", order=tantivy.Order.Asc
-    )
+def _numbers(searcher: Any, schema: Any, query: Any, after: int) -> list[int]:
+    """The lowest numbers above one of logs that match: all at once would take some 200 bytes a log."""
+    higher = tantivy.Query.range_query(schema, "seq", tantivy.FieldType.Unsigned, after + 1, None)
+    both = tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, higher)])
+    limit = max(1, min(NUMBERED, searcher.num_docs))
+    found = searcher.search(both, limit=limit, count=False, order_by_field="seq", order=tantivy.Order.Asc)
     return [seq for seq, _ in found.hits]
+
+
+def _all(matching: Matching) -> list[int]:
+    """The numbers of all logs that match, the lowest first."""
+    found: list[int] = []
+    while some := matching(found[-1] if found else -1):
+        found += some
+    return found
 
 
 def _written(log: TaggedLog, seq: int | None, digests: Mapping[str, str]) -> Written:

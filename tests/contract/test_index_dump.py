@@ -8,6 +8,7 @@ import pytest
 from engines.own_index import ENGINES, opened_for
 from fakes.search_memory import MemorySearch
 
+from tunemill.indexer import local
 from tunemill.indexer.elastic_scan import FIRST_PAGE
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import SearchIndex
@@ -29,7 +30,10 @@ async def filled(index: SearchIndex) -> None:
 
 
 @pytest.fixture(params=("memory", *ENGINES))
-async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchIndex]:
+async def index(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SearchIndex]:
+    monkeypatch.setattr(local, "NUMBERED", LOGS // 3)  # more than one page of the embedded index's, too
     if request.param == "memory":
         await filled(memory := MemorySearch())
         yield memory
