@@ -133,7 +133,7 @@ async def _answered(request: Request, error: Exception) -> Response:
 async def _validation_error(_request: Request, error: Exception) -> Response:
     """What is wrong and where; never the values that were sent."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    errors = [{"where": _where(item), "reason": item["msg"]} for item in found[:20]]
+    errors = [{"where": _where(item), "reason": _reason(item)} for item in found[:20]]
     if any(item["type"] == "json_invalid" for item in found):
         return _response(BadRequest("the body is not JSON"))
     return _response(Unprocessable(explained(found), errors=errors))
@@ -141,11 +141,15 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
 
 def explained(found: Sequence[Mapping[str, Any]]) -> str:
     """The first errors of a validation as one sentence."""
-    return "; ".join(": ".join(filter(None, (_where(item), item["msg"]))) for item in found[:3])
+    return "; ".join(": ".join(filter(None, (_where(item), _reason(item)))) for item in found[:3])
 
 
 def _where(item: Mapping[str, Any]) -> str:
     return ".".join(str(step) for step in item["loc"])
+
+
+def _reason(item: Mapping[str, Any]) -> str:
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

@@ -44,7 +44,7 @@ async def decide(visit: Visit) -> Response:
         return go(page_text.address(PATH, **on | {"log": log_id, "after": sent.get("after")}))
     if act == "tag":
         await visit.source.edit_tags(log_id, add=[sent.get("add", "").strip()], remove=[], by=visit.who)
-        return go(page_text.address(PATH, **on, log=log_id))
+        return go(page_text.address(PATH, **on, log=log_id, undo=sent.get("undo"), to=sent.get("to")))
     revision = _revision(sent)
     if act == "fix":
         seen = await visit.source.log(log_id)

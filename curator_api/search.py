@@ -80,7 +80,8 @@ async def _answer(curator: Curator, wanted: SearchIn) -> SearchOut | Response:
         return await found(curator, wanted)
     names = set(wanted.fields)
     if unknown := names - _ONLY_OF_A_LOG - set(FoundOut.model_fields):
-        raise Unprocessable(f"fields: {sorted(unknown)[0][:64]!r} is none that a search can give of each hit")
+        known = ", ".join(sorted(_ONLY_OF_A_LOG | set(FoundOut.model_fields)))
+        raise Unprocessable(f"fields: {sorted(unknown)[0][:64]!r} is none that a search can give of each hit: {known}")
     page, hits, wider = await _page(curator, wanted)
     body = _search_out(page, [], wider).model_dump(mode="json")
     body["hits"] = await asyncio.to_thread(_picked, hits, names)

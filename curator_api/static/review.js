@@ -8,7 +8,8 @@ function typing(element) {
 function act(wanted) {
   if (wanted.matches("details")) {
     wanted.open = !wanted.open;
-    if (wanted.open) wanted.querySelector("textarea, input:not([type='hidden'])")?.focus();
+    const answer = wanted.querySelector("textarea[name^='output-']"); // what most often has to be fixed
+    if (wanted.open) (answer ?? wanted.querySelector("textarea"))?.focus();
   } else if (wanted.matches("input")) {
     wanted.focus();
   } else {
@@ -16,7 +17,15 @@ function act(wanted) {
   }
 }
 
+// Saves what is being written: with the button that the form says it is saved by.
+function save(element) {
+  const form = element.closest("form");
+  const button = form?.querySelector("[data-save]");
+  if (button) form.requestSubmit(button);
+}
+
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.repeat) save(event.target);
   if (event.key === "Escape" && typing(event.target)) event.target.blur();
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing(event.target)) return;
   const wanted = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);

@@ -177,6 +177,17 @@ async def test_a_decision_is_undone_as_if_it_had_not_been(tmp_path: Path, act: s
         assert await me.press("ArrowRight") == "b"  # where the walk was
 
 
+async def test_a_decision_can_still_be_undone_after_a_skip_and_a_tag(tmp_path: Path) -> None:
+    async with running_api(tmp_path, *LOGS, settings=OPEN) as api:
+        me = Reviewer(api)
+        await me.look("/review?sort=oldest")
+        assert await me.press("k") == "b"
+        assert await me.press("ArrowRight") == "c"
+        assert await me.press("t", add="topic:sums") == "c"
+        assert await me.press("u") == "a"
+        assert await tags_of(api, "a") == []
+
+
 async def test_what_somebody_else_decided_since_is_not_undone(tmp_path: Path) -> None:
     async with running_api(tmp_path, *LOGS, settings=OPEN) as api:
         me = Reviewer(api)

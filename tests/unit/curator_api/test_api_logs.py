@@ -152,6 +152,7 @@ async def test_an_edit_over_one_that_was_not_seen_is_refused_with_the_revision(t
             refused = await api.client.request(method, path, json=sent)
             assert (refused.status_code, refused.json()["revision"]) == (409, 1), path
             assert refused.json()["type"] == "urn:tunemill:problem:edited-meanwhile"
+            assert "at revision 1: look at it" in refused.json()["detail"]
         found = (await api.client.get("/v1/logs/a")).json()
         assert (found["revision"], len(found["edits"]), found["tags"]) == (1, 1, ["topic:math"])
 
@@ -204,7 +205,7 @@ async def test_a_persons_word_on_consent_goes_before_the_logs_own(tmp_path: Path
         ({"consent": "maybe"}, "consent"),
         (
             {"consent": "none", "why": "it held sk-proj-" + "aB3dE5fG7h" * 5},
-            "why: Value error, it holds what looks like",
+            "why: it holds what looks like",
         ),
         ({"messages": [], "output": []}, "at least one message"),
         ({"messages": []}, "messages: an answer needs at least one message before it"),

@@ -87,6 +87,7 @@ async def test_hits_have_the_fields_that_are_asked_for(tmp_path: Path) -> None:
             answer = await api.client.get("/v1/search", params={"fields": f"log_id,{unknown}"})
             assert answer.status_code == 422
             assert repr(unknown) in answer.json()["detail"]
+            assert ", cost_usd, " in answer.json()["detail"]  # what there is
 
 
 async def test_a_later_page_shows_no_log_that_was_erased_since_the_first(tmp_path: Path) -> None:
