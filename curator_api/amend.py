@@ -93,7 +93,8 @@ async def _logs(curator: Curator, plan: Plan, recipe: Recipe, log_ids: Sequence[
         "slices": slice_names(recipe),
     }  # also those of ingredients
     these = msgspec.structs.replace(plan, recipe=msgspec.structs.replace(recipe, **wanted))
-    return {one.row_key: one async for page in gather(curator, these) for one in page}
+    among = msgspec.structs.replace(plan, recipe=recipe)
+    return {one.row_key: one async for page in gather(curator, these, among=among) for one in page}
 
 
 def _edited(sieve: Sieve, recipe: Recipe, logs: Mapping[str, Outcome], row: Row) -> Row | None:

@@ -12,6 +12,7 @@ import msgspec
 from tunemill.curator_api.contamination import Contamination
 from tunemill.curator_api.licences import TERMS, Licences
 from tunemill.curator_api.private import holds_private, without_private_data
+from tunemill.curator_api.pseudonyms import Numbering
 from tunemill.curator_api.recipe import Filters, Recipe
 from tunemill.curator_api.rows import (
     Changes,
@@ -55,6 +56,7 @@ class Sieve:
     licences: Licences
     count: Callable[[Sequence[Row]], list[int]] | None = None  # tokens of rows
     contaminated: Contamination | None = None
+    numbering: Numbering = field(default_factory=Numbering)  # of pseudonyms
     _known: dict[tuple[object, ...], dict[str, str]] = field(default_factory=dict)  # slices: few rows differ in them
 
     @property
@@ -130,8 +132,10 @@ class Sieve:
         """The row as it would be published."""
         row = candidate.row
         if self.masks:
-            pseudonyms = self.recipe.filters.private_data == "pseudonyms"
-            row = without_private_data(row, candidate.kinds, pseudonyms=pseudonyms)
+            numbers = self.numbering.of(row) if self.recipe.filters.private_data == "pseudonyms" else None
+            row = without_private_data(row, candidate.kinds, pseudonyms=numbers)
+            if numbers is not None:
+                self.numbering.meet(row, numbers)
         if (self.recipe.shape == "preference") != bool(row.rejected):
             return Left(row.row_key, Reason.OTHER_SHAPE, row.slices, row.ingredient)
         return row

@@ -1,6 +1,7 @@
 """What a draft holds at this moment, a page at a time: the rows of its ingredients, and a reason for each that is left out."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -78,16 +79,29 @@ async def planned(curator: Curator, name: str, recipe: Recipe | None = None) -> 
     return plan
 
 
-async def gather(curator: Curator, plan: Plan) -> AsyncIterator[list[Outcome]]:
+async def gather(curator: Curator, plan: Plan, *, among: Plan | None = None) -> AsyncIterator[list[Outcome]]:
     """The rows of every ingredient, and what is left out and why, at most `PAGE` at once; nothing is kept.
 
     Which of them go on from here is decided over all together (`select`). A log that two ingredients find counts for the
     first that makes a row of it; where none does, for the first.
 
+    Args:
+        among: by whose rows the values of private data are numbered where the recipe asks for pseudonyms; its own unless told.
+
     Raises:
         InvalidRecipe: the tokenizer that the recipe names is not there.
     """
     sieve = await sieve_of(curator, plan)
+    if plan.recipe.filters.private_data == "pseudonyms":  # which are known when the last row was seen
+        meeting = dataclasses.replace(sieve, count=None, contaminated=None)
+        async for _ in _pages(curator, among or plan, meeting):
+            pass
+        sieve.numbering.settle()
+    async for page in _pages(curator, plan, sieve):
+        yield page
+
+
+async def _pages(curator: Curator, plan: Plan, sieve: Sieve) -> AsyncIterator[list[Outcome]]:
     seen = Seen(ingredients=len(plan.recipe.ingredients) - 1)
     for number, one in enumerate(plan.recipe.ingredients):
         step = _Step(curator, plan, sieve, number, seen)

@@ -48,7 +48,8 @@ def lineage_of(
         matched: how many logs and rows each ingredient found.
         sources: of the imported rows that are in it.
     """
-    searches, versions, imports = [], [], []
+    searches, versions = [], []
+    imports: list[str] = []
     for one, spelled, count in zip(asked.ingredients, meant.ingredients, matched, strict=True):
         if isinstance(one, Search | Pairs) and isinstance(spelled, Search | Pairs):
             saved = tuple(sorted(names_saved(one.query)))

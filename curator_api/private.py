@@ -48,21 +48,20 @@ def refuse_private(
             )
 
 
-def without_private_data(row: Row, kinds: AbstractSet[str], *, pseudonyms: bool = False) -> Row:
+def without_private_data(row: Row, kinds: AbstractSet[str], *, pseudonyms: Pseudonyms | None = None) -> Row:
     """The row with private data of these kinds replaced by `[PII:kind]`.
 
     Args:
-        pseudonyms: number the values of each kind, so that the row still says which of them are the same.
+        pseudonyms: what numbers the values of each kind, so that the row still says which of them are the same.
     """
     if not may_hold("\n".join(_texts(row))):  # one look at all of it, which most rows pass
         return row
     found: set[str] = set()
-    numbers = Pseudonyms() if pseudonyms else None
 
     def clean(text: str | None) -> str | None:
         if not text:
             return text
-        masked, seen = without_private(text, kinds, pseudonyms=numbers)
+        masked, seen = without_private(text, kinds, pseudonyms=pseudonyms)
         found.update(seen)
         return masked
 

@@ -5,7 +5,7 @@ A log that holds such data gets a tag. Whether the data is replaced too, and whe
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any, Literal
@@ -118,16 +118,30 @@ def without_private(
 class Pseudonyms:
     """Numbers for the values of each kind, in the order in which they are met. They live as long as this object."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Iterable[tuple[str, str]] = ()) -> None:
+        """Begin to count.
+
+        Args:
+            known: kinds and values as `met` gives them, which are numbered in this order.
+        """
         self._numbers: dict[str, dict[str, int]] = {}
+        for kind, written in known:
+            self._number(kind, written)
 
     def of(self, kind: str, value: str) -> str:
         """What stands for a value: the same for every way to write it."""
-        numbers = self._numbers.setdefault(kind, {})
         written = "".join(
             char for char in value.casefold() if char.isalnum() or (kind in _MARKED and not char.isspace())
         )
-        return f"{kind}-{numbers.setdefault(written, len(numbers) + 1)}"
+        return f"{kind}-{self._number(kind, written)}"
+
+    def met(self) -> dict[str, list[str]]:
+        """The values of each kind, as they are told from one another, in the order of their numbers."""
+        return {kind: list(numbers) for kind, numbers in self._numbers.items()}
+
+    def _number(self, kind: str, written: str) -> int:
+        numbers = self._numbers.setdefault(kind, {})
+        return numbers.setdefault(written, len(numbers) + 1)
 
 
 _MARKED = frozenset({"email", "ip"})  # kinds in which marks tell values from one another

@@ -89,6 +89,30 @@ def test_pseudonyms_tell_values_of_a_kind_from_one_another_and_nothing_else(valu
     assert {label.rstrip("]").rpartition("-")[2] for _, label in pairs if "email" in label} <= {"1", "2"}
 
 
+@given(st.permutations(range(12)))
+@settings(max_examples=20)
+def test_values_are_numbered_alike_in_whatever_order_rows_are_read(order: list[int]) -> None:
+    rows = [
+        made(
+            tagged(
+                f"{number:02}",
+                f"To u{number % 5}@x.org, u{number % 3}@x.org",
+                session_id=f"s{number % 2}",
+                ts_ms=number // 4,
+            )
+        )
+        for number in range(12)
+    ]
+
+    def numbered(rows: list[Row]) -> dict[str, Row | Left]:
+        these = sieve(filters=Filters(private_data="pseudonyms"))
+        these.sift([Candidate(row) for row in rows])
+        these.numbering.settle()
+        return {one.row_key: one for one in these.sift([Candidate(row) for row in rows])}
+
+    assert numbered([rows[at] for at in order]) == numbered(rows)
+
+
 def test_private_data_is_replaced_in_the_worse_answer_and_in_calls_too() -> None:
     call = ToolCall(name="mail", arguments=f'{{"to": "{MAIL}"}}')
     row = made(tagged("a"), rejected=(RowMessage(role="assistant", content=MAIL, tool_calls=(call,)),))

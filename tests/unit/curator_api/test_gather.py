@@ -284,6 +284,35 @@ async def test_a_log_of_which_one_ingredient_makes_no_row_is_there_for_the_next(
         assert answer["matched"] == 2 + sum(answer["excluded"].values())
 
 
+async def test_pseudonyms_are_those_of_the_conversation_from_its_oldest_log_on(tmp_path: Path) -> None:
+    turns = {"z": "I am ann@x.org", "m": "Tell bob@x.org, not ann@x.org", "a": "And bob@x.org?"}
+    logs = [tagged(one, said, ts_ms=at, session_id="s") for at, (one, said) in enumerate(turns.items(), start=1)]
+    logs.append(tagged("other", "And bob@x.org?", session_id="t"))
+
+    async def asked(name: str = "d") -> dict[str, str]:
+        return {row["row_key"]: row["messages"][0]["content"] for row in (await found(api, name))["rows"]}
+
+    expected = {
+        "z": "I am [PII:email-1]",
+        "m": "Tell [PII:email-2], not [PII:email-1]",
+        "a": "And [PII:email-2]?",
+        "other": "And [PII:email-1]?",
+    }
+    filters = {"private_data": "pseudonyms"}
+    async with holding(tmp_path, *logs) as api:
+        await begin(api, EVERY, filters=filters)
+        assert await asked() == expected
+        picked = [{"kind": "logs", "log_ids": [name]} for name in ("a", "other", "z", "m")]
+        await begin(api, *picked, name="picked", filters=filters)
+        assert await asked("picked") == expected
+        await api.client.post("/v1/datasets/d/versions", json={})
+        messages = [{"role": "user", "content": turns["a"]}, {"role": "assistant", "content": "yes"}]
+        assert (await api.client.patch("/v1/datasets/d/rows/a", json={"messages": messages})).status_code == 200
+        assert (await api.client.post("/v1/datasets/d/versions", json={"amend": "1"})).status_code == 201
+        await begin(api, {"kind": "version", "of": "d@v2"}, name="amended")
+        assert await asked("amended") == expected
+
+
 async def test_imported_rows_come_by_their_source_and_those_of_another_shape_are_left_out(tmp_path: Path) -> None:
     line = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
     async with holding(tmp_path) as api:
