@@ -1,4 +1,4 @@
-"""The page of a log, and its forms: tags, edited texts, consent, and going back. Nobody is overruled whom the page did not show."""
+"""The pages of a log, and of logs like it. Forms edit tags, texts and consent, and overrule nobody whom the page did not show."""
 
 import msgspec
 from starlette.responses import Response
@@ -19,6 +19,15 @@ async def show_log(visit: Visit) -> Response:
     if visit.asked("format") == "json":
         return Response(msgspec.json.format(msgspec.json.encode(log)), media_type="application/json")
     return _page(visit, log)
+
+
+async def show_similar(visit: Visit) -> Response:
+    """Logs that say much the same as a log."""
+    log_id = visit.asked("log_id")
+    if log_id is None:
+        raise BadRequest("the address says no log: open one, and follow its link to logs like it")
+    found = await visit.source.similar(log_id)
+    return visit.page("similar.html", title="Logs like this one", section="/", log_id=log_id, found=found)
 
 
 async def change_log(visit: Visit) -> Response:

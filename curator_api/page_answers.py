@@ -23,6 +23,7 @@ from tunemill.curator_api import (
     runs,
     saved,
     search,
+    similar,
     training_api,
     versions,
 )
@@ -71,6 +72,10 @@ class Answers:
     async def log(self, log_id: str, *, revision: int | None = None) -> Json:
         async with _our_errors():
             return _plain(await logs.get_log(log_id, self._curator, "", revision))
+
+    async def similar(self, log_id: str) -> Json:
+        async with _our_errors():
+            return _plain(await similar.get_similar(self._curator, "", log_id))
 
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         async with _our_errors():

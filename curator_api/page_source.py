@@ -24,6 +24,9 @@ class PageSource(Protocol):
     async def log(self, log_id: str, *, revision: int | None = None) -> Json:
         """`GET /v1/logs/{log_id}`, of a revision if one is named."""
 
+    async def similar(self, log_id: str) -> Json:
+        """`GET /v1/similar` of a log."""
+
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         """`POST /v1/logs/{log_id}/tags`."""
 

@@ -138,6 +138,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/", _search),
     ("GET", "/logs/{log_id:path}", log_pages.show_log),
     ("POST", "/logs/{log_id:path}", log_pages.change_log),
+    ("GET", "/similar", log_pages.show_similar),
     ("GET", review_pages.PATH, review_pages.review),
     ("POST", review_pages.PATH, review_pages.decide),
     ("GET", job_pages.PATH, job_pages.jobs),

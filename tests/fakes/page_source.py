@@ -115,6 +115,11 @@ class MemoryPages:
         found = _in(self.logs, log_id, "log")
         return found if revision is None else found | self.revisions.get((log_id, revision), {})
 
+    async def similar(self, log_id: str) -> Json:
+        _in(self.logs, log_id, "log")
+        near = [{"log_id": hit["log_id"], "similarity": 0.923} for hit in self.hits if hit["log_id"] != log_id]
+        return {"similar": self.hits, "near_duplicates": near}
+
     async def edit_tags(self, log_id: str, *, add: Sequence[str], remove: Sequence[str], by: str) -> None:
         _in(self.logs, log_id, "log")
         self.changes.append(("tags", log_id, list(add), list(remove), by))

@@ -240,7 +240,8 @@ PAGES = ["/", "/?q=math", "/?q=math+AND", "/logs/one", "/logs/a%2Fb%20c", "/data
          "/datasets/tickets/diff?from=1&to=best", "/runs", "/runs/r1", "/runs/r2", "/runs?status=queued&name=x",
          "/runs/r3", "/runs/r4", "/runs/compare?run=r1&run=r4", "/runs/compare?run=r1",
          "/rejected", "/rejected/llm.logs:2:1:0", "/rejected/llm.logs:2:2:0", "/rejected/none", "/sign-in",
-         "/logs/none", "/review", "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a",
+         "/logs/none", "/similar?log_id=one", "/similar", "/review",
+         "/review?q=a&undo=one&to=3", "/review?log=a%2Fb%20c", "/searches", "/searches?q=a",
          "/erasures", "/erasures?kind=subject&value=u", "/erasures?kind=query&value=x", "/erasures/e1", "/erasures/e2",
          "/jobs", "/jobs/j1", "/jobs/j2", "/jobs/none", "/jobs/new", "/jobs/new?q=math", "/jobs/new?q=math+AND"]  # fmt: skip
 
@@ -272,7 +273,8 @@ async def test_every_field_has_a_label_and_no_id_comes_twice(client: httpx.Async
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/logs/one", "/review", "/datasets/tickets", "/datasets/tickets/diff", "/runs/r4"]
+    "path",
+    ["/", "/logs/one", "/similar?log_id=one", "/review", "/datasets/tickets", "/datasets/tickets/diff", "/runs/r4"],
 )
 async def test_log_text_is_always_text(client: httpx.AsyncClient, path: str) -> None:
     page = Page(await client.get(path))
@@ -286,6 +288,7 @@ async def test_every_route_is_visited_here() -> None:
     assert visited == {
         "/",
         "/logs/{log_id:path}",
+        "/similar",
         "/review",
         "/searches",
         "/erasures",

@@ -12,6 +12,7 @@ from tunemill.curator_api.charts import WIDTH, columns
 from tunemill.curator_api.settings import Settings
 from tunemill.indexer.search import SORTS
 from tunemill.schemas.records import Said
+from tunemill.streams.fingerprint import fingerprints
 
 AT_MS = 1_699_999_200_000  # a full hour
 LOGS = [
@@ -93,3 +94,21 @@ def test_columns_stand_where_their_time_is() -> None:
     assert (first.start_ms, first.end_ms, first.logs) == (100, 110, 4)
     assert second.height == first.height == 2 < last.height
     assert first.width < WIDTH / 10
+
+
+async def test_the_page_of_a_log_leads_to_logs_like_it(tmp_path: Path) -> None:
+    words = " ".join(f"word{at}" for at in range(60))
+    sketched = []
+    for log in (tagged("a/b", words), tagged("near", f"{words} more"), tagged("other", "nothing of it")):
+        (sketch,) = fingerprints([log.log])
+        sketched.append(msgspec.structs.replace(log, fingerprint=sketch))
+    async with running_api(tmp_path, *sketched, settings=OPEN) as api:
+        (link,) = re.findall(r'<a href="([^"]+)">Logs like this one<', await shown(api, "/logs/a%2Fb"))
+        nearly, alike = (await shown(api, link)).split("<h2>Alike</h2>")
+        assert re.findall(r'href="(/logs/[^"]+)">([^<]+)</a> <span[^>]*>about (\d+)', nearly)[0][:2] == (
+            "/logs/near",
+            "near",
+        )
+        assert "/logs/near" in alike and "/logs/other" not in nearly + alike
+        assert (await api.client.get("/similar?log_id=none")).status_code == 404
+        assert (await api.client.get("/similar")).status_code == 400
