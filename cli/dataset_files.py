@@ -147,6 +147,10 @@ def import_rows(
     terms: Annotated[
         str | None, typer.Option("--licence", help="The set's licence; what a folder's README.md says unless told.")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--map", help="What members are called in the file, as in question=prompt,answer=completion."),
+    ] = None,
     on_error: Annotated[OnError, typer.Option(help="Whether a line that cannot be imported ends it.")] = OnError.SKIP,
     from_start: Annotated[bool, typer.Option(help="Send all of it, also what an earlier try sent.")] = False,
     url: Url = DEFAULT_URL,
@@ -157,7 +161,8 @@ def import_rows(
     tally = Tally()
     with connect(url, key) as api:
         for one in (one for file in files for one in _sources(file, source, terms)):
-            sending = Sending(api, name, one.shown, one.source, one.licence, one.held_out, on_error is OnError.STOP)
+            stops = on_error is OnError.STOP
+            sending = Sending(api, name, one.shown, one.source, one.licence, one.held_out, columns, stops)
             with _lines_of(one.path) as lines:
                 place = Place(one.shown, f"{url} {name}")
                 if after := 0 if from_start else place.read():

@@ -59,6 +59,7 @@ class Sending:
     source: str
     licence: str | None
     held_out: bool  # by the set
+    columns: str | None  # what members are called there
     stops: bool  # at the first line that cannot be imported
 
     def run(self, lines: Iterable[Line], place: Place, tally: Tally, *, after: int) -> None:
@@ -87,6 +88,7 @@ class Sending:
             "source": self.source,
             "licence": self.licence,
             "held_out": self.held_out or None,
+            "map": self.columns,
             "on_error": "stop" if self.stops else "skip",
         }
         try:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request
 
 from tunemill.curator_api import draft_store, parquet_rows
 from tunemill.curator_api.access import Person
+from tunemill.curator_api.column_names import Names, names_of
 from tunemill.curator_api.curator import Curator, Here
 from tunemill.curator_api.datasets import ThisDataset
 from tunemill.curator_api.errors import InvalidRow, TooLarge, Unprocessable
@@ -23,7 +24,7 @@ from tunemill.curator_api.gather import policy
 from tunemill.curator_api.payloads import Storable
 from tunemill.curator_api.private import let_in, refuse_private
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.row_formats import Read, read_line, read_value
+from tunemill.curator_api.row_formats import KNOWN_MEMBERS, Read, read_line, read_value
 from tunemill.curator_api.rows import Row
 
 router = APIRouter(prefix="/v1/datasets/{name}", tags=["draft rows"])
@@ -81,27 +82,34 @@ async def import_rows(
     held_out: Annotated[
         bool, Query(description="the set has these rows for testing or validation: so have versions")
     ] = False,
+    columns: Annotated[
+        Label | None,
+        Query(alias="map", description="what members are called in the set: question=prompt,answer=completion"),
+    ] = None,
     on_error: Annotated[OnError, Query(description="whether a line that cannot be imported ends the import")] = "skip",
     first_line: Annotated[int, Query(ge=1, le=2 * 10**9, description="the number of the first line sent")] = 1,
 ) -> ImportOut:
     """Add rows: OpenAI's chat and preference formats, ShareGPT, Alpaca, prompt and completion, prompt with chosen and rejected.
 
-    Each line tells its format by its members. What the body is, its first bytes tell: Parquet, a JSON array, else one JSON
-    object a line. Lines that cannot be imported are named; the others are. 422 `invalid-row` where none could be.
+    Each line tells its format by its members, which public sets, and `map`, may call otherwise. What the body is, its first bytes
+    tell: Parquet, a JSON array, else one JSON object a line. Lines that cannot be imported are named; the others are. 422
+    `invalid-row` where none could be.
     """
     body = await request.body()
-    work = partial(
-        _import, here, name, body, of=_Set(source, licence, held_out), stops=on_error == "stop", first_line=first_line
-    )
+    names = names_of(columns, KNOWN_MEMBERS) if columns else None
+    of, stops = _Set(source, licence, held_out), on_error == "stop"
+    work = partial(_import, here, name, body, of=of, names=names, stops=stops, first_line=first_line)
     return await here.body_work.run(len(body), work)
 
 
-def _import(curator: Curator, name: str, body: bytes, *, of: _Set, stops: bool, first_line: int) -> ImportOut:
+def _import(
+    curator: Curator, name: str, body: bytes, *, of: _Set, names: Names | None, stops: bool, first_line: int
+) -> ImportOut:
     registry, project = curator.registry, curator.settings.project
     draft_store.find(registry, project, name)
     most = curator.settings.max_inflated_bytes
     lines = _lines(body, first_line, most_bytes=most)
-    tally = _read(lines, let_in(policy(curator)), stops=stops)
+    tally = _read(lines, names, let_in(policy(curator)), stops=stops)
     rows, errors = tally.rows, tally.errors
     if not rows and not errors:
         raise Unprocessable("the body has no rows: send one JSON object a line, a JSON array of objects, or Parquet")
@@ -120,11 +128,11 @@ def _import(curator: Curator, name: str, body: bytes, *, of: _Set, stops: bool, 
     )
 
 
-def _read(lines: Iterable[tuple[int, Any]], allowed: frozenset[str], *, stops: bool) -> _Tally:
+def _read(lines: Iterable[tuple[int, Any]], names: Names | None, allowed: frozenset[str], *, stops: bool) -> _Tally:
     tally = _Tally()
     for number, line in lines:
         try:
-            read = read_line(line) if isinstance(line, bytes) else read_value(line)
+            read = read_line(line, names) if isinstance(line, bytes) else read_value(line, names)
             _refuse_private(read.row, allowed)
             tally.add(number, read)
         except InvalidRow as error:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from tunemill.curator_api import alpaca, openai_chat, preference, prompt_completion, sharegpt
+from tunemill.curator_api.column_names import OF_SETS, Names, names_in, renamed
 from tunemill.curator_api.errors import InvalidRow
 from tunemill.curator_api.rows import Row
 from tunemill.curator_api.written import Written
@@ -36,6 +37,7 @@ class Read(NamedTuple):
 
 _MODULES: tuple[RowFormat, ...] = (openai_chat, sharegpt, alpaca, prompt_completion, preference)
 FORMATS: Mapping[str, RowFormat] = {module.NAME: module for module in _MODULES}
+KNOWN_MEMBERS = frozenset[str]().union(*(module.MEMBERS for module in _MODULES))
 _KNOWN_BY: tuple[tuple[frozenset[str], RowFormat], ...] = (
     (frozenset({"preferred_output", "non_preferred_output"}), openai_chat),
     (frozenset({"conversations"}), sharegpt),
@@ -54,25 +56,41 @@ def shape_of(value: Any) -> RowFormat:
         InvalidRow: it is in none.
     """
     if isinstance(value, dict):
-        there = {name for name, held in value.items() if held is not None}
-        for members, module in _KNOWN_BY:
-            if members <= there:
-                return module
-    shapes = "; ".join(" + ".join(sorted(members)) for members, _ in _KNOWN_BY)
-    raise InvalidRow(f"not an object with the members of a known format: {shapes}")
+        if module := _known(value):
+            return module
+        if value.get("text") is not None:
+            raise InvalidRow(
+                "`text` is for pre-training: nobody asks in it and nobody answers, and rows are conversations"
+            )
+    shapes = "; ".join(" + ".join(sorted(members)) for members in (*(known for known, _ in _KNOWN_BY), *OF_SETS))
+    raise InvalidRow(f"not an object with the members of a known format ({shapes}): --map says which columns they are")
 
 
-def read_value(value: Any) -> Read:
+def read_value(value: Any, names: Names | None = None) -> Read:
     """The row in a value of any known format.
+
+    Args:
+        names: what a person says that its members are called.
 
     Raises:
         InvalidRow: there is none; says what is wrong, never what the value holds.
     """
+    if isinstance(value, dict):
+        value = renamed(value, names) if names else value
+        if not _known(value) and (names := names_in(value)):
+            value = renamed(value, names)
     module = shape_of(value)
-    return Read(module.from_value(value), module.NAME, frozenset(_unread(value, module.MEMBERS)))
+    try:
+        row = module.from_value(value)
+    except InvalidRow as error:
+        called = ", ".join(
+            f"`{name}` is read as `{member}`" for name, member in (names or {}).items() if name != member
+        )
+        raise InvalidRow(f"{error.detail} ({called})") if called else error from error
+    return Read(row, module.NAME, frozenset(_unread(value, module.MEMBERS)))
 
 
-def read_line(line: bytes) -> Read:
+def read_line(line: bytes, names: Names | None = None) -> Read:
     """The row in a line of JSON.
 
     Raises:
@@ -82,7 +100,12 @@ def read_line(line: bytes) -> Read:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRow("not JSON in UTF-8, or cut off") from error
-    return read_value(value)
+    return read_value(value, names)
+
+
+def _known(value: Mapping[str, Any]) -> RowFormat | None:
+    there = {name for name, held in value.items() if held is not None}
+    return next((module for members, module in _KNOWN_BY if members <= there), None)
 
 
 def _unread(value: Mapping[str, Any], members: frozenset[str]) -> Iterator[str]:

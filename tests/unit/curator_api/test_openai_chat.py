@@ -69,7 +69,7 @@ def test_arguments_that_are_an_object_are_spelled_out() -> None:
         (line(USER, ANSWER, tools="x"), "tools"),
         (line(USER, ANSWER, tools={"a": 1}), "tools"),
         (line(*[USER] * 1_000, ANSWER), "at most 1000"),
-        (b'{"text": "private"}', "known format"),
+        (b'{"text": "private"}', "pre-training"),
     ],
 )
 def test_a_line_that_cannot_be_kept_says_why(bad: bytes, reason: str) -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunemill.curator_api.errors import InvalidRow
+from tunemill.curator_api.column_names import names_of
+from tunemill.curator_api.errors import InvalidRow, Unprocessable
 from tunemill.curator_api.openai_chat import row_of
-from tunemill.curator_api.row_formats import FORMATS, read_line, read_value, shape_of
+from tunemill.curator_api.row_formats import FORMATS, KNOWN_MEMBERS, read_line, read_value, shape_of
 from tunemill.curator_api.rows import Row, RowMessage
 from tunemill.schemas.records import ToolCall
 
@@ -217,6 +218,42 @@ def test_a_value_that_cannot_be_kept_says_why(bad: dict[str, Any], reason: str) 
     with pytest.raises(InvalidRow) as raised:
         read_value(bad)
     assert reason in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"instruction": "sum", "context": "1 2", "response": "3", "category": "qa"}, ["sum\n1 2", "3"]),
+        ({"instruction": "sum", "context": "", "response": "3"}, ["sum", "3"]),
+        ({"question": "1+2?", "answer": "#### 3"}, ["1+2?", "#### 3"]),
+        ({"query": "1+2?", "response": "3", "original_question": "2+1?"}, ["1+2?", "3"]),
+        ({"id": "x", "system_prompt": "be brief", "question": "1+2?", "response": "3"}, ["be brief", "1+2?", "3"]),
+        ({"problem": "1+2?", "solution": "3"}, ["1+2?", "3"]),
+    ],
+)
+def test_public_sets_are_read_by_the_names_that_they_use(value: dict[str, Any], said: list[str]) -> None:
+    read = read_value(value)
+    assert [message.content for message in read.row.messages] == said
+    assert read.unread == value.keys() & {"category", "original_question", "id"}
+
+
+def test_a_person_says_what_members_are_called() -> None:
+    value = {"q": "1+2?", "a": "3", "completion": None}
+    names = names_of("q=prompt, a=completion", KNOWN_MEMBERS)
+    assert [message.content for message in read_value(value, names).row.messages] == ["1+2?", "3"]
+    swapped = {"prompt": "3", "completion": "1+2?"}
+    names = names_of("prompt=completion,completion=prompt", KNOWN_MEMBERS)
+    assert [message.content for message in read_value(swapped, names).row.messages] == ["1+2?", "3"]
+    with pytest.raises(InvalidRow, match="`prompt` is there already"):
+        read_value({"q": "x", "prompt": "y", "a": "z"}, names_of("q=prompt,a=completion", KNOWN_MEMBERS))
+    with pytest.raises(InvalidRow, match="`answer` is read as `completion`"):
+        read_value({"question": "x", "answer": {"text": ["y"]}})
+
+
+@pytest.mark.parametrize("text", ["q", "q=nothing", "=prompt", "a=prompt,b=prompt", "a=prompt,a=completion", ","])
+def test_names_that_say_nothing_are_refused(text: str) -> None:
+    with pytest.raises(Unprocessable, match="map: "):
+        names_of(text, KNOWN_MEMBERS)
 
 
 def test_which_format_a_value_is_in_goes_by_its_members_alone() -> None:
