@@ -119,6 +119,11 @@ def test_what_is_wrong_with_labels_is_said(tmp_path: Path) -> None:
         assert line.startswith(f"{tmp_path / name}{reason}")
 
 
+def test_no_rows_are_nothing_to_measure() -> None:
+    done = started("snapshot", "--rows", "0")
+    assert (done.returncode, "--rows: at least 1" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
 def test_publishing_is_measured_against_an_export_by_hand_and_a_small_change_against_a_whole_version() -> None:
     found = run("snapshot", "--engine", "embedded", "--rows", "300", "--rounds", "1", "--sizes", "100,600")
     assert found["rows_per_s"] > 0
