@@ -53,7 +53,9 @@ class Found(NamedTuple):
 
 
 def main(
-    corpus: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
+    corpus: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Logs of any accepted shape: JSON lines, gzipped or not.")
+    ] = SAMPLE,
     queries: Annotated[int, typer.Option(help="How many to ask.")] = 2000,
     made: Annotated[int, typer.Option(help="Logs that are made beside those of the corpus.")] = 600,
     seed: Annotated[int, typer.Option(help="Of the queries and the made logs.")] = 1,

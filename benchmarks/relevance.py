@@ -55,8 +55,12 @@ class Quality(NamedTuple):
 
 
 def main(
-    corpus: Annotated[Path, typer.Option(help="Logs of any accepted shape: JSON lines, gzipped or not.")] = SAMPLE,
-    judgements: Annotated[Path, typer.Option(help="Grades by query and text.")] = JUDGEMENTS,
+    corpus: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Logs of any accepted shape: JSON lines, gzipped or not.")
+    ] = SAMPLE,
+    judgements: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Grades by query and text.")
+    ] = JUDGEMENTS,
     engine: Annotated[list[str], typer.Option(help="embedded or elasticsearch; repeat for both.")] = list(ENGINES),  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
 ) -> None:

@@ -175,6 +175,13 @@ def test_quality_is_that_of_the_first_ten_and_of_the_first_fifty(tmp_path: Path)
     assert found["words_by_or"]["embedded"]["recall_at_50"] == 1
 
 
+@pytest.mark.parametrize("name", ["relevance", "parity"])
+def test_a_corpus_that_is_not_there_is_said(name: str) -> None:
+    done = started(name, "--corpus", "none.jsonl")
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (2, "", False)
+    assert "'--corpus'" in done.stderr and "none.jsonl" in done.stderr
+
+
 def test_our_judgements_grade_from_1_to_3() -> None:
     judgements = json.loads((ROOT / "benchmarks/labels/relevance.json").read_text(encoding="utf-8"))
     assert len(judgements) == 66
