@@ -14,6 +14,7 @@ from tunemill.schemas import wire
 from tunemill.schemas.outcome import Outcome
 from tunemill.schemas.records import Erasure, Feedback, RejectedLog
 from tunemill.schemas.topics import ERASURES, FEEDBACK, REJECTED
+from tunemill.schemas.trace import TraceNote
 from tunemill.streams.batch import Hop
 from tunemill.streams.erased import follow_erasures
 from tunemill.streams.feedback import follow_feedback, keep_feedback
@@ -136,6 +137,23 @@ async def test_feedback_about_an_erased_answer_or_trace_is_dropped(bus: SqliteBu
     assert (counts[Outcome.INDEXED], counts[Outcome.ERASED]) == (2, 3)
     assert set(index.feedback) >= {"f3", "kept"}
     assert {"f0", "f1"}.isdisjoint(index.feedback)
+
+
+async def test_what_is_said_about_the_trace_of_an_answer_that_is_erased_meanwhile_stays(
+    bus: SqliteBus, index: MemoryIndex
+):
+    async def erase_now(name: str) -> None:
+        if name == "add_feedback":
+            await erase(bus, "response:r")
+
+    index.between = erase_now
+    index.notes["t"] = TraceNote(trace_id="t", user_id="u")
+    both = feedback("both", log_id=None, response_id="r", trace_id="t")
+    trace = feedback("trace", log_id=None, trace_id="t")
+    async with hop(bus, index) as on:
+        counts = await keep_feedback([at(0, both), at(1, trace)], on)
+    assert (counts[Outcome.INDEXED], counts[Outcome.ERASED]) == (1, 1)
+    assert (set(index.feedback), index.notes["t"].user_id) == ({"trace"}, "u")
 
 
 async def test_feedback_that_is_stored_after_somebody_else_read_the_erasure_is_deleted_again(
