@@ -80,7 +80,7 @@ def spelled(text: str) -> Any:
         msgspec.DecodeError: it is no JSON.
     """
     held = msgspec.json.decode(text)
-    if _CALLS in text and isinstance(held, dict):
+    if _CALLS in text and isinstance(held, dict) and held.get("tool_calls"):  # else they are inside of something else
         try:
             written = [_argument_text(call.function.arguments) for call in _decode(text).tool_calls]
         except msgspec.ValidationError:  # it is of somebody else's shape

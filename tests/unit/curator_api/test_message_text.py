@@ -7,7 +7,7 @@ from datasets.utils.json import ujson_loads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunemill.curator_api.message_text import from_text, to_text
+from tunemill.curator_api.message_text import from_text, spelled, to_text
 from tunemill.curator_api.rows import RowMessage
 from tunemill.schemas.records import ToolCall
 
@@ -59,3 +59,15 @@ def test_a_text_about_calls_is_no_call(said: str) -> None:
         RowMessage(role="assistant", content=said, tool_calls=(call,)),
     ):
         assert from_text(to_text(message)) == message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"role":"user","content":"hi","extra":{"tool_calls":[]}}',
+        '{"role":"user","content":"hi","extra":{"tool_calls":[1]}}',
+        '{"role":"user","content":"hi","extra":{"tool_calls":[]},"tool_calls":null}',
+    ],
+)
+def test_calls_inside_of_something_else_are_left_as_they_are(text: str) -> None:
+    assert spelled(text) == json.loads(text)
