@@ -45,7 +45,7 @@ from tunemill.curator_api.receipt import INDEX, Line, Receipt, about_to_remove, 
 from tunemill.curator_api.redact import Asked, held_in_versions, redact, redacted_by, told_of_left_out
 from tunemill.curator_api.rows import IMPORTED
 from tunemill.curator_api.scrub import Erased, can_scrub, logs_of, scrub
-from tunemill.curator_api.slices import logs_with
+from tunemill.curator_api.slices import MOST_CHARACTERS, logs_with
 from tunemill.indexer.ast import Everything, Is, Or, Query
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.fields import METADATA
@@ -178,6 +178,8 @@ async def _find(work: Erasing) -> list[Line]:
         await _take_in(work, [one.tagged for one in logs.values()])
         await work.count(INDEX, len(logs))
         return []
+    if scope.kind == "subject":  # reports may name it for logs that the index does not have any more
+        await work.add([Item("value", scope.value[:MOST_CHARACTERS])])
     await on.index.refresh()
     query = await query_of(on, work.request)
     count, page = 0, list[TaggedLog]()

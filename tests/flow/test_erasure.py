@@ -350,6 +350,22 @@ async def test_no_report_names_the_erased_by_a_slice_when_the_rows_stay(tmp_path
         assert (await api.client.get("/v1/datasets/all/versions/1/verify")).json()["ok"]
 
 
+async def test_no_report_names_a_subject_whose_logs_were_dropped_before(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as (api, worker):
+        refused = [a_log(f"no-{n}", f"no {n}", consent="none", metadata={"subject": CANARY}) for n in range(2)]
+        await worker.publish(pack([*logs(3), *refused]))
+        await worker.work()
+        recipe = {"name": "all", "query": "", "groups": ["subject"]}
+        assert (await api.client.post("/v1/datasets", json=recipe)).status_code == 201
+        assert CANARY in str((await publish(api, "all"))["report"]["slices"])
+        await api.index.delete([log.log_id for log in refused])  # as the retention does
+        await erased(api, subject=CANARY)
+        report = (await version(api, "all", 1))["report"]
+        assert CANARY not in str(report)
+        assert where(api.files, CANARY) == []
+        assert sum(one["logs"] for one in report["slices"]["meta:subject"].values()) == report["matched"]
+
+
 @pytest.mark.parametrize("step", erase_and_die.STEPS)
 async def test_killed_at_any_step_the_next_start_goes_on(tmp_path: Path, step: str) -> None:
     async with embedded(tmp_path) as (api, worker):
