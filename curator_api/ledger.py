@@ -1,4 +1,4 @@
-"""Which logs people had erased. In the registry, with an audit line for each; ids only.
+"""Which logs people had erased, with an audit line for each, and of which answers and traces nothing may be said any more. Ids only.
 
 An erasure takes what people did to the log along, and its next number: the last row of `edits` is then one of kind `erase`. Whoever
 records an edit reads the log's numbers first and its erasure after: they see the erasure, or find their number taken.
