@@ -147,6 +147,9 @@ def import_rows(
     terms: Annotated[
         str | None, typer.Option("--licence", help="The set's licence; what a folder's README.md says unless told.")
     ] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Test with these rows, never train; of a folder its splits say so.")
+    ] = False,
     columns: Annotated[
         str | None,
         typer.Option("--map", help="What members are called in the file, as in question=prompt,answer=completion."),
@@ -161,8 +164,8 @@ def import_rows(
     tally = Tally()
     with connect(url, key) as api:
         for one in (one for file in files for one in _sources(file, source, terms)):
-            stops = on_error is OnError.STOP
-            sending = Sending(api, name, one.shown, one.source, one.licence, one.held_out, columns, stops)
+            out, stops = held_out or one.held_out, on_error is OnError.STOP
+            sending = Sending(api, name, one.shown, one.source, one.licence, out, columns, stops)
             with _lines_of(one.path) as lines:
                 place = Place(one.shown, f"{url} {name}")
                 if after := 0 if from_start else place.read():

@@ -263,12 +263,14 @@ def test_a_folder_of_the_hub_is_its_files_with_its_splits_and_its_licence(tmp_pa
     assert takes.held_out == [True, False, True, False]
 
 
-def test_what_columns_are_called_is_said_to_the_server(tmp_path: Path) -> None:
+def test_what_columns_are_called_and_what_is_held_out_is_said_to_the_server(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes(lines(ROWS[:1]))
-    with serving(Imports()) as server:
-        assert run(server, tmp_path, "import", "d", str(rows), "--map", "q=prompt,a=completion").exit_code == 0
+    takes, told = Imports(), ("--map", "q=prompt,a=completion", "--held-out")
+    with serving(takes) as server:
+        assert run(server, tmp_path, "import", "d", str(rows), *told).exit_code == 0
     assert parse_qs(urlsplit(server.asked[0].path).query)["map"] == ["q=prompt,a=completion"]
+    assert takes.held_out == [True]
 
 
 def test_standard_input_is_read_and_a_file_that_cannot_be_says_so(tmp_path: Path) -> None:
