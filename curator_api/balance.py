@@ -13,6 +13,8 @@ from tunemill.curator_api.sampling import Rows, drawn, draws, ranks
 
 def weighted(facts: Columns, rows: Rows, weights: Sequence[Weight]) -> Rows:
     """The rows whose own draw is below the share that their value keeps. What other rows there are makes no difference."""
+    if not weights:
+        return rows
     stays = np.ones(len(rows), bool)
     for weight in weights:
         keep = np.array([weight.keep.get(value, 1.0) for value in facts.values[weight.by]] or [1.0])
@@ -27,6 +29,8 @@ def replayed(facts: Columns, rows: Rows, shares: Mapping[int, float]) -> Rows:
     Args:
         shares: by the ingredient's place; together less than 1.
     """
+    if not shares:
+        return rows
     exact = {place: _fraction(share) for place, share in shares.items()}
     replay = np.isin(facts.ingredient[rows], list(exact))
     rest = 1 - sum(exact.values())
@@ -45,7 +49,7 @@ def capped(facts: Columns, rows: Rows, caps: Sequence[Cap]) -> Rows:
 
     Where the caps hold already, all stay. Several caps cut at once, each by itself, until all hold.
     """
-    rows = drawn(facts, rows, "cap")
+    rows = drawn(facts, rows, "cap") if caps else rows
     while caps:
         stays = np.ones(len(rows), bool)
         for cap in caps:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from tunemill.curator_api.curator import Curator
-from tunemill.curator_api.facts import Columns
+from tunemill.curator_api.facts import Columns, distinct
 from tunemill.curator_api.filters import Outcome
 from tunemill.curator_api.gather import Plan, gather
 from tunemill.curator_api.near import sketches
@@ -35,34 +35,24 @@ class Frozen:
             lefts: how many those are, by ingredient.
         """
         self.plan = plan
-        self.columns: Columns = spill.columns()
-        self.selected: Selected = select(self.columns, plan.recipe)
-        self._spill, self._counting, self._lefts = spill, counting, lefts
-        for some in _left(self.columns, self.selected):
+        self._spill, self._counting = spill, counting
+        columns = spill.columns()  # not kept: while rows are written there is more room for them
+        self._selected = select(columns, plan.recipe)
+        for some in _left(columns, self._selected):
             counting.leave(some)
+        found = np.bincount(columns.ingredient, minlength=len(plan.recipe.ingredients)).tolist()
+        self.matched = [count + lefts.get(number, 0) for number, count in enumerate(found)]  # by ingredient
+        self.logs = _logs(columns, self._selected)  # that are in it, also of rows that say the same
 
     @property
     def splits(self) -> dict[str, int]:
         """How many rows each split has."""
-        counts = np.bincount(self.selected.split[self.selected.reason == 0], minlength=len(SPLITS))
+        counts = np.bincount(self._selected.split[self._selected.reason == 0], minlength=len(SPLITS))
         return dict(zip(SPLITS, counts.tolist(), strict=True))
-
-    @property
-    def matched(self) -> list[int]:
-        """How many logs and rows each ingredient found."""
-        found = np.bincount(self.columns.ingredient, minlength=len(self.plan.recipe.ingredients)).tolist()
-        return [count + self._lefts.get(number, 0) for number, count in enumerate(found)]
-
-    @property
-    def logs(self) -> int:
-        """How many logs are in it, also of rows that say the same."""
-        kept = self.selected.reason == 0
-        said = kept | ((self.selected.reason == _SAME) & kept[self.selected.same])
-        return len(np.unique(self.columns.log_keys[said[self.columns.log_rows]]))
 
     def rows(self) -> Iterator[list[StoredRow]]:
         """The rows that are in the dataset, in their order, some at a time. To be read once."""
-        for some in self._spill.kept(self.columns, self.selected):
+        for some in self._spill.kept(self._selected):
             for split in SPLITS:
                 self._counting.keep([one.row for one in some if one.split == split], split)
             yield some
@@ -83,7 +73,7 @@ class Frozen:
             private_data=self.plan.private_data,
             point_ms=self.plan.point_ms,
             default_consent=default_consent,
-            near=self.selected.near,
+            near=self._selected.near,
         )
 
 
@@ -107,6 +97,12 @@ def _take_in(spill: Spill, counting: Counting, lefts: dict[int, int], page: Sequ
     counting.leave(left)
     for one in left:
         lefts[one.ingredient] = lefts.get(one.ingredient, 0) + 1
+
+
+def _logs(columns: Columns, selected: Selected) -> int:
+    kept = selected.reason == 0
+    said = kept | ((selected.reason == _SAME) & kept[selected.same])
+    return len(distinct(np.concatenate([columns.key[said & columns.of_log], columns.log_keys[said[columns.log_rows]]])))
 
 
 def _left(columns: Columns, selected: Selected) -> Iterator[list[Left]]:

@@ -14,7 +14,7 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of spli
 
 def draws(facts: Columns, rows: Rows, purpose: str) -> NDArray[np.uint64]:
     """A number for each row, evenly spread, from the seed, the row's key and what it is drawn for."""
-    salt = np.uint64(int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8]))
+    salt = np.uint64(int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8])) ^ facts.seed
     mixed = facts.draw[rows] ^ salt
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]

@@ -5,14 +5,13 @@ In this order: rows that say the same, rows that say nearly the same, each ingre
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from tunemill.curator_api.balance import capped, replayed, weighted
-from tunemill.curator_api.facts import SLOTS, Columns
+from tunemill.curator_api.facts import SLOTS, Columns, begins, distinct
 from tunemill.curator_api.joined import join
 from tunemill.curator_api.near import DIVERSE, Clusters, clusters
 from tunemill.curator_api.recipe import FromVersion, Pairs, Recipe, Search
@@ -28,8 +27,9 @@ REASONS = (
     Reason.WEIGHTED_OUT,
     Reason.CAPPED,
 )
+Same = NDArray[np.uint32]  # of each row one that stands for it, often itself
 _NO_TIME = np.iinfo(np.int64).max  # of a conversation whose rows have none: it counts as the youngest
-_AT_A_TIME = 2**16  # conversations: as Python's numbers they take many times their room
+_AT_A_TIME = 2**16  # rows or conversations, of which more is made than is kept
 
 
 class NearDuplicates(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: NDArray[np.uint8]  # a place in REASONS; 0: it is in the dataset
     split: NDArray[np.uint8]  # a place in the manifest's SPLITS
-    same: NDArray[np.int64]  # the row that stands for a duplicate or near-duplicate; of all others itself
+    same: Same  # the row that stands for a duplicate or near-duplicate; of all others itself
     conversation: NDArray[np.uint64]  # the oldest of the conversations that are joined with its own
     held_out: NDArray[np.bool_]  # a set has a row of the same conversation for testing
     near: NearDuplicates | None = None  # None: not asked for
@@ -71,11 +71,12 @@ def select(facts: Columns, recipe: Recipe) -> Selected:
     same, rows = _unite(facts, recipe)
     facts = _drawn_alike(facts, same)
     conversation = _conversations(facts, same)
-    reason[same != np.arange(len(same))] = _code(Reason.DUPLICATE_CONTENT)
+    reason[_twins(same)] = _code(Reason.DUPLICATE_CONTENT)
     near = None
     if recipe.filters.near_duplicates is not None:
         rows, near = _thin(facts, recipe, rows, same, recipe.filters.near_duplicates)
-        reason[(same != np.arange(len(same))) & (reason == 0)] = _code(Reason.NEAR_DUPLICATE)
+        twins = _twins(same)
+        reason[twins[reason[twins] == 0]] = _code(Reason.NEAR_DUPLICATE)
     sampled = _sample(facts, recipe, rows)
     rows = _leave(reason, rows, sampled, Reason.NOT_SAMPLED)
     rows = _leave(reason, rows, weighted(facts, rows, recipe.weights), Reason.WEIGHTED_OUT)
@@ -111,30 +112,29 @@ def _leave(reason: NDArray[np.uint8], rows: Rows, stay: Rows, why: Reason) -> Ro
     return rows[stays[rows]]
 
 
-def _unite(facts: Columns, recipe: Recipe) -> tuple[Rows, Rows]:
+def _unite(facts: Columns, recipe: Recipe) -> tuple[Same, Rows]:
     """Of each row the one that stands for it, and those that stand for themselves, in order of row_id."""
-    order = np.lexsort((facts.ingredient, facts.key, _precedence(facts, recipe)))
-    order = order[np.argsort(facts.row_id[order], kind="stable")]
-    begins = _begins(facts.row_id[order])
-    same = np.empty(len(order), np.int64)
-    same[order] = order[begins][np.cumsum(begins) - 1]
-    return same, order[begins]
+    first, second = facts.row_id[:, 0], facts.row_id[:, 1]
+    order = np.lexsort((facts.ingredient, facts.key, _precedence(facts, recipe), second, first))
+    starts = np.flatnonzero(begins(first[order]) | begins(second[order]))
+    rows = order[starts]
+    same = np.empty(len(order), np.uint32)
+    same[order] = np.repeat(rows, np.diff(starts, append=len(order)))
+    return same, rows
 
 
-def _drawn_alike(facts: Columns, same: Rows) -> Columns:
+def _twins(same: Same) -> Rows:
+    """The rows for which others stand."""
+    return np.flatnonzero(same != np.arange(len(same), dtype=np.uint32))
+
+
+def _drawn_alike(facts: Columns, same: Same) -> Columns:
     """Rows that say the same have one draw, that of the smallest key, whichever of them stands for the others."""
-    order = np.lexsort((facts.key, same))
-    begins = _begins(same[order])
-    draw = np.empty_like(facts.draw)
-    draw[order] = facts.draw[order][begins][np.cumsum(begins) - 1]
+    twins = _twins(same)
+    draw = facts.draw.copy()
+    np.minimum.at(draw, same[twins], facts.key[twins])
+    draw[twins] = draw[same[twins]]
     return msgspec.structs.replace(facts, draw=draw)
-
-
-def _begins(ordered: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where another value begins."""
-    begins = np.ones(len(ordered), bool)
-    begins[1:] = ordered[1:] != ordered[:-1]
-    return begins
 
 
 def _precedence(facts: Columns, recipe: Recipe) -> NDArray[np.uint8]:
@@ -147,7 +147,7 @@ def _precedence(facts: Columns, recipe: Recipe) -> NDArray[np.uint8]:
     return np.array(partial or [False], np.uint8)[facts.ingredient]
 
 
-def _thin(facts: Columns, recipe: Recipe, rows: Rows, same: Rows, threshold: float) -> tuple[Rows, NearDuplicates]:
+def _thin(facts: Columns, recipe: Recipe, rows: Rows, same: Same, threshold: float) -> tuple[Rows, NearDuplicates]:
     """One row of each cluster; `same` is told which one."""
     sketched = rows[facts.has_sketch[rows]]
     sketched = sketched[np.lexsort((facts.key[sketched], _precedence(facts, recipe)[sketched]))]
@@ -177,8 +177,9 @@ def _clusters(facts: Columns, sketched: Rows, threshold: float) -> Clusters:
 
 def _sample(facts: Columns, recipe: Recipe, rows: Rows) -> Rows:
     """The rows that the limits of the ingredients leave."""
-    cluster = np.arange(len(facts.key))
+    cluster = None
     if _is_diverse(recipe):
+        cluster = np.arange(len(facts.key))
         sketched = rows[facts.has_sketch[rows]]
         cluster[sketched] = sketched[_clusters(facts, sketched, DIVERSE).firsts]
     taken = []
@@ -190,29 +191,40 @@ def _sample(facts: Columns, recipe: Recipe, rows: Rows) -> Rows:
     return np.concatenate(taken) if taken else rows
 
 
-def _conversations(facts: Columns, same: Rows) -> NDArray[np.uint64]:
+def _conversations(facts: Columns, same: Same) -> NDArray[np.uint64]:
     """The conversation of each row. A row that was said in several joins them into the oldest: what comes later follows."""
-    names, met = np.unique(np.concatenate([facts.conversation, facts.joined]), return_inverse=True)
-    own = met[: len(facts.conversation)]
+    names = distinct(np.concatenate([facts.conversation, facts.joined]))
+    own = np.empty(len(facts.conversation), np.uint32)
     begun = np.full(len(names), _NO_TIME)
-    np.minimum.at(begun, own, np.where(facts.ts_ms == 0, _NO_TIME, facts.ts_ms))
+    for some in _stretches(len(own)):
+        ts_ms = facts.ts_ms[some]
+        own[some] = np.searchsorted(names, facts.conversation[some])
+        np.minimum.at(begun, own[some], np.where(ts_ms == 0, _NO_TIME, ts_ms))
     by_age = np.argsort(begun, kind="stable")
     age = np.empty(len(names), np.int64)
     age[by_age] = np.arange(len(names))
-    met, own, firsts = age[met], age[own], np.arange(len(names))
-    join(firsts, met, np.concatenate([own[same], own[facts.joined_rows]]))
-    return names[by_age[firsts[own]]]
+    firsts, twins = np.arange(len(names)), _twins(same)
+    met = np.concatenate([own[same[twins]], np.searchsorted(names, facts.joined)])
+    join(firsts, age[met], age[np.concatenate([own[twins], own[facts.joined_rows]])])
+    return names[by_age[firsts[age]]][own]
 
 
 def _split(conversation: NDArray[np.uint64], *, seed: int, test_share: float) -> NDArray[np.uint8]:
-    names, own = np.unique(conversation, return_inverse=True)
+    names = distinct(conversation)
     is_test = np.fromiter((draw < test_share for draw in _draws(names, seed)), np.uint8, len(names))
-    return is_test[own]
+    split = np.empty(len(conversation), np.uint8)
+    for some in _stretches(len(split)):
+        split[some] = is_test[np.searchsorted(names, conversation[some])]
+    return split
 
 
 def _draws(conversations: NDArray[np.uint64], seed: int) -> Iterator[float]:
     """A number in [0, 1) from the seed and the conversation alone: a conversation keeps its side in every version."""
-    for at in range(0, len(conversations), _AT_A_TIME):
-        for conversation in conversations[at : at + _AT_A_TIME].tolist():
+    for some in _stretches(len(conversations)):
+        for conversation in conversations[some].tolist():
             drawn = hashlib.sha256(f"{seed}:{conversation:016x}".encode()).digest()[:8]
             yield int.from_bytes(drawn) / 2**64
+
+
+def _stretches(count: int) -> Iterator[slice]:
+    return (slice(at, at + _AT_A_TIME) for at in range(0, count, _AT_A_TIME))

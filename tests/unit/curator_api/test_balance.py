@@ -31,7 +31,7 @@ def row(key: str, language: str = "en", app: str = "shop", **more: Any) -> Row:
 def columns(rows: Sequence[Row], seed: int = 0) -> Columns:
     facts = Facts(seed=seed, slices=SLICES)
     facts.add_page(rows)
-    return facts.freeze()
+    return facts.taken()
 
 
 def spread(counts: dict[str, int], **more: Any) -> list[Row]:
@@ -163,7 +163,7 @@ def test_replay_is_of_what_the_weights_leave() -> None:
     rows = [*spread({"en": 300}), *spread({"de": 400}, ingredient=1)]
     facts = Facts(seed=0, slices=slice_names(recipe))
     facts.add_page(rows)
-    found = select(facts.freeze(), recipe)
+    found = select(facts.taken(), recipe)
     why = Counter((rows[i].ingredient, str(REASONS[code] or "kept")) for i, code in enumerate(found.reason))
     assert why[1, "kept"] == why[0, "kept"] // 3
     assert why[0, "weighted_out"] == 300 - why[0, "kept"]

@@ -50,7 +50,7 @@ def selected(rows: Sequence[Row], of: Recipe) -> Selected:
     for at in range(0, len(rows), 50):
         page = rows[at : at + 50]
         facts.add_page(page, sketches(page) if wants_sketches(of) else None)
-    return select(facts.freeze(), of)
+    return select(facts.taken(), of)
 
 
 def kept(rows: Sequence[Row], of: Recipe) -> set[str]:

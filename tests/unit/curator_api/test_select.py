@@ -37,7 +37,7 @@ def selected(rows: Sequence[Row], of: Recipe) -> Selected:
     facts = Facts(seed=of.seed, slices=slice_names(of))
     for at in range(0, len(rows), 7):
         facts.add_page(rows[at : at + 7])
-    return select(facts.freeze(), of)
+    return select(facts.taken(), of)
 
 
 def kept(rows: Sequence[Row], of: Recipe) -> dict[str, str]:
@@ -254,19 +254,3 @@ def test_a_version_keeps_its_rows_when_what_it_has_is_selected_again() -> None:
     assert 10 < len(left) < 60
     assert kept(left, again) == kept(rows, of)
     assert np.array_equal(selected(left, again).reason, np.zeros(len(left)))
-
-
-def test_columns_that_were_given_away_stay_as_they_were() -> None:
-    rows = many(300, slices={"language": "de"})
-    facts = Facts(seed=0, slices=("language",))
-    for at in range(0, 100, 7):
-        facts.add_page(rows[at : min(at + 7, 100)])
-    first = facts.freeze()
-    seen = first.row_id.copy()
-    for at in range(100, 300, 7):
-        facts.add_page(rows[at : at + 7])
-    whole = facts.freeze()
-    assert np.array_equal(first.row_id, seen)
-    assert whole.row_id.tolist() == [bytes.fromhex(one.row_id()).rstrip(b"\0") for one in rows]
-    assert (len(first.key), len(whole.key), len(facts)) == (100, 300, 300)
-    assert [len(column) for column in (whole.slices["language"], whole.log_keys)] == [300, 0]

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def kept(pages: Sequence[Sequence[Row]]) -> list[StoredRow]:
         for page in pages:
             made.add(page)
         columns = made.columns()
-        return [one for some in made.kept(columns, select(columns, RECIPE)) for one in some]
+        return [one for some in made.kept(select(columns, RECIPE)) for one in some]
 
 
 @settings(deadline=None, max_examples=30)
@@ -52,6 +53,15 @@ def test_rows_come_back_in_order_whichever_way_they_came(questions: list[int], s
     assert kept([rows[at : at + page] for at in range(0, len(rows), page)]) == one
     assert {one.row_id for one in one} == {row.row_id() for row in rows}
     assert sorted(key for one in one for key in one.row_keys) == sorted(row.row_key for row in rows)
+
+
+def test_rows_are_the_same_however_many_are_written_and_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [[row(number, number % 70) for number in range(at, at + 7)] for at in range(0, 140, 7)]
+    whole = kept(pages)
+    monkeypatch.setattr(spill, "_HELD_BYTES", 2_000)
+    monkeypatch.setattr(spill, "_READ_BYTES", 1_000)
+    assert kept(pages) == whole
+    assert len(whole) == 70
 
 
 def test_rows_that_say_the_same_are_one_row_of_all_their_logs() -> None:
@@ -76,6 +86,6 @@ def test_no_row_is_held_once_it_was_taken_in(monkeypatch) -> None:  # type: igno
         gc.collect()
         assert [one() for one in watched] == [None] * 10
         columns = made.columns()
-        found = [one for some in made.kept(columns, select(columns, RECIPE)) for one in some]
+        found = [one for some in made.kept(select(columns, RECIPE)) for one in some]
     assert {one.row_keys[0] for one in found} == {f"log-{n}" for n in range(10)}
     assert msgspec.structs.asdict(found[0].row).keys() == set(Row.__struct_fields__)
