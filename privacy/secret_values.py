@@ -13,6 +13,9 @@ _ELSEWHERE = re.compile(  # what says where the value is, or what it should be
     | [A-Za-z]+(?:[._]+[A-Za-z]+)+[0-9]?                   # settings.password, db_password2
     | [\w.]+[(\[].*                                        # getpass(), os.environ[
     | [.~]{0,2}/.* | [A-Za-z][A-Za-z0-9+.-]*:/.*            # a path, a URL
+    | [0-9]+(?:-[0-9]+)?[-+]?(?:char|digit|letter|symbol|word|bit|byte)s?(?:acters?)?(?:-.*)?  # 12-character, 8-16chars
+    | (?:md|sha|base|utf|aes|rsa|bcrypt|scrypt|argon|pbkdf)-?[0-9]+[a-z]*(?:-.*)?  # SHA-256, base64-encoded
+    | (?:required|nullable|sometimes|string)\|.*            # required|min:8
     | (?:.*[-_.])?(?:your|example|placeholder|changeme|redacted|dummy|sample)(?:[-_.].*)?  # your-password-123
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,

@@ -34,9 +34,10 @@ def _token(kind: str, regex: str, is_secret: Callable[[str], bool] | None = None
     return _Pattern(kind, rf"{_START}{regex}", gate or regex.replace(r"\b", ""), is_secret)
 
 
-# Between a name and its value: `name: value`, `"name": "value"` in JSON and in JSON in a string, `NAME=value`, `name: str = "value"`.
-_ASSIGNED = r"""\\*["'`]?\s*(?::\s*[A-Za-z]+\s*=|=>?|:=?)\s*\\*["'`]?"""
-_ASSIGNED_IN_JSON = r"""[\\tnfr\s"'`]*[:=]"""  # its beginning, with blanks as they may be escaped
+# Between a name and its value: `name: value`, `"name": "value"` in JSON and in JSON in a string, `NAME=value`, `name: str = "value"`,
+# `**name:** value`.
+_ASSIGNED = r"""(?:\\*["'`]|\*\*)?\s*(?::\s*[A-Za-z]+\s*=|=>?|:=?)(?:\*\*)?\s*\\*["'`]?"""
+_ASSIGNED_IN_JSON = r"""[\\tnfr\s"'`*]*[:=]"""  # its beginning, with blanks as they may be escaped
 _CHOSEN_NAME = r"(?i:passwo?r?d|passphrase|passcode|pwd)"
 _MADE_NAME = r"(?i:secret|token|(?:secret|private|access|account|signing|encryption|master|auth)[_-]?key)"
 
@@ -130,12 +131,14 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _Pattern(
         "password",
         rf"""({_CHOSEN_NAME}(?:{_ASSIGNED}|\s+is:?\s+\\*["'`]?))(?:[^\s"'`\\]|\\[^\s"'`\\nrtu]){{5,}}[^\s"'`\\,;:.)\]}}]""",
-        _CHOSEN_NAME,
+        rf"{_CHOSEN_NAME}(?:{_ASSIGNED_IN_JSON}|[\\tnfr\s]+is)",
         looks_like_a_password,
     ),
 )
 KINDS = tuple(dict.fromkeys(pattern.kind for pattern in _PATTERNS))
 _AFTER = {"url-password": "@"}  # what follows the secret and is kept
+_MOST_PASSES = 8  # each replaces one of a row with nothing between: of a long row what is left goes as a whole
+_BEHIND = re2.compile(r"""(\[SECRET:[a-z-]+\])\w[^\s"'`\\]*""")
 
 
 def may_have_secret(json: bytes) -> bool:
@@ -202,7 +205,9 @@ def _search(text: str) -> list[int]:
 
 def _replace(text: str, found: set[str]) -> str:
     """The text with every secret replaced; the kinds that were found are added to `found`."""
-    while True:  # one secret may have hidden the beginning of the next, where nothing stood between them
+    for _ in range(
+        _MOST_PASSES
+    ):  # one secret may have hidden the beginning of the next, where nothing stood between them
         before = text
         for hit in _search(text):
             replaced = _COMPILED[hit].sub(partial(_masked, _PATTERNS[hit]), text)
@@ -211,6 +216,7 @@ def _replace(text: str, found: set[str]) -> str:
             text = replaced
         if text == before:
             return text
+    return _BEHIND.sub(r"\1", text)
 
 
 def _masked(pattern: _Pattern, match: Any) -> str:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
-from tunemill.privacy.secrets import may_have_secret, without_secrets
+from tunemill.privacy.secrets import has_secret, may_have_secret, without_secrets
 from tunemill.schemas import otlp, wire
 from tunemill.schemas.ids import payload_log_id
 from tunemill.schemas.records import Feedback, LogBatch, LogRecord
@@ -19,7 +19,9 @@ from tunemill.streams.dead_letter import storable
 from tunemill.streams.mask import map_strings, mask_beside
 from tunemill.streams.unpack import Record, as_bytes, unpack
 
-_HIDDEN = re.compile(rb"\\u00[2-7]")  # a plain character that is written as an escape, in which no pattern finds it
+_HIDDEN = re.compile(
+    rb"\\u00([2-7][0-9a-fA-F])"
+)  # a plain character that is written as an escape, in which no pattern finds it
 _IDS = ("log_id", "feedback_id", "id")  # one record each: two that hold secrets must not become one
 _WITHHELD = b'{"withheld":"it may hold a secret, and cannot be masked"}'  # it becomes a dead letter
 
@@ -65,9 +67,16 @@ def _masked(record: bytes) -> bytes:
         return storable(record, private=False) or _WITHHELD
     try:
         cleaned = map_strings(value, _clean, is_free=True)
-        return record if cleaned == value else msgspec.json.encode(cleaned)
+        if cleaned == value and not _holds_more(record):
+            return record
+        return msgspec.json.encode(cleaned)
     except Exception:  # what cannot be masked is not handed on
         return _WITHHELD
+
+
+def _holds_more(record: bytes) -> bool:
+    """Whether a secret may stand in JSON all of whose values hold none: in one whose name comes again, which nobody reads."""
+    return has_secret(_HIDDEN.sub(lambda found: bytes.fromhex(found[1].decode()), record).decode())
 
 
 def _clean(text: str, name: str) -> str:

@@ -1,5 +1,8 @@
 """Secrets never leave this step."""
 
+import base64
+import random
+import re
 from itertools import product
 
 import msgspec
@@ -87,6 +90,8 @@ IN_CONTEXT = [
     ("password", "DB_PASSWORD=s3cr3tPassw0rd!", "DB_PASSWORD=[SECRET:password]"),
     ("password", 'password: str = "Tr0ub4dor&3xyz"', 'password: str = "[SECRET:password]"'),
     ("password", "(the password is P@ssword!).", "(the password is [SECRET:password])."),
+    ("password", "- **Password:** hunter22", "- **Password:** [SECRET:password]"),
+    ("password", "**Password**: hunter22", "**Password**: [SECRET:password]"),
 ]
 HARMLESS = [
     "pip install sk-learn-contrib-package-name-long and task-0123456789abcdefghijklmnop",
@@ -100,6 +105,8 @@ HARMLESS = [
     "password: must have 8 characters; your-password-2024; password=your-password-2024; password: string; pwd: 123",
     "token = tokenizer.decode(ids[16:32])[0]; max_tokens: 1234567890123456; client_secret = config.oauth2.client_secret",
     "secret: my-application-credentials-v2; token: https://example.com/tokens/2; SECRET_KEY=<SECRET_KEY_OF_40>",
+    "the password is SHA-256 hashed; a password is base64-encoded, password: sha512-crypt, 'password' => 'required|min:8'",
+    "the password is 12-character long; password: 8-16chars; the password is 128-bit",
     "tm_transformers_pipeline_for_documents, SK12345, key-0123, 1234567890:AAPL, fw_implementationwithoutdigits",
 ]
 
@@ -242,6 +249,21 @@ def test_what_a_string_holds_is_not_overlooked_in_its_json(text: str):
 @given(st.sampled_from(secrets._PATTERNS).flatmap(lambda pattern: st.from_regex(pattern.regex)))
 def test_whatever_a_pattern_finds_its_gate_lets_through(text: str):
     assert may_have_secret(msgspec.json.encode([text])) or not secrets._search(text)
+
+
+@pytest.mark.parametrize("count", [2, 500])
+def test_secrets_with_nothing_between_are_all_replaced_in_few_passes(count: int, monkeypatch: pytest.MonkeyPatch):
+    passes = []
+    search = secrets._search
+    monkeypatch.setattr(secrets, "_search", lambda text: passes.append(text) or search(text))
+    row = "".join(f"AIza{number:035}" for number in range(count))
+    assert re.fullmatch(r'see "(\[SECRET:api-key\])+", twice', masked_text(f'see "{row}", twice'))
+    assert len(passes) < 10
+
+
+def test_a_picture_is_seldom_taken_apart():
+    pictures = [base64.b64encode(random.Random(seed).randbytes(50_000)) for seed in range(20)]
+    assert sum(map(may_have_secret, pictures)) <= 1
 
 
 def test_words_about_secrets_are_no_secrets():

@@ -93,6 +93,16 @@ def test_what_nobody_can_read_is_masked_as_a_text_or_withheld(value: bytes, left
     assert isinstance(letter, RejectedLog)
 
 
+@pytest.mark.parametrize("first", [SECRET, SECRET.replace("sk-", r"\u0073k-")])
+def test_a_value_whose_name_comes_again_is_not_kept(first: str):
+    assert mask_message(f'{{"note": "{first}", "note": "x"}}'.encode()) == b'{"note":"x"}'
+
+
+def test_numbers_and_escapes_beside_words_about_secrets_stay_as_they_were_sent():
+    sent = rb'{"messages": [{"role": "user", "content": "\u003cb\u003e password"}], "temperature": 1.50, "n": 1e2}'
+    assert mask_message(sent) == sent
+
+
 def test_feedback_is_masked_and_what_holds_no_secret_is_the_same_message():
     said = Feedback(feedback_id="f", ts_ms=1, name="good", log_id="a", comment=f"it told me {SECRET}")
     assert wire.decode(mask_message(wire.encode(said)), Feedback).comment == "it told me [SECRET:api-key]"
