@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from tunemill.indexer.ast import has_words
+from tunemill.indexer.ast import Query, has_words
 from tunemill.indexer.cursor import Place, decode, next_cursor
 from tunemill.indexer.document import texts
 from tunemill.indexer.elastic_client import answers_as, translated
@@ -17,7 +17,7 @@ from tunemill.indexer.elastic_point import KEEP_ALIVE, CurrentPoint
 from tunemill.indexer.elastic_query import Dsl, to_dsl
 from tunemill.indexer.errors import CursorInvalid, SearchIndexError, SearchTooSlow
 from tunemill.indexer.fields import LARGEST_WHOLE, WHOLE_NUMBERS
-from tunemill.indexer.highlight import highlight_each
+from tunemill.indexer.highlight import highlight_each, wanted
 from tunemill.indexer.histogram import is_right, widest_ms, width_ms
 from tunemill.indexer.search import (
     FACET_VALUES,
@@ -43,6 +43,7 @@ _LIMITS: dict[str, Any] = {"timeout": f"{SEARCH_TIMEOUT_S}s", "allow_partial_sea
 _BY_ALL_SHARDS = "dfs_query_then_fetch"  # scores by how frequent a word is in all indices, not in each
 _MARKED_AT_ONCE = 50_000  # characters of a page, some milliseconds: a thread costs as much as to mark some thousands
 _NOT_ASCII = 20  # times as long as ASCII at most
+_SOUGHT_AT_ONCE = 100  # characters of a query's words: with hundreds of words such a page takes most of a second
 _POINT_IS_OVER = {
     "search_context_missing_exception",  # too old
     "no_shard_available_action_exception",  # an index that it saw is gone
@@ -289,10 +290,12 @@ async def _marked(request: SearchRequest, found: Sequence[_Found]) -> tuple[Hit,
     def marked() -> tuple[Hit, ...]:
         return tuple(map(partial(_hit, request), found, highlight_each(request.query, shown)))
 
-    return await asyncio.to_thread(marked) if _are_long(shown) else marked()
+    return await asyncio.to_thread(marked) if _takes_long(request.query, shown) else marked()
 
 
-def _are_long(shown: Iterable[Mapping[str, Sequence[str]]]) -> bool:
+def _takes_long(query: Query, shown: Iterable[Mapping[str, Sequence[str]]]) -> bool:
+    if sum(len(item.text) for item in wanted(query)) > _SOUGHT_AT_ONCE:
+        return True
     sizes = (
         len(text) * (1 if text.isascii() else _NOT_ASCII) for log in shown for some in log.values() for text in some
     )

@@ -47,30 +47,33 @@ def highlight(
         until_s: on the monotonic clock; when it is over before all texts are looked at, there is no answer.
     """
     fragments: list[Fragment] = []
-    for part, text in _each(texts):
+    for sought, text in _each(query, texts):
         if time.monotonic() > until_s:
             return None
-        for group in _near(_merged(_matches(_sought(query, part), text[:SCANNED_CHARACTERS]))):
+        for group in _near(_merged(_matches(sought, text[:SCANNED_CHARACTERS]))):
             fragments.append(_fragment(text, group))
             if len(fragments) == MAX_FRAGMENTS:
                 return tuple(fragments)
     return tuple(fragments)
 
 
-def _each(texts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+def _each(query: Query, texts: Mapping[str, Sequence[str]]) -> Iterator[tuple[_Sought, str]]:
     for part, of_part in texts.items():
+        sought = _sought(
+            query, part
+        )  # once for all of them: to look a query of many words up takes longer than a short text
         for text in of_part:
-            yield part, text
+            yield sought, text
 
 
-def _wanted(query: Query) -> Iterator[Words | WordPrefix]:
+def wanted(query: Query) -> Iterator[Words | WordPrefix]:
     """The words that must or may occur; none of those behind a NOT."""
     match query:
         case Words() | WordPrefix():
             yield query
         case And(items) | Or(items):
             for item in items:
-                yield from _wanted(item)
+                yield from wanted(item)
         case _:
             return
 
@@ -80,7 +83,7 @@ def _sought(query: Query, part: str) -> _Sought:
     words: set[str] = set()
     prefixes: set[str] = set()
     phrases: dict[str, list[list[str]]] = {}
-    for item in _wanted(query):
+    for item in wanted(query):
         if item.part not in (None, part):
             continue
         if isinstance(item, WordPrefix) and not is_cjk_run(item.text):

@@ -166,11 +166,20 @@ async def test_hits_that_there_is_no_time_to_mark_say_so(monkeypatch: pytest.Mon
     assert (hit.is_marked, hit.highlights) == (False, ())
 
 
-@pytest.mark.parametrize(("text", "is_long"), [("a word", False), ("a word " * 8_000, True), ("\u5b57" * 3_000, True)])
-async def test_long_hits_are_marked_off_the_event_loop(
-    text: str, is_long: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("text", "query", "is_long"),
+    [
+        ("a word", "word", False),
+        ("a word " * 8_000, "word", True),
+        ("\u5b57" * 3_000, "word", True),
+        ("a word", " OR ".join("a" * letters + "b*" for letters in range(1, 20)), True),
+        ("a word", f'"{"a " * 60}word"', True),
+    ],
+)
+async def test_what_takes_long_is_marked_off_the_event_loop(
+    text: str, query: str, is_long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page of long logs takes seconds to mark; the health endpoints must answer meanwhile."""
+    """A page of long logs, or of hundreds of words, takes seconds to mark; the health endpoints must answer meanwhile."""
     threads: list[int] = []
 
     def watched(_query: object, logs: Iterable[object]) -> Iterator[tuple[object, ...]]:
@@ -182,7 +191,7 @@ async def test_long_hits_are_marked_off_the_event_loop(
     stub = Stub()
     stub.text = text
     async with reading_from(stub) as index:
-        page = await index.search(SearchRequest(parse("word")))
+        page = await index.search(SearchRequest(parse(query)))
     assert len(page.hits) == len(threads) == 1
     assert (threading.get_ident() not in threads) == is_long
 

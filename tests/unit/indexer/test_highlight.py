@@ -102,3 +102,17 @@ def test_logs_that_there_is_no_time_left_for_are_said_not_to_be_marked(monkeypat
     first, *others = highlight_each(Words("refund"), logs)
     assert first
     assert others == [None, None]
+
+
+def test_a_query_is_looked_up_once_for_all_texts_of_a_part() -> None:
+    """One of hundreds of words takes longer to look up than a message of a few words to mark."""
+
+    class Counted(Words):
+        looked_up = 0
+
+        def __hash__(self) -> int:
+            Counted.looked_up += 1
+            return hash(self.text)
+
+    highlight(Counted("needle"), {"prompt": ("hay",) * 100, "answer": ("hay",) * 100})
+    assert Counted.looked_up < 10
