@@ -216,7 +216,8 @@ def _replace(text: str, found: set[str]) -> str:
             text = replaced
         if text == before:
             return text
-    return _BEHIND.sub(r"\1", text)
+    ended: str = _BEHIND.sub(r"\1", text)
+    return ended
 
 
 def _masked(pattern: _Pattern, match: Any) -> str:
