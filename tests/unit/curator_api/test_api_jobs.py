@@ -180,7 +180,7 @@ async def test_a_job_says_which_one_it_waits_for(tmp_path: Path) -> None:
         ({"kind": "tags"}, 422, "add or remove"),
         ({"kind": "tags", "add": ["team:x"], "remove": ["team:x"]}, 422, "either added or removed"),
         ({"kind": "tags", "add": ["team:x"], "consent": "none"}, 422, "takes no consent"),
-        ({"kind": "tags", "add": ["no tag"]}, 422, "pattern"),
+        ({"kind": "tags", "add": ["no tag"]}, 422, "a tag is `namespace:value`"),
         ({"kind": "consent"}, 422, "send consent"),
         ({"kind": "consent", "consent": "yes"}, 422, "eval_only"),
         ({"kind": "delete", "remove": ["team:x"]}, 422, "takes no remove"),
