@@ -189,7 +189,7 @@ def left_out_alone(tally: Tally, values: Collection[str]) -> set[tuple[str, str]
         (name, value)
         for name, its in tally.slices.items()
         for value in its.keys() & values
-        if not its[value].rows and value != ABSENT
+        if its[value].rows <= 0 and value != ABSENT
     }
 
 
@@ -207,7 +207,7 @@ def without_erased_values(tally: Tally) -> Tally:
         (name, value)
         for name, values in tally.slices.items()
         for value, its in values.items()
-        if not its.rows and Reason.ERASED in its.out
+        if its.rows <= 0 and Reason.ERASED in its.out
     }
     return without_values(tally, gone)
 
@@ -230,10 +230,12 @@ def smallest_in(place: int) -> int:
 
 def _merged(values: Mapping[str, Slice], gone: AbstractSet[str]) -> dict[str, Slice]:
     out: Counter[str] = Counter()
+    rows = 0  # or fewer, of a value of which some were counted with the others
     for value in values.keys() & gone:
         out.update(values[value].out)
+        rows += values[value].rows
     found = {value: its for value, its in values.items() if value not in gone}
-    return _slices(found, {ABSENT: Slice(0, dict(out))}, 1) if out else found
+    return _slices(_slices(found, {ABSENT: Slice(0, dict(out))}, 1), {OTHERS: Slice(rows)}, 1) if out else found
 
 
 def _fold(counter: Counter[str]) -> None:

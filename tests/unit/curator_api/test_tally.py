@@ -135,6 +135,23 @@ def test_what_is_kept_does_not_grow_with_a_value_in_each_row(monkeypatch: pytest
     assert not [warning for warning in report.warnings if OTHERS in warning]
 
 
+def test_no_erased_value_stays_of_which_some_rows_were_counted_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counted, "MOST_COUNTED", 2)
+    users = ["ann", *["bob"] * 3, *["cid"] * 2, "dan", "eve", *["ann"] * 4]
+    rows = [row(f"{n}", slices={"user": user}) for n, user in enumerate(users)]
+    counting = Counting(("user",))
+    for one in rows:
+        counting.keep([one], "train")
+    before = counting.tally()
+    assert before.slices["user"]["ann"].rows == 4, "of five"
+    hers = [one for one, user in zip(rows, users, strict=True) if user == "ann"]
+    gone = [Left(one.row_key, Reason.ERASED, one.slices) for one in hers]
+    after = before - Tally.of(("user",), [(one, "train") for one in hers]) + Tally.of(("user",), (), gone)
+    slices = without_erased_values(after).slices["user"]
+    assert {value: its.rows for value, its in slices.items()} == {"bob": 3, "cid": 2, OTHERS: 2}
+    assert sum(map(logs_of, slices.values())) == after.matched == 12
+
+
 @given(tallies)
 def test_a_tally_is_stored_and_read_again(one: Tally) -> None:
     assert msgspec.json.decode(msgspec.json.encode(one), type=Tally) == one
