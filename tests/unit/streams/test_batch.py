@@ -165,6 +165,17 @@ async def test_a_log_that_has_changed_since_is_no_conflict_when_it_comes_again(
     assert await letters(bus) == []
 
 
+async def test_a_log_without_a_time_is_no_conflict_when_it_was_sent_twice_and_comes_out_of_order(
+    bus: SqliteBus, index: MemoryIndex
+):
+    timeless = b'{"messages": [{"role": "user", "content": "hello"}]}'
+    async with hop(bus, index) as on:
+        await run_batch([BusMessage(LOGS.name, 1, 0, None, timeless, 5)], on)
+        counts = await run_batch([BusMessage(LOGS.name, 0, 0, None, timeless, 4)], on)
+    assert counts[Outcome.DUPLICATE] == sum(counts.values()) == 1
+    assert await letters(bus) == []
+
+
 async def test_a_log_that_says_the_same_as_one_of_an_earlier_batch_is_marked(bus: SqliteBus, index: MemoryIndex):
     text = "Where is my parcel with the green lamp? It was promised for Monday, and the carrier only says that it left Kiel."
     async with hop(bus, index) as on:
