@@ -118,7 +118,7 @@ class ElasticSearch:
             answer = await self._ask(body, point)
             histogram = None
             if bucket_ms is not None:
-                histogram = _of_whole_page(request, place, answer) or await self._fitting(
+                histogram = _of_whole_page(request, answer) or await self._fitting(
                     _histogram(answer.aggregations, bucket_ms), body["query"], point
                 )
             page = await _as_page(request, place, answer, point, histogram)
@@ -215,10 +215,10 @@ def _body(request: SearchRequest, place: Place | None, bucket_ms: int | None) ->
     return body
 
 
-def _of_whole_page(request: SearchRequest, place: Place | None, answer: _Answer) -> Histogram | None:
+def _of_whole_page(request: SearchRequest, answer: _Answer) -> Histogram | None:
     """The histogram of matches that are all on this page, which needs no further request; None: they are not."""
     times = [_keys(request, hit)[1] for hit in answer.hits.hits]
-    if place is not None or not times or len(times) != answer.hits.total.value:
+    if not times or len(times) != answer.hits.total.value:
         return None
     bucket_ms = width_ms((min(times), max(times)))
     counts = Counter(time - time % bucket_ms for time in times)
