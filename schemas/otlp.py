@@ -3,7 +3,7 @@
 Wire: https://opentelemetry.io/docs/specs/otlp/
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from tunemill.schemas import otlp_json, otlp_protobuf
@@ -28,6 +28,15 @@ def items(payload: bytes, *, most: int | None = None) -> list[Item]:
             if error.code == "too_many":
                 raise
     return _listed(otlp_json.items(otlp_json.parse(payload)), most)
+
+
+def with_strings(payload: bytes, change: Callable[[str], str]) -> bytes:
+    """A request in protobuf with each of its strings changed.
+
+    Raises:
+        OtlpError: it is no request, or holds neither traces nor logs.
+    """
+    return otlp_protobuf.with_strings(payload, change)
 
 
 def _listed(found: Iterator[Item], most: int | None) -> list[Item]:

@@ -41,6 +41,30 @@ def items(payload: bytes) -> Iterator[Item]:
     return read(data)
 
 
+def with_strings(payload: bytes, change: Callable[[str], str]) -> bytes:
+    """A request with each of its strings changed, and without fields that OTLP does not know.
+
+    Raises:
+        OtlpError: the bytes are no request, or hold neither traces nor logs.
+    """
+    data = _parse(payload, (TracesData, LogsData))
+    data.DiscardUnknownFields()
+    _change_strings(data, change)
+    return bytes(data.SerializeToString())
+
+
+def _change_strings(message: Any, change: Callable[[str], str]) -> None:
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for one in [value] if hasattr(value, "ListFields") else value:
+                _change_strings(one, change)
+        elif field.type == field.TYPE_STRING:
+            if isinstance(value, str):
+                setattr(message, field.name, change(value))
+            else:
+                value[:] = map(change, value)
+
+
 def cut(body: bytes, signal: Signal, max_bytes: int, most: int | None) -> Cut:
     """A request's body as messages of at most `max_bytes`, each a request again.
 

@@ -5,7 +5,6 @@ was replaced here.
 """
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -13,15 +12,15 @@ import msgspec
 from tunemill.privacy.secrets import has_secret, may_have_secret, without_secrets
 from tunemill.schemas import otlp, wire
 from tunemill.schemas.ids import payload_log_id
+from tunemill.schemas.otlp_item import OtlpError
 from tunemill.schemas.records import Feedback, LogBatch, LogRecord
 from tunemill.schemas.topics import LOGS
 from tunemill.streams.dead_letter import storable
 from tunemill.streams.mask import map_strings, mask_beside
-from tunemill.streams.unpack import Record, as_bytes, unpack
+from tunemill.streams.unpack import as_bytes
 
-_HIDDEN = re.compile(
-    rb"\\u00([2-7][0-9a-fA-F])"
-)  # a plain character that is written as an escape, in which no pattern finds it
+# A plain character that is written as an escape, in which no pattern finds it.
+_HIDDEN = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _IDS = ("log_id", "feedback_id", "id")  # one record each: two that hold secrets must not become one
 _WITHHELD = b'{"withheld":"it may hold a secret, and cannot be masked"}'  # it becomes a dead letter
 
@@ -36,7 +35,10 @@ def mask_message(value: bytes) -> bytes:
     try:
         if value.startswith(wire.MARKER):
             return _masked_avro(value)
-        records = [as_bytes(record) for record in _records(value)]
+        if value.startswith(otlp.PROTOBUF_BYTE):
+            with suppress(OtlpError):  # JSON may begin so, too
+                return _masked_protobuf(value)
+        records = [as_bytes(record) for record in wire.unpack(value)]  # of JSON its items as they came
     except Exception:  # whatever the bytes lead it to: the stream will reject them
         records = [value]
     masked = [_masked(record) for record in records]
@@ -44,7 +46,7 @@ def mask_message(value: bytes) -> bytes:
     joined = b"[" + b",".join(masked) + b"]" if is_array else b"\n".join(masked)
     if len(joined) > LOGS.max_message_bytes:
         return _WITHHELD
-    return value if masked == records and not value.startswith(otlp.PROTOBUF_BYTE) else joined
+    return value if masked == records else joined
 
 
 def _masked_avro(value: bytes) -> bytes:
@@ -55,9 +57,10 @@ def _masked_avro(value: bytes) -> bytes:
     return wire.encode(LogBatch(tuple([mask_beside(log) for log in logs])))
 
 
-def _records(value: bytes) -> Sequence[Record]:
-    """The records of a request in protobuf; of JSON its items as they came, with what no record of them would tell."""
-    return unpack(value) if value.startswith(otlp.PROTOBUF_BYTE) else wire.unpack(value)
+def _masked_protobuf(value: bytes) -> bytes:
+    """The request again, which its records one by one may be far larger than: each repeats what is said of their source."""
+    masked = otlp.with_strings(value, lambda text: without_secrets(text)[0])
+    return masked if len(masked) <= LOGS.max_message_bytes else _WITHHELD
 
 
 def _masked(record: bytes) -> bytes:

@@ -71,6 +71,22 @@ def test_spans_in_protobuf_are_masked_and_keep_their_ids():
     assert [log_id_of(one) for one in read(masked)] == [log_id_of(one) for one in read(sent)]
 
 
+def test_many_spans_of_one_large_source_are_all_kept():
+    data = TracesData()
+    data.resource_spans.add().resource.attributes.add(key="host").value.string_value = "x" * 20_000
+    spans = data.resource_spans[0].scope_spans.add().spans
+    for number in range(1, 301):
+        span = spans.add(trace_id=b"t" * 16, span_id=number.to_bytes(8), name="chat")
+        span.attributes.add(key="gen_ai.operation.name").value.string_value = "chat"
+        span.attributes.add(key="gen_ai.request.model").value.string_value = "m"
+        span.attributes.add(key="note").value.string_value = SECRET
+    sent = data.SerializeToString()
+    masked = mask_message(sent)
+    assert SECRET.encode() not in masked
+    assert len(masked) <= len(sent)
+    assert [log_id_of(one) for one in read(masked)] == [log_id_of(one) for one in read(sent)]
+
+
 def test_ids_that_hold_secrets_stay_apart_and_what_is_beside_is_left_alone():
     other = "sk-" + "c3D4" * 8
     logs = [msgspec.structs.replace(PLAIN, log_id=log_id) for log_id in (SECRET, other)]
