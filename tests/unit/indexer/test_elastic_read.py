@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tunemill.indexer import elastic_point, elastic_search, highlight
 from tunemill.indexer.elastic import ElasticIndex
-from tunemill.indexer.errors import SearchTooSlow
+from tunemill.indexer.errors import IndexUnavailable, SearchTooSlow
 from tunemill.indexer.histogram import WIDTHS_MS
 from tunemill.indexer.query import parse
 from tunemill.indexer.search import FACETS, Histogram, SearchRequest
@@ -42,14 +42,15 @@ class Stub:
         self.opened = 0  # points in time
         self.open: set[str] = set()
         self.lost = 0  # searches in a point that was closed
-        self.is_too_slow = False  # as Elasticsearch 9 says it, where it may not give a part of the result
+        self.cause: str | None = None  # of an error that a search is answered with
+        self.timed_out = False  # said in the answer, as by older ones
 
     async def search(self, request: web.Request) -> web.Response:
         self.asked.append(dict(request.query))
         body = await request.json()
         self.bodies.append(body)
-        if self.is_too_slow and "query" in body:
-            error = {"type": "search_phase_execution_exception", "root_cause": [{"type": "search_timeout_exception"}]}
+        if self.cause and "query" in body:
+            error = {"type": "search_phase_execution_exception", "root_cause": [{"type": self.cause}]}
             return web.json_response({"error": error, "status": 429}, status=429, headers=PRODUCT)
         counts = (
             {name: {"buckets": []} for name in FACETS}
@@ -61,7 +62,7 @@ class Stub:
         hits = [] if body.get("search_after") else [hit] * self.hits
         await asyncio.sleep(0)
         answer: dict[str, Any] = {
-            "timed_out": False,
+            "timed_out": self.timed_out,
             "hits": {"total": {"value": 1}, "hits": hits},
             "aggregations": counts,
         }
@@ -148,14 +149,23 @@ async def test_searches_leave_no_point_in_time_behind_that_no_cursor_names(monke
     assert stub.lost == 0
 
 
-async def test_a_search_over_the_time_limit_is_to_be_made_narrower() -> None:
+@pytest.mark.parametrize("cause", ["search_timeout_exception", None])
+async def test_a_search_over_the_time_limit_is_to_be_made_narrower(cause: str | None) -> None:
     stub = Stub()
-    stub.is_too_slow = True
+    stub.cause, stub.timed_out = cause, cause is None
     async with reading_from(stub) as index:
         with pytest.raises(SearchTooSlow, match="make it narrower"):
             await index.search(SearchRequest(parse("word")))
-        stub.is_too_slow = False
+        stub.cause, stub.timed_out = None, False
         assert (await index.search(SearchRequest(parse("word")))).total == 1
+
+
+async def test_a_search_that_a_busy_engine_turns_away_may_be_sent_again() -> None:
+    stub = Stub()
+    stub.cause = "es_rejected_execution_exception"  # with 429, too
+    async with reading_from(stub) as index:
+        with pytest.raises(IndexUnavailable):
+            await index.search(SearchRequest(parse("word")))
 
 
 async def test_hits_that_there_is_no_time_to_mark_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
