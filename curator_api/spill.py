@@ -24,7 +24,7 @@ from tunemill.curator_api.select import Selected
 from tunemill.schemas.manifest import SPLITS
 
 _PILES, _PILE_SHIFT = 1024, 54  # rows by the first ten bits of their place
-_HELD_BYTES = 16 * 2**20  # written out together, so that a pile lies in few pieces
+_HELD_BYTES = 8 * 2**20  # written out together, so that a pile lies in few pieces
 _READ_BYTES = (
     2**20
 )  # piles that are read back together: each time some tables are made, whose cost is the same for few rows
