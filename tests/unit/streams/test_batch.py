@@ -165,6 +165,24 @@ async def test_a_log_that_has_changed_since_is_no_conflict_when_it_comes_again(
     assert await letters(bus) == []
 
 
+@pytest.mark.parametrize(
+    ("stored", "outcome"),
+    [
+        ("[PII:email] wrote: [SECRET:credential], and [SECRET:api-key]", Outcome.DUPLICATE),
+        ("[PII:email] wrote: [SECRET:credential], and no [SECRET:api-key]", Outcome.REJECTED),
+        ("ann wrote: SHA-256, and more [SECRET:api-key]", Outcome.REJECTED),
+        ("[PII:email] SHA-256, and [SECRET:api-key] and more", Outcome.REJECTED),
+    ],
+)
+async def test_a_log_of_which_more_was_masked_once_is_no_conflict_when_it_comes_again(
+    bus: SqliteBus, index: MemoryIndex, stored: str, outcome: Outcome
+):
+    async with hop(bus, index) as on:
+        await run_batch([at(0, pack([log("a", stored)]))], on)
+        counts = await run_batch([at(1, pack([log("a", "ann wrote: SHA-256, and more")]))], on)
+    assert counts[outcome] == sum(counts.values()) == 1
+
+
 async def test_a_log_without_a_time_is_no_conflict_when_it_was_sent_twice_and_comes_out_of_order(
     bus: SqliteBus, index: MemoryIndex
 ):
