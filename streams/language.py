@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from itertools import islice
 from typing import cast
 
-SETTER = "lid.176@1"  # https://fasttext.cc/docs/en/language-identification.html
+SETTER = "lid.176@2"  # https://fasttext.cc/docs/en/language-identification.html
 _MAX_CHARS = 400  # more text changes hardly any verdict
 _FIRST_CHARS = 80  # asked about alone at first, which spares most of the work
 _SURE_SCORE = 0.8  # of them: over 37 languages the verdicts are then as right as those on all of the text
@@ -15,6 +15,7 @@ _MIN_LETTERS = 12  # below it the model guesses
 _MIN_CJK_LETTERS = 5  # each says far more: a Chinese question may have no more
 _FIRST_CJK = "\u2e80"
 _MIN_SCORE = 0.5
+_MIN_SCORES = {"da": _SURE_SCORE, "ru": _SURE_SCORE}  # which Norwegian and Bulgarian texts are else taken for
 _LABEL = len("__label__")
 _NOT_PROSE = re.compile(r"```.*?(?:```|$)|`[^`\n]*`|https?://\S+|\[SECRET:[a-z-]+\]", re.DOTALL)
 _SIGNS_OF_NO_PROSE = ("`", "://", "[SECRET:")  # one of them is in all that the pattern matches; most texts have none
@@ -45,7 +46,7 @@ def language_of(text: str) -> str | None:
     language, score = _verdict(words[:_FIRST_CHARS])
     if score < _SURE_SCORE and len(words := _joined(prose)) > _FIRST_CHARS:
         language, score = _verdict(words)
-    return language if score >= _MIN_SCORE else None
+    return language if score >= _MIN_SCORES.get(language, _MIN_SCORE) else None
 
 
 def _prose(text: str) -> str:
