@@ -40,7 +40,7 @@ from tunemill.curator_api.leases import kept
 from tunemill.curator_api.leftovers import being_written, clean_all
 from tunemill.curator_api.media_bytes import files_of
 from tunemill.curator_api.problems import translated
-from tunemill.curator_api.queries import read_query
+from tunemill.curator_api.queries import read_query, total_of
 from tunemill.curator_api.receipt import INDEX, Line, Receipt, about_to_remove, step_done
 from tunemill.curator_api.redact import Asked, held_in_versions, redact, redacted_by, told_of_left_out
 from tunemill.curator_api.rows import IMPORTED
@@ -49,7 +49,7 @@ from tunemill.curator_api.slices import MOST_CHARACTERS, logs_with
 from tunemill.indexer.ast import Everything, Is, Or, Query
 from tunemill.indexer.errors import SearchIndexError
 from tunemill.indexer.fields import METADATA
-from tunemill.indexer.search import SearchIndex, SearchRequest
+from tunemill.indexer.search import SearchIndex
 from tunemill.registry import outbox
 from tunemill.registry.open import expunge
 from tunemill.registry.tables import now_ms
@@ -256,11 +256,7 @@ async def _ended(index: SearchIndex, trace_ids: Sequence[str]) -> list[str]:
 
 async def _has_logs(index: SearchIndex, trace_ids: Sequence[str]) -> bool:
     query = Or(tuple(Is("trace", one) for one in trace_ids))
-    return await _total(index, query) > 0
-
-
-async def _total(index: SearchIndex, query: Query) -> int:
-    return (await index.search(SearchRequest(query, limit=0, counts=False))).total
+    return await total_of(index, query) > 0
 
 
 async def _drafts(work: Erasing) -> list[Line]:
@@ -320,7 +316,7 @@ async def _versions(work: Erasing) -> list[Line]:
 
 async def _is_of_no_log(index: SearchIndex, name: str, value: str) -> bool:
     query = logs_with(name, value)
-    return query is not None and not await _total(index, query)
+    return query is not None and not await total_of(index, query)
 
 
 async def _runs(work: Erasing) -> list[Line]:

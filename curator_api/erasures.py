@@ -22,10 +22,9 @@ from tunemill.curator_api.erasure_store import Request
 from tunemill.curator_api.errors import TotalChanged, Unprocessable
 from tunemill.curator_api.payloads import Storable
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.queries import read_query, spelled_out
+from tunemill.curator_api.queries import read_query, spelled_out, total_of
 from tunemill.curator_api.receipt import Kind
 from tunemill.indexer.ast import Everything
-from tunemill.indexer.search import SearchRequest
 
 router = APIRouter(prefix="/v1/erasures", tags=["erasures"])
 
@@ -91,7 +90,7 @@ async def _count(curator: Curator, kind: Kind, value: str) -> int:
         if kind == "subject"
         else await asyncio.to_thread(read_query, curator.registry, curator.project, value)
     )
-    return (await curator.index.search(SearchRequest(query, limit=0, counts=False))).total
+    return await total_of(curator.index, query)
 
 
 def _start(curator: Curator, kind: Kind, value: str, person: str, *, is_there: bool) -> ErasureRequestOut:

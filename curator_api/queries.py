@@ -1,4 +1,4 @@
-"""Search texts as people write them -> trees, with the saved searches that they name in their place."""
+"""Search texts as people write them -> trees, with the saved searches that they name in their place; and how many logs match one."""
 
 from sqlalchemy import Engine
 
@@ -6,6 +6,7 @@ from tunemill.curator_api import saved_store
 from tunemill.indexer.errors import QueryError
 from tunemill.indexer.query import Query, SavedText, parse
 from tunemill.indexer.query_text import to_text
+from tunemill.indexer.search import SearchIndex, SearchRequest
 
 
 def read_query(engine: Engine, project: str, text: str, *, now_ms: int | None = None) -> Query:
@@ -17,6 +18,11 @@ def read_query(engine: Engine, project: str, text: str, *, now_ms: int | None = 
     return parse(
         text, now_ms=now_ms, saved=saved_texts(engine, project), saved_names=lambda: saved_names(engine, project)
     )
+
+
+async def total_of(index: SearchIndex, query: Query) -> int:
+    """How many logs match."""
+    return (await index.search(SearchRequest(query, limit=0, counts=False))).total
 
 
 def saved_texts(engine: Engine, project: str) -> SavedText:

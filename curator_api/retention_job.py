@@ -16,11 +16,12 @@ from tunemill.curator_api import retention_store
 from tunemill.curator_api.edits import Stores
 from tunemill.curator_api.job_store import Job, Request
 from tunemill.curator_api.job_work import PAGE, Jobs, told_within
+from tunemill.curator_api.queries import total_of
 from tunemill.curator_api.retention_limits import excess, left_over, next_to_drop, too_old, wants_another
 from tunemill.curator_api.retention_store import Policy
 from tunemill.indexer.ast import Everything, Query
 from tunemill.indexer.query_text import to_text
-from tunemill.indexer.search import SearchIndex, SearchRequest
+from tunemill.indexer.search import SearchIndex
 from tunemill.registry.tables import now_ms
 from tunemill.telemetry.metrics import RETENTION_DROPPED, RETENTION_FAILED
 
@@ -68,8 +69,7 @@ async def due(index: SearchIndex, policy: Policy, *, now_ms: int) -> int:
     await index.refresh()
     old = 0
     if policy.max_age_days is not None:
-        page = await index.search(SearchRequest(too_old(policy, now_ms), limit=0, counts=False))
-        old = page.total
+        old = await total_of(index, too_old(policy, now_ms))
     return max(old, excess(await index.size(), policy.max_bytes))
 
 

@@ -14,7 +14,7 @@ from tunemill.curator_api.edit_store import Act
 from tunemill.curator_api.edits import change
 from tunemill.curator_api.errors import BadRequest, EditedMeanwhile, NotFound
 from tunemill.curator_api.logs import find_log
-from tunemill.curator_api.queries import read_query
+from tunemill.curator_api.queries import read_query, total_of
 from tunemill.indexer.ast import And, Everything, Not, Query, StartsWith
 from tunemill.indexer.cursor import moment
 from tunemill.indexer.errors import CursorInvalid
@@ -49,11 +49,10 @@ async def queue(curator: Curator, text: str, *, sort: Sort, after: str | None) -
     began_ms = _moment(after) or now_ms()
     query = await asyncio.to_thread(read_query, curator.registry, curator.project, text, now_ms=began_ms)
     left, done = _also(query, Not(_DECIDED)), _also(query, _DECIDED)
-    counts = [curator.index.search(SearchRequest(of, limit=0, counts=False)) for of in (left, done)]
-    pages = await asyncio.gather(*counts)
+    totals = await asyncio.gather(total_of(curator.index, left), total_of(curator.index, done))
     wanted = SearchRequest(left, limit=1, cursor=after, sort=sort, counts=False, now_ms=began_ms)
     log_id, following = await _next(curator, wanted)
-    return Queue(log_id, following, pages[0].total, pages[1].total)
+    return Queue(log_id, following, *totals)
 
 
 async def decide(curator: Curator, log_id: str, decision: str, *, by: str, expected: int) -> None:

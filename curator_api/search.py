@@ -14,7 +14,7 @@ from tunemill.curator_api.hits import found_out, not_erased
 from tunemill.curator_api.logs import log_out
 from tunemill.curator_api.payloads import LogOut, SearchText, Storable
 from tunemill.curator_api.problems import responses
-from tunemill.curator_api.queries import read_query
+from tunemill.curator_api.queries import read_query, total_of
 from tunemill.curator_api.search_payloads import (
     MOST_FIELDS,
     MOST_HITS,
@@ -112,7 +112,7 @@ async def _wider(curator: Curator, request: SearchRequest, total: int, more: int
     if query is None:
         return None
     if more is None and request.counts and not total:
-        more = (await curator.index.search(SearchRequest(query, limit=0, counts=False))).total
+        more = await total_of(curator.index, query)
     return WiderOut(q=to_text(query), total=more) if more else None
 
 
