@@ -31,7 +31,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[Taken, ...] = ()
     imports: tuple[
         str, ...
-    ] = ()  # the sources of imported rows that were asked for; of all, those whose rows are in it
+    ] = ()  # sources of imported rows: those asked for, and where all were, those with rows in it
     logs: int = 0  # that are in it
     feedback: int = 0  # rows whose answer came from feedback
     amends: int | None = None  # the version whose rows were changed, without asking the index again

@@ -25,9 +25,7 @@ from tunemill.schemas.manifest import SPLITS
 
 _PILES, _PILE_SHIFT = 1024, 54  # rows by the first ten bits of their place
 _HELD_BYTES = 8 * 2**20  # written out together, so that a pile lies in few pieces
-_READ_BYTES = (
-    2**20
-)  # piles that are read back together: each time some tables are made, whose cost is the same for few rows
+_READ_BYTES = 2**20  # of piles read back together: each time tables are made, whose cost is the same for few rows
 _ARRAY = b"\xdd"  # of msgpack, before a count of 32 bits: rows one after the other are read as one list
 
 Sketch = Callable[[Sequence[Row]], Sketches]

@@ -56,9 +56,8 @@ async def keep_feedback(messages: Sequence[Message], hop: Hop) -> Mapping[Outcom
     late = [said.item for said in kept if hop.erased.forgets(said.item)]
     if log_ids := {item.log_id for item in late if item.log_id}:
         await hop.index.delete(sorted(log_ids))
-    if about := {
-        beside(item)[0] for item in late if not item.log_id
-    }:  # as the index keeps it: others may be of its trace
+    # By the one name that the index keeps it under: others may be of its trace.
+    if about := {beside(item)[0] for item in late if not item.log_id}:
         await hop.index.forget_said(sorted(about))
     # 5. Dead letters, durable before anything is acknowledged.
     ends = [(said, done) for said, done in zip(kept, written, strict=True) if not hop.erased.forgets(said.item)]
